@@ -1,0 +1,39 @@
+# make demo    set up, project the quick starts, show sentences and tables
+# make test    set up, then everything that CI checks
+# make check   style, types and the quick tests (under 4 minutes)
+# make bench   benchmarks; each prints a ratio against a named baseline
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup demo test check lint bench
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xner_ray needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	# torch first: a range that it satisfies then installs no other build of it
+	$(PIP) torch
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/xner-ray project jobs/quickstart.yaml runs/quickstart --show 5
+	$(BIN)/xner-ray project jobs/quickstart_nllb.yaml runs/quickstart_nllb --show 5
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+check: lint
+	$(BIN)/pytest -m "not slow"
+
+bench: setup
+	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

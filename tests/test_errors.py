@@ -1,0 +1,26 @@
+import pytest
+
+from xner_ray import errors
+
+
+def test_every_exception_of_the_tree_has_the_documented_status() -> None:
+    lines = [
+        line for line in (errors.__doc__ or "").splitlines() if "Error" in line and ("──" in line or "status" in line)
+    ]
+    assert len(lines) == 7
+    for line in lines:
+        name = line.replace("├──", "").replace("└──", "").split()[0]
+        status = next(int(word) for word in line.split() if word.isdigit())
+        assert getattr(errors, name).exit_status == status, name
+
+
+def test_missing_extra_says_how_to_install() -> None:
+    assert "pip install 'xner_ray[builtin]'" in str(errors.MissingExtraError("spacy", "builtin", "tag.engine: spacy"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("methd", "; did you mean 'method'?"), ("zzz", "; allowed: layer, method")],
+)
+def test_did_you_mean(value: str, expected: str) -> None:
+    assert errors.did_you_mean(value, ["method", "layer"]) == expected

@@ -1,0 +1,94 @@
+"""What can go wrong, in two vocabularies: exceptions that end a command, and reasons that end a row.
+
+    XnerError                 exit status 1
+    ├── RecipeError           2  a key of the recipe, or a model or language that it names
+    ├── InputError            2  a file that cannot be used at all
+    ├── RunFolderError        2  the run folder holds something else, or another driver works in it
+    ├── MissingExtraError     2  an optional dependency; the message has the install line
+    ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
+    └── RetryableError        1  a stage says that the same call may succeed later
+
+A message says what is wrong, where, what is allowed and what to do. A row is never ended by an exception
+but by a `Reason`; an entity that finds no place has a `Loss`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class XnerError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_status = 1
+
+
+class RecipeError(XnerError):
+    exit_status = 2
+
+
+class InputError(XnerError):
+    exit_status = 2
+
+
+class RunFolderError(XnerError):
+    exit_status = 2
+
+
+class MissingExtraError(XnerError):
+    exit_status = 2
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}: pip install 'xner_ray[{extra}]'")
+
+
+class FatalError(XnerError):
+    pass
+
+
+class RetryableError(XnerError):
+    pass
+
+
+class Reason(StrEnum):
+    """Why a row was rejected: the column `reason`, and a counter in report.json."""
+
+    MALFORMED = "malformed"  # a line or record that its format does not allow
+    BAD_UTF8 = "bad_utf8"
+    ILLEGAL_TAG = "illegal_tag"
+    CONTROL_CHARACTER = "control_character"  # NUL and its kin break C libraries and CoNLL
+    EMPTY = "empty"  # no word on a side
+    TOO_LONG = "too_long"  # more words than input.max_words
+    BAD_SPAN = "bad_span"  # outside the text, empty, or discontinuous
+    BAD_TOKEN = "bad_token"  # white space inside, or an empty token
+    DUPLICATE_ID = "duplicate_id"
+    SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
+    TRANSLATION_EMPTY = "translation_empty"
+    TRANSLATION_TRUNCATED = "translation_truncated"
+    WORD_TOO_LONG = "word_too_long"  # one word has more subwords than the encoder reads
+    INCOMPLETE = "incomplete"  # output.incomplete: reject
+    STAGE_ERROR = "stage_error"  # a stage raised on this row alone; detail has class and message
+
+
+class Loss(StrEnum):
+    """Why an entity found no place: `unprojected.reason`."""
+
+    NO_CANDIDATE = "no_candidate"  # no aligned word, or every candidate is longer than match.max_words
+    OVERLAP = "overlap"  # its candidates lost to other entities
+    NESTED = "nested"  # inside another source span; the outermost is projected
+    EMPTY_AFTER_SNAP = "empty_after_snap"  # a character span that covers no word
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """A clause that names the nearest allowed values, or all of them if few and none is near.
+
+    >>> did_you_mean("methd", ["method", "layer"])
+    "; did you mean 'method'?"
+    """
+    names = sorted(set(allowed))
+    near = difflib.get_close_matches(value, names, n=3, cutoff=0.6)
+    if near:
+        return "; did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return "; allowed: " + ", ".join(names) if len(names) <= 40 else ""
