@@ -1,0 +1,161 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xner_ray.errors import RecipeError
+from xner_ray.recipe import fingerprint, load_recipe
+
+BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}
+
+
+def _with(**sections: Any) -> dict[str, Any]:
+    return {**BASE, **sections}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"targets": ["spa_Latn"]}, "input is missing"),
+        ({"input": {}, "targets": ["spa_Latn"]}, "input.path is missing"),
+        (_with(algn={}), "unknown key 'algn' (value {}); did you mean 'align'?"),
+        (_with(align={"methd": "x"}), "unknown key 'align.methd' (value 'x'); did you mean 'method'?"),
+        (
+            _with(input={"path": "a", "columns": {"tkens": "x"}}),
+            "'input.columns.tkens' (value 'x'); did you mean 'tokens'?",
+        ),
+        (_with(align={"method": "x"}), "align.method is 'x': input should be 'argmax' or 'itermax'"),
+        (_with(align={"layer": "x"}), "align.layer is 'x'"),
+        (_with(input={"path": 3}), "input.path is 3"),
+        (_with(targets=["swa_Latn"]), "targets.0 is 'swa_Latn'"),
+        (_with(targets=[]), "targets: direction train needs at least one language code"),
+        (_with(targets=["eng_Latn"]), "targets: eng_Latn is the language of the input itself"),
+        (_with(targets=["spa_Latn", "spa_Latn"]), "a language stands there twice"),
+        (_with(align={"workers": 0}), "align.workers is 0: allowed: a whole number from 1, or [min, max]"),
+        (_with(align={"workers": [3, 1]}), "align.workers is [3, 1]"),
+        (_with(align={"micro_batch_tokens": 1}), "align.micro_batch_tokens is 1"),
+        (_with(input={"path": "a", "limit": 1, "sample": {"rows": 1}}), "limit and sample exclude each other"),
+        (_with(translate={"engine": "provided"}), "input.parallel has no text for spa_Latn"),
+        (_with(input={"path": "a", "parallel": {"fra_Latn": "b"}}), "fra_Latn is not among targets"),
+        (_with(direction="test"), "leave targets out"),
+        (
+            {"direction": "test", "input": {"path": "a", "lang": "swh_Latn"}},
+            "tag.engine: direction test needs a tagger",
+        ),
+        (_with(tag={"engine": "spacy"}, input={"path": "a", "lang": "swh_Latn"}), "tag.engine: spacy reads eng_Latn"),
+        (
+            {"direction": "test", "tag": {"engine": "spacy"}, "input": {"path": "a", "lang": ["swh_Latn", "zul_Latn"]}},
+            "'a' needs {lang}",
+        ),
+    ],
+)
+def test_bad_recipes_name_key_value_and_what_is_allowed(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(data)
+    assert message in str(error.value).replace(str(Path.cwd()) + "/", "")
+    assert "\n" not in str(error.value)
+    assert error.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not a readable YAML file"),
+        ("- a", "a recipe is a mapping of sections"),
+        ("!!python/object:os.x {}", "YAML"),
+    ],
+)
+def test_bad_yaml_is_named_and_runs_nothing(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_recipe_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_overrides_are_yaml_values_and_make_sections(tmp_path: Path) -> None:
+    recipe = load_recipe(BASE, ["align.workers=[1, 4]", "align.method=argmax", "input.labels.keep=[PER]"])
+    assert recipe.align.workers == (1, 4)
+    assert recipe.align.method == "argmax"
+    assert recipe.input.labels.keep == ["PER"]
+    with pytest.raises(RecipeError, match=r"--set align: write it as section\.key=value"):
+        load_recipe(BASE, ["align"])
+
+
+def test_paths_are_relative_to_the_recipe_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "input: {path: d/a.conll, parallel: {spa_Latn: /abs/b.txt, swh_Latn: 's3://x/c.txt'}}\n"
+        "targets: [spa_Latn, swh_Latn]\nalign: {encoder: ./enc}\n"
+    )
+    recipe = load_recipe(path)
+    assert recipe.input.path == str(tmp_path / "d/a.conll")
+    assert recipe.input.parallel == {"spa_Latn": "/abs/b.txt", "swh_Latn": "s3://x/c.txt"}
+    assert recipe.align.encoder == str(tmp_path / "enc")
+
+
+def test_aliases_become_codes() -> None:
+    recipe = load_recipe(_with(targets=["swa"]))
+    assert recipe.targets == ["swh_Latn"]
+
+
+def _keys(*overrides: str) -> dict[str, Any]:
+    return fingerprint(load_recipe(BASE, overrides), {"a.conll": "1-2"}, {"align.encoder": "abc"})
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "align.workers=7",
+        "match.cpus=0.5",
+        "align.threads=2",
+        "align.micro_batch_tokens=99",
+        "output.max_reject_rate=0.5",
+        "engine.unit_rows=7",
+        "engine.address=auto",
+        "targets=[spa_Latn, swh_Latn]",
+        "tag.model=x",  # no tagger runs
+    ],
+)
+def test_fingerprint_ignores_what_changes_no_row(override: str) -> None:
+    assert _keys(override) == _keys()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "align.method=argmax",
+        "align.layer=3",
+        "match.max_words=3",
+        "match.solver=greedy",
+        "input.labels.keep=[PER]",
+        "input.limit=3",
+        "translate.beams=4",
+        "output.incomplete=reject",
+        "direction=test",
+    ],
+)
+def test_fingerprint_has_what_changes_rows(override: str) -> None:
+    overrides = (
+        [override, "targets=[]", "tag.engine=spacy", "input.lang=swh_Latn"] if "test" in override else [override]
+    )
+    assert _keys(*overrides) != _keys()
+
+
+def test_fingerprint_has_inputs_and_models() -> None:
+    recipe = load_recipe(BASE)
+    assert fingerprint(recipe, {"a": "1"}, {}) != fingerprint(recipe, {"a": "2"}, {})
+    assert fingerprint(recipe, {}, {"align.encoder": "1"}) != fingerprint(recipe, {}, {"align.encoder": "2"})
+
+
+def test_resolved_recipe_survives_yaml() -> None:
+    import yaml
+
+    recipe = load_recipe(_with(align={"workers": [1, 2]}))
+    again = type(recipe).model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json"))))
+    assert again == recipe

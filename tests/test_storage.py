@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from xner_ray import storage
+from xner_ray.errors import InputError
+
+
+def test_publish_replaces_whole_files_and_leaves_no_temporary(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b.txt"
+    storage.publish(str(target), b"one")
+    storage.publish(str(target), b"two")
+    assert storage.read_bytes(str(target)) == b"two"
+    assert [path.name for path in target.parent.iterdir()] == ["b.txt"]
+
+
+def test_a_failed_publish_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "b.txt"
+    storage.publish(str(target), b"one")
+    with pytest.raises(TypeError):
+        storage.publish(str(target), "not bytes")  # type: ignore[arg-type]
+    assert storage.read_bytes(str(target)) == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_files_below_is_sorted_and_skips_temporary_files(tmp_path: Path) -> None:
+    for name in ("b", "a/c", ".b.123.tmp"):
+        storage.publish(str(tmp_path / name), b"")
+    (tmp_path / ".x.tmp").write_bytes(b"")
+    below = [Path(info.path).relative_to(tmp_path).as_posix() for info in storage.files_below(str(tmp_path))]
+    assert below == ["a/c", "b"]
+    assert storage.files_below(str(tmp_path / "nowhere")) == []
+
+
+def test_unknown_scheme_is_one_clear_message() -> None:
+    with pytest.raises(InputError, match=r"ftp://host/x: no filesystem .* allowed: a path, s3://, gs://"):
+        storage.locate("ftp://host/x")
+
+
+def test_delete_takes_files_folders_and_nothing(tmp_path: Path) -> None:
+    storage.publish(str(tmp_path / "d" / "f"), b"")
+    storage.publish(str(tmp_path / "f"), b"")
+    for name in ("d", "f", "nothing"):
+        storage.delete(str(tmp_path / name))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,182 @@
+"""The row: its Arrow schema, its Hugging Face features, and how a stage fills columns in.
+
+The only place that declares column names and types. Every table between stages has exactly `row_schema(...)`;
+nothing is inferred, so an empty list or an all-null column can never change a type from one unit to the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from xner_ray.errors import InputError, Reason
+from xner_ray.spans import Span, label_list
+
+OK, REJECTED = "ok", "rejected"
+
+_OFFSETS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+_GOLD = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
+_SOURCE_SPANS = pa.list_(
+    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float32())])
+)
+_SPANS = pa.list_(
+    pa.struct(
+        [
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("label", pa.string()),
+            ("score", pa.float32()),
+            ("source", pa.int32()),  # index of the entity in source_spans
+        ]
+    )
+)
+_LINKS = pa.list_(
+    pa.struct(
+        [
+            ("source", pa.int32()),
+            ("target", pa.int32()),
+            ("forward", pa.float32()),
+            ("backward", pa.float32()),
+            ("cosine", pa.float32()),
+        ]
+    )
+)
+_UNPROJECTED = pa.list_(pa.struct([("source", pa.int32()), ("reason", pa.string())]))
+
+ROW = pa.schema(
+    [
+        ("row", pa.int64()),  # ordinal of the sentence in the input; with `lang` the key of exactly-once
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("split", pa.string()),
+        ("source_lang", pa.string()),
+        ("lang", pa.string()),
+        ("source_text", pa.string()),
+        ("source_tokens", pa.list_(pa.string())),
+        ("source_offsets", _OFFSETS),  # code points of source_text
+        ("source_spans", _SOURCE_SPANS),
+        ("text", pa.string()),
+        ("tokens", pa.list_(pa.string())),
+        ("offsets", _OFFSETS),
+        ("gold_spans", _GOLD),  # null = no gold, [] = gold says none
+        ("translation_score", pa.float32()),  # mean token log-probability
+        ("flags", pa.list_(pa.string())),
+        ("links", _LINKS),
+        ("spans", _SPANS),
+        ("unprojected", _UNPROJECTED),
+        ("complete", pa.bool_()),
+        ("ner_tags", pa.list_(pa.int64())),  # int64: with int32 `datasets` ignores the ClassLabel
+        ("objective", pa.float64()),
+        ("optimal", pa.bool_()),
+        ("solver", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+# Canonical Arrow types that hold plain values and no code.
+_HARMLESS_EXTENSIONS = {b"arrow.uuid", b"arrow.json", b"arrow.bool8"}
+
+
+def row_schema(extra: Iterable[pa.Field] = ()) -> pa.Schema:
+    """Schema of a run's rows: the declared columns, then the user's own."""
+    return pa.schema([*ROW, *extra])
+
+
+def refuse_collisions(names: Iterable[str], where: str) -> None:
+    """InputError if a column that is only carried through has the name of one of ours."""
+    clash = sorted(set(names) & set(ROW.names))
+    if clash:
+        raise InputError(
+            f"{where}: column {clash[0]!r} has the name of an output column; rename it, or map it under input.columns"
+        )
+
+
+def refuse_extension_types(schema: pa.Schema, where: str) -> None:
+    """InputError if any field, however deeply nested, has an extension type.
+
+    Call it before any value is touched: reading a column typed `ray.data.arrow_pickled_object` runs code
+    in a process that imported Ray Data. Unregistered types show as field metadata, registered ones as types.
+    """
+
+    def walk(field: pa.Field) -> None:
+        name = (field.metadata or {}).get(b"ARROW:extension:name")
+        if name is None and isinstance(field.type, pa.BaseExtensionType):
+            name = field.type.extension_name.encode()
+        if name is not None and name not in _HARMLESS_EXTENSIONS:
+            raise InputError(
+                f"{where}: column {field.name!r} has the Arrow extension type {name.decode(errors='replace')!r}, "
+                "which can run code when it is read; write the column with a plain Arrow type"
+            )
+        kind = field.type
+        if isinstance(kind, pa.DictionaryType):
+            walk(pa.field(field.name, kind.value_type))
+        for index in range(kind.num_fields):
+            walk(kind.field(index) if hasattr(kind, "field") else kind.value_field)
+
+    for field in schema:
+        walk(field)
+
+
+def table_from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of `schema`; a key that a row lacks is null, `status` is "ok" unless it says otherwise."""
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    columns["status"] = [row.get("status") or OK for row in rows]
+    return pa.table(
+        {name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema
+    )
+
+
+def live(table: pa.Table) -> list[int]:
+    """Indices of the rows that are not rejected."""
+    return [index for index, status in enumerate(table.column("status").to_pylist()) if status != REJECTED]
+
+
+def fill(
+    table: pa.Table,
+    columns: Mapping[str, Mapping[int, Any]],
+    rejects: Mapping[int, tuple[Reason, str]] | None = None,
+) -> pa.Table:
+    """The same rows with some cells replaced: `columns[name][row index] = value`, and some rows rejected."""
+    updates: dict[str, Mapping[int, Any]] = dict(columns)
+    if rejects:
+        updates["status"] = dict.fromkeys(rejects, REJECTED)
+        updates["reason"] = {index: str(reason) for index, (reason, _) in rejects.items()}
+        updates["detail"] = {index: detail for index, (_, detail) in rejects.items()}
+    for name, cells in updates.items():
+        position = table.schema.get_field_index(name)
+        values = table.column(position).to_pylist()
+        for index, value in cells.items():
+            values[index] = value
+        field = table.schema.field(position)
+        table = table.set_column(position, field, pa.array(values, type=field.type))
+    return table
+
+
+def span_cells(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    """Spans as cells of `source_spans`."""
+    return [{"start": s.start, "end": s.end, "label": s.label, "score": s.score} for s in spans]
+
+
+def offset_cells(offsets: Iterable[tuple[int, int]]) -> list[dict[str, int]]:
+    """Offsets as cells of `offsets` and `source_offsets`."""
+    return [{"start": start, "end": end} for start, end in offsets]
+
+
+def with_features(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
+    """The schema with the Hugging Face features that give `ner_tags` its ClassLabel names.
+
+    Only the standard columns are listed; `datasets` infers the others from Arrow. `Sequence` is written,
+    not `List`, because older releases know it as well.
+    """
+    text = {"dtype": "string", "_type": "Value"}
+    features = {
+        "id": text,
+        "tokens": {"feature": text, "_type": "Sequence"},
+        "ner_tags": {"feature": {"names": label_list(labels), "_type": "ClassLabel"}, "_type": "Sequence"},
+    }
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)})
