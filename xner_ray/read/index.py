@@ -1,0 +1,307 @@
+"""The index: one scan of the input that fixes the units, once, for this run and every later resume.
+
+The scan of each file is a job of its own, so `map_files` may spread them over a cluster. What comes back is small:
+marks every few hundred rows, counts, and hashes of ids. A file whose rows have no ids of their own is left out of
+the search for duplicates: each `<file>:<line>` stands there once. (A user's id in another file that is spelt just so
+goes unseen.)
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import tempfile
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xner_ray.errors import InputError
+from xner_ray.read.inputs import Text, find_texts, identities, input_keys, input_of
+from xner_ray.read.records import File, Place
+from xner_ray.read.scan import Ids, Integers, Scan, ScanJob, scan_file
+from xner_ray.read.units import Rows, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
+from xner_ray.recipe import SPLITS, Columns, Labels, Recipe
+
+__all__ = ["Index", "build_index", "identities", "kept", "new_label"]
+
+MapFiles = Callable[[Callable[[ScanJob], Scan], list[ScanJob]], Iterable[Scan]]
+
+_PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()), ("docs", pa.int64())]
+_SEGMENT = pa.list_(
+    pa.struct([("file", pa.int32()), *_PLACE, ("row", pa.int64()), ("skip", pa.int64()), ("take", pa.int64())])
+)
+_UNITS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("lang", pa.string()),
+        ("split", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("picked", pa.list_(pa.int64())),
+        ("duplicates", pa.list_(pa.struct([("row", pa.int64()), ("first", pa.int64())]))),
+        ("segments", _SEGMENT),
+        ("parallel", _SEGMENT),
+        ("n_words", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Index:
+    """All that a run must know of its input. Counts are of the input as scanned, each file once."""
+
+    units: list[Unit]
+    labels_found: list[str]  # of the input, after the label map, sorted
+    labels_dropped: dict[str, int]  # found and not kept, after rename, with their spans
+    gold_labels: dict[str, list[str]]  # of the parallel files, by language
+    n_rows: dict[str, int]  # by `lang`, after limit and sample
+    n_words: dict[str, int]
+    repaired: int  # tags of the input that had to be read as another
+    inputs: dict[str, str]  # identity of each input file by its short name (of several languages: lang/name)
+    parallel_inputs: dict[str, dict[str, str]]  # the same by language
+    extra: list[pa.Field] = field(default_factory=list)  # the user's own columns
+    unit_rows: int = 0  # of a full unit
+
+    def to_table(self) -> pa.Table:
+        """One row a unit; the rest as JSON in the schema's metadata."""
+        files: dict[File, int] = {}
+        rows = [_unit_cells(unit, files) for unit in self.units]
+        rest = {name: value for name, value in vars(self).items() if name not in ("units", "extra")}
+        rest["extra"] = base64.b64encode(pa.schema(self.extra).serialize().to_pybytes()).decode()
+        rest["files"] = [{**_shallow(file), "columns": file.columns.model_dump()} for file in files]
+        metadata = {b"xner_ray.read.index": json.dumps(rest, sort_keys=True).encode()}
+        return pa.Table.from_pylist(rows, _UNITS.with_metadata(metadata))
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Index:
+        rest: dict[str, Any] = json.loads(table.schema.metadata[b"xner_ray.read.index"])
+        files = [File(**{**data, "columns": Columns(**data["columns"])}) for data in rest.pop("files")]
+        rest["extra"] = list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(rest["extra"]))))
+        return cls(units=[_unit(cells, files) for cells in table.to_pylist()], **rest)
+
+
+def _shallow(file: File) -> dict[str, Any]:
+    return {name: getattr(file, name) for name in file.__slots__}
+
+
+def _unit_cells(unit: Unit, files: dict[File, int]) -> dict[str, Any]:
+    def cells(parts: Sequence[Segment]) -> list[dict[str, Any]]:
+        return [
+            {
+                "file": files.setdefault(s.file, len(files)),
+                **s.place._asdict(),
+                "row": s.row,
+                "skip": s.skip,
+                "take": s.take,
+            }
+            for s in parts
+        ]
+
+    own = {name: getattr(unit, name) for name in ("name", "lang", "split", "start", "stop", "n_words")}
+    duplicates = [{"row": row, "first": first} for row, first in unit.duplicates]
+    picked = list(unit.picked) if unit.picked is not None else None
+    parts = {"segments": cells(unit.segments), "parallel": cells(unit.parallel)}
+    return {**own, "picked": picked, "duplicates": duplicates, **parts}
+
+
+def _unit(cells: dict[str, Any], files: Sequence[File]) -> Unit:
+    def parts(found: list[dict[str, Any]]) -> tuple[Segment, ...]:
+        return tuple(
+            Segment(files[s["file"]], Place(*(s[name] for name in Place._fields)), s["row"], s["skip"], s["take"])
+            for s in found
+        )
+
+    picked = tuple(cells["picked"]) if cells["picked"] is not None else None
+    duplicates = tuple((pair["row"], pair["first"]) for pair in cells["duplicates"])
+    given = {**cells, "picked": picked, "duplicates": duplicates}
+    return Unit(**{**given, "segments": parts(cells["segments"]), "parallel": parts(cells["parallel"])})
+
+
+def new_label(label: str, labels: Labels) -> str:
+    return labels.rename.get(label, label)
+
+
+def kept(label: str, labels: Labels) -> bool:
+    return labels.keep is None or label in labels.keep
+
+
+def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | None = None) -> Index:
+    """Scan every file of the input and fix the units.
+
+    `map_files` is called once, like `map`, with a top-level function and one job a file; answers may come in any
+    order. `unit_rows` is that of an earlier index, whose units have to stay as they are. InputError for files that
+    cannot be used, and for parallel text of another length than the input.
+    """
+    inputs, parallel = find_texts(recipe)
+    texts = [*inputs.values(), *(text for _, text in sorted(parallel.items()))]
+    need_labels = recipe.direction == "train" and recipe.tag.engine == "none"
+    jobs: list[ScanJob] = []
+    owner: list[Text] = []
+    for text in texts:
+        for file in text.files:
+            jobs.append(ScanJob(len(jobs), file, need_labels and text in inputs.values(), recipe.input.limit))
+            owner.append(text)
+    duplicates = _scan(jobs, owner, list(inputs.values()), map_files)
+    for text in inputs.values():
+        if not text.rows:
+            raise InputError(f"{text.described}: holds no sentence")
+        if need_labels and not any(scan.labelled for scan in text.scans):
+            raise InputError(
+                f"{text.described}: has no labels (read as {text.files[0].format}); direction train needs labels, or a "
+                "tagger (tag.engine: spacy)"
+            )
+    for lang, text in parallel.items():
+        _refuse_other_length(input_of(inputs, lang), text, recipe.input.limit)
+    extra = _extra(list(inputs.values()))
+    labels = recipe.input.labels
+    found: Counter[str] = Counter()
+    for text in inputs.values():
+        for label, count in text.labels.items():
+            found[new_label(label, labels)] += count
+    selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
+    sizes = [len(rows) for splits in selections.values() for _, rows in splits]
+    unit_rows = unit_rows or grown_unit_rows(sizes, recipe.engine.unit_rows)
+    units: list[Unit] = []
+    for lang, splits in selections.items():
+        text = input_of(inputs, lang)
+        units += _units(lang, text, parallel.get(lang), splits, unit_rows, duplicates.get(text.lang, []))
+    gold = {lang: {new_label(label, labels) for label in text.labels} for lang, text in parallel.items()}
+    return Index(
+        units=units,
+        labels_found=sorted(label for label in found if kept(label, labels)),
+        labels_dropped={label: found[label] for label in sorted(found) if not kept(label, labels)},
+        gold_labels={lang: sorted(x for x in names if kept(x, labels)) for lang, names in gold.items()},
+        n_rows={lang: sum(len(rows) for _, rows in splits) for lang, splits in selections.items()},
+        n_words={lang: sum(unit.n_words for unit in units if unit.lang == lang) for lang in selections},
+        repaired=sum(scan.repaired for text in inputs.values() for scan in text.scans),
+        inputs=input_keys(inputs),
+        parallel_inputs={lang: text.identities for lang, text in parallel.items()},
+        extra=extra,
+        unit_rows=unit_rows,
+    )
+
+
+def _scan(
+    jobs: list[ScanJob], owner: Sequence[Text], inputs: Sequence[Text], map_files: MapFiles
+) -> dict[str, list[tuple[int, int]]]:
+    """Scan all files into their texts; sorted (row, first row with its id) of each input, by its language."""
+    scans: dict[int, Scan] = {}
+    with tempfile.TemporaryDirectory(prefix="xner_ray-index-") as folder:
+        ids = {}
+        for text in inputs:
+            path = Path(folder, text.lang)
+            path.mkdir()
+            ids[text.lang] = Ids(path)
+        for scan in map_files(scan_file, jobs):
+            text = owner[scan.number]
+            if text in inputs:
+                ids[text.lang].add(scan.number, scan.hashes)
+            scan.hashes = b""
+            scans[scan.number] = scan
+        for number, text in enumerate(owner):
+            text.scans.append(scans[number])
+        numbers = {id(text): [number for number, one in enumerate(owner) if one is text] for text in inputs}
+        starts = {n: at for text in inputs for n, at in zip(numbers[id(text)], text.starts(), strict=False)}
+        return {
+            lang: sorted(
+                (starts[file] + row, starts[first_file] + first)
+                for (file, row), (first_file, first) in found.duplicates()
+            )
+            for lang, found in ids.items()
+        }
+
+
+def _refuse_other_length(text: Text, parallel: Text, limit: int | None) -> None:
+    counts = [min(side.rows, limit) if limit else side.rows for side in (text, parallel)]
+    if counts[0] != counts[1]:
+        raise InputError(
+            f"input.parallel: {parallel.described} has {parallel.rows} sentences, {text.described} has {text.rows}; "
+            "sentence i must be the translation of sentence i"
+        )
+
+
+def _extra(texts: Sequence[Text]) -> list[pa.Field]:
+    """The carried columns, which must be the same in every file."""
+    first: tuple[File, list[pa.Field]] | None = None
+    for text in texts:
+        for file, scan in zip(text.files, text.scans, strict=True):
+            fields = sorted(scan.extra, key=lambda field: str(field.name))
+            if first is None:
+                first = file, fields
+            elif fields != first[1]:
+                odd = next(iter({str(f) for f in fields} ^ {str(f) for f in first[1]}), "")
+                raise InputError(f"{file.path}: its other columns are not those of {first[0].path} ({odd})")
+    return first[1] if first else []
+
+
+def _selection(text: Text, recipe: Recipe) -> list[tuple[str, Rows]]:
+    """The rows of each split that the recipe asks for, ascending."""
+    total = min(text.rows, recipe.input.limit or text.rows)
+    picked: Integers | None = None
+    if (sample := recipe.input.sample) is not None and sample.rows < total:
+        picked = np.array(sorted(random.Random(sample.seed).sample(range(total), sample.rows)), np.int64)
+    runs: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
+    for split, start, stop in text.split_runs():
+        if start >= total:
+            break
+        stop = min(stop, total)
+        if runs[split] and runs[split][-1][1] == start:
+            start = runs[split].pop()[0]
+        runs[split].append((start, stop))
+    selection: list[tuple[str, Rows]] = []
+    for split, found in runs.items():
+        rows: Rows
+        if picked is not None:
+            parts = [picked[np.searchsorted(picked, start) : np.searchsorted(picked, stop)] for start, stop in found]
+            rows = np.concatenate(parts) if parts else picked[:0]
+        elif len(found) == 1:
+            rows = range(*found[0])
+        else:
+            rows = np.concatenate([np.arange(*run, dtype=np.int64) for run in found]) if found else range(0)
+        if len(rows):
+            selection.append((split, rows))
+    return selection
+
+
+def _units(
+    lang: str,
+    text: Text,
+    parallel: Text | None,
+    splits: Sequence[tuple[str, Rows]],
+    unit_rows: int,
+    duplicates: Sequence[tuple[int, int]],
+) -> list[Unit]:
+    stretches = text.stretches()
+    beside = parallel.stretches() if parallel is not None else []
+    known_rows, known_words = map(np.asarray, words_before(stretches))
+    units = []
+    for split, all_rows in splits:
+        for rows in chunks(all_rows, unit_rows):
+            start, stop = int(rows[0]), int(rows[-1]) + 1
+            whole = stop - start == len(rows)
+            picked = None if whole else tuple(int(row) for row in rows)
+            members = set(picked or ())
+            near = duplicates[bisect_left(duplicates, (start, -1)) : bisect_left(duplicates, (stop, -1))]
+            words = float(np.diff(np.interp([start, stop], known_rows, known_words))[0])
+            units.append(
+                Unit(
+                    name=unit_name(lang, start),
+                    lang=lang,
+                    split=split,
+                    start=start,
+                    stop=stop,
+                    picked=picked,
+                    duplicates=tuple(pair for pair in near if whole or pair[0] in members),
+                    segments=segments(rows if not whole else range(start, stop), stretches),
+                    parallel=segments(rows if not whole else range(start, stop), beside) if beside else (),
+                    n_words=round(words * len(rows) / (stop - start)),
+                )
+            )
+    return sorted(units, key=lambda unit: unit.start) if len(splits) > 1 else units

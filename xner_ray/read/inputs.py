@@ -1,0 +1,121 @@
+"""Which files a recipe's input is made of: the sentences of each language, and what is parallel to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from xner_ray.errors import RecipeError
+from xner_ray.read.formats import find_files
+from xner_ray.read.records import File
+from xner_ray.read.scan import Scan
+from xner_ray.read.units import Stretch
+from xner_ray.recipe import SPLITS, Recipe
+
+
+@dataclass(eq=False)
+class Text:
+    """Sentences of one language: the input, or what is parallel to it."""
+
+    lang: str
+    described: str
+    files: list[File]
+    identities: dict[str, str]
+    scans: list[Scan] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(scan.rows for scan in self.scans)
+
+    @property
+    def labels(self) -> Counter[str]:
+        return sum((scan.labels for scan in self.scans), Counter[str]())
+
+    def starts(self) -> list[int]:
+        return list(accumulate((scan.rows for scan in self.scans), initial=0))
+
+    def stretches(self) -> list[Stretch]:
+        """The files that hold rows, with their input rows."""
+        pairs = zip(self.starts(), self.files, self.scans, strict=False)
+        return [Stretch(f, at, at + s.rows, tuple(s.marks), s.words) for at, f, s in pairs if s.rows]
+
+    def split_runs(self) -> Iterator[tuple[str, int, int]]:
+        """(split, start, stop) of consecutive input rows, in order."""
+        for start, file, scan in zip(self.starts(), self.files, self.scans, strict=False):
+            if not scan.splits:
+                if scan.rows:
+                    yield file.split, start, start + scan.rows
+                continue
+            codes = np.frombuffer(scan.splits, np.uint8)
+            edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+            for begin, end in pairwise(edges):
+                yield SPLITS[codes[begin]], start + begin, start + end
+
+
+def input_of(inputs: dict[str, Text], lang: str) -> Text:
+    """The input of a run's language: its own in direction test, the one there is in direction train."""
+    return inputs.get(lang) or next(iter(inputs.values()))
+
+
+def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text]]:
+    """The inputs by their language, and the parallel texts by the run's language."""
+    given, train = recipe.input, recipe.direction == "train"
+    if given.split == "sentences" and given.parallel:
+        raise RecipeError(
+            "input.split: sentences cannot go with input.parallel, which is parallel sentence by sentence"
+        )
+    inputs, parallel = {}, {}
+    for lang in [recipe.source_side] if train else recipe.languages:
+        files, identities = find_files(
+            given.path if isinstance(given.path, str) else {str(split): path for split, path in given.path.items()},
+            format=given.format,
+            lang=lang,
+            side="source" if train else "target",
+            columns=given.columns,
+            sentences=given.split == "sentences",
+        )
+        odd = next(
+            (file for file in files if given.split == "sentences" and file.format in ("conll", "uner", "run")), None
+        )
+        if odd is not None:
+            raise RecipeError(
+                f"input.split: sentences is for raw text; {odd.path} ({odd.format}) is in sentences already"
+            )
+        shown = given.path if isinstance(given.path, str) else ", ".join(given.path.values())
+        inputs[lang] = Text(lang, shown.replace("{lang}", lang), files, identities)
+    for lang in recipe.languages:
+        own = lang if train else recipe.source_lang
+        if own not in given.parallel:
+            continue
+        # In direction test {lang} is the language of the input, since the translation is always in source_lang.
+        path = given.parallel[own].replace("{lang}", lang)
+        files, identities = find_files(
+            path,
+            format=given.parallel_format,
+            lang=own,
+            side="target" if train else "source",
+            columns=given.columns,
+            carried=False,
+        )
+        parallel[lang] = Text(own, path, files, identities)
+    return inputs, parallel
+
+
+def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
+    """Identity of each input file by its short name, of several languages by lang/name."""
+    several = len(inputs) > 1
+    return {
+        f"{text.lang}/{name}" if several else name: identity
+        for text in inputs.values()
+        for name, identity in text.identities.items()
+    }
+
+
+def identities(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """What Index.inputs and Index.parallel_inputs would be, without reading the files."""
+    inputs, parallel = find_texts(recipe)
+    return input_keys(inputs), {lang: text.identities for lang, text in parallel.items()}

@@ -1,0 +1,213 @@
+"""A unit -> its rows, as one Arrow table of `schema.row_schema`: every row of the unit, in order, none dropped.
+
+A row that cannot be used is kept with status, reason and `<file>:<line>: what`. What is known of it is filled in.
+Spans of characters are taken to the words that they touch (flag `snapped` where that moved an edge); of nested
+spans the outermost is projected and the rest are listed in `unprojected`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from xner_ray import words
+from xner_ray.errors import InputError, Loss, Reason
+from xner_ray.read.formats import iterate
+from xner_ray.read.index import Index, build_index, kept, new_label
+from xner_ray.read.records import SURROGATES, File, Record, record_id, short, without_surrogates
+from xner_ray.read.units import Segment, Unit
+from xner_ray.recipe import Labels, Recipe
+from xner_ray.schema import OK, REJECTED, ROW, offset_cells, row_schema, span_cells, table_from_rows
+from xner_ray.spans import Span, outermost
+
+SNAPPED = "snapped"  # a flag, once for every character span whose edges moved
+__all__ = ["Index", "ReadPlan", "Segment", "Unit", "build_index", "read_unit"]
+
+_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_WHITE = re.compile(r"\s")
+
+
+@dataclass(slots=True)
+class Side:
+    """One side of a row."""
+
+    text: str | None = None
+    tokens: list[str] | None = None
+    offsets: list[tuple[int, int]] | None = None
+    spans: list[Span] | None = None  # sorted, nested ones too; None: unlabelled
+    flags: list[str] = field(default_factory=list)
+    reason: Reason | None = None
+    detail: str = ""
+
+    def reject(self, reason: Reason, detail: str) -> None:
+        if self.reason is None:
+            self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """What every read needs besides its unit."""
+
+    recipe: Recipe
+    extra: Sequence[pa.Field] = ()  # Index.extra
+
+
+def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
+    """The rows of a unit. InputError if a file is not what was indexed."""
+    recipe, extra = plan.recipe, plan.extra
+    train = recipe.direction == "train"
+    need_labels = train and recipe.tag.engine == "none"
+    picked = set(unit.picked) if unit.picked is not None else None
+    owners = dict(unit.duplicates)
+    beside = _records(unit.parallel, picked)
+    rows: list[dict[str, Any]] = []
+    carried: list[Record] = []
+    for number, record, file in _records(unit.segments, picked):
+        other: Side | None = None
+        if unit.parallel:
+            parallel_number, parallel_record, parallel_file = next(beside)
+            if parallel_number != number:
+                raise InputError(f"{parallel_file.path}: has changed since it was indexed; start again with --fresh")
+            other = side(parallel_record, parallel_file, recipe.input.labels, recipe.input.max_words)
+        own = side(record, file, recipe.input.labels, recipe.input.max_words)
+        if need_labels and own.spans is None:
+            own.reject(Reason.MALFORMED, f"{file.name}:{record.line}: has no labels")
+        if number in owners:
+            detail = f"{file.name}:{record.line}: id {short(record.id)} stands in row {owners[number]} already"
+            own.reject(Reason.DUPLICATE_ID, detail)
+        row = {"row": number, "id": without_surrogates(record_id(record, file)), "doc_id": record.doc_id}
+        row |= {"split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
+        row["doc_id"] = without_surrogates(record.doc_id) if record.doc_id is not None else None
+        source, target = (own, other) if train else (other, own)
+        rows.append(row | _cells(source, target, labelled=need_labels))
+        carried.append(record)
+    table = table_from_rows(rows, ROW)
+    for field_ in extra:
+        table = table.append_column(field_, _carried(carried, field_))
+    return table.cast(row_schema(extra)) if extra else table
+
+
+def _records(parts: Sequence[Segment], picked: set[int] | None) -> Iterator[tuple[int, Record, File]]:
+    for part in parts:
+        for number, record in enumerate(iterate(part.file, part.place, part.skip, part.take), start=part.row):
+            if picked is None or number in picked:
+                yield number, record, part.file
+
+
+def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[str, Any]:
+    cells: dict[str, Any] = {"flags": []}
+    if source is not None:
+        cells |= {"source_text": source.text, "source_tokens": source.tokens}
+        cells["source_offsets"] = offset_cells(source.offsets) if source.offsets is not None else None
+        if labelled and source.spans is not None:
+            nested = set(outermost(source.spans)[1])
+            cells["source_spans"] = span_cells(source.spans)
+            lost = [index for index, span in enumerate(source.spans) if span in nested]
+            cells["unprojected"] = [{"source": index, "reason": str(Loss.NESTED)} for index in lost]
+            cells["flags"] += source.flags
+    if target is not None:
+        cells |= {"text": target.text, "tokens": target.tokens}
+        cells["offsets"] = offset_cells(target.offsets) if target.offsets is not None else None
+        if target.spans is not None:
+            gold = outermost(target.spans)[0]
+            cells["gold_spans"] = [{"start": s.start, "end": s.end, "label": s.label} for s in gold]
+    for one in (source, target):
+        if one is not None and one.reason is not None:
+            cells |= {"status": REJECTED, "reason": str(one.reason), "detail": without_surrogates(one.detail)}
+            break
+    else:
+        cells["status"] = OK
+    return cells
+
+
+def side(record: Record, file: File, labels: Labels, max_words: int) -> Side:
+    """Text, words, offsets and mapped spans of one record, or why it has to be rejected."""
+    where = f"{file.name}:{record.line}: "
+    made = Side(record.text, record.tokens)
+    if record.reason is not None:
+        made.reject(record.reason, where + record.detail)
+    _refuse_characters(record, made, where)
+    if made.reason is not None:
+        # A table cannot hold half a surrogate pair, whatever the row was rejected for.
+        made.text = without_surrogates(made.text) if made.text is not None else None
+        made.tokens = [without_surrogates(token) for token in made.tokens] if made.tokens is not None else None
+    if made.tokens is None and made.text is not None and made.reason is None:
+        made.offsets = words.split(made.text, file.lang)
+        made.tokens = [made.text[start:end] for start, end in made.offsets]
+    if made.tokens is None or made.reason is not None:
+        return made
+    if "" in made.tokens or _WHITE.search("".join(made.tokens)):
+        bad = next(token for token in made.tokens if not token or _WHITE.search(token))
+        made.reject(Reason.BAD_TOKEN, f"{where}white space in a word, or none at all: {short(bad)}")
+        return made
+    if not made.tokens:
+        made.reject(Reason.EMPTY, f"{where}no word")
+        return made
+    if made.offsets is None:
+        made.offsets = words.locate(made.tokens, made.text) if made.text is not None else None
+        if made.offsets is None:
+            if record.chars is not None:
+                made.reject(Reason.MALFORMED, f"{where}the tokens are not those of the text that the spans refer to")
+            made.text, made.offsets = words.join(made.tokens, file.lang)
+    if len(made.tokens) > max_words:
+        made.reject(Reason.TOO_LONG, f"{where}{len(made.tokens)} words; input.max_words is {max_words}")
+    if record.labelled and made.reason in (None, Reason.TOO_LONG):
+        spans = record.spans if record.chars is None else _snap(record.chars, made)
+        made.spans = _mapped(spans or [], labels)
+    return made
+
+
+def _refuse_characters(record: Record, made: Side, where: str) -> None:
+    labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
+    texts = [record.text or "", record.id or "", record.doc_id or "", *(record.tokens or ()), *labels]
+    if not _REFUSED.search("\n".join(texts)):
+        return
+    wrong = next(text for text in texts if _REFUSED.search(text))
+    if SURROGATES.search(wrong):
+        made.reject(Reason.BAD_UTF8, f"{where}half a surrogate pair in {short(wrong)}")
+    elif control := _REFUSED.search(wrong):
+        made.reject(Reason.CONTROL_CHARACTER, f"{where}U+{ord(control[0]):04X} in {short(wrong)}")
+
+
+def _mapped(spans: Sequence[Span], labels: Labels) -> list[Span]:
+    """The spans whose label is kept, under its new name, each once, sorted."""
+    renamed = (Span(s.start, s.end, new_label(s.label, labels), s.score) for s in spans)
+    return sorted({span for span in renamed if kept(span.label, labels)})
+
+
+def _snap(chars: Sequence[tuple[int, int, str]], made: Side) -> list[Span]:
+    """Spans over words of spans over characters: every word that a span touches is in it."""
+    spans = []
+    text, offsets = made.text or "", made.offsets or []
+    for start, end, label in chars:
+        touched = [index for index, (first, last) in enumerate(offsets) if first < end and start < last]
+        if not touched:
+            made.flags.append(str(Loss.EMPTY_AFTER_SNAP))
+            continue
+        inside = text[start:end]
+        trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
+        if trimmed != (offsets[touched[0]][0], offsets[touched[-1]][1]):
+            made.flags.append(SNAPPED)
+        spans.append(Span(touched[0], touched[-1] + 1, label))
+    return spans
+
+
+def _carried(records: Sequence[Record], field_: pa.Field) -> pa.ChunkedArray:
+    """The cells of one of the user's columns, taken from the batches that the records came in."""
+    if not any(isinstance(record.extra, tuple) for record in records):
+        return pa.chunked_array([pa.array([record.extra for record in records], field_.type)])
+    chunks: list[pa.Array] = []
+    at = 0
+    while at < len(records):
+        extra = records[at].extra
+        assert isinstance(extra, tuple)
+        batch, indices = extra[0], []
+        while at < len(records) and (extra := records[at].extra) and extra[0] is batch:
+            indices.append(extra[1])
+            at += 1
+        chunks.append(batch.column(field_.name).take(pa.array(indices, pa.int64())))
+    return pa.chunked_array(chunks, field_.type)

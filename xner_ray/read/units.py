@@ -1,0 +1,140 @@
+"""Units: one language times one fixed range of input rows, and where in the files those rows are.
+
+A unit has `unit_rows` rows, the last one of a split fewer, never none. Rows that the recipe picks (limit, sample)
+and splits that are mixed in one file make units whose rows do not follow each other: those list them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xner_ray.read.records import File, Place
+
+MOST_UNITS = 60_000
+
+Rows = range | npt.NDArray[np.int64]  # ascending input rows
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a file, the records of the file before it, and their words."""
+
+    row: int
+    place: Place
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of one file: from `place` leave out `skip` records and take `take`; the first is input row `row`."""
+
+    file: File
+    place: Place
+    row: int
+    skip: int
+    take: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows `start` to `stop` (half open) of the input, or those of them that `picked` lists."""
+
+    name: str
+    lang: str
+    split: str
+    start: int
+    stop: int
+    picked: tuple[int, ...] | None
+    duplicates: tuple[tuple[int, int], ...]  # (row, the earlier row with its id)
+    segments: tuple[Segment, ...]
+    parallel: tuple[Segment, ...]
+    n_words: int  # of the input; words of text that is not in words yet are counted by its blanks
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.picked) if self.picked is not None else self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A scanned file and the input rows that it holds."""
+
+    file: File
+    start: int
+    stop: int
+    marks: tuple[Mark, ...]
+    n_words: int
+
+
+def unit_name(lang: str, row: int) -> str:
+    return f"{lang}-{row:012d}"
+
+
+def grown_unit_rows(sizes: Sequence[int], unit_rows: int) -> int:
+    """`unit_rows` times the smallest whole number that leaves at most MOST_UNITS units; `sizes` are rows per split.
+
+    >>> grown_unit_rows([10], 3), grown_unit_rows([120_001], 1)
+    (3, 3)
+    """
+    factor = max(1, -(-sum(sizes) // (unit_rows * MOST_UNITS)))
+    while sum(-(-size // (unit_rows * factor)) for size in sizes) > MOST_UNITS and unit_rows * factor < max(sizes):
+        factor += 1
+    return unit_rows * factor
+
+
+def chunks(rows: Rows, size: int) -> Iterator[Rows]:
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
+
+
+def segments(rows: Rows, stretches: Sequence[Stretch]) -> tuple[Segment, ...]:
+    """The stretches of the files that hold `rows`, each begun at the last mark before it.
+
+    Between rows that are far apart the file is not read: a new segment starts where a mark allows it.
+    """
+    found: list[Segment] = []
+    at = 0
+    while at < len(rows):
+        stretch = stretches[bisect_right(stretches, int(rows[at]), key=_stop)]
+        last = int(np.searchsorted(np.asarray(rows), stretch.stop)) if not isinstance(rows, range) else 0
+        last = min(len(rows), at + stretch.stop - rows[at]) if isinstance(rows, range) else last
+        while at < last:
+            first = int(rows[at])
+            mark = stretch.marks[bisect_right(stretch.marks, first - stretch.start, key=_row) - 1]
+            if isinstance(rows, range):
+                stop, at = int(rows[last - 1]) + 1, last
+            else:
+                stop, at = first + 1, at + 1
+                while at < last:
+                    following = bisect_right(stretch.marks, int(rows[at]) - stretch.start, key=_row) - 1
+                    if stretch.marks[following].row + stretch.start > stop:
+                        break
+                    stop, at = int(rows[at]) + 1, at + 1
+            skip = first - stretch.start - mark.row
+            found.append(Segment(stretch.file, mark.place, first, skip, stop - first))
+    return tuple(found)
+
+
+def _stop(stretch: Stretch) -> int:
+    return stretch.stop
+
+
+def _row(mark: Mark) -> int:
+    return mark.row
+
+
+def words_before(stretches: Sequence[Stretch]) -> tuple[list[int], list[int]]:
+    """Points (row, words before it) between which words are taken to be spread evenly."""
+    rows, words, total = [], [], 0
+    for stretch in stretches:
+        rows += [stretch.start + mark.row for mark in stretch.marks]
+        words += [total + mark.words for mark in stretch.marks]
+        total += stretch.n_words
+        rows.append(stretch.stop)
+        words.append(total)
+    return rows, words
