@@ -13,8 +13,7 @@ from typing import Any, Literal
 import torch
 
 from xner_ray.errors import RecipeError
-
-TINY_NLLB = "tiny-nllb"
+from xner_ray.recipe import TINY_NLLB
 
 
 def local_folder(name: str) -> Path | None:

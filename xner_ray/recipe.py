@@ -22,6 +22,7 @@ Format = Literal["conll", "uner", "jsonl", "parquet", "dataset", "run", "text"]
 SPLITS = ("train", "validation", "test")
 # Names that pydantic gives the members of a union.
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
+TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
 BUILTIN_TAGGER_LABELS = ("PER", "LOC", "ORG")
 
 

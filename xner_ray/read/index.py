@@ -76,12 +76,12 @@ class Index:
         rest = {name: value for name, value in vars(self).items() if name not in ("units", "extra")}
         rest["extra"] = base64.b64encode(pa.schema(self.extra).serialize().to_pybytes()).decode()
         rest["files"] = [{**_shallow(file), "columns": file.columns.model_dump()} for file in files]
-        metadata = {b"xner_ray.read.index": json.dumps(rest, sort_keys=True).encode()}
+        metadata = {b"xner_ray.index": json.dumps(rest, sort_keys=True).encode()}
         return pa.Table.from_pylist(rows, _UNITS.with_metadata(metadata))
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Index:
-        rest: dict[str, Any] = json.loads(table.schema.metadata[b"xner_ray.read.index"])
+        rest: dict[str, Any] = json.loads(table.schema.metadata[b"xner_ray.index"])
         files = [File(**{**data, "columns": Columns(**data["columns"])}) for data in rest.pop("files")]
         rest["extra"] = list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(rest["extra"]))))
         return cls(units=[_unit(cells, files) for cells in table.to_pylist()], **rest)

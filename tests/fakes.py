@@ -1,0 +1,61 @@
+"""Fakes that implement the real contracts, for what a test is not about."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xner_ray.errors import Reason
+from xner_ray.spans import Span
+from xner_ray.translate import Translation
+
+
+class FakeTranslator:
+    """Reverses the words; text that holds "BOOM" is rejected."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.micro_batch_tokens = 64
+        self.calls: list[tuple[list[str], str, str]] = []
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
+        self.calls.append((list(texts), source, target))
+        self.tokens += sum(len(text.split()) for text in texts)
+        return [
+            (Reason.TRANSLATION_TRUNCATED, "no end")
+            if "BOOM" in text
+            else Translation(" ".join(reversed(text.split())), -0.25)
+            for text in texts
+        ]
+
+
+class FakeTagger:
+    """Capitalised words are PER, words in capitals ORG."""
+
+    labels = ("PER", "ORG")
+
+    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
+        return [
+            [
+                Span(i, i + 1, "ORG" if word.isupper() and len(word) > 1 else "PER")
+                for i, word in enumerate(words)
+                if word[:1].isupper()
+            ]
+            for words, _ in sentences
+        ]
+
+
+class FakeEncoder:
+    """Equal words have equal vectors; "LONG" is a word longer than the model reads."""
+
+    tokens = 0
+    micro_batch_tokens = 64
+
+    def encode(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Reason]:
+        self.tokens += sum(map(len, sentences))
+        return [Reason.WORD_TOO_LONG if "LONG" in s else np.stack([_vector(w) for w in s]) for s in sentences]
+
+
+def _vector(word: str) -> NDArray[np.float32]:
+    seed = sum(ord(letter) * 31**place for place, letter in enumerate(word.lower())) % 2**32
+    return np.random.default_rng(seed).normal(size=16).astype(np.float32)

@@ -1,0 +1,41 @@
+from typing import Any
+
+import yaml
+
+from xner_ray.card import dataset_card
+from xner_ray.recipe import load_recipe
+
+COUNTS: dict[str, Any] = {
+    "rows": {"read": 4, "emitted": 3, "rejected": 1},
+    "entities": {"source": 5, "projected": 4, "unprojected": {"overlap": 1}},
+    "projected_by_label": {"PER": 4},
+    "incomplete_rows": 1,
+}
+REPORT = {"languages": {"swh_Latn": COUNTS}, "labels": {"kept": ["LOC", "PER"]}, "rejects": {"too_long": 1}}
+FILES = ["data/swh_Latn/train-00000-of-00001.parquet", "data/swh_Latn/incomplete-train-00000-of-00001.parquet"]
+
+
+def _card(**sections: Any) -> str:
+    recipe = load_recipe({"input": {"path": "/secret/place/a.conll"}, "targets": ["swh_Latn"], **sections})
+    return dataset_card(recipe, REPORT, FILES)
+
+
+def test_the_front_matter_says_how_to_load() -> None:
+    front = yaml.safe_load(_card().split("---")[1])
+    data = [{"split": "train", "path": "data/swh_Latn/train-*.parquet"}]
+    assert front["configs"] == [{"config_name": "swh_Latn", "data_files": data}]
+    assert front["language"] == ["sw"]
+
+
+def test_counts_licences_and_rejects_are_there_and_no_place_of_the_machine() -> None:
+    card = _card()
+    assert "| swh_Latn | Swahili | 3 | 1 | 5 | 4 | 1 |" in card
+    assert "| swh_Latn | 0 | 4 |" in card
+    assert "| too_long | 1 |" in card
+    assert "CC BY-NC 4.0" in card
+    assert "/secret" not in card
+
+
+def test_the_test_model_is_not_called_nllb_200() -> None:
+    assert "CC BY-NC" not in _card(translate={"model": "tiny-nllb"})
+    assert "/models/mine" not in _card(translate={"model": "/models/mine"})

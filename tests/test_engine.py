@@ -1,0 +1,190 @@
+"""The run on Ray: resume, exactly once, the same bytes for any number of workers. Real Ray, real models."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import xner_ray
+from xner_ray import engine
+from xner_ray.errors import FatalError, RecipeError, RetryableError, RunFolderError
+
+ROOT = Path(__file__).parent.parent
+
+
+def _digests(run: Path) -> dict[str, str]:
+    """SHA-256 of everything that a run publishes, but for the report, which has times."""
+    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
+    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+
+
+def _command(recipe: Path, run: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run), *options]
+
+
+def _rows(run: Path) -> list[tuple[str, int, str]]:
+    files = [*run.glob("data/**/*.parquet"), *run.glob("rejects/**/*.parquet")]
+    return [(r["lang"], r["row"], r["status"]) for f in files for r in pq.ParquetFile(f).read().to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def many_units(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A recipe of 44 units (two languages, the last of each short, one reject), and its undisturbed run by 1 worker."""
+    folder = tmp_path_factory.mktemp("many")
+    source = (ROOT / "jobs/data/templates.en.conll").read_text(encoding="utf-8").split("\n\n")[:215]
+    source[50] = "# id = broken\nBad\tX-TAG"
+    (folder / "in.conll").write_text("\n\n".join(source) + "\n", encoding="utf-8")
+    recipe = {
+        "input": {"path": "in.conll"},
+        "targets": ["swh_Latn", "spa_Latn"],
+        "translate": {"model": "tiny-nllb"},
+        "output": {"rows_per_file": 50},
+        "engine": {"unit_rows": 10},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    run = folder / "one"
+    workers = [f"--set={stage}.workers=1" for stage in ("translate", "align", "match")]
+    subprocess.run(_command(path, run, *workers), check=True, cwd=folder)
+    return path, run
+
+
+@pytest.mark.slow
+def test_undisturbed_run_is_whole(many_units: tuple[Path, Path]) -> None:
+    _, run = many_units
+    report = json.loads((run / "report.json").read_text())
+    assert report["units"] == 44
+    assert report["rows"] == {"read": 430, "emitted": 428, "rejected": 2}
+    assert report["rejects"] == {"illegal_tag": 2}
+    assert sorted(_rows(run)) == sorted(
+        (lang, row, "rejected" if row == 50 else "ok") for lang in ("swh_Latn", "spa_Latn") for row in range(215)
+    )
+    sealed = json.loads((run / "_run/SEALED").read_text())["files"]
+    assert sum(entry["rows"] for entry in sealed) == 430
+    published = _digests(run)
+    assert all(published[entry["file"]] == entry["sha256"] for entry in sealed)
+    assert [len(list((run / f"data/{lang}").iterdir())) for lang in ("swh_Latn", "spa_Latn")] == [5, 5]
+
+
+@pytest.mark.slow
+def test_four_workers_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, expected = many_units
+    sections = [f"--set={s}.{k}" for s in ("translate", "align", "match") for k in ("workers=4", "cpus=0.4")]
+    subprocess.run(_command(recipe, tmp_path / "four", *sections), check=True)
+    assert _digests(tmp_path / "four") == _digests(expected)
+
+
+@pytest.mark.slow
+def test_two_pools_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, expected = many_units
+    sections = ["--set=match.cpus=0.3", "--set=translate.cpus=0.5", "--set=align.cpus=0.5"]
+    subprocess.run(_command(recipe, tmp_path / "pools", *sections), check=True)
+    assert _digests(tmp_path / "pools") == _digests(expected)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path], tmp_path: Path) -> None:
+    """SIGKILL the driver twice, each time after some more units, then let the same command finish."""
+    recipe, expected = many_units
+    run = tmp_path / "killed"
+    parts = run / "_run" / "parts"
+    for at_least in (6, 15):
+        driver = subprocess.Popen(_command(recipe, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 300
+        while len(list(parts.glob("*/*.parquet"))) < at_least and time.monotonic() < deadline:
+            assert driver.poll() is None, "the driver ended before it could be killed"
+            time.sleep(0.05)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        assert not (run / "_run" / "SEALED").exists()
+    status = subprocess.run(
+        [sys.executable, "-m", "xner_ray.cli", "status", str(run)], check=True, capture_output=True, text=True
+    )
+    assert "not sealed" in status.stdout
+    done = {path.stem: path.read_bytes() for path in parts.glob("*/*.parquet")}
+    assert 15 <= len(done) < 44
+    subprocess.run(_command(recipe, run), check=True)
+    assert _digests(run) == _digests(expected)
+    assert sorted(_rows(run)) == sorted(_rows(expected))
+    still = {path.stem: path.read_bytes() for path in sorted(parts.glob("*/*.parquet"), reverse=True)}
+    assert {name: still[name] for name in done} == done, "a finished unit was made again"
+
+
+@pytest.mark.slow
+def test_targets_grow_and_finished_languages_stay(many_units: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, expected = many_units
+    run = tmp_path / "grown"
+    subprocess.run(_command(recipe, run, "--set=targets=[swh_Latn]"), check=True)
+    parts = {path: path.stat().st_mtime_ns for path in (run / "_run/parts").rglob("*.parquet")}
+    assert len(parts) == 22
+    # Another unit size now would name other units; those that are listed stay.
+    subprocess.run(_command(recipe, run, "--set=engine.unit_rows=50"), check=True)
+    assert _digests(run) == _digests(expected)
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts
+    with pytest.raises(RunFolderError, match="targets: spa_Latn there, missing now"):
+        xner_ray.project(recipe, run, overrides=["targets=[swh_Latn]"])
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_left_alone(many_units: tuple[Path, Path]) -> None:
+    recipe, run = many_units
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    report = xner_ray.project(recipe, run)
+    assert report["rows"]["read"] == 430
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_another_recipe_is_refused_with_the_keys_that_differ(many_units: tuple[Path, Path]) -> None:
+    recipe, run = many_units
+    with pytest.raises(RunFolderError) as error:
+        xner_ray.project(recipe, run, overrides=["align.method=argmax", "translate.workers=2"])
+    assert "align.method: 'itermax' there, 'argmax' now" in str(error.value)
+    assert "workers" not in str(error.value)
+    assert "--fresh" in str(error.value)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    data: dict[str, Any] = {
+        "input": {"path": str(ROOT / "jobs/data/europarl.en.conll")},
+        "targets": ["spa_Latn"],
+    }
+    data["input"]["parallel"] = {"spa_Latn": str(ROOT / "jobs/data/europarl.es.conll")}
+    for fresh in (False, True):
+        with pytest.raises(RunFolderError, match=r"holds files that are no run .*thesis\.tex"):
+            xner_ray.project(data, tmp_path, fresh=fresh)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_own_errors_finds_what_was_raised_on_purpose(ray_here: None) -> None:
+    import ray
+
+    @ray.remote(num_cpus=0.1)
+    def fail(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(RecipeError, match="on purpose"), engine._own_errors():
+        ray.get(fail.remote(RecipeError("on purpose")))
+    with pytest.raises(FatalError, match=r"a worker failed: .*no such thing"), engine._own_errors():
+        ray.get(fail.remote(ValueError("no such thing")))
+    with pytest.raises(RetryableError), engine._own_errors():
+        ray.get(fail.remote(RetryableError("later")))
+
+
+def test_map_tasks_keeps_order(ray_here: None) -> None:
+    def divide(a: int, b: int) -> int:
+        return a // b
+
+    assert engine.map_tasks(divide, [7, 8, 9], [2, 2, 2]) == [3, 4, 4]
+    assert engine.map_tasks(divide, [7], [2]) == [3]
+    assert engine.map_tasks(divide, [], []) == []

@@ -1,0 +1,71 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from xner_ray.explanation import explain
+from xner_ray.recipe import load_recipe
+from xner_ray.stages import match_row
+
+RECIPE = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
+
+
+def _link(source: int, target: int, cosine: float = 0.9) -> dict[str, Any]:
+    return {"source": source, "target": target, "forward": 1.0, "backward": 1.0, "cosine": cosine}
+
+
+def _row(**cells: Any) -> dict[str, Any]:
+    row = {
+        "id": "x",
+        "row": 0,
+        "source_lang": "eng_Latn",
+        "lang": "spa_Latn",
+        "status": "ok",
+        "reason": None,
+        "detail": None,
+        "source_text": "Bank of Japan met [Bob]",
+        "text": "Banco de Japón y Bob",
+        "source_tokens": ["Bank", "of", "Japan", "met", "[Bob]"],
+        "tokens": ["Banco", "de", "Japón", "y", "Bob"],
+        "source_spans": [
+            {"start": 0, "end": 3, "label": "ORG", "score": 1.0},
+            {"start": 2, "end": 3, "label": "LOC", "score": 1.0},
+            {"start": 3, "end": 4, "label": "PER", "score": 1.0},
+            {"start": 4, "end": 5, "label": "PER", "score": 1.0},
+        ],
+        "unprojected": [{"source": 1, "reason": "nested"}],
+        "links": [_link(0, 0), _link(1, 1), _link(2, 2), _link(4, 4)],
+        "gold_spans": None,
+        "translation_score": -0.5,
+        **cells,
+    }
+    return {**row, **match_row(row, RECIPE)} if row["status"] == "ok" else row
+
+
+def _shown(row: dict[str, Any]) -> str:
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(explain(row, RECIPE, ["LOC", "ORG", "PER"]))
+    return capture.get()
+
+
+def test_everything_about_a_sentence_is_said() -> None:
+    shown = _shown(_row())
+    assert "Banco de Japón[ORG]" in shown
+    assert "entity 0 'Bank of Japan' ORG" in shown
+    assert "entity 1 'Japan': nested, not projected" in shown
+    assert "entity 2 'met' PER: not projected, no_candidate" in shown
+    assert "[0, 3)" in shown
+    assert "translation score -0.500" in shown
+    assert "objective 2.0000, optimal, by independent" in shown
+    assert "[Bob][PER]" in shown  # text of the input is no markup
+
+
+def test_rejects_say_why() -> None:
+    shown = _shown(_row(status="rejected", reason="too_long", detail="f:3: [bold] words"))
+    assert "rejected: too_long: f:3: [bold] words" in shown
+    assert "Bank of Japan" in shown
+
+
+def test_sentences_without_entities_say_so() -> None:
+    assert "nothing was aligned or matched" in _shown(_row(source_spans=[], unprojected=[]))

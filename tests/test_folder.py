@@ -1,0 +1,113 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xner_ray import storage
+from xner_ray.errors import RunFolderError
+from xner_ray.folder import RunFolder, versions
+from xner_ray.recipe import load_recipe
+
+RECIPE = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
+
+
+def _folder(path: Path, keys: dict[str, Any]) -> RunFolder:
+    folder = RunFolder(str(path))
+    folder.record(RECIPE, keys)
+    storage.publish(folder.units_path, b"listed")
+    return folder
+
+
+def test_check_accepts_the_same_and_names_what_differs(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, {"align.method": "itermax", "match.solver": "exact"})
+    folder.check({"align.method": "itermax", "match.solver": "exact"}, ["spa_Latn"])
+    with pytest.raises(RunFolderError) as error:
+        folder.check({"align.method": "argmax", "match.solver": "exact"}, ["spa_Latn"])
+    assert "align.method: 'itermax' there, 'argmax' now" in str(error.value)
+    assert "match.solver" not in str(error.value)
+
+
+def test_targets_may_grow_with_their_parallel_text_but_not_shrink(tmp_path: Path) -> None:
+    keys = {"parallel spa_Latn a.txt": "1-2", "align.method": "itermax"}
+    folder = _folder(tmp_path, keys)
+    folder.check({**keys, "parallel swh_Latn b.txt": "3-4", "translate.beams": 1}, ["spa_Latn", "swh_Latn"])
+    with pytest.raises(RunFolderError, match="targets: spa_Latn there, missing now"):
+        folder.check(keys, ["swh_Latn"])
+    with pytest.raises(RunFolderError, match=r"parallel spa_Latn a\.txt"):
+        folder.check({**keys, "parallel spa_Latn a.txt": "changed"}, ["spa_Latn"])
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    code = (
+        "import sys; from xner_ray.folder import RunFolder\n"
+        f"with RunFolder({str(tmp_path)!r}).claim():\n    print('in', flush=True); sys.stdin.read()"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdin is not None
+    assert first.stdout.readline() == "in\n"
+    with pytest.raises(RunFolderError, match="another xner-ray works in this folder"), RunFolder(str(tmp_path)).claim():
+        pass
+    first.kill()  # a killed driver holds nothing
+    first.wait()
+    first.stdin.close()
+    first.stdout.close()
+    with RunFolder(str(tmp_path)).claim():
+        pass
+
+
+def test_parts_of_several_attempts_count_once(tmp_path: Path) -> None:
+    for name in ("0002/a", "0001/a", "0002/b"):
+        path = tmp_path / "_run/parts" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "_run/parts/0002/.c.parquet.1.tmp").write_bytes(b"half")
+    parts = RunFolder(str(tmp_path)).parts()
+    assert {name: Path(path).parent.name for name, path in parts.items()} == {"a": "0001", "b": "0002"}
+
+
+def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path))
+    assert [folder.next_attempt() for _ in range(3)] == ["0001", "0002", "0003"]
+
+
+def test_record_survives_reading(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, {"k": 1})
+    assert folder.recipe() == RECIPE
+    assert json.loads((tmp_path / "_run/versions.json").read_text())["xner_ray"] == versions()["xner_ray"]
+
+
+def test_discard_leaves_what_a_run_did_not_make(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, {})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    folder.discard()
+    assert not folder.is_run()
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "_run"}
+
+
+def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    folder = RunFolder(str(tmp_path))
+    with pytest.raises(RunFolderError, match=r"holds files that are no run .*thesis\.tex"):
+        folder.refuse_other_files()
+    folder.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(RunFolderError, match="is a file; name a folder"):
+        RunFolder(str(tmp_path / "thesis.tex")).refuse_other_files()
+
+
+def test_what_was_recorded_before_units_were_listed_binds_nobody(tmp_path: Path) -> None:
+    """A run that ended before its input could be read may be started again with another one."""
+    folder = RunFolder(str(tmp_path))
+    folder.record(RECIPE, {"input file a": "1"})
+    folder.refuse_other_files()
+    folder.check({"input file a": "2"}, ["spa_Latn"])
+
+
+def test_no_run_is_one_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no run here"):
+        RunFolder(str(tmp_path)).recipe()

@@ -1,0 +1,106 @@
+from typing import Any
+
+import pytest
+
+from xner_ray.errors import RecipeError
+from xner_ray.planning import READ_CPUS, Capacity, group, resolve, run_labels, shrink
+from xner_ray.recipe import Recipe, load_recipe
+
+LAPTOP = Capacity(cpus=2, gpus=0, local=True)
+GPU_MACHINE = Capacity(cpus=8, gpus=1, local=True)
+CLUSTER = Capacity(cpus=64, gpus=8, local=False)
+
+
+def _recipe(**sections: Any) -> Recipe:
+    return load_recipe({"input": {"path": "a.conll"}, "targets": ["spa_Latn"], "tag": {"engine": "spacy"}, **sections})
+
+
+def test_a_laptop_has_one_pool_that_leaves_room_to_read() -> None:
+    groups = group(_recipe(), LAPTOP, 100)
+    assert [g.stages for g in groups] == [("translate", "tag", "align", "match")]
+    assert groups[0].workers == (2, 2)
+    assert sum(g.workers[1] * g.cpus for g in groups) + READ_CPUS <= LAPTOP.cpus
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_default_pools_always_fit(cpus: int, gpus: int) -> None:
+    sections = {s: {"gpus": 1} for s in ("translate", "tag", "align")} if gpus else {"match": {"threads": 2}}
+    for n_units in (1, 3, 1000):
+        groups = group(_recipe(**sections), Capacity(cpus, gpus, local=True), n_units)
+        assert sum(g.workers[1] * g.cpus for g in groups) + READ_CPUS <= cpus
+        assert all(g.workers[1] <= max(1, n_units) for g in groups)
+
+
+def test_one_gpu_serves_three_stages_in_one_actor() -> None:
+    groups = group(
+        _recipe(translate={"gpus": 1}, tag={"engine": "spacy", "gpus": 1}, align={"gpus": 1}), GPU_MACHINE, 100
+    )
+    assert [(g.stages, g.gpus) for g in groups] == [(("translate", "tag", "align"), 1.0), (("match",), 0.0)]
+    assert groups[0].workers == (1, 1)
+
+
+def test_a_cluster_scales_from_one() -> None:
+    groups = group(_recipe(translate={"gpus": 1}, tag={"engine": "spacy", "gpus": 1}, align={"gpus": 1}), CLUSTER, 1000)
+    assert groups[0].workers == (1, 8)
+
+
+def test_fractional_gpus_make_more_workers() -> None:
+    sections = {s: {"gpus": 0.25} for s in ("translate", "align")} | {"tag": {"engine": "spacy", "gpus": 0.25}}
+    assert group(_recipe(**sections), GPU_MACHINE, 1000)[0].workers == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"align": {"gpus": 1}}, "need at least 1 GPUs (align: 1 x 1), but Ray has 0; set gpus: 0"),
+        ({"align": {"workers": 3}}, "need at least 4.80 CPUs"),
+        ({"align": {"cpus": 4}}, "but Ray has 2; lower workers or cpus of a stage"),
+    ],
+)
+def test_what_the_cluster_can_never_give_is_refused(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        group(_recipe(**sections), LAPTOP, 10)
+    assert message in str(error.value)
+
+
+def test_two_pools_that_each_want_the_only_gpu_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"at least 2 GPUs.*share an actor"):
+        group(_recipe(translate={"gpus": 1}, align={"gpus": 1}), GPU_MACHINE, 10)
+
+
+def test_shrink_never_leaves_an_idle_worker() -> None:
+    groups = group(_recipe(), Capacity(16, 0, local=True), 100)
+    assert shrink(groups, 3)[0].workers == (3, 3)
+
+
+def test_labels_of_a_run() -> None:
+    given = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
+    assert run_labels(given, ["PER", "LOC"]) == ["LOC", "PER"]
+    kept = load_recipe({"input": {"path": "a", "labels": {"keep": ["PER", "LOC"]}}, "targets": ["spa_Latn"]})
+    assert run_labels(kept, ["LOC"]) == ["PER", "LOC"]
+    assert run_labels(_recipe(), ["MISC"]) == ["LOC", "MISC", "ORG", "PER"]
+
+
+def test_resolve_pins_models_and_layers() -> None:
+    recipe = _recipe(translate={"model": "tiny-nllb"})
+    resolved, identities = resolve(recipe)
+    assert resolved.align.layer == 7
+    assert set(identities) == {"translate.model", "tag.model", "align.encoder"}
+    assert len(identities["translate.model"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"align": {"layer": 40}}, "align.layer is 40, but builtin has layers 0..12"),
+        ({"align": {"encoder": "./nowhere"}}, "no such folder"),
+        ({"targets": ["fra_Latn"]}, "has no language token 'fra_Latn'"),
+        ({"tag": {"engine": "spacy", "model": "en_core_web_xx"}}, "'en_core_web_xx' is not installed"),
+        ({"align": {"encoder": "nobody/nothing"}}, "model 'nobody/nothing'"),
+    ],
+)
+def test_resolve_refuses_what_cannot_work(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        resolve(_recipe(**{"translate": {"model": "tiny-nllb"}, **sections}))
+    assert message in str(error.value)

@@ -1,0 +1,51 @@
+"""xner_ray: projection-based named-entity data for languages that have none, in batches on Ray.
+
+import xner_ray
+report = xner_ray.project("jobs/quickstart.yaml", "runs/quickstart")
+xner_ray.evaluate("runs/quickstart")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xner_ray.errors import XnerError
+
+if TYPE_CHECKING:
+    from xner_ray.inspecting import evaluate, explain, export, sample, status
+    from xner_ray.making import plan, project
+    from xner_ray.recipe import Recipe, load_recipe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Recipe",
+    "XnerError",
+    "__version__",
+    "evaluate",
+    "explain",
+    "export",
+    "load_recipe",
+    "plan",
+    "project",
+    "sample",
+    "status",
+]
+
+_HOMES = {
+    "Recipe": "xner_ray.recipe",
+    "load_recipe": "xner_ray.recipe",
+    "plan": "xner_ray.making",
+    "project": "xner_ray.making",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: the package alone must not import Ray and torch, which take seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module 'xner_ray' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES.get(name, "xner_ray.inspecting")), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,119 @@
+"""The dataset card: README.md of a run, with the configurations that `load_dataset(RUN, lang)` reads.
+
+It holds no time and no path of the machine, so that the same run gives the same card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xner_ray.languages import LANGUAGES
+from xner_ray.recipe import TINY_NLLB, Recipe
+
+_LICENCES = {
+    "nllb": "NLLB-200 (translator): weights CC BY-NC 4.0, no commercial use.",
+    TINY_NLLB: "tiny-nllb (translator): a test model of xner_ray, Apache-2.0; its translations are no good outside "
+    "its own templates.",
+    "builtin": "multilingual-e5-small (encoder): MIT.",
+    "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
+}
+
+
+def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]) -> str:
+    """README.md. `files` are the published files, relative to the run folder."""
+    configs = []
+    for lang in recipe.languages:
+        splits = sorted({file.split("/")[-1].split("-")[0] for file in files if file.startswith(f"data/{lang}/")})
+        splits = [split for split in splits if split != "incomplete"]
+        data = [{"split": split, "path": f"data/{lang}/{split}-*.parquet"} for split in splits]
+        if data:
+            configs.append({"config_name": lang, "data_files": data})
+    front = {
+        "language": [LANGUAGES[lang].iso639_1 or LANGUAGES[lang].iso639_3 for lang in recipe.languages],
+        "task_categories": ["token-classification"],
+        "task_ids": ["named-entity-recognition"],
+        "annotations_creators": ["machine-generated"],
+        "configs": configs,
+    }
+    engine = recipe.translate_engine
+    made = [
+        f"- direction: {recipe.direction}; entities from "
+        + (
+            "the input's labels"
+            if recipe.tag.engine == "none"
+            else f"the tagger {recipe.tag.engine} ({recipe.tag.model})"
+        ),
+        "- text: "
+        + ("given" if engine == "provided" else f"translated by {engine} ({_shown(recipe.translate.model)})"),
+        f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}, {recipe.align.method}",
+        f"- matching: {recipe.match.candidates} candidates of at most {recipe.match.max_words} words, "
+        f"{recipe.match.solver} solver, {recipe.match.per_entity} projection per entity",
+        f"- sentences with an unprojected entity: {recipe.output.incomplete}",
+    ]
+    translator = TINY_NLLB if recipe.translate.model == TINY_NLLB else "nllb"
+    used = [*([translator] if engine == "nllb" else []), *(["builtin"] if recipe.align.encoder == "builtin" else [])]
+    used += ["spacy"] if recipe.tag.engine == "spacy" else []
+    labels = report["labels"]["kept"]
+    rows = [
+        f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
+        f"| {c['entities']['source']} | {c['entities']['projected']} | {c['incomplete_rows']} |"
+        for lang, c in report["languages"].items()
+    ]
+    by_label = [
+        f"| {lang} | "
+        + " | ".join(str(c["projected_by_label"].get(label, 0)) for label in report["labels"]["kept"])
+        + " |"
+        for lang, c in report["languages"].items()
+    ]
+    rejects = [f"| {reason} | {number} |" for reason, number in sorted(report["rejects"].items())]
+    first = recipe.languages[0]
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+        "---",
+        "# Named entities projected with xner_ray",
+        "",
+        "Labels were made by a machine: they were projected across word alignments, and nobody checked them.",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        f'data = load_dataset("PATH OF THIS FOLDER", "{first}")',
+        "```",
+        "",
+        "`tokens` and `ner_tags` (IOB2 ClassLabel) are what a token-classification trainer reads. The other columns",
+        "say where each label comes from: source sentence and spans, word links, a score per projected entity, and",
+        "the entities that found no place.",
+        "",
+        "| code | language | sentences | rejected | source entities | projected | incomplete sentences |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Projected entities by label:",
+        "",
+        "| code | " + " | ".join(labels) + " |",
+        "|---" * (len(labels) + 1) + "|",
+        *by_label,
+        "",
+        "## How it was made",
+        *made,
+        "",
+        "The resolved recipe, the fingerprint and the package versions are in `_run/`.",
+        "",
+        "## Licences",
+        "The source sentences keep their own licence. Models:",
+        *[f"- {_LICENCES[key]}" for key in used],
+        "",
+    ]
+    if rejects:
+        lines += ["## Rejected sentences", "", "They are in `rejects/` with reason and detail.", ""]
+        lines += ["| reason | rows |", "|---|---|", *rejects, ""]
+    return "\n".join(lines)
+
+
+def _shown(model: str) -> str:
+    """A model's name; of a local folder only its last part."""
+    return Path(model).name if model.startswith(("/", "~", ".")) else model

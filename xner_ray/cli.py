@@ -1,0 +1,172 @@
+"""The command line. Exit status: 0 done, 1 failed, 2 bad recipe or input, 3 more rejects than max_reject_rate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from xner_ray import __version__
+from xner_ray.errors import XnerError
+
+app = typer.Typer(
+    name="xner-ray",
+    help="Project named entities across languages, in batches, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path, s3:// or gs://")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="as in --set align.method=argmax")
+]
+TOO_MANY_REJECTS = 3
+
+
+@app.command()
+def project(
+    recipe: RecipePath,
+    run: Run,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard what RUN holds")] = False,
+    show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
+) -> None:
+    """Make the data set that RECIPE describes in RUN. The same command resumes after anything."""
+    from xner_ray import inspecting, making
+    from xner_ray.report import evaluation_table, print_sentences, tables
+
+    console = Console()
+    report = making.project(recipe, run, overrides=overrides or (), fresh=fresh, console=console)
+    for lang in report["languages"] if show else ():
+        rows = inspecting.sample(run, lang, show)
+        print_sentences(console, rows, report["labels"]["kept"])
+    console.print(tables(report))
+    evaluations = inspecting.evaluate(run)
+    if evaluations:
+        console.print(evaluation_table(evaluations))
+    console.print(f"[bold]{escape(run)}[/bold] holds data/, rejects/, report.json and README.md (the dataset card)")
+    rate, most = report["reject_rate"], report["max_reject_rate"]
+    if rate > most:
+        console.print(
+            f"[red]{report['rows']['rejected']} of {report['rows']['read']} rows were rejected ({rate:.2%}), more than "
+            f"output.max_reject_rate ({most:.2%}); see rejects/ for reasons[/red]"
+        )
+        raise typer.Exit(TOO_MANY_REJECTS)
+
+
+@app.command()
+def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Say what a recipe would do: stages, resources, rows, units, columns. Loads no model, writes nothing."""
+    from xner_ray import making
+
+    Console().print(making.plan(recipe, overrides=overrides or ()))
+
+
+@app.command()
+def status(run: Run) -> None:
+    """Say how far RUN is, from the folder alone."""
+    from xner_ray import inspecting
+
+    Console().print(inspecting.status(run))
+
+
+@app.command()
+def evaluate(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False) -> None:
+    """Exact-span precision, recall and F1 of RUN against the gold labels that its input had."""
+    from xner_ray import inspecting
+    from xner_ray.report import evaluation_table
+
+    evaluations = inspecting.evaluate(run)
+    if as_json:
+        import json
+
+        sys.stdout.write(json.dumps([e.to_dict() for e in evaluations], indent=1) + "\n")
+    elif evaluations:
+        Console().print(evaluation_table(evaluations))
+    else:
+        Console().print("no row of this run has gold labels (a labelled target side): nothing to compare with")
+
+
+@app.command()
+def explain(
+    run: Run,
+    row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],
+    lang: Annotated[str | None, typer.Option(help="language code, where the run has several")] = None,
+) -> None:
+    """Show one sentence through every stage: links, candidates with scores, what was chosen and what lost to what."""
+    from xner_ray import inspecting
+
+    Console().print(inspecting.explain(run, row_id, lang))
+
+
+@app.command()
+def export(
+    run: Run,
+    to: Annotated[Literal["conll", "jsonl"], typer.Option("--format")] = "conll",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="a folder; default RUN/export")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="conll: a '# id = ...' line before each sentence")] = False,
+) -> None:
+    """Write RUN as one CoNLL or JSONL file per language and split."""
+    from xner_ray import inspecting
+
+    for path in inspecting.export(run, to=to, output=output, ids=ids):
+        typer.echo(path)
+
+
+@app.command()
+def languages(
+    search: Annotated[str, typer.Option("--search", help="part of a code, name or alias")] = "",
+) -> None:
+    """List the language codes."""
+    from xner_ray.languages import search as find
+    from xner_ray.report import new_table
+
+    found = find(search)
+    columns = ("code", "name", "script", "direction", "words", "NLLB", "aliases")
+    table = new_table(f"{len(found)} language codes", columns)
+    for language in found:
+        table.add_row(
+            language.code,
+            language.name,
+            language.script,
+            language.direction,
+            "spaces" if language.spaces else "dictionary",
+            "yes" if language.nllb else "no",
+            ", ".join(language.aliases),
+        )
+    Console().print(table)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: errors of ours are one message and their exit status, others a traceback."""
+    try:
+        app()
+    except XnerError as error:
+        Console(stderr=True).print(f"[bold red]xner-ray:[/bold red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("xner-ray: interrupted; the same command resumes")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""One sentence through every stage, from what its row stores: no model is loaded.
+
+Both sides, the word links around each entity, every candidate with its score and its fate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xner_ray import align, match, scores
+from xner_ray.errors import Loss
+from xner_ray.recipe import Recipe
+from xner_ray.report import new_table, sentence
+from xner_ray.schema import REJECTED
+from xner_ray.spans import Span
+from xner_ray.stages import score_row
+
+_MOST_CANDIDATES = 8
+
+
+def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Group:
+    """The row as terminal output."""
+    parts: list[RenderableType] = [
+        Text(f"{row['id']}  row {row['row']}  {row['source_lang']} -> {row['lang']}", "bold")
+    ]
+    if row["status"] == REJECTED:
+        parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
+        parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
+        return Group(*parts)
+    nested = {u["source"]: u["reason"] for u in row["unprojected"] if u["reason"] == Loss.NESTED}
+    known = [index for index in range(len(row["source_spans"])) if index not in nested]
+    shown = [row["source_spans"][index] for index in known]
+    parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
+    parts.append(Text("target  ") + sentence(row["tokens"], row["spans"], labels))
+    if row["translation_score"] is not None:
+        parts.append(Text(f"translation score {row['translation_score']:.3f} (mean token log-probability)"))
+    if row["gold_spans"] is not None:
+        parts.append(Text("gold    ") + sentence(row["tokens"], row["gold_spans"], labels))
+    if not known:
+        parts.append(Text("no entity on the source side: nothing was aligned or matched"))
+        return Group(*parts)
+    parts.append(_links(row, [Span(s["start"], s["end"], s["label"]) for s in shown], recipe))
+    parts += _candidates(row, known, recipe)
+    for index, reason in nested.items():
+        span = row["source_spans"][index]
+        parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))
+    parts.append(
+        Text(f"objective {row['objective']:.4f}, {'optimal' if row['optimal'] else 'not proven'}, by {row['solver']}")
+    )
+    return Group(*parts)
+
+
+def _links(row: Mapping[str, Any], entities: Sequence[Span], recipe: Recipe) -> Table:
+    """Target words against the source words of entities: cosines of stored links, hard ones marked."""
+    links = align.Links.from_rows(row["links"])
+    hard = set(align.extract(links, len(row["source_tokens"]), len(row["tokens"]), recipe.align.method))
+    pairs = zip(links.source.tolist(), links.target.tolist(), strict=True)
+    cosine = dict(zip(pairs, links.cosine.tolist(), strict=True))
+    words = [word for entity in entities for word in range(entity.start, entity.end)]
+    title = f"links: cosine, * = linked by {recipe.align.method}"
+    table = new_table(title, [""], [f"{word} {row['source_tokens'][word]}" for word in words])
+    for target in sorted({t for s, t in cosine if s in words}):
+        cells = [
+            f"{'*' if (word, target) in hard else ''}{cosine[word, target]:.3f}" if (word, target) in cosine else ""
+            for word in words
+        ]
+        table.add_row(Text(f"{target} {row['tokens'][target]}"), *cells)
+    return table
+
+
+def _candidates(row: Mapping[str, Any], known: Sequence[int], recipe: Recipe) -> list[RenderableType]:
+    entities = [Span(s["start"], s["end"], s["label"]) for s in (row["source_spans"][index] for index in known)]
+    scored = score_row(dict(row), entities, recipe)
+    found = match.solve(
+        scored,
+        n_entities=len(entities),
+        n_words=len(row["tokens"]),
+        solver=recipe.match.solver,
+        time_limit_s=recipe.match.time_limit_s,
+    )
+    fates: dict[int, list[match.Explained]] = {}
+    for fate in match.explain(scored, found):
+        fates.setdefault(fate.cell[0], []).append(fate)
+    reasons = dict(found.unprojected)
+    parts: list[RenderableType] = []
+    for entity, span in enumerate(entities):
+        words = " ".join(row["source_tokens"][span.start : span.end])
+        title = f"entity {known[entity]} {words!r} {span.label}"
+        if entity in reasons:
+            title += f": not projected, {reasons[entity]}"
+        if entity not in fates:
+            parts.append(Text(title))
+            continue
+        table = new_table(title, ["candidate", "words", "fate"], ["score"])
+        cells = fates[entity]
+        for fate in cells[:_MOST_CANDIDATES]:
+            _, start, end, score = fate.cell
+            chosen = fate.status == "chosen"
+            rival = None if fate.status == "lower score" else fate.lost_to  # what it scored lower than stands above
+            lost = f" ({_words(row['tokens'], _range(rival))!r})" if rival else ""
+            table.add_row(
+                f"[{start}, {end})".replace("[", r"\["),
+                Text(_words(row["tokens"], {"start": start, "end": end})),
+                Text(fate.status + lost),
+                f"{score / scores.SCALE:.4f}",
+                style="bold green" if chosen else "",
+            )
+        if len(cells) > _MOST_CANDIDATES:
+            table.caption = f"and {len(cells) - _MOST_CANDIDATES} more with lower scores"
+        parts.append(table)
+    return parts
+
+
+def _range(cell: match.Cell) -> dict[str, int]:
+    return {"start": cell[1], "end": cell[2]}
+
+
+def _words(tokens: Sequence[str], span: Mapping[str, Any]) -> str:
+    return " ".join(tokens[span["start"] : span["end"]])

@@ -1,0 +1,51 @@
+"""A finished run in other formats: CoNLL for trainers and annotators, JSON lines for everything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from xner_ray.errors import InputError
+from xner_ray.spans import Span, spans_to_tags
+
+
+def conll(rows: Iterable[Mapping[str, Any]], *, ids: bool = False) -> Iterator[str]:
+    """`token TAG` lines with a blank line behind each sentence; `# id = ...` before it if asked.
+
+    InputError for a token with white space, which no CoNLL reader could take back.
+    """
+    for row in rows:
+        tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
+        lines = [f"# id = {row['id']}"] if ids else []
+        for token, tag in zip(row["tokens"], tags, strict=True):
+            if not token or any(character.isspace() for character in token):
+                raise InputError(f"row {row['id']}: token {token!r} holds white space; export it as jsonl")
+            lines.append(f"{token} {tag}")
+        yield "\n".join(lines) + "\n\n"
+
+
+def jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One object a row: id, lang, text, tokens, tags, and spans in words and in characters of the text."""
+    for row in rows:
+        spans = [
+            {
+                "start": row["offsets"][s["start"]]["start"],
+                "end": row["offsets"][s["end"] - 1]["end"],
+                "label": s["label"],
+                "score": round(s["score"], 4),
+                "words": [s["start"], s["end"]],
+            }
+            for s in row["spans"]
+        ]
+        tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
+        record = {
+            "id": row["id"],
+            "lang": row["lang"],
+            "text": row["text"],
+            "tokens": row["tokens"],
+            "tags": tags,
+            "spans": spans,
+            "source_text": row["source_text"],
+        }
+        yield json.dumps(record, ensure_ascii=False) + "\n"

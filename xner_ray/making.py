@@ -1,0 +1,197 @@
+"""Making a data set: check the recipe, claim the folder, index the input once, run the missing units, seal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xner_ray import card, engine, planning, storage, write
+from xner_ray import report as reporting
+from xner_ray.errors import FatalError
+from xner_ray.folder import RunFolder
+from xner_ray.inspecting import read_index, run_report
+from xner_ray.read.index import Index, build_index, identities
+from xner_ray.read.rows import ReadPlan
+from xner_ray.read.units import Unit
+from xner_ray.recipe import Recipe, fingerprint, load_recipe
+
+RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def project(
+    recipe: RecipeSource,
+    run: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    fresh: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Make the data set of `recipe` in the folder `run`, or go on with it; returns the report.
+
+    The same call again does only what is missing. `fresh` discards what the folder holds. RecipeError, InputError and
+    RunFolderError come before any work is done.
+    """
+    started = time.perf_counter()
+    console = console or Console(quiet=True)
+    folder = RunFolder(os.fspath(run))
+    checked, models = planning.resolve(load_recipe(recipe, overrides))
+    inputs, parallel = identities(checked)
+    keys = fingerprint(checked, {**inputs, **_parallel_keys(parallel)}, models)
+    folder.refuse_other_files()
+    with folder.claim():
+        if fresh:
+            folder.discard()
+        folder.check(keys, checked.languages)
+        if (report := _finished(folder, checked)) is not None:
+            console.print(f"{folder.root} is complete; nothing to do (--fresh makes it again)")
+            return report
+        with engine.cluster(checked.engine.address) as capacity:
+            index = _index(folder, checked, keys)
+            groups = planning.group(checked, capacity, len(index.units))
+            labels = planning.run_labels(checked, index.labels_found)
+            done = folder.parts()
+            missing = [unit for unit in index.units if unit.name not in done]
+            _describe(console, checked, index, groups, missing)
+            if missing:
+                _run(folder, checked, index, missing, planning.shrink(groups, len(missing)), labels, console)
+            return _seal(folder, checked, index, labels, time.perf_counter() - started)
+
+
+def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a sealed run that has every language asked for, with today's limit on rejects."""
+    if folder.sealed() is None or set(folder.recipe().languages) < set(recipe.languages):
+        return None
+    report: dict[str, Any] = json.loads(storage.read_bytes(folder.path("report.json")))
+    return {**report, "max_reject_rate": recipe.output.max_reject_rate}
+
+
+def _parallel_keys(parallel: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {f"parallel {lang} {name}": value for lang, files in parallel.items() for name, value in files.items()}
+
+
+def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
+    """The units as listed before, or a new scan; a scan for further targets keeps the units' size.
+
+    What the run is comes to the folder with its units, not before: until the input could be read, nothing is fixed.
+    """
+    unit_rows = None
+    if folder.is_run():
+        old = read_index(folder)
+        if {unit.lang for unit in old.units} >= set(recipe.languages):
+            return old
+        unit_rows = old.unit_rows
+    index = build_index(recipe, map_files=engine.map_tasks, unit_rows=unit_rows)
+    folder.unseal()  # further languages are coming
+    folder.record(recipe, keys)
+    sink = io.BytesIO()
+    pq.write_table(index.to_table(), sink, compression="zstd")
+    storage.publish(folder.units_path, sink.getvalue())
+    return index
+
+
+def _describe(
+    console: Console, recipe: Recipe, index: Index, groups: Sequence[planning.Group], missing: Sequence[Unit]
+) -> None:
+    rows = sum(unit.n_rows for unit in index.units)
+    pools = ", ".join(f"{'+'.join(g.stages)} x {g.workers[1]}" for g in groups)
+    console.print(
+        f"{rows:,} rows in {len(index.units):,} units for {', '.join(recipe.languages)}; "
+        f"{len(missing):,} units to do; workers: {pools}"
+    )
+
+
+def _run(
+    folder: RunFolder,
+    recipe: Recipe,
+    index: Index,
+    missing: Sequence[Unit],
+    groups: Sequence[planning.Group],
+    labels: Sequence[str],
+    console: Console,
+) -> None:
+    sizes = {unit.name: unit.n_rows for unit in missing}
+    total, done, rejected = sum(sizes.values()), 0, 0
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows  {task.fields[rate]:,.1f} rows/s  {task.fields[rejected]} rejected"),
+        TimeRemainingColumn(),
+    )
+    live = console.is_terminal
+    with Progress(*columns, console=console, disable=not live) as progress:
+        task = progress.add_task("projecting", total=total, rate=0.0, rejected=0)
+        last_line = started
+
+        def ready(unit: str, counters: Mapping[str, Any]) -> None:
+            nonlocal done, rejected, last_line
+            done += sizes[unit]
+            rejected += counters["rows"]["rejected"]
+            now = time.perf_counter()
+            rate = done / (now - started)
+            progress.update(task, completed=done, rate=rate, rejected=rejected)
+            if not live and (now - last_line > 10 or done == total):
+                last_line = now
+                console.print(f"{done:,}/{total:,} rows, {rate:,.1f} rows/s, {rejected} rejected")
+
+        plan = ReadPlan(recipe, index.extra)
+        engine.run_units(missing, recipe=recipe, plan=plan, groups=groups, folder=folder, labels=labels, done=ready)
+
+
+def _seal(folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], seconds: float) -> dict[str, Any]:
+    parts = folder.parts()
+    lost = [unit.name for unit in index.units if unit.name not in parts]
+    if lost:
+        raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
+    report = run_report(index, parts, labels, seconds, recipe)
+    files = write.plan_files(
+        index.units,
+        {unit.name: parts[unit.name] for unit in index.units},
+        labels,
+        rows_per_file=recipe.output.rows_per_file,
+        split_incomplete=recipe.output.incomplete == "split",
+    )
+    documents = {
+        "README.md": card.dataset_card(recipe, report, [file.file for file in files]).encode(),
+        "report.json": reporting.dump(report),
+    }
+    write.seal(folder.root, files, documents, engine.map_tasks)
+    return report
+
+
+def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
+    """What `project` would do, as terminal output. The same errors as `project`; loads no model, writes nothing."""
+    checked, models = planning.resolve(load_recipe(recipe, overrides))
+    with engine.cluster(checked.engine.address) as capacity:
+        index = build_index(checked, map_files=engine.map_tasks)
+        groups = planning.group(checked, capacity, len(index.units))
+    title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs)"
+    pools = reporting.new_table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
+    for pool in groups:
+        low, high = pool.workers
+        workers = str(high) if low == high else f"{low} to {high}"
+        pools.add_row(" + ".join(pool.stages), workers, f"{pool.cpus:g}", f"{pool.gpus:g}", str(pool.threads))
+    rows = reporting.new_table("Input", ["language"], ["rows", "words", "units"])
+    for lang in checked.languages:
+        units = sum(unit.lang == lang for unit in index.units)
+        rows.add_row(lang, f"{index.n_rows[lang]:,}", f"{index.n_words[lang]:,}", f"{units:,}")
+    columns = planning.columns(index.extra)
+    lines = [
+        f"direction {checked.direction}; source side {checked.source_side}; text "
+        + ("given" if checked.translate_engine == "provided" else f"by {checked.translate_engine}"),
+        f"labels: {', '.join(planning.run_labels(checked, index.labels_found)) or 'none'}"
+        + (f"; dropped: {', '.join(index.labels_dropped)}" if index.labels_dropped else ""),
+        *[f"{key}: {name} ({identity[:12]})" for key, name, identity in planning.model_lines(checked, models)],
+        f"columns: {', '.join(columns)}",
+        *planning.notices(checked),
+    ]
+    return Group(pools, rows, *lines)

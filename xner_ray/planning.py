@@ -1,0 +1,173 @@
+"""What a recipe will do, before anything is loaded: models pinned, stages grouped into actors, workers sized.
+
+Neighbouring stages with equal runtime settings share one actor: each loads its models, a unit passes through all of
+them without leaving the process, and three stages that want the only GPU do not wait for one another. Different
+settings make another pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from xner_ray.errors import RecipeError
+from xner_ray.recipe import BUILTIN_TAGGER_LABELS, TINY_NLLB, Recipe, Runtime
+from xner_ray.schema import row_schema
+from xner_ray.spans import Span
+from xner_ray.stages import map_labels, stage_names
+
+# Logical CPUs of a read task. Reads and workers ask for a little less than the machine has, or reads would starve.
+READ_CPUS = 0.05
+_ONE_CPU = 0.95
+
+
+@dataclass(frozen=True)
+class Group:
+    """Stages that share an actor, and the pool of those actors. `cpus`, `gpus`, `memory_gb` are one worker's."""
+
+    stages: tuple[str, ...]
+    workers: tuple[int, int]
+    cpus: float
+    gpus: float
+    threads: int
+    memory_gb: float | None
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What Ray can ever give: the cluster now, or what its autoscaler may grow to."""
+
+    cpus: float
+    gpus: float
+    local: bool
+
+
+def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with model revisions pinned, and each model's identity.
+
+    RecipeError for a model, layer or language code that cannot work. Reads configurations and tokenizers, no weights.
+    """
+    # torch and transformers take seconds, and most commands need none of this
+    from xner_ray import builtin_encoder, hub
+    from xner_ray.encode import BUILTIN, Encoder
+    from xner_ray.tag import spacy
+    from xner_ray.translate import nllb
+
+    names = stage_names(recipe)
+    identities: dict[str, str] = {}
+    if "translate" in names:
+        model, identities["translate.model"] = hub.pin(recipe.translate.model)
+        recipe = recipe.model_copy(update={"translate": recipe.translate.model_copy(update={"model": model})})
+        missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
+        given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
+        nllb.check(recipe.translate, [*given, *missing])
+    if "tag" in names:
+        identities["tag.model"] = spacy.check(recipe.tag)
+    if recipe.align.encoder == BUILTIN:
+        identities["align.encoder"] = builtin_encoder.SHA256
+    else:
+        encoder, identities["align.encoder"] = hub.pin(recipe.align.encoder)
+        recipe = recipe.model_copy(update={"align": recipe.align.model_copy(update={"encoder": encoder})})
+    layer = Encoder.check(recipe.align.encoder, recipe.align.layer)
+    return recipe.model_copy(update={"align": recipe.align.model_copy(update={"layer": layer})}), identities
+
+
+def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:
+    """Labels of the output, in the order of their ClassLabel pairs: `keep` as written, else all, sorted."""
+    if recipe.input.labels.keep is not None:
+        return list(recipe.input.labels.keep)
+    tagged = [] if recipe.tag.engine == "none" else [Span(0, 1, label) for label in BUILTIN_TAGGER_LABELS]
+    return sorted({*found, *(span.label for span in map_labels(tagged, recipe.input.labels))})
+
+
+def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
+    """Actor pools for the recipe's stages. RecipeError if their minima exceed what Ray can ever give."""
+    groups: list[tuple[list[str], Runtime]] = []
+    for name in stage_names(recipe):
+        section = getattr(recipe, name)
+        runtime = Runtime(**{key: getattr(section, key) for key in Runtime.model_fields})
+        if groups and groups[-1][1] == runtime:
+            groups[-1][0].append(name)
+        else:
+            groups.append(([name], runtime))
+    _refuse_gpus(groups, capacity)
+    share = _cpu_share(groups, capacity)
+    sized = [_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups]
+    needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
+    if needed > capacity.cpus + 1e-6:
+        raise RecipeError(
+            f"the recipe's stages need at least {needed:.2f} CPUs ({_list(sized, 'cpus')}, reading {READ_CPUS}), but "
+            f"Ray has {capacity.cpus:g}; lower workers or cpus of a stage, or use a larger cluster (engine.address)"
+        )
+    return sized
+
+
+def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> None:
+    needed = sum(_minimum(runtime) * runtime.gpus for _, runtime in groups)
+    if needed > capacity.gpus + 1e-6:
+        wanting = [f"{'+'.join(n)}: {_minimum(r)} x {r.gpus:g}" for n, r in groups if r.gpus]
+        raise RecipeError(
+            f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but Ray has {capacity.gpus:g}; "
+            "set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings share an actor"
+        )
+
+
+def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> float:
+    """CPUs that each pool without a stated size may take, once the stated ones have theirs."""
+    stated = sum(_minimum(r) * (r.cpus or _ONE_CPU * r.threads) for _, r in groups if r.workers is not None)
+    open_pools = sum(r.workers is None for _, r in groups)
+    return max(0.0, capacity.cpus - READ_CPUS - stated) / max(1, open_pools)
+
+
+def _size(names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: float, n_units: int) -> Group:
+    cpus = runtime.cpus or min(_ONE_CPU * runtime.threads, share if runtime.workers is None and share > 0.1 else 1e9)
+    if runtime.workers is not None:
+        low = _minimum(runtime)
+        high = runtime.workers[1] if isinstance(runtime.workers, tuple) else runtime.workers
+    else:
+        high = int(capacity.gpus / runtime.gpus + 1e-6) if runtime.gpus else int(share / cpus + 1e-6)
+        high = max(1, min(high, n_units))
+        low = high if capacity.local else 1
+    return Group(names, (low, high), round(cpus, 3), runtime.gpus, runtime.threads, runtime.memory_gb)
+
+
+def _minimum(runtime: Runtime) -> int:
+    return runtime.workers[0] if isinstance(runtime.workers, tuple) else runtime.workers or 1
+
+
+def _list(groups: Sequence[Group], key: str) -> str:
+    return ", ".join(f"{'+'.join(g.stages)} {g.workers[0]} x {getattr(g, key):g}" for g in groups)
+
+
+def shrink(groups: Sequence[Group], n_units: int) -> list[Group]:
+    """The same pools for fewer units: no more workers than units."""
+    return [
+        replace(g, workers=(max(1, min(g.workers[0], n_units)), max(1, min(g.workers[1], n_units)))) for g in groups
+    ]
+
+
+def columns(extra: Sequence[pa.Field]) -> list[str]:
+    """Columns of the output; the user's own come last."""
+    return list(row_schema(extra).names)
+
+
+def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(key, name, identity) of every model that the run loads."""
+    names = {
+        "translate.model": recipe.translate.model,
+        "tag.model": recipe.tag.model,
+        "align.encoder": f"{recipe.align.encoder}, hidden state {recipe.align.layer}",
+    }
+    return [(key, names[key], identity) for key, identity in identities.items()]
+
+
+def notices(recipe: Recipe) -> list[str]:
+    """What a user should know before spending hours."""
+    found = []
+    if recipe.translate_engine == "nllb" and recipe.translate.model != TINY_NLLB:
+        found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
+    if recipe.translate_engine == "nllb" and recipe.translate.model == TINY_NLLB:
+        found.append("tiny-nllb is a test model for template sentences, not a translator")
+    return found

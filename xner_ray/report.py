@@ -1,0 +1,171 @@
+"""Counters -> report.json and the terminal.
+
+The report is the sum of the parts' footers and of what the index counted, so a retried unit never counts twice and a
+dead run can be reported from its folder alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from xner_ray.errors import FatalError
+from xner_ray.evaluation import Evaluation
+
+STAGES = ("read", "translate", "tag", "align", "match")  # in the order of the flow
+STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
+
+
+def add(total: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Add nested counters into `total`, key by key; returns it.
+
+    >>> add({"a": {"x": 1}}, {"a": {"x": 2, "y": 3}})
+    {'a': {'x': 3, 'y': 3}}
+    """
+    for key, value in part.items():
+        if isinstance(value, Mapping):
+            add(total.setdefault(key, {}), value)
+        else:
+            total[key] = total.get(key, 0) + value
+    return total
+
+
+def summarize(
+    parts: Iterable[tuple[str, Mapping[str, Any]]],
+    *,
+    index: Mapping[str, Any],
+    labels: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """The report of a whole run. FatalError unless every row that was read is emitted or rejected.
+
+    `parts` are (language, footer); `index` is what the scan counted.
+    """
+    total: dict[str, Any] = {
+        "rows": {"read": 0, "emitted": 0, "rejected": 0},
+        "rejects": {},
+        "entities": {"source": 0, "projected": 0, "unprojected": {}, "in_rejected_rows": 0},
+    }
+    by_language: dict[str, Any] = {}
+    n_units = 0
+    for lang, counters in parts:
+        add(total, counters)
+        kept = {key: counters[key] for key in ("rows", "rejects", "entities", "projected_by_label", "incomplete_rows")}
+        add(by_language.setdefault(lang, {}), kept)
+        n_units += 1
+    rows = total["rows"]
+    if rows["read"] != rows["emitted"] + rows["rejected"]:
+        raise FatalError(
+            f"row accounting: read {rows['read']} is not emitted {rows['emitted']} + rejected {rows['rejected']}"
+        )
+    stages = total.get("stages", {})
+    total["stages"] = {name: stages[name] for name in STAGES if name in stages}
+    for stage in stages.values():
+        stage["rows_per_second"] = round(stage["rows"] / stage["seconds"], 1) if stage["seconds"] else None
+        stage["seconds"] = round(stage["seconds"], 3)
+    return {
+        **total,
+        "languages": by_language,
+        "labels": {"kept": list(labels), "dropped": index["labels_dropped"]},
+        "repaired_tags": index["repaired"],
+        "units": n_units,
+        "seconds": round(seconds, 1),
+    }
+
+
+def new_table(title: str, left: Sequence[str], right: Sequence[str] = ()) -> Table:
+    """A table with its columns of text, then those of numbers; eight of them fit 80 characters."""
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in left:
+        table.add_column(Text(name))
+    for name in right:
+        table.add_column(Text(name), justify="right")
+    return table
+
+
+def dump(report: Mapping[str, Any]) -> bytes:
+    """report.json."""
+    return (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def tables(report: Mapping[str, Any]) -> Group:
+    """The report as terminal tables: rows and entities per language, stages, and every loss with its reason."""
+    columns = ("read", "emitted", "rejected", "entities", "projected", "%", "incomplete")
+    languages = new_table("Rows and entities", ["language"], columns)
+    for lang, counters in report["languages"].items():
+        rows, entities = counters["rows"], counters["entities"]
+        share = f"{100 * entities['projected'] / entities['source']:.1f}" if entities["source"] else "-"
+        cells = [rows["read"], rows["emitted"], rows["rejected"], entities["source"], entities["projected"], share]
+        languages.add_row(lang, *map(str, cells), str(counters["incomplete_rows"]))
+    stages = new_table("Stages", ["stage"], ["rows", "seconds", "rows/s", "tokens"])
+    for name, counters in report.get("stages", {}).items():
+        rate = counters["rows_per_second"]
+        speed = "-" if rate is None else f"{rate:,.0f}"
+        stages.add_row(name, str(counters["rows"]), f"{counters['seconds']:.1f}", speed, f"{counters['tokens']:,}")
+    losses = {f"rejected: {reason}": n for reason, n in report["rejects"].items()}
+    losses |= {f"unprojected: {reason}": n for reason, n in report["entities"]["unprojected"].items()}
+    losses |= {f"label dropped: {label}": n for label, n in report["labels"]["dropped"].items()}
+    losses |= {"tags repaired": report["repaired_tags"]} if report["repaired_tags"] else {}
+    losses |= {f"flag: {flag}": n for flag, n in report.get("flags", {}).items()}
+    parts: list[Table] = [languages, stages]
+    if losses:
+        table = new_table("Losses and repairs", ["what"], ["count"])
+        for what, number in sorted(losses.items(), key=lambda item: (-item[1], item[0])):
+            table.add_row(Text(what), str(number))
+        parts.append(table)
+    return Group(*parts)
+
+
+def evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Scores per language and label, in percent."""
+    title = "Exact-span scores against gold (seqeval, strict IOB2)"
+    columns = ("precision", "recall", "F1", "gold", "projected/gold")
+    table = new_table(title, ["language", "label"], columns)
+    for result in evaluations:
+        ratio = "-" if result.projection_ratio is None else f"{result.projection_ratio:.3f}"
+        for label, score in [("all", result.overall), *result.labels.items()]:
+            values = [f"{100 * value:.2f}" for value in (score.precision, score.recall, score.f1)]
+            first = label == "all"
+            table.add_row(
+                result.lang if first else "",
+                Text(label),
+                *values,
+                str(score.gold),
+                ratio if first else "",
+                style="bold" if first else "",
+            )
+        table.add_section()
+    return table
+
+
+def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Text:
+    """Words with their entities coloured by label and the label behind each."""
+    text = Text()
+    starts = {span["start"]: span for span in spans}
+    position = 0
+    while position < len(tokens):
+        span = starts.get(position)
+        end = span["end"] if span else position + 1
+        style = STYLES[list(labels).index(span["label"]) % len(STYLES)] if span and span["label"] in labels else ""
+        text.append(" ".join(tokens[position:end]), style=style)
+        if span:
+            text.append(f"[{span['label']}]", style="dim")
+        text.append(" ")
+        position = end
+    return text
+
+
+def print_sentences(console: Console, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
+    """Both sides of each row, one under the other."""
+    for row in rows:
+        nested = {u["source"] for u in row["unprojected"] or () if u["reason"] == "nested"}
+        source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in nested]
+        console.print(Text(f"{row['id']}", style="dim"))
+        console.print(Text(f"  {row['source_lang']}  ") + sentence(row["source_tokens"], source, labels))
+        console.print(Text(f"  {row['lang']}  ") + sentence(row["tokens"], row["spans"], labels))

@@ -1,0 +1,196 @@
+"""Part files, and the published files that sealing makes of them.
+
+A part is one unit: every row, rejected ones too, with what was counted in its footer. A unit is done when its part
+exists. Sealing reads parts in row order and writes each published file whole; which rows go to which file is fixed by
+the units alone, so the same parts always give the same bytes, and sealing again changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from xner_ray import storage
+from xner_ray.errors import Reason
+from xner_ray.schema import OK, REJECTED, fill, live, with_features
+from xner_ray.spans import Span, label_list, spans_to_tags
+
+_FOOTER = b"xner_ray"
+_PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
+
+
+class PlannedUnit(Protocol):
+    """What sealing needs to know of a unit."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def lang(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def n_rows(self) -> int: ...
+
+
+def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool) -> pa.Table:
+    """The rows with their ner_tags; incomplete ones rejected if the recipe says so."""
+    if reject_incomplete:
+        complete = table.column("complete").to_pylist()
+        lost = {index: (Reason.INCOMPLETE, "an entity found no place") for index in live(table) if not complete[index]}
+        table = fill(table, {}, lost)
+    numbers = {tag: number for number, tag in enumerate(label_list(labels))}
+    spans, tokens = table.column("spans").to_pylist(), table.column("tokens").to_pylist()
+    tags = {}
+    for index in live(table):
+        found = [Span(s["start"], s["end"], s["label"]) for s in spans[index]]
+        tags[index] = [numbers[tag] for tag in spans_to_tags(found, len(tokens[index]))]
+    return fill(table, {"ner_tags": tags})
+
+
+def count(table: pa.Table) -> dict[str, Any]:
+    """Rows, rejects by reason, entities, flags and labels of a unit's finished rows, as plain sums."""
+    status = table.column("status").to_pylist()
+    emitted = [index for index, value in enumerate(status) if value != REJECTED]
+    rejected = [index for index, value in enumerate(status) if value == REJECTED]
+    reasons = table.column("reason").to_pylist()
+    source, spans = table.column("source_spans").to_pylist(), table.column("spans").to_pylist()
+    unprojected, flags = table.column("unprojected").to_pylist(), table.column("flags").to_pylist()
+    complete, solver = table.column("complete").to_pylist(), table.column("solver").to_pylist()
+    return {
+        "rows": {"read": table.num_rows, "emitted": len(emitted), "rejected": len(rejected)},
+        "rejects": dict(Counter(reasons[i] for i in rejected)),
+        "entities": {
+            "source": sum(len(source[i] or ()) for i in emitted),
+            "projected": sum(len(spans[i] or ()) for i in emitted),
+            "unprojected": dict(Counter(u["reason"] for i in emitted for u in unprojected[i] or ())),
+            "in_rejected_rows": sum(len(source[i] or ()) for i in rejected),
+        },
+        "projected_by_label": dict(Counter(s["label"] for i in emitted for s in spans[i] or ())),
+        "incomplete_rows": sum(not complete[i] for i in emitted),
+        "solvers": dict(Counter(solver[i] for i in emitted)),
+        "flags": dict(Counter(flag for i in emitted for flag in flags[i] or ())),
+    }
+
+
+def write_part(path: str, table: pa.Table, counters: Mapping[str, Any]) -> None:
+    """Publish one unit in one step, its counters in the footer."""
+    schema = table.schema.with_metadata({_FOOTER: json.dumps(counters, sort_keys=True)})
+    storage.publish(path, _parquet([table], schema))
+
+
+def part_counters(path: str) -> dict[str, Any]:
+    """Counters from a part's footer; no row is read."""
+    filesystem, inner = storage.locate(path)
+    metadata = pq.read_metadata(inner, filesystem=filesystem).metadata
+    counters: dict[str, Any] = json.loads(metadata[_FOOTER])
+    return counters
+
+
+def read_part(path: str) -> pa.Table:
+    filesystem, inner = storage.locate(path)
+    # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
+    with filesystem.open_input_file(inner) as stream:
+        return pq.ParquetFile(stream).read().replace_schema_metadata(None)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One file of the data set: its place in the run, and the parts whose rows of one kind it holds."""
+
+    file: str  # relative to the run folder
+    parts: tuple[str, ...]
+    kind: str  # complete | incomplete | emitted | rejected
+    labels: tuple[str, ...]
+    optional: bool  # not written when it would hold no row
+
+
+def plan_files(
+    units: Sequence[PlannedUnit],
+    part_paths: Mapping[str, str],
+    labels: Sequence[str],
+    *,
+    rows_per_file: int,
+    split_incomplete: bool,
+) -> list[Published]:
+    """The files that sealing writes, fixed by the units: equal shares of consecutive units, in row order."""
+    groups: dict[tuple[str, str], list[PlannedUnit]] = {}
+    for unit in units:
+        groups.setdefault((unit.lang, unit.split), []).append(unit)
+    files = []
+    for (lang, split), members in groups.items():
+        n_files = min(len(members), -(-sum(unit.n_rows for unit in members) // rows_per_file))
+        for number in range(n_files):
+            share = members[number * len(members) // n_files : (number + 1) * len(members) // n_files]
+            parts = tuple(part_paths[unit.name] for unit in share)
+            name = f"{split}-{number:05d}-of-{n_files:05d}.parquet"
+            kinds = [("data", name, "complete" if split_incomplete else "emitted", False)]
+            kinds += [("data", f"incomplete-{name}", "incomplete", True)] if split_incomplete else []
+            kinds += [("rejects", name, "rejected", True)]
+            for folder, file, kind, optional in kinds:
+                files.append(Published(f"{folder}/{lang}/{file}", parts, kind, tuple(labels), optional))
+    return files
+
+
+def seal_file(root: str, published: Published) -> dict[str, Any] | None:
+    """Write one published file whole; its name, rows and SHA-256, or None if it would be empty and may be missing."""
+    rows = 0
+    schema: pa.Schema | None = None
+
+    def chosen() -> Iterable[pa.Table]:
+        nonlocal rows
+        for path in published.parts:
+            table = _select(read_part(path), published.kind)
+            rows += table.num_rows
+            yield table
+
+    first = read_part(published.parts[0])
+    schema = with_features(first.schema, published.labels)
+    data = _parquet(chosen(), schema)
+    if rows == 0 and published.optional:
+        return None
+    storage.publish(storage.join(root, published.file), data)
+    return {"file": published.file, "rows": rows, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def seal(
+    root: str,
+    files: Sequence[Published],
+    documents: Mapping[str, bytes],
+    map_files: Callable[..., Iterable[dict[str, Any] | None]] = map,
+) -> list[dict[str, Any]]:
+    """Publish the data set, then README and report, then `_run/SEALED`, which says that all of it is there."""
+    written = [entry for entry in map_files(seal_file, [root] * len(files), files) if entry is not None]
+    for name, data in documents.items():
+        storage.publish(storage.join(root, name), data)
+    text = json.dumps({"files": written}, indent=1, sort_keys=True)
+    storage.publish(storage.join(root, "_run", "SEALED"), text.encode())
+    return written
+
+
+def _select(table: pa.Table, kind: str) -> pa.Table:
+    status = pc.equal(table.column("status"), REJECTED if kind == "rejected" else OK)
+    if kind in ("complete", "incomplete"):
+        whole = table.column("complete")
+        wanted = whole if kind == "complete" else pc.invert(whole)
+        status = pc.and_(status, pc.fill_null(wanted, False))
+    return table.filter(status)
+
+
+def _parquet(tables: Iterable[pa.Table], schema: pa.Schema) -> bytes:
+    """One Parquet file, a row group a table. Chunks are joined first: page borders must not depend on them."""
+    buffer = BytesIO()
+    with pq.ParquetWriter(buffer, schema, **_PARQUET) as writer:
+        for table in tables:
+            if table.num_rows:
+                whole = table.combine_chunks().replace_schema_metadata(schema.metadata)
+                writer.write_table(whole, row_group_size=whole.num_rows)
+    return buffer.getvalue()
