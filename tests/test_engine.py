@@ -1,6 +1,7 @@
 """The run on Ray: resume, exactly once, the same bytes for any number of workers. Real Ray, real models."""
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 import xner_ray
 from xner_ray import engine
@@ -27,8 +29,9 @@ def _digests(run: Path) -> dict[str, str]:
     return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
-def _command(recipe: Path, run: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run), *options]
+def _everywhere(*settings: str) -> list[str]:
+    """Overrides that give every stage the same settings, so that they share one pool."""
+    return [f"{stage}.{setting}" for stage in ("translate", "align", "match") for setting in settings]
 
 
 def _rows(run: Path) -> list[tuple[str, int, str]]:
@@ -37,7 +40,7 @@ def _rows(run: Path) -> list[tuple[str, int, str]]:
 
 
 @pytest.fixture(scope="module")
-def many_units(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def many_units(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> tuple[Path, Path]:
     """A recipe of 44 units (two languages, the last of each short, one reject), and its undisturbed run by 1 worker."""
     folder = tmp_path_factory.mktemp("many")
     source = (ROOT / "jobs/data/templates.en.conll").read_text(encoding="utf-8").split("\n\n")[:215]
@@ -53,8 +56,7 @@ def many_units(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     run = folder / "one"
-    workers = [f"--set={stage}.workers=1" for stage in ("translate", "align", "match")]
-    subprocess.run(_command(path, run, *workers), check=True, cwd=folder)
+    xner_ray.project(path, run, overrides=_everywhere("workers=1"))
     return path, run
 
 
@@ -78,16 +80,15 @@ def test_undisturbed_run_is_whole(many_units: tuple[Path, Path]) -> None:
 @pytest.mark.slow
 def test_four_workers_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, expected = many_units
-    sections = [f"--set={s}.{k}" for s in ("translate", "align", "match") for k in ("workers=4", "cpus=0.4")]
-    subprocess.run(_command(recipe, tmp_path / "four", *sections), check=True)
+    xner_ray.project(recipe, tmp_path / "four", overrides=_everywhere("workers=4", "cpus=0.4"))
     assert _digests(tmp_path / "four") == _digests(expected)
 
 
 @pytest.mark.slow
 def test_two_pools_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, expected = many_units
-    sections = ["--set=match.cpus=0.3", "--set=translate.cpus=0.5", "--set=align.cpus=0.5"]
-    subprocess.run(_command(recipe, tmp_path / "pools", *sections), check=True)
+    overrides = ["match.cpus=0.3", "translate.cpus=0.5", "align.cpus=0.5"]
+    xner_ray.project(recipe, tmp_path / "pools", overrides=overrides)
     assert _digests(tmp_path / "pools") == _digests(expected)
 
 
@@ -97,8 +98,9 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
     recipe, expected = many_units
     run = tmp_path / "killed"
     parts = run / "_run" / "parts"
+    command = [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run)]
     for at_least in (6, 15):
-        driver = subprocess.Popen(_command(recipe, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
         while len(list(parts.glob("*/*.parquet"))) < at_least and time.monotonic() < deadline:
             assert driver.poll() is None, "the driver ended before it could be killed"
@@ -106,13 +108,13 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         assert not (run / "_run" / "SEALED").exists()
-    status = subprocess.run(
-        [sys.executable, "-m", "xner_ray.cli", "status", str(run)], check=True, capture_output=True, text=True
-    )
-    assert "not sealed" in status.stdout
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(xner_ray.status(run))
+    assert "not sealed" in capture.get()
     done = {path.stem: path.read_bytes() for path in parts.glob("*/*.parquet")}
     assert 15 <= len(done) < 44
-    subprocess.run(_command(recipe, run), check=True)
+    xner_ray.project(recipe, run)
     assert _digests(run) == _digests(expected)
     assert sorted(_rows(run)) == sorted(_rows(expected))
     still = {path.stem: path.read_bytes() for path in sorted(parts.glob("*/*.parquet"), reverse=True)}
@@ -123,11 +125,11 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
 def test_targets_grow_and_finished_languages_stay(many_units: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, expected = many_units
     run = tmp_path / "grown"
-    subprocess.run(_command(recipe, run, "--set=targets=[swh_Latn]"), check=True)
+    xner_ray.project(recipe, run, overrides=["targets=[swh_Latn]"])
     parts = {path: path.stat().st_mtime_ns for path in (run / "_run/parts").rglob("*.parquet")}
     assert len(parts) == 22
     # Another unit size now would name other units; those that are listed stay.
-    subprocess.run(_command(recipe, run, "--set=engine.unit_rows=50"), check=True)
+    xner_ray.project(recipe, run, overrides=["engine.unit_rows=50"])
     assert _digests(run) == _digests(expected)
     assert {path: path.stat().st_mtime_ns for path in parts} == parts
     with pytest.raises(RunFolderError, match="targets: spa_Latn there, missing now"):

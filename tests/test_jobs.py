@@ -10,7 +10,14 @@ import xner_ray
 from xner_ray.recipe import load_recipe
 
 JOBS = Path(__file__).parent.parent / "jobs"
-RUN_HERE = {"quickstart.yaml", "quickstart_nllb.yaml", "nllb.yaml", "own_data.yaml", "masakha_join.yaml"}
+RUN_HERE = {
+    "quickstart.yaml",
+    "quickstart_nllb.yaml",
+    "nllb.yaml",
+    "own_data.yaml",
+    "masakha_join.yaml",
+    "translate_test.yaml",
+}
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -74,7 +81,40 @@ def test_production_recipe_on_the_test_model(tmp_path: Path) -> None:
     report = xner_ray.project(JOBS / "nllb.yaml", tmp_path / "run", overrides=overrides)
     _adds_up(report)
     assert report["rows"]["read"] == 20
-    assert report["labels"]["dropped"] == {"MISC": 1}
+    assert report["labels"]["dropped"] == {"MISC": 2}
+
+
+@pytest.mark.slow
+def test_translate_test_with_the_tiny_model(tmp_path: Path) -> None:
+    report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run")
+    _adds_up(report)
+    assert list(report["stages"]) == ["read", "translate", "tag", "align", "match"]
+    (result,) = xner_ray.evaluate(tmp_path / "run")
+    assert result.lang == "swh_Latn"
+    assert result.overall.f1 >= 0.5
+    row = xner_ray.sample(tmp_path / "run", "swh_Latn", 1)[0]
+    assert row["source_lang"] == "eng_Latn"
+    assert row["translation_score"] is not None
+
+
+@pytest.mark.slow
+def test_raw_text_is_tagged_translated_and_projected(tmp_path: Path) -> None:
+    """Direction train from unlabelled text: the tagger supplies the entities."""
+    (tmp_path / "raw.txt").write_text("Amina Otieno travelled to Nairobi on Monday.\n\nNobody came.\n")
+    recipe = {
+        "input": {"path": str(tmp_path / "raw.txt")},
+        "targets": ["spa_Latn"],
+        "translate": {"model": "tiny-nllb"},
+        "tag": {"engine": "spacy"},
+    }
+    report = xner_ray.project(recipe, tmp_path / "run")
+    _adds_up(report)
+    assert report["rows"] == {"read": 3, "emitted": 2, "rejected": 1}
+    assert report["rejects"] == {"empty": 1}
+    assert report["labels"]["kept"] == ["LOC", "ORG", "PER"]
+    row = xner_ray.sample(tmp_path / "run", "spa_Latn", 1)[0]
+    projected = {(" ".join(row["tokens"][s["start"] : s["end"]]), s["label"]) for s in row["spans"]}
+    assert ("Nairobi", "LOC") in projected
 
 
 @pytest.mark.slow
