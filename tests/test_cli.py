@@ -2,6 +2,8 @@ import contextlib
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,14 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import xner_ray
 from xner_ray import cli
+from xner_ray.builtin_encoder import builtin_folder
 from xner_ray.errors import InputError, RecipeError, RunFolderError
 
 
@@ -85,6 +90,7 @@ def test_languages_are_searched() -> None:
         ("--set=targets=[swa_Latn]", "'swa_Latn'"),
         ("--set=input.path=nowhere.conll", "nowhere.conll"),
         ("--set=align.gpus=64", "need at least 64 GPUs"),
+        ("--set=align.memory_gb=100000", "memory_gb"),
     ],
 )
 def test_bad_recipes_end_with_2_and_one_message(tmp_path: Path, option: str, message: str) -> None:
@@ -158,9 +164,9 @@ def test_explain_names_links_candidates_and_fate(run: Path) -> None:
 
 def test_export_writes_what_readers_take_back(run: Path, tmp_path: Path) -> None:
     (conll,) = xner_ray.export(run, to="conll", output=tmp_path)
-    assert Path(conll).read_text() == "Anna B-PER\nruns O\n. O\n\nIn O\nNew B-LOC\nYork I-LOC\n\nnothing O\n\n"
+    assert Path(conll).read_text() == "Anna\tB-PER\nruns\tO\n.\tO\n\nIn\tO\nNew\tB-LOC\nYork\tI-LOC\n\nnothing\tO\n\n"
     (with_ids,) = xner_ray.export(run, to="conll", output=tmp_path, ids=True)
-    assert Path(with_ids).read_text().startswith("# id = one\nAnna B-PER\n")
+    assert Path(with_ids).read_text().startswith("# id = one\nAnna\tB-PER\n")
     (jsonl,) = xner_ray.export(run, to="jsonl", output=tmp_path)
     rows = [json.loads(line) for line in Path(jsonl).read_text().splitlines()]
     assert [rows[1]["text"][s["start"] : s["end"]] for s in rows[1]["spans"]] == ["New York"]
@@ -172,6 +178,42 @@ def test_plan_loads_no_model_and_writes_nothing(tmp_path: Path) -> None:
     for part in ("align + match", "hidden state 7", "spa_Latn", "columns: row, id"):
         assert part in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"in.conll", "recipe.yaml"}
+
+
+def test_labels_and_paths_are_no_markup(tmp_path: Path) -> None:
+    path = _recipe(tmp_path, "Anna B-[/x]\nruns O\n")
+    run = tmp_path / "run[/y]"
+    assert "labels: [/x]" in _main("plan", str(path)).stdout
+    for _ in range(2):
+        result = _main("project", str(path), str(run))
+        assert result.returncode == 0, result.stderr
+    assert "run[/y]" in _main("status", str(run)).stdout
+
+
+def test_a_model_that_cannot_be_loaded_is_one_message(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(builtin_folder(), model, ignore=shutil.ignore_patterns("model.safetensors"))
+    save_file({"unknown": torch.zeros(1)}, model / "model.safetensors", metadata={"format": "pt"})
+    result = _main("project", str(_recipe(tmp_path, TEXT)), str(tmp_path / "run"), f"--set=align.encoder={model}")
+    assert result.returncode in (1, 2)
+    assert str(model) in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) < 6
+
+
+def test_no_cluster_at_the_address_is_one_message(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "xner_ray.cli",
+        "plan",
+        str(_recipe(tmp_path, TEXT)),
+        "--set=engine.address=garbage",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "engine.address (or RAY_ADDRESS) is 'garbage'" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_commands_on_a_folder_without_a_run(tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def test_targets_may_grow_with_their_parallel_text_but_not_shrink(tmp_path: Path
     keys = {"parallel spa_Latn a.txt": "1-2", "align.method": "itermax"}
     folder = _folder(tmp_path, keys)
     folder.check({**keys, "parallel swh_Latn b.txt": "3-4", "translate.beams": 1}, ["spa_Latn", "swh_Latn"])
+    with pytest.raises(RunFolderError, match=r"parallel spa_Latn c\.txt"):  # another text for a finished language
+        folder.check({**keys, "parallel spa_Latn c.txt": "5-6"}, ["spa_Latn", "swh_Latn"])
+    with pytest.raises(RunFolderError, match=r"parallel spa_Latn a\.txt: '1-2' there, None now"):
+        folder.check({"align.method": "itermax", "translate.beams": 1}, ["spa_Latn", "swh_Latn"])
+    with pytest.raises(RunFolderError, match=r"translate\.beams"):
+        folder.check({**keys, "translate.beams": 1}, ["spa_Latn"])
     with pytest.raises(RunFolderError, match="targets: spa_Latn there, missing now"):
         folder.check(keys, ["swh_Latn"])
     with pytest.raises(RunFolderError, match=r"parallel spa_Latn a\.txt"):
@@ -72,6 +78,33 @@ def test_parts_of_several_attempts_count_once(tmp_path: Path) -> None:
 def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path))
     assert [folder.next_attempt() for _ in range(3)] == ["0001", "0002", "0003"]
+
+
+def test_parts_from_before_fresh_never_count_again(tmp_path: Path) -> None:
+    """A worker of a killed driver may publish after --fresh has begun anew."""
+    folder = _folder(tmp_path, {"k": 1})
+    old = folder.next_attempt()
+    folder.discard()
+    storage.publish(folder.path("_run", "parts", old, "a.parquet"), b"late")
+    folder.record(RECIPE, {"k": 2})
+    storage.publish(folder.units_path, b"listed")
+    assert folder.parts() == {}
+    new = folder.next_attempt()
+    assert new > old
+    storage.publish(folder.path("_run", "parts", new, "a.parquet"), b"now")
+    assert list(folder.parts()) == ["a"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"file/run: cannot be written"), RunFolder(f"{tmp_path}/file/run").claim():
+        pass
+
+
+def test_a_local_run_does_not_depend_on_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder("runs/a").root == str(tmp_path / "runs/a")
+    assert RunFolder("s3://bucket/a/").root == "s3://bucket/a"
 
 
 def test_record_survives_reading(tmp_path: Path) -> None:

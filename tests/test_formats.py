@@ -153,6 +153,36 @@ def test_gzip(tmp_path: Path) -> None:
     assert {place for place, _ in read_records(file)} == {None}
 
 
+# line ends
+
+
+@pytest.mark.parametrize(
+    ("format", "line"), [("conll", "a O\r\r"), ("uner", "1\ta\tO\r\r"), ("text", "a\r"), ("jsonl", "{}\r")]
+)
+def test_a_file_whose_lines_end_with_cr_alone_is_refused(tmp_path: Path, format: str, line: str) -> None:
+    with pytest.raises(InputError, match=r"a\.x: carriage returns.*must end with LF or CRLF"):
+        _records(_file(tmp_path, line * 3, format))
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["a O\rb O\n", "# made by us\ra O\n", "-DOCSTART- O\r\ra O\n", "a O\n# id = x\rb O\n", "# text = a\ra O\nb O\n"],
+)
+def test_conll_a_cr_inside_a_line_is_a_malformed_row(tmp_path: Path, block: str) -> None:
+    first, bad, last = _conll(tmp_path, f"x O\n\n{block}\ny O\n")
+    assert (first.tokens, last.tokens) == (["x"], ["y"])
+    assert (bad.reason, bad.text, bad.tokens) == (Reason.MALFORMED, block.rstrip("\n"), None)
+    assert bad.line == 3 + block[: block.index("\r")].count("\n")
+    assert "LF or CRLF" in bad.detail
+
+
+def test_text_a_cr_inside_a_line_is_a_malformed_row_and_one_before_crlf_is_not(tmp_path: Path) -> None:
+    for sentences in (False, True):
+        records = _records(_file(tmp_path, "a\rb\nc\r\r\nd\r", "text", sentences=sentences))
+        assert [(r.text, r.reason) for r in records] == [("a\rb", Reason.MALFORMED), ("c", None), ("d", None)]
+    assert [r.tokens for r in _conll(tmp_path, "a O\r\r\n\r\nb O\r\r\n")] == [["a"], ["b"]]
+
+
 # UNER
 
 _UNER = """# newdoc id = n1
@@ -408,6 +438,26 @@ def test_arrow_stream_batches_are_places(tmp_path: Path, dictionary: bool) -> No
     assert [place.line for place in places] == ([0] if dictionary else [0, 2, 4])
     for place in places:
         assert [r.line for _, r in read_records(file, place)] == list(range(place.line, 5))
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_an_arrow_stream_cut_anywhere_is_an_error(tmp_path: Path, dictionary: bool) -> None:
+    kind = pa.dictionary(pa.int32(), pa.string()) if dictionary else pa.string()
+    table = pa.table({"text": [f"t{i}" for i in range(5)], "tag": pa.array(list("ababa")).cast(kind)})
+    path = tmp_path / "s.arrow"
+    _arrow_stream(path, table)
+    file, whole = File(str(path), "s.arrow", "dataset", "eng_Latn"), path.read_bytes()
+    places = [place for place, _ in read_records(file) if place]
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"s\.arrow: cannot be read as Arrow"):
+            _records(file)
+    path.write_bytes(whole[:-8])
+    for place in places:
+        with pytest.raises(InputError, match="cut off: no end-of-stream marker"):
+            list(read_records(file, place))
+    _arrow_stream(path, table.slice(0, 0))
+    assert _records(file) == []
 
 
 # which files

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from xner_ray import hub
 from xner_ray.errors import RecipeError
@@ -9,10 +10,20 @@ from xner_ray.errors import RecipeError
 
 def test_a_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     name, first = hub.pin(str(tmp_path))
     assert name == str(tmp_path)
     (tmp_path / "config.json").write_text("{ }")
     assert hub.pin(str(tmp_path))[1] != first
+
+
+def test_half_a_model_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"needs a config\.json and weights"):
+        hub.pin(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(RecipeError, match=r"model\.safetensors is no whole safetensors file"):
+        hub.pin(str(tmp_path))
 
 
 def test_hub_ids_take_a_revision() -> None:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,7 +7,8 @@ from xner_ray.errors import RecipeError
 from xner_ray.planning import READ_CPUS, Capacity, group, resolve, run_labels, shrink
 from xner_ray.recipe import Recipe, load_recipe
 
-LAPTOP = Capacity(cpus=2, gpus=0, local=True)
+ROOT = Path(__file__).parent.parent
+LAPTOP = Capacity(cpus=2, gpus=0, local=True, memory_gb=16, node=(2, 0, 16))
 GPU_MACHINE = Capacity(cpus=8, gpus=1, local=True)
 CLUSTER = Capacity(cpus=64, gpus=8, local=False)
 
@@ -55,7 +57,9 @@ def test_fractional_gpus_make_more_workers() -> None:
     [
         ({"align": {"gpus": 1}}, "need at least 1 GPUs (align: 1 x 1), but Ray has 0; set gpus: 0"),
         ({"align": {"workers": 3}}, "need at least 4.80 CPUs"),
-        ({"align": {"cpus": 4}}, "but Ray has 2; lower workers or cpus of a stage"),
+        ({"align": {"cpus": 4}}, "align.cpus is 4 for one worker, but the largest node of the cluster has 2"),
+        ({"align": {"cpus": 1.5}}, "but Ray has 2; lower workers or cpus of a stage"),
+        ({"align": {"memory_gb": 100}}, "memory_gb: the recipe's stages need at least 100 GB, but Ray has 16.0"),
     ],
 )
 def test_what_the_cluster_can_never_give_is_refused(sections: dict[str, Any], message: str) -> None:
@@ -98,6 +102,7 @@ def test_resolve_pins_models_and_layers() -> None:
         ({"targets": ["fra_Latn"]}, "has no language token 'fra_Latn'"),
         ({"tag": {"engine": "spacy", "model": "en_core_web_xx"}}, "'en_core_web_xx' is not installed"),
         ({"align": {"encoder": "nobody/nothing"}}, "model 'nobody/nothing'"),
+        ({"align": {"encoder": str(ROOT / "jobs")}}, "needs a config.json and weights as *.safetensors"),
     ],
 )
 def test_resolve_refuses_what_cannot_work(sections: dict[str, Any], message: str) -> None:

@@ -141,7 +141,7 @@ def test_several_languages_of_direction_test(tmp_path: Path) -> None:
     given = {"lang": ["swh_Latn", "yor_Latn"], "parallel": {"eng_Latn": str(tmp_path / "{lang}.txt")}}
     recipe = _test(tmp_path / "{lang}.conll", input=given)
     index = build_index(recipe)
-    assert list(index.inputs) == ["swh_Latn/swh_Latn.conll", "yor_Latn/yor_Latn.conll"]
+    assert list(index.inputs) == ["swh_Latn/train/swh_Latn.conll", "yor_Latn/train/yor_Latn.conll"]
     assert (index.inputs, index.parallel_inputs) == identities(recipe)
     rows = _read(recipe, index).to_pylist()
     assert [(r["lang"], r["tokens"], r["source_text"]) for r in rows] == [
@@ -151,16 +151,75 @@ def test_several_languages_of_direction_test(tmp_path: Path) -> None:
 
 
 def test_character_spans_snap_to_words(tmp_path: Path) -> None:
-    spans = [[1, 4, "PER"], [8, 13, "LOC"], [5, 6, "MISC"], [0, 13, "ORG"], [0, 6, "PER"], [0, 5, "PER"]]
+    spans = [[1, 4, "PER"], [8, 13, "LOC"], [0, 13, "ORG"], [0, 6, "PER"], [0, 5, "PER"]]
     recipe = _train(_write(tmp_path / "a.jsonl", {"text": "Peter  in Rom", "spans": spans}))
     (row,) = _read(recipe).to_pylist()
-    # (1, 4) and (8, 13) had edges inside words; (5, 6) is white space; the blank in (0, 6) is no edge of a word.
-    assert Counter(row["flags"]) == {SNAPPED: 2, Loss.EMPTY_AFTER_SNAP: 1}
+    # (1, 4) and (8, 13) had edges inside words; the blank in (0, 6) is no edge of a word.
+    assert Counter(row["flags"]) == {SNAPPED: 2}
     found = [(s["start"], s["end"], s["label"]) for s in row["source_spans"]]
     assert found == [(0, 1, "PER"), (0, 3, "ORG"), (1, 3, "LOC")]
     assert row["unprojected"] == [{"source": 0, "reason": "nested"}, {"source": 2, "reason": "nested"}]
     gold = _read(_test(tmp_path / "a.jsonl")).to_pylist()[0]["gold_spans"]
     assert gold == [{"start": 0, "end": 3, "label": "ORG"}]
+
+
+def test_a_span_that_covers_no_word_rejects_the_row(tmp_path: Path) -> None:
+    spans = [[0, 5, "PER"], [5, 6, "MISC"]]
+    path = _write(tmp_path / "a.jsonl", {"text": "Peter  in Rom", "spans": spans}, {"text": "b", "spans": []})
+    first, second = _read(_train(path)).to_pylist()
+    assert (first["reason"], second["reason"]) == (Reason.BAD_SPAN, None)
+    assert first["detail"] == "a.jsonl:1: span [5, 6, 'MISC'] covers white space and no word"
+    (row, _) = _read(_train(path, input={"labels": {"keep": ["PER"]}})).to_pylist()  # its label is not wanted
+    assert (row["reason"], row["flags"], len(row["source_spans"])) == (None, [], 1)
+
+
+def test_a_span_that_crosses_another_is_not_nested(tmp_path: Path) -> None:
+    spans = [[0, 5, "A"], [2, 7, "B"], [0, 1, "C"], [4, 7, "D"], [0, 5, "E"]]
+    path = _write(tmp_path / "a.jsonl", {"text": "a b c d", "spans": spans})
+    (row,) = _read(_train(path)).to_pylist()
+    lost = {row["source_spans"][u["source"]]["label"]: u["reason"] for u in row["unprojected"]}
+    assert lost == {"B": Loss.OVERLAPPING_SPAN, "C": Loss.NESTED, "D": Loss.OVERLAPPING_SPAN, "E": Loss.NESTED}
+
+
+@pytest.mark.parametrize("label", ["\ud800", "a\x07", "a\nb", "a\tb", " a", "", "a\u2028b", "a\x85b"])
+def test_labels_of_rejected_rows_are_no_labels(tmp_path: Path, label: str) -> None:
+    text = "Mary lives in Paris"
+    spans = [[{"start": 0, "end": 4, "label": one}] for one in (label, "work of art")]
+    rows = [{"text": text, "spans": one} for one in spans] + [{"tokens": ["a"], "ner_tags": [f"B-{label}"]}]
+    path = _write(tmp_path / "a.jsonl", *rows)
+    for labels in ({}, {"keep": ["work of art"]}):
+        index = build_index(recipe := _train(path, input={"labels": labels}))
+        assert (index.labels_found, index.labels_dropped) == (["work of art"], {})
+        table = _read(recipe, index)
+        assert [bool(reason) for reason in _reasons(table)] == [True, False, True]
+        assert table.column("source_spans").to_pylist()[0] is None
+
+
+@pytest.mark.parametrize("name", ["id", "doc_id"])
+@pytest.mark.parametrize("value", ["a\nb", "a\tb", "a\x00", "a\x7f", "a\u2029"])
+def test_ids_are_one_line(tmp_path: Path, name: str, value: str) -> None:
+    path = _write(
+        tmp_path / "a.jsonl", {"text": "a", "spans": [], name: value}, {"text": "b", "spans": [], name: "a b"}
+    )
+    first, second = _read(_train(path)).to_pylist()
+    assert (first["reason"], second["reason"]) == (Reason.CONTROL_CHARACTER, None)
+    assert first["detail"] == f"a.jsonl:1: U+{ord(value[1]):04X} in the {name} {value!r}"
+
+
+def test_identities_say_which_file_is_which(tmp_path: Path) -> None:
+    a, b = str(_conll(tmp_path / "a.conll", 2)), str(_conll(tmp_path / "b.conll", 2))
+    one = identities(_train({"train": a, "validation": b}))
+    assert list(one[0]) == ["train/a.conll", "validation/b.conll"]
+    assert all(value.startswith("conll ") for value in one[0].values())
+    assert one != identities(_train({"train": b, "validation": a}))
+    assert one == identities(_train({"train": a, "validation": b}, input={"format": "conll"}))
+    assert one != identities(_train({"train": a, "validation": b}, input={"format": "text"}))
+    given = {"parallel": {"spa_Latn": a}}
+    recipe = _train(b, input=given)
+    index = build_index(recipe)
+    assert (index.inputs, index.parallel_inputs) == identities(recipe)
+    assert list(index.parallel_inputs["spa_Latn"]) == ["train/a.conll"]
+    assert identities(recipe) != identities(_train(b, input={**given, "parallel_format": "text"}))
 
 
 def test_a_dropped_label_hides_nothing(tmp_path: Path) -> None:
@@ -515,6 +574,19 @@ def test_duplicates_across_files(tmp_path: Path) -> None:
     assert _reasons(table) == [None, None, "duplicate_id", None, "duplicate_id", None]
 
 
+def test_a_sample_keeps_the_first_picked_of_an_id(tmp_path: Path) -> None:
+    ids = [str(number % 10) for number in range(60)]
+    path = _write(tmp_path / "a.jsonl", *({"id": i, "tokens": ["w"], "ner_tags": ["O"]} for i in ids))
+    for seed in range(5):
+        recipe = _train(path, unit_rows=4, input={"sample": {"rows": 12, "seed": seed}})
+        rows = _read(recipe).sort_by("row").to_pylist()
+        seen: dict[str, int] = {}
+        for row in rows:
+            first = seen.setdefault(row["id"], row["row"])
+            assert row["reason"] == (None if first == row["row"] else "duplicate_id")
+            assert row["reason"] is None or f"stands in row {first} already" in row["detail"]
+
+
 def test_ids_in_buckets_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xner_ray.read.scan._BUCKET_BYTES", 100)
     random = np.random.default_rng(0)
@@ -585,6 +657,18 @@ def test_a_file_that_changed_is_not_read_as_something_else(tmp_path: Path) -> No
     _conll(path, 2)
     with pytest.raises(InputError, match=r"a\.conll: has changed since it was indexed"):
         _read(recipe, index)
+
+
+def test_a_file_replaced_by_one_of_as_many_rows_is_noticed(tmp_path: Path) -> None:
+    path = _conll(tmp_path / "a.conll", 5)
+    parallel = _write(tmp_path / "b.txt", "x\n" * 5)
+    for changed in (path, parallel):
+        recipe = _train(path, input={"parallel": {"spa_Latn": str(parallel)}})
+        index = build_index(recipe)
+        assert _read(recipe, index).num_rows == 5
+        os.utime(changed, ns=(1, 1))
+        with pytest.raises(InputError, match=rf"{changed.name}: has changed since it was indexed.*--fresh"):
+            _read(recipe, index)
 
 
 # real text

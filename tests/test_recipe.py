@@ -33,6 +33,14 @@ def _with(**sections: Any) -> dict[str, Any]:
         (_with(targets=["spa_Latn", "spa_Latn"]), "a language stands there twice"),
         (_with(align={"workers": 0}), "align.workers is 0: allowed: a whole number from 1, or [min, max]"),
         (_with(align={"workers": [3, 1]}), "align.workers is [3, 1]"),
+        (_with(match={"scores": {"align": float("inf")}}), "match.scores.align is inf"),
+        (_with(align={"temperature": 1e9}), "align.temperature is 1000000000.0"),
+        (
+            _with(input={"path": "a", "labels": {"keep": ["A", "A"]}}),
+            "input.labels: keep: ['A', 'A'] names a label twice",
+        ),
+        (_with(input={"path": {"train": "a", "test": "a"}}), "input: path: the same files stand under two splits"),
+        (_with(input={"path": "a", "labels": {"rename": {"A": " B"}}}), "input.labels: ' B' is no label"),
         (_with(align={"micro_batch_tokens": 1}), "align.micro_batch_tokens is 1"),
         (_with(input={"path": "a", "limit": 1, "sample": {"rows": 1}}), "limit and sample exclude each other"),
         (_with(translate={"engine": "provided"}), "input.parallel has no text for spa_Latn"),
@@ -91,9 +99,11 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(
         "input: {path: d/a.conll, parallel: {spa_Latn: /abs/b.txt, swh_Latn: 's3://x/c.txt'}}\n"
-        "targets: [spa_Latn, swh_Latn]\nalign: {encoder: ./enc}\n"
+        "targets: [spa_Latn, swh_Latn]\nalign: {encoder: ./enc}\ntranslate: {model: models/mine}\n"
     )
+    (tmp_path / "models/mine").mkdir(parents=True)
     recipe = load_recipe(path)
+    assert recipe.translate.model == str(tmp_path / "models/mine")
     assert recipe.input.path == str(tmp_path / "d/a.conll")
     assert recipe.input.parallel == {"spa_Latn": "/abs/b.txt", "swh_Latn": "s3://x/c.txt"}
     assert recipe.align.encoder == str(tmp_path / "enc")
@@ -105,7 +115,7 @@ def test_aliases_become_codes() -> None:
 
 
 def _keys(*overrides: str) -> dict[str, Any]:
-    return fingerprint(load_recipe(BASE, overrides), {"a.conll": "1-2"}, {"align.encoder": "abc"})
+    return fingerprint(load_recipe(BASE, overrides), {"a.conll": "1-2"}, {}, {"align.encoder": "abc"})
 
 
 @pytest.mark.parametrize(
@@ -120,6 +130,8 @@ def _keys(*overrides: str) -> dict[str, Any]:
         "engine.address=auto",
         "targets=[spa_Latn, swh_Latn]",
         "tag.model=x",  # no tagger runs
+        "translate.engine=nllb",  # what null means here
+        "input.format=conll",  # the files' identity has it
     ],
 )
 def test_fingerprint_ignores_what_changes_no_row(override: str) -> None:
@@ -149,8 +161,10 @@ def test_fingerprint_has_what_changes_rows(override: str) -> None:
 
 def test_fingerprint_has_inputs_and_models() -> None:
     recipe = load_recipe(BASE)
-    assert fingerprint(recipe, {"a": "1"}, {}) != fingerprint(recipe, {"a": "2"}, {})
-    assert fingerprint(recipe, {}, {"align.encoder": "1"}) != fingerprint(recipe, {}, {"align.encoder": "2"})
+    assert fingerprint(recipe, {"a": "1"}, {}, {}) != fingerprint(recipe, {"a": "2"}, {}, {})
+    assert fingerprint(recipe, {}, {}, {"align.encoder": "1"}) != fingerprint(recipe, {}, {}, {"align.encoder": "2"})
+    given = {"spa_Latn": {"b": "1"}}
+    assert fingerprint(recipe, {}, given, {})["parallel spa_Latn b"] == "1"
 
 
 def test_resolved_recipe_survives_yaml() -> None:

@@ -120,17 +120,18 @@ def test_match_places_entities_and_says_why_others_have_no_place() -> None:
     )
 
 
-def test_match_skips_nested_entities_and_keeps_their_reason() -> None:
+@pytest.mark.parametrize("reason", ["nested", "overlapping_span"])
+def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> None:
     row = {
         **_side("Bank of Japan", "source_"),
         **_side("Banco de Japón"),
         "source_spans": _spans((0, 3, "ORG"), (2, 3, "LOC")),
-        "unprojected": [{"source": 1, "reason": "nested"}],
+        "unprojected": [{"source": 1, "reason": reason}],
         "links": [_link(0, 0), _link(1, 1), _link(2, 2)],
     }
     result = MatchStage(_recipe())(_table(row)).to_pylist()[0]
     assert [(s["start"], s["end"], s["source"]) for s in result["spans"]] == [(0, 3, 0)]
-    assert result["unprojected"] == [{"source": 1, "reason": "nested"}]
+    assert result["unprojected"] == [{"source": 1, "reason": reason}]
     assert not result["complete"]
 
 

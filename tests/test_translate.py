@@ -85,6 +85,14 @@ def test_too_long_sources_and_cut_translations_are_rejects(translator: NllbTrans
     assert cut[0] is Reason.TRANSLATION_TRUNCATED
 
 
+def test_text_that_spells_a_special_token_stays_text(translator: NllbTranslator) -> None:
+    """A literal "</s>" in the input would end the source, "spa_Latn" change its language."""
+    translator.tokenizer.src_lang = "eng_Latn"
+    ids = translator.tokenizer(["a </s> spa_Latn b"], split_special_tokens=True)["input_ids"][0]
+    special = set(translator.tokenizer.all_special_ids)
+    assert [identifier in special for identifier in ids] == [True] + [False] * (len(ids) - 2) + [True]
+
+
 def test_nothing_to_translate(translator: NllbTranslator) -> None:
     assert translator.translate([], "eng_Latn", "spa_Latn") == []
 

@@ -5,6 +5,7 @@ It holds no time and no path of the machine, so that the same run gives the same
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         "",
         "Projected entities by label:",
         "",
-        "| code | " + " | ".join(labels) + " |",
+        "| code | " + " | ".join(map(_cell, labels)) + " |",
         "|---" * (len(labels) + 1) + "|",
         *by_label,
         "",
@@ -117,3 +118,8 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
 def _shown(model: str) -> str:
     """A model's name; of a local folder only its last part."""
     return Path(model).name if model.startswith(("/", "~", ".")) else model
+
+
+def _cell(text: str) -> str:
+    """Text of the input inside a Markdown table: neither markup nor another column."""
+    return html.escape(" ".join(text.split())).replace("|", "&#124;")

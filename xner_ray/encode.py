@@ -114,7 +114,12 @@ class Encoder:
         if not sentences:
             return []
         words = [list(sentence) for sentence in sentences]
-        options: dict[str, Any] = {"truncation": False, "padding": False, "verbose": False}
+        options: dict[str, Any] = {
+            "truncation": False,
+            "padding": False,
+            "split_special_tokens": True,
+            "verbose": False,
+        }
         encodings: list[Any] = self.tokenizer(words, is_split_into_words=True, **options).encodings
         return encodings
 

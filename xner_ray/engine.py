@@ -28,14 +28,14 @@ from ray.data.datasource import ReadTask
 
 from xner_ray import write
 from xner_ray.envelope import pack, read_packed, unpack
-from xner_ray.errors import FatalError, XnerError
+from xner_ray.errors import FatalError, RecipeError, XnerError
 from xner_ray.folder import RunFolder
 from xner_ray.guard import run_stage
 from xner_ray.planning import READ_CPUS, Capacity, Group
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe import Recipe
-from xner_ray.stages import build
+from xner_ray.stages import Stage, build
 
 
 @contextmanager
@@ -49,21 +49,39 @@ def cluster(address: str) -> Iterator[Capacity]:
     if started:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
-        with _quiet():
-            ray.init(
-                address=address,
-                include_dashboard=False if address == "local" else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+        try:
+            with _quiet():
+                ray.init(
+                    address=address,
+                    include_dashboard=False if address == "local" else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        except (ConnectionError, ValueError) as error:
+            raise RecipeError(
+                f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); "
+                "allowed: local, auto, HOST:PORT"
+            ) from None
     try:
-        now = ray.cluster_resources()
-        config = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-        most = {key: max(now.get(key, 0), config.get(key, 0)) for key in ("CPU", "GPU")}
-        yield Capacity(cpus=float(most["CPU"]), gpus=float(most["GPU"]), local=address == "local")
+        yield _capacity(local=address == "local")
     finally:
         if started:
             ray.shutdown()
+
+
+def _capacity(*, local: bool) -> Capacity:
+    now = ray.cluster_resources()
+    config = ray._private.state.state.get_max_resources_from_cluster_config()
+    most = {key: max(now.get(key, 0), (config or {}).get(key, 0)) for key in ("CPU", "GPU", "memory")}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = [max((node.get(key, 0) for node in nodes), default=0) for key in ("CPU", "GPU", "memory")]
+    return Capacity(
+        cpus=float(most["CPU"]),
+        gpus=float(most["GPU"]),
+        local=local,
+        memory_gb=most["memory"] / 1e9,
+        node=None if config else (largest[0], largest[1], largest[2] / 1e9),
+    )
 
 
 @contextmanager
@@ -125,9 +143,20 @@ class Worker:
     def __init__(self, recipe: Recipe, group: Group) -> None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         torch.set_num_threads(group.threads)  # Ray would decide by num_cpus; bytes must not depend on that
-        self.stages = [build(name, recipe) for name in group.stages]
+        self.stages: list[Stage] = []
+        self.failure: XnerError | None = None
+        # Ray would restart an actor whose constructor raises without end; the first call says it instead.
+        for name in group.stages:
+            try:
+                self.stages.append(build(name, recipe))
+            except XnerError as error:
+                self.failure = error
+            except Exception as error:
+                self.failure = FatalError(f"stage {name} cannot be started: {type(error).__name__}: {error}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        if self.failure is not None:
+            raise self.failure
         unit, table, counted = unpack(batch)
         for stage in self.stages:
             table, stats = run_stage(stage, table)
@@ -196,6 +225,7 @@ def _configure(context: DataContext) -> None:
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = 24 * 3600  # spot capacity may be hours away
     context.max_consecutive_actor_init_deaths = 5  # one node that kills a loading model is not the end
+    context.raise_original_map_exception = True  # ours must arrive as what they are
     context.retried_map_errors = ["RetryableError"]
     context.max_map_retries = 3
 
@@ -213,4 +243,4 @@ def _own_errors() -> Iterator[None]:
                 raise cause from None
             seen.append(cause)
             cause = getattr(cause, "cause", None) or cause.__cause__
-        raise FatalError(f"a worker failed: {seen[-1]}") from error
+        raise FatalError(f"a worker failed: {type(seen[-1]).__name__}: {str(seen[-1]).strip()}") from None

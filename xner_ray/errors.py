@@ -61,7 +61,7 @@ class Reason(StrEnum):
     CONTROL_CHARACTER = "control_character"  # NUL and its kin break C libraries and CoNLL
     EMPTY = "empty"  # no word on a side
     TOO_LONG = "too_long"  # more words than input.max_words
-    BAD_SPAN = "bad_span"  # outside the text, empty, or discontinuous
+    BAD_SPAN = "bad_span"  # outside the text, without a word, discontinuous, or without a proper label
     BAD_TOKEN = "bad_token"  # white space inside, or an empty token
     DUPLICATE_ID = "duplicate_id"
     SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
@@ -78,7 +78,7 @@ class Loss(StrEnum):
     NO_CANDIDATE = "no_candidate"  # no aligned word, or every candidate is longer than match.max_words
     OVERLAP = "overlap"  # its candidates lost to other entities
     NESTED = "nested"  # inside another source span; the outermost is projected
-    EMPTY_AFTER_SNAP = "empty_after_snap"  # a character span that covers no word
+    OVERLAPPING_SPAN = "overlapping_span"  # crosses a longer source span; the longer is projected
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from xner_ray import align, match, scores
-from xner_ray.errors import Loss
 from xner_ray.recipe import Recipe
 from xner_ray.report import new_table, sentence
-from xner_ray.schema import REJECTED
+from xner_ray.schema import REJECTED, set_aside
 from xner_ray.spans import Span
 from xner_ray.stages import score_row
 
@@ -32,8 +31,8 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
         parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
         parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
         return Group(*parts)
-    nested = {u["source"]: u["reason"] for u in row["unprojected"] if u["reason"] == Loss.NESTED}
-    known = [index for index in range(len(row["source_spans"])) if index not in nested]
+    aside = set_aside(row)
+    known = [index for index in range(len(row["source_spans"])) if index not in aside]
     shown = [row["source_spans"][index] for index in known]
     parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
     parts.append(Text("target  ") + sentence(row["tokens"], row["spans"], labels))
@@ -46,7 +45,7 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
         return Group(*parts)
     parts.append(_links(row, [Span(s["start"], s["end"], s["label"]) for s in shown], recipe))
     parts += _candidates(row, known, recipe)
-    for index, reason in nested.items():
+    for index, reason in aside.items():
         span = row["source_spans"][index]
         parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))
     parts.append(

@@ -11,17 +11,19 @@ from xner_ray.spans import Span, spans_to_tags
 
 
 def conll(rows: Iterable[Mapping[str, Any]], *, ids: bool = False) -> Iterator[str]:
-    """`token TAG` lines with a blank line behind each sentence; `# id = ...` before it if asked.
+    """`token<TAB>tag` lines with a blank line behind each sentence; `# id = ...` before it if asked.
 
-    InputError for a token with white space, which no CoNLL reader could take back.
+    InputError for what no CoNLL reader could take back: white space in a token, a line break in an id.
     """
     for row in rows:
         tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
+        if ids and len(row["id"].splitlines()) != 1:
+            raise InputError(f"row {row['id']!r}: its id holds a line break; export without --ids, or as jsonl")
         lines = [f"# id = {row['id']}"] if ids else []
         for token, tag in zip(row["tokens"], tags, strict=True):
             if not token or any(character.isspace() for character in token):
                 raise InputError(f"row {row['id']}: token {token!r} holds white space; export it as jsonl")
-            lines.append(f"{token} {tag}")
+            lines.append(f"{token}\t{tag}")
         yield "\n".join(lines) + "\n\n"
 
 

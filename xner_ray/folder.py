@@ -11,6 +11,7 @@ RUN/_run/SEALED            published files with rows and SHA-256, written last
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ class RunFolder:
     """Paths and small files of one run; nothing is created before `claim`."""
 
     def __init__(self, root: str) -> None:
-        self.root = root.rstrip("/")
+        # Workers have working folders of their own, so a local path must not depend on ours.
+        self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
 
     def path(self, *parts: str) -> str:
         return storage.join(self.root, *parts)
@@ -64,21 +66,32 @@ class RunFolder:
         return files
 
     def parts(self) -> dict[str, str]:
-        """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts."""
+        """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts.
+
+        Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it.
+        """
         inner = storage.locate(self.path("_run", "parts"))[1]
         found: dict[str, str] = {}
+        first = self._known().get("first_attempt", 1)
         for info in storage.files_below(self.path("_run", "parts")):
-            if info.extension == "parquet":
+            attempt = info.path.split("/")[-2]
+            if info.extension == "parquet" and attempt.isdigit() and int(attempt) >= first:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
                 found.setdefault(info.base_name.removesuffix(".parquet"), self.path("_run", "parts", relative))
         return found
 
+    def _known(self) -> dict[str, Any]:
+        path = self.path("_run", "fingerprint.json")
+        known: dict[str, Any] = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+        return known
+
+    def _last_attempt(self) -> int:
+        marks = storage.files_below(self.path("_run", "attempts"))
+        return max((int(info.base_name) for info in marks if info.base_name.isdigit()), default=0)
+
     def next_attempt(self) -> str:
         """A folder name of its own for every driver, so that a dead one's last writer meets nobody."""
-        used = [part.split("/")[-2] for part in self.parts().values()]
-        marks = storage.files_below(self.path("_run", "attempts"))
-        numbers = [int(name) for name in [*used, *(info.base_name for info in marks)] if name.isdigit()]
-        attempt = f"{max(numbers, default=0) + 1:04d}"
+        attempt = f"{self._last_attempt() + 1:04d}"
         storage.publish(self.path("_run", "attempts", attempt), b"")
         return attempt
 
@@ -107,11 +120,18 @@ class RunFolder:
         if not self.is_run():
             return
         old = json.loads(storage.read_bytes(self.path("_run", "fingerprint.json")))
+        further = set(targets) - set(old["targets"])
+
+        def brought(key: str) -> bool:
+            """A key that only further languages bring along: their parallel text, the first translator."""
+            parallel = key.startswith("parallel ") and key.split(" ")[1] in further
+            return parallel or (bool(further) and key.startswith("translate."))
+
         gone = sorted(set(old["targets"]) - set(targets))
         differing = [
             f"  {key}: {old['keys'].get(key)!r} there, {fingerprint.get(key)!r} now"
             for key in sorted(set(old["keys"]) | set(fingerprint))
-            if old["keys"].get(key) != fingerprint.get(key) and not self._may_come(key, old["keys"], fingerprint)
+            if old["keys"].get(key) != fingerprint.get(key) and not (key not in old["keys"] and brought(key))
         ]
         differing += [f"  targets: {lang} there, missing now (targets may only grow)" for lang in gone]
         if differing:
@@ -121,16 +141,12 @@ class RunFolder:
                 + "\nName another folder, or give --fresh to discard what is there."
             )
 
-    @staticmethod
-    def _may_come(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-        """Keys that a further target language brings along, or that a smaller set no longer needs."""
-        return key.startswith(("parallel ", "translate.")) and (key not in old or key not in new)
-
     def record(self, recipe: Recipe, fingerprint: Mapping[str, Any]) -> None:
         """Write what the run is, before its first unit."""
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         storage.publish(self.recipe_path, text.encode())
-        keys = {"keys": dict(fingerprint), "targets": recipe.languages}
+        first = self._known().get("first_attempt", 1) if self.is_run() else self._last_attempt() + 1
+        keys = {"keys": dict(fingerprint), "targets": recipe.languages, "first_attempt": first}
         storage.publish(self.path("_run", "fingerprint.json"), json.dumps(keys, indent=1, sort_keys=True).encode())
         storage.publish(self.path("_run", "versions.json"), json.dumps(versions(), indent=1, sort_keys=True).encode())
 
@@ -142,14 +158,16 @@ class RunFolder:
             yield
             return
         path = storage.locate(self.path("_run"))[1]
-        storage.locate(self.root)[0].create_dir(path, recursive=True)
         lock = FileLock(f"{path}/.lock")
         try:
+            storage.locate(self.root)[0].create_dir(path, recursive=True)
             lock.acquire(timeout=0)
         except Timeout:
             raise RunFolderError(
                 f"{self.root}: another xner-ray works in this folder; wait for it, or name another folder"
             ) from None
+        except OSError as error:
+            raise RunFolderError(f"{self.root}: cannot be written ({error}); name another folder") from None
         try:
             yield
         finally:
@@ -159,7 +177,7 @@ class RunFolder:
         """Delete what a run made, and nothing else."""
         if self.is_run():
             self.unseal()
-            for name in ("report.json", "README.md", "data", "rejects", "_run/attempts", "_run/parts"):
+            for name in ("report.json", "README.md", "data", "rejects", "_run/parts"):
                 storage.delete(self.path(name))
             storage.delete(self.units_path)  # last: while it stands, the folder is a run that --fresh may discard
 

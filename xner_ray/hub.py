@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from xner_ray.errors import RecipeError
 from xner_ray.recipe import TINY_NLLB
@@ -44,27 +45,42 @@ def pin(name: str) -> tuple[str, str]:
     """
     folder = local_folder(name)
     if folder is not None:
+        _refuse_half(folder)
         return name, tree_hash(folder)
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import HfApi, errors, snapshot_download
 
+    # The base class of whichever HTTP library the hub's client uses: nobody answers, or the hub says no.
+    unreachable = getattr(errors, "HTTPError", errors.HfHubHTTPError)
     repository, _, revision = name.partition("@")
     try:
         commit = str(HfApi().model_info(repository, revision=revision or None, timeout=10).sha)
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise RecipeError(f"model {name!r}: neither a folder here nor a model on the hub") from None
-    except (HfHubHTTPError, OSError, LocalEntryNotFoundError):
+    except (unreachable, OSError):
         try:
             cached = snapshot_download(
                 repository, revision=revision or None, local_files_only=True, allow_patterns=["config.json"]
             )
-        except (LocalEntryNotFoundError, OSError):
+        except (errors.LocalEntryNotFoundError, OSError):
             raise RecipeError(
                 f"model {name!r}: no such folder, the hub cannot be reached, and it is not in the local hub cache; "
                 "give a folder, or fetch the model where there is a network"
             ) from None
         commit = Path(cached).name
     return f"{repository}@{commit}", commit
+
+
+def _refuse_half(folder: Path) -> None:
+    """RecipeError unless the folder has a configuration and whole safetensors files. Reads headers only."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise RecipeError(f"model {str(folder)!r}: needs a config.json and weights as *.safetensors")
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise RecipeError(f"model {str(folder)!r}: {path.name} is no whole safetensors file ({error})") from None
 
 
 def tree_hash(folder: Path) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Group
+from rich.text import Text
 
 from xner_ray import evaluation, explanation, exporting, planning, storage, write
 from xner_ray import report as reporting
@@ -52,7 +52,7 @@ def status(run: str | os.PathLike[str]) -> Group:
         f"{folder.root}: {state}",
         f"units: {len(index.units) - len(left):,} done, {len(left):,} left ({rows_left:,} rows)",
     ]
-    return Group(*lines, reporting.tables(report))
+    return Group(*map(Text, lines), reporting.tables(report))
 
 
 def _tables(folder: RunFolder) -> Iterator[pa.Table]:
@@ -115,8 +115,7 @@ def export(
     sealed = folder.sealed()
     if sealed is None:
         raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
-    target = Path(output) if output is not None else Path(folder.root, "export")
-    target.mkdir(parents=True, exist_ok=True)
+    target = folder.path("export") if output is None else os.fspath(output)
     written = []
     for lang in recipe.languages:
         data = [entry["file"] for entry in sealed if entry["file"].startswith(f"data/{lang}/")]
@@ -125,7 +124,10 @@ def export(
             files = [f for f in data if f.split("/")[-1].removeprefix("incomplete-").startswith(f"{split}-")]
             rows = (row for file in files for row in write.read_part(folder.path(file)).to_pylist())
             lines = exporting.conll(rows, ids=ids) if to == "conll" else exporting.jsonl(rows)
-            path = target / f"{lang}.{split}.{to}"
-            storage.publish(str(path), "".join(lines).encode())
-            written.append(str(path))
+            path = storage.join(target, f"{lang}.{split}.{to}")
+            try:
+                storage.publish(path, "".join(lines).encode())
+            except OSError as error:
+                raise RunFolderError(f"{path}: cannot be written ({error}); name another folder") from None
+            written.append(path)
     return written

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from xner_ray import card, engine, planning, storage, write
 from xner_ray import report as reporting
@@ -44,14 +45,14 @@ def project(
     folder = RunFolder(os.fspath(run))
     checked, models = planning.resolve(load_recipe(recipe, overrides))
     inputs, parallel = identities(checked)
-    keys = fingerprint(checked, {**inputs, **_parallel_keys(parallel)}, models)
+    keys = fingerprint(checked, inputs, parallel, models)
     folder.refuse_other_files()
     with folder.claim():
         if fresh:
             folder.discard()
         folder.check(keys, checked.languages)
         if (report := _finished(folder, checked)) is not None:
-            console.print(f"{folder.root} is complete; nothing to do (--fresh makes it again)")
+            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
             return report
         with engine.cluster(checked.engine.address) as capacity:
             index = _index(folder, checked, keys)
@@ -60,6 +61,8 @@ def project(
             done = folder.parts()
             missing = [unit for unit in index.units if unit.name not in done]
             _describe(console, checked, index, groups, missing)
+            if not capacity.local and storage.is_local(folder.root):
+                console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
             if missing:
                 _run(folder, checked, index, missing, planning.shrink(groups, len(missing)), labels, console)
             return _seal(folder, checked, index, labels, time.perf_counter() - started)
@@ -71,10 +74,6 @@ def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
         return None
     report: dict[str, Any] = json.loads(storage.read_bytes(folder.path("report.json")))
     return {**report, "max_reject_rate": recipe.output.max_reject_rate}
-
-
-def _parallel_keys(parallel: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    return {f"parallel {lang} {name}": value for lang, files in parallel.items() for name, value in files.items()}
 
 
 def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
@@ -194,4 +193,4 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
         f"columns: {', '.join(columns)}",
         *planning.notices(checked),
     ]
-    return Group(pools, rows, *lines)
+    return Group(pools, rows, *map(Text, lines))

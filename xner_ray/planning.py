@@ -37,11 +37,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What Ray can ever give: the cluster now, or what its autoscaler may grow to."""
+    """What Ray can ever give: the cluster now, or what its autoscaler may grow to; and its largest node.
+
+    Nodes that an autoscaler may still start are not known by size, so `node` is None where there is one.
+    """
 
     cpus: float
     gpus: float
     local: bool
+    memory_gb: float = float("inf")
+    node: tuple[float, float, float] | None = None  # cpus, gpus, memory_gb
 
 
 def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
@@ -93,6 +98,7 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
         else:
             groups.append(([name], runtime))
     _refuse_gpus(groups, capacity)
+    _refuse_memory(groups, capacity)
     share = _cpu_share(groups, capacity)
     sized = [_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups]
     needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
@@ -112,6 +118,22 @@ def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity
             f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but Ray has {capacity.gpus:g}; "
             "set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings share an actor"
         )
+
+
+def _refuse_memory(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> None:
+    needed = sum(_minimum(runtime) * (runtime.memory_gb or 0) for _, runtime in groups)
+    if needed > capacity.memory_gb:
+        raise RecipeError(
+            f"memory_gb: the recipe's stages need at least {needed:g} GB, but Ray has {capacity.memory_gb:.1f}; "
+            "lower memory_gb or workers of a stage"
+        )
+    for names, runtime in groups:
+        asked = (runtime.cpus or 0, runtime.gpus, runtime.memory_gb or 0)
+        for what, one, most in zip(("cpus", "gpus", "memory_gb"), asked, capacity.node or asked, strict=True):
+            if one > most + 1e-6:
+                raise RecipeError(
+                    f"{names[0]}.{what} is {one:g} for one worker, but the largest node of the cluster has {most:g}"
+                )
 
 
 def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> float:

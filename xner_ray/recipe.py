@@ -37,7 +37,7 @@ LanguageCode = Annotated[str, AfterValidator(_language)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Runtime(Section):
@@ -79,6 +79,16 @@ class Labels(Section):
     rename: dict[str, str] = {}
     keep: list[str] | None = None  # after rename; None: every label found at index time
 
+    @model_validator(mode="after")
+    def _proper_labels(self) -> Labels:
+        keep = self.keep or []
+        if len(set(keep)) < len(keep):
+            raise ValueError(f"keep: {keep} names a label twice")
+        for label in [*keep, *self.rename.values()]:
+            if not label or label != label.strip() or not label.isprintable():
+                raise ValueError(f"{label!r} is no label; allowed: printable text without white space around it")
+        return self
+
 
 class Sample(Section):
     rows: int = Field(ge=1)
@@ -102,6 +112,8 @@ class Input(Section):
     def _one_selection(self) -> Input:
         if self.limit is not None and self.sample is not None:
             raise ValueError("limit and sample exclude each other; give one")
+        if isinstance(self.path, dict) and len(set(self.path.values())) < len(self.path):
+            raise ValueError("path: the same files stand under two splits")
         return self
 
 
@@ -122,11 +134,13 @@ class Align(ModelRuntime):
     encoder: str = "builtin"  # builtin, hub id (name@revision), or folder
     layer: int | Literal["auto"] = "auto"
     method: Literal["argmax", "itermax"] = "itermax"
-    temperature: float = Field(default=0.02, gt=0)  # of the softmax over cosines that gives link probabilities
+    temperature: float = Field(
+        default=0.02, ge=1e-3, le=10
+    )  # of the softmax over cosines that gives link probabilities
 
 
 class Scores(Section):
-    align: float = Field(default=1.0, gt=0)
+    align: float = Field(default=1.0, ge=1e-3, le=1e3)
 
 
 class Match(Runtime):
@@ -274,7 +288,9 @@ def _absolute(recipe: Recipe, base: Path) -> Recipe:
         return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
 
     def model(name: str) -> str:
-        return place(name) if name.startswith(("./", "../")) else name
+        """A folder beside the recipe comes before a hub id of the same name."""
+        local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
+        return place(name) if local else name
 
     data = recipe.input
     paths = place(data.path) if isinstance(data.path, str) else {k: place(v) for k, v in data.path.items()}
@@ -322,12 +338,17 @@ def _section(location: Sequence[int | str]) -> list[str]:
     return list(model.model_fields) if model is not None else []
 
 
-def fingerprint(recipe: Recipe, inputs: Mapping[str, str], models: Mapping[str, str]) -> dict[str, Any]:
+def fingerprint(
+    recipe: Recipe,
+    inputs: Mapping[str, str],
+    parallel: Mapping[str, Mapping[str, str]],
+    models: Mapping[str, str],
+) -> dict[str, Any]:
     """What decides the rows, as a flat mapping from key to value; two runs with equal ones have equal rows.
 
-    `inputs` maps each input file to its identity (size and time), `models` each model key to its revision
-    or tree hash. Left out: what only decides where and how fast (`Runtime`, budgets, `engine`),
-    `max_reject_rate`, sections of stages that do not run, and `targets`, which may grow.
+    `inputs` maps each input file to its identity (format, size, time), `parallel` the same by language, `models` each
+    model key to its revision or tree hash. Left out: what only decides where and how fast (`Runtime`, budgets,
+    `engine`), `max_reject_rate`, sections of stages that do not run, and `targets`, which may grow.
     """
     data = recipe.model_dump(mode="json", exclude={"engine": True, "targets": True, "output": {"max_reject_rate"}})
     flat: dict[str, Any] = {}
@@ -343,10 +364,19 @@ def fingerprint(recipe: Recipe, inputs: Mapping[str, str], models: Mapping[str, 
     speed = (*Runtime.model_fields, "micro_batch_tokens")
     hidden = {f"{section}.{key}" for section in ("translate", "tag", "align", "match") for key in speed}
     # Files and models count by identity, not by name; a stage that does not run decides nothing.
-    prefixes = ["input.path", "input.parallel", "translate.model", "tag.model", "align.encoder"]
-    prefixes += ["translate."] if recipe.translate_engine == "provided" else []
-    prefixes += ["tag."] if recipe.tag.engine == "none" else []
-    flat = {key: value for key, value in flat.items() if key not in hidden and not key.startswith(tuple(prefixes))}
+    hidden |= {"input.format", "input.parallel_format", "translate.model", "tag.model", "align.encoder"}
+    prefixes = ["input.path", "input.parallel"]
+    prefixes += ["translate"] if recipe.translate_engine == "provided" else []
+    prefixes += ["tag"] if recipe.tag.engine == "none" else []
+    flat = {
+        key: value
+        for key, value in flat.items()
+        if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+    }
+    if recipe.translate_engine != "provided":
+        flat["translate.engine"] = recipe.translate_engine
     flat.update({f"input file {name}": identity for name, identity in inputs.items()})
+    for lang, files in parallel.items():
+        flat.update({f"parallel {lang} {name}": identity for name, identity in files.items()})
     flat.update({f"{key} identity": identity for key, identity in models.items()})
     return flat

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from xner_ray.errors import FatalError
 from xner_ray.evaluation import Evaluation
+from xner_ray.schema import set_aside
 
 STAGES = ("read", "translate", "tag", "align", "match")  # in the order of the flow
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
@@ -164,8 +165,8 @@ def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: 
 def print_sentences(console: Console, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
     """Both sides of each row, one under the other."""
     for row in rows:
-        nested = {u["source"] for u in row["unprojected"] or () if u["reason"] == "nested"}
-        source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in nested]
+        aside = set_aside(row)
+        source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in aside]
         console.print(Text(f"{row['id']}", style="dim"))
         console.print(Text(f"  {row['source_lang']}  ") + sentence(row["source_tokens"], source, labels))
         console.print(Text(f"  {row['lang']}  ") + sentence(row["tokens"], row["spans"], labels))

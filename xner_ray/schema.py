@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from xner_ray.errors import InputError, Reason
+from xner_ray.errors import InputError, Loss, Reason
 from xner_ray.spans import Span, label_list
 
 OK, REJECTED = "ok", "rejected"
@@ -155,6 +155,12 @@ def fill(
         field = table.schema.field(position)
         table = table.set_column(position, field, pa.array(values, type=field.type))
     return table
+
+
+def set_aside(row: Mapping[str, Any]) -> dict[int, str]:
+    """Source spans of a row that reading has set aside, since spans must not overlap: index -> why."""
+    early = (Loss.NESTED, Loss.OVERLAPPING_SPAN)
+    return {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in early}
 
 
 def span_cells(spans: Iterable[Span]) -> list[dict[str, Any]]:

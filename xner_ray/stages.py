@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from xner_ray import align, candidates, match, scores, words
-from xner_ray.errors import Loss, Reason
+from xner_ray.errors import Reason
 from xner_ray.recipe import Labels, Recipe
-from xner_ray.schema import fill, live, offset_cells, span_cells
+from xner_ray.schema import fill, live, offset_cells, set_aside, span_cells
 from xner_ray.spans import Span
 from xner_ray.tag import Tagger
 from xner_ray.translate import Translation, Translator
@@ -174,8 +174,8 @@ MATCH_READS = ("source_tokens", "tokens", "source_spans", "links", "unprojected"
 def match_row(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The match columns of one row, from `MATCH_READS`."""
     spans = [Span(s["start"], s["end"], s["label"]) for s in row["source_spans"]]
-    nested = {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] == Loss.NESTED}
-    entities = [index for index in range(len(spans)) if index not in nested]
+    aside = set_aside(row)
+    entities = [index for index in range(len(spans)) if index not in aside]
     scored = score_row(row, [spans[index] for index in entities], recipe)
     found = match.solve(
         scored,
@@ -184,7 +184,7 @@ def match_row(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         solver=recipe.match.solver,
         time_limit_s=recipe.match.time_limit_s,
     )
-    lost = {**nested, **{entities[entity]: str(loss) for entity, loss in found.unprojected}}
+    lost = {**aside, **{entities[entity]: str(loss) for entity, loss in found.unprojected}}
     return {
         "spans": [
             {

@@ -8,6 +8,7 @@ split is taken from names, as `datasets` does (`train-00000.parquet`, `dev/a.con
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,18 @@ from pyarrow import fs
 from xner_ray import storage
 from xner_ray.errors import InputError
 from xner_ray.read.lines import read_conll, read_jsonl, read_text
-from xner_ray.read.records import START, File, Place, Reader, Record, bare, cut, split_name, split_of_file
+from xner_ray.read.records import (
+    START,
+    File,
+    Place,
+    Reader,
+    Record,
+    bare,
+    cut,
+    refuse_characters,
+    split_name,
+    split_of_file,
+)
 from xner_ray.read.tables import read_table
 from xner_ray.recipe import SPLITS, Columns, Format
 
@@ -54,7 +66,13 @@ def read_records(file: File, start: Place = START, *, skip: int = 0, extra: bool
         reader = ((None, record) for _, record in reader)
     if file.sentences:
         reader = _cut(reader, file)
-    return islice(reader, skip, None) if skip else reader
+    return _checked(islice(reader, skip, None) if skip else reader)
+
+
+def _checked(reader: Reader) -> Reader:
+    for place, record in reader:
+        refuse_characters(record)
+        yield place, record
 
 
 def _cut(reader: Reader, file: File) -> Reader:
@@ -86,7 +104,10 @@ def find_files(
     sentences: bool = False,
     carried: bool = True,
 ) -> tuple[list[File], dict[str, str]]:
-    """The files of one input in reading order, and the identity of each by its short name.
+    """The files of one input in reading order, and what a resume must find unchanged, one entry a file.
+
+    That is its format and identity under `<split>/<short name>`; where the order is not that of the names (a folder
+    of save_to_disk) its number too, and the features, which are in a file of their own.
 
     `{lang}` in a path is replaced by `lang`. InputError if there is none, or the format cannot be guessed.
     """
@@ -98,10 +119,15 @@ def find_files(
     found.sort(key=lambda pair: SPLITS.index(pair[1].split))  # stable: within a split they are sorted already
     names = _short_names([item for _, item in found])
     result = [
-        File(item.path, name, kind, lang, item.split, side, sentences, columns, item.features, carried)
+        File(item.path, name, kind, lang, item.split, side, sentences, columns, item.features, carried, item.identity)
         for (kind, item), name in zip(found, names, strict=True)
     ]
-    return result, {name: item.identity for (_, item), name in zip(found, names, strict=True)}
+    stated = {f"{file.split}/{file.name}": f"{file.format} {file.identity}" for file in result}
+    for number, file in enumerate(result):
+        if file.format == "dataset":
+            features = f" {zlib.crc32(file.features.encode()):08x}" if file.features else ""
+            stated[f"{file.split}/{file.name}"] += f" {number}{features}"
+    return result, stated
 
 
 def _with_split(item: Found, split: str) -> Found:
@@ -266,10 +292,22 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 
 
 def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
-    """`take` records; InputError if the file holds fewer, since it was longer when it was indexed."""
+    """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
+    if file.identity:
+        filesystem, inner = storage.locate(file.path)
+        try:
+            now = _identity(filesystem.get_file_info(inner))
+        except OSError as error:
+            raise InputError(f"{file.path}: cannot be reached: {error}") from None
+        if now != file.identity:
+            raise _changed(file)
     count = 0
     for _, record in islice(read_records(file, start, skip=skip), take):
         count += 1
         yield record
     if count < take:
-        raise InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")
+        raise _changed(file)
+
+
+def _changed(file: File) -> InputError:
+    return InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")

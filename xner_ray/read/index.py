@@ -64,7 +64,7 @@ class Index:
     n_rows: dict[str, int]  # by `lang`, after limit and sample
     n_words: dict[str, int]
     repaired: int  # tags of the input that had to be read as another
-    inputs: dict[str, str]  # identity of each input file by its short name (of several languages: lang/name)
+    inputs: dict[str, str]  # format and identity of each input file by split/name (of several languages: lang/...)
     parallel_inputs: dict[str, dict[str, str]]  # the same by language
     extra: list[pa.Field] = field(default_factory=list)  # the user's own columns
     unit_rows: int = 0  # of a full unit
@@ -171,7 +171,10 @@ def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | N
     units: list[Unit] = []
     for lang, splits in selections.items():
         text = input_of(inputs, lang)
-        units += _units(lang, text, parallel.get(lang), splits, unit_rows, duplicates.get(text.lang, []))
+        repeated = duplicates.get(text.lang, [])
+        if recipe.input.sample is not None:
+            repeated = _duplicates_among(repeated, splits)
+        units += _units(lang, text, parallel.get(lang), splits, unit_rows, repeated)
     gold = {lang: {new_label(label, labels) for label in text.labels} for lang, text in parallel.items()}
     return Index(
         units=units,
@@ -268,6 +271,19 @@ def _selection(text: Text, recipe: Recipe) -> list[tuple[str, Rows]]:
         if len(rows):
             selection.append((split, rows))
     return selection
+
+
+def _duplicates_among(
+    duplicates: Sequence[tuple[int, int]], splits: Sequence[tuple[str, Rows]]
+) -> list[tuple[int, int]]:
+    """The duplicates that are left if only the rows of `splits` are there: the first of them keeps the id."""
+    picked = {int(row) for _, rows in splits for row in rows}
+    owners: dict[int, int] = {}
+    left = []
+    for row, first in duplicates:  # ascending
+        if row in picked and (owner := owners.setdefault(first, first if first in picked else row)) != row:
+            left.append((row, owner))
+    return left
 
 
 def _units(

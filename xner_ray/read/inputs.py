@@ -106,7 +106,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text]]:
 
 
 def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
-    """Identity of each input file by its short name, of several languages by lang/name."""
+    """Format and identity of each input file by split/name, of several languages by lang/split/name."""
     several = len(inputs) > 1
     return {
         f"{text.lang}/{name}" if several else name: identity

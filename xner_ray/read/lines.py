@@ -1,6 +1,7 @@
 """Formats of lines: CoNLL, UNER, JSONL, text. Read as a stream, from any byte at which a sentence starts.
 
-Lines end at LF or CRLF and nowhere else (U+2028 and its like are characters of the text); a BOM is skipped.
+Lines end at LF or CRLF and nowhere else (U+2028 and its like are characters of the text); a BOM is skipped. A CR
+inside a line is never read over: a file without any LF is refused, elsewhere the row is malformed.
 
 What is a comment in CoNLL, where `#` may be a word: only a line before the first word of its sentence, that is
 `#` alone, or starts with `# ` and either reads `# key = value` (the key being words, so `# = O` is none) or has
@@ -28,6 +29,8 @@ _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
 _BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)+")
 _GAP = re.compile(rb"\n(?:[ \t\r]*\n)+")
+_LINE_END = re.compile(rb"\r+\n")
+_LONE_CR = "carriage returns (CR) stand alone; lines must end with LF or CRLF"
 _COMMENT = re.compile(r"#\s*([A-Za-z][\w.:-]*(?: [\w.:-]+)*)(?:\s*=\s?(.*))?$")
 _KEY_VALUE = re.compile(r"# [A-Za-z][\w.:-]*(?: [\w.:-]+)* *= ?")
 _NO_WORD = re.compile(r"\d+[-.]\d+$")
@@ -46,6 +49,8 @@ def _chunks(file: File, offset: int) -> Iterator[tuple[int, bytes]]:
             while chunk := stream.read(_CHUNK_BYTES):
                 if offset == 0 and chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise InputError(f"{file.path}: is UTF-16; convert it to UTF-8, as with iconv -f utf-16 -t utf-8")
+                if offset == 0 and b"\n" not in chunk and b"\r" in chunk.rstrip(b"\r"):
+                    raise InputError(f"{file.path}: {_LONE_CR}; convert it, as with tr '\\r' '\\n'")
                 bom = len(_BOM) if offset == 0 and chunk.startswith(_BOM) else 0
                 yield offset + bom, chunk[bom:]
                 offset += len(chunk)
@@ -62,12 +67,12 @@ def byte_lines(file: File, start: int) -> Iterator[tuple[int, bytes]]:
             at = offset
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
-            yield at, line.removesuffix(b"\r")
+            yield at, line.rstrip(b"\r")
             at += len(line) + 1
         if len(rest) > _LONGEST_BYTES:
             raise InputError(f"{file.path}: a line is longer than {_LONGEST_BYTES >> 20} MiB; not {file.format}")
     if rest:
-        yield at, rest.removesuffix(b"\r")
+        yield at, rest.rstrip(b"\r")
 
 
 def decode(raw: bytes) -> tuple[str, bool]:
@@ -85,6 +90,8 @@ def read_text(file: File, start: Place) -> Reader:
         if file.sentences and not text.strip():
             continue  # a blank line between paragraphs is no sentence
         record = Record(number, text=text)
+        if "\r" in text:
+            record.reason, record.detail = Reason.MALFORMED, _LONE_CR
         if not valid:
             record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
         yield Place(offset, number - 1), record
@@ -133,7 +140,14 @@ def read_conll(file: File, start: Place) -> Reader:
     for offset, line, block in _blocks(file, start):
         place = Place(offset, line, state.doc_id, state.docs)
         text, valid = decode(block)
-        yield from _sentences(text.split("\n"), valid, place, state)
+        records = _sentences(text.split("\n"), valid, place, state)
+        if "\r" in text:
+            for _ in records:
+                pass  # the documents go on behind it
+            number = line + text.count("\n", 0, text.index("\r")) + 1
+            yield place, Record(number, text=text, doc_id=place.doc_id, reason=Reason.MALFORMED, detail=_LONE_CR)
+        else:
+            yield from records
 
 
 def _blocks(file: File, start: Place) -> Iterator[tuple[int, int, bytes]]:
@@ -163,7 +177,7 @@ def _blocks(file: File, start: Place) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _unix(block: bytes) -> bytes:
-    return block.replace(b"\r\n", b"\n").removesuffix(b"\r") if b"\r" in block else block
+    return _LINE_END.sub(b"\n", block).rstrip(b"\r") if b"\r" in block else block
 
 
 class _Documents:

@@ -27,6 +27,8 @@ _SPLIT_NAMES = {
 }
 _SPLITS = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 SURROGATES = re.compile("[\ud800-\udfff]")
+_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_REFUSED_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line ends and tabs too
 
 
 class Place(NamedTuple):
@@ -55,6 +57,7 @@ class File:
     columns: Columns = field(default_factory=Columns)
     features: str = ""  # dataset: JSON of dataset_info.json, for files without features of their own
     carried: bool = True  # its other columns go into the rows; those of parallel text do not
+    identity: str = ""  # size and time of last change when it was found
 
     def ends_with(self, suffix: str) -> bool:
         return bare(self.path).endswith(suffix)
@@ -291,6 +294,32 @@ def cut(record: Record, file: File) -> list[Record]:
         replace(record, id=f"{document}#{number}", doc_id=record.doc_id or document, text=sentence)
         for number, sentence in enumerate(sentences)
     ]
+
+
+def refuse_characters(record: Record) -> None:
+    """Give the record a reason if a character or a label of it could not be written out again."""
+    if record.reason is not None:
+        return
+    labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
+    names = [record.id or "", record.doc_id or "", *labels]
+    texts = [record.text or "", *(record.tokens or ())]
+    if _REFUSED_IN_NAMES.search("".join(names)) or _REFUSED.search("\n".join(texts)):
+        kinds = ["id", "doc_id", *("label" for _ in labels)]
+        found = [
+            (f"the {kind} ", name, _REFUSED_IN_NAMES.search(name)) for kind, name in zip(kinds, names, strict=True)
+        ]
+        found += [("", text, _REFUSED.search(text)) for text in texts]
+        surrogate = next(((kind, text) for kind, text, _ in found if SURROGATES.search(text)), None)
+        kind, wrong, control = next(item for item in found if item[2])
+        if surrogate is not None:
+            record.reason = Reason.BAD_UTF8
+            record.detail = f"half a surrogate pair in {surrogate[0]}{short(surrogate[1])}"
+        elif control:
+            record.reason = Reason.CONTROL_CHARACTER
+            record.detail = f"U+{ord(control[0]):04X} in {kind}{short(wrong)}"
+        return
+    if odd := [label for label in labels if not label or label != label.strip()]:
+        record.reason, record.detail = Reason.BAD_SPAN, f"{odd[0]!r} is no proper label"
 
 
 def record_id(record: Record, file: File) -> str:

@@ -1,8 +1,8 @@
 """A unit -> its rows, as one Arrow table of `schema.row_schema`: every row of the unit, in order, none dropped.
 
 A row that cannot be used is kept with status, reason and `<file>:<line>: what`. What is known of it is filled in.
-Spans of characters are taken to the words that they touch (flag `snapped` where that moved an edge); of nested
-spans the outermost is projected and the rest are listed in `unprojected`.
+Spans of characters are taken to the words that they touch (flag `snapped` where that moved an edge); one over white
+space alone rejects the row. Of spans that share words the longest is projected; the rest are listed in `unprojected`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xner_ray import words
 from xner_ray.errors import InputError, Loss, Reason
 from xner_ray.read.formats import iterate
 from xner_ray.read.index import Index, build_index, kept, new_label
-from xner_ray.read.records import SURROGATES, File, Record, record_id, short, without_surrogates
+from xner_ray.read.records import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe import Labels, Recipe
 from xner_ray.schema import OK, REJECTED, ROW, offset_cells, row_schema, span_cells, table_from_rows
@@ -27,7 +27,6 @@ from xner_ray.spans import Span, outermost
 SNAPPED = "snapped"  # a flag, once for every character span whose edges moved
 __all__ = ["Index", "ReadPlan", "Segment", "Unit", "build_index", "read_unit"]
 
-_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _WHITE = re.compile(r"\s")
 
 
@@ -38,7 +37,7 @@ class Side:
     text: str | None = None
     tokens: list[str] | None = None
     offsets: list[tuple[int, int]] | None = None
-    spans: list[Span] | None = None  # sorted, nested ones too; None: unlabelled
+    spans: list[Span] | None = None  # sorted, those that share words too; None: unlabelled
     flags: list[str] = field(default_factory=list)
     reason: Reason | None = None
     detail: str = ""
@@ -104,10 +103,9 @@ def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[
         cells |= {"source_text": source.text, "source_tokens": source.tokens}
         cells["source_offsets"] = offset_cells(source.offsets) if source.offsets is not None else None
         if labelled and source.spans is not None:
-            nested = set(outermost(source.spans)[1])
+            lost = _lost(source.spans)
             cells["source_spans"] = span_cells(source.spans)
-            lost = [index for index, span in enumerate(source.spans) if span in nested]
-            cells["unprojected"] = [{"source": index, "reason": str(Loss.NESTED)} for index in lost]
+            cells["unprojected"] = [{"source": index, "reason": str(loss)} for index, loss in lost]
             cells["flags"] += source.flags
     if target is not None:
         cells |= {"text": target.text, "tokens": target.tokens}
@@ -124,13 +122,23 @@ def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[
     return cells
 
 
+def _lost(spans: Sequence[Span]) -> list[tuple[int, Loss]]:
+    """(index, why) of every span that gives way to a longer one."""
+    outer, others = outermost(spans)
+    gone, lost = set(others), []
+    for index, span in enumerate(spans):
+        if span in gone:
+            inside = any(one.start <= span.start and span.end <= one.end for one in outer)
+            lost.append((index, Loss.NESTED if inside else Loss.OVERLAPPING_SPAN))
+    return lost
+
+
 def side(record: Record, file: File, labels: Labels, max_words: int) -> Side:
     """Text, words, offsets and mapped spans of one record, or why it has to be rejected."""
     where = f"{file.name}:{record.line}: "
     made = Side(record.text, record.tokens)
     if record.reason is not None:
         made.reject(record.reason, where + record.detail)
-    _refuse_characters(record, made, where)
     if made.reason is not None:
         # A table cannot hold half a surrogate pair, whatever the row was rejected for.
         made.text = without_surrogates(made.text) if made.text is not None else None
@@ -156,21 +164,12 @@ def side(record: Record, file: File, labels: Labels, max_words: int) -> Side:
     if len(made.tokens) > max_words:
         made.reject(Reason.TOO_LONG, f"{where}{len(made.tokens)} words; input.max_words is {max_words}")
     if record.labelled and made.reason in (None, Reason.TOO_LONG):
-        spans = record.spans if record.chars is None else _snap(record.chars, made)
-        made.spans = _mapped(spans or [], labels)
+        try:
+            spans = record.spans if record.chars is None else _snap(record.chars, made, labels)
+            made.spans = _mapped(spans or [], labels)
+        except BadRecord as bad:
+            made.reject(bad.reason, where + bad.detail)
     return made
-
-
-def _refuse_characters(record: Record, made: Side, where: str) -> None:
-    labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
-    texts = [record.text or "", record.id or "", record.doc_id or "", *(record.tokens or ()), *labels]
-    if not _REFUSED.search("\n".join(texts)):
-        return
-    wrong = next(text for text in texts if _REFUSED.search(text))
-    if SURROGATES.search(wrong):
-        made.reject(Reason.BAD_UTF8, f"{where}half a surrogate pair in {short(wrong)}")
-    elif control := _REFUSED.search(wrong):
-        made.reject(Reason.CONTROL_CHARACTER, f"{where}U+{ord(control[0]):04X} in {short(wrong)}")
 
 
 def _mapped(spans: Sequence[Span], labels: Labels) -> list[Span]:
@@ -179,15 +178,19 @@ def _mapped(spans: Sequence[Span], labels: Labels) -> list[Span]:
     return sorted({span for span in renamed if kept(span.label, labels)})
 
 
-def _snap(chars: Sequence[tuple[int, int, str]], made: Side) -> list[Span]:
-    """Spans over words of spans over characters: every word that a span touches is in it."""
+def _snap(chars: Sequence[tuple[int, int, str]], made: Side, labels: Labels) -> list[Span]:
+    """Spans over words of those spans over characters whose label is kept: every word that one touches is in it.
+
+    BadRecord for one that touches none.
+    """
     spans = []
     text, offsets = made.text or "", made.offsets or []
     for start, end, label in chars:
+        if not kept(new_label(label, labels), labels):
+            continue
         touched = [index for index, (first, last) in enumerate(offsets) if first < end and start < last]
         if not touched:
-            made.flags.append(str(Loss.EMPTY_AFTER_SNAP))
-            continue
+            raise BadRecord(Reason.BAD_SPAN, f"span {short([start, end, label])} covers white space and no word")
         inside = text[start:end]
         trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
         if trimmed != (offsets[touched[0]][0], offsets[touched[-1]][1]):

@@ -50,7 +50,7 @@ class Scan:
     labelled: int = 0  # rows
     repaired: int = 0  # tags
     marks: list[Mark] = field(default_factory=list)
-    labels: Counter[str] = field(default_factory=Counter)  # as the file spells them
+    labels: Counter[str] = field(default_factory=Counter)  # of proper records, as the file spells them
     extra: list[pa.Field] = field(default_factory=list)
     splits: bytes = b""  # a byte a row, an index of SPLITS, where rows name their split
     hashes: bytes = b""  # 16 bytes a row, where rows have ids of their own
@@ -77,6 +77,7 @@ def scan_file(job: ScanJob) -> Scan:
         if record.labelled:
             scan.labelled += 1
             scan.repaired += record.repaired
+        if record.reason is None:  # what rejected rows hold may be no label at all
             scan.labels.update(span.label for span in record.spans or ())
             scan.labels.update(label for _, _, label in record.chars or ())
         if file.format != "text":

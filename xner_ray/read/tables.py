@@ -23,6 +23,7 @@ from xner_ray.spans import Span
 
 _BATCH_ROWS = 1024
 _IPC_FILE_MAGIC = b"ARROW1"
+_END_OF_STREAM_BYTES = (4, 8)  # of the marker, before Arrow 0.15 and since; a message is longer
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def _opened(file: File) -> Iterator[pa.NativeFile]:
     try:
         with filesystem.open_input_file(inner) as stream:
             yield stream
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, EOFError) as error:
         kind = "Arrow stream" if file.ends_with(".arrow") else "Parquet"
         raise InputError(f"{file.path}: cannot be read as {kind}: {error}") from None
 
@@ -133,7 +134,7 @@ def _arrow_batches(
     if any(_has_dictionary(field.type) for field in schema):
         # A dictionary may stand anywhere before its batch: such a stream is read from the start.
         stream.seek(0)
-        batches = ((None if number else 0, batch) for number, batch in enumerate(pa.ipc.open_stream(stream)))
+        batches = _whole_stream(stream)
     else:
         if offset:
             stream.seek(offset)
@@ -149,8 +150,29 @@ def _messages(stream: pa.NativeFile, schema: pa.Schema) -> Iterator[tuple[int | 
         try:
             message = pa.ipc.read_message(stream)
         except EOFError:
+            _refuse_cut(stream.tell() - place)
             return
         yield place, pa.ipc.read_record_batch(message, schema)
+
+
+def _whole_stream(stream: pa.NativeFile) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    reader = pa.ipc.open_stream(stream)
+    place: int | None = 0
+    while True:
+        before = stream.tell()
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            _refuse_cut(stream.tell() - before)
+            return
+        yield place, batch
+        place = None
+
+
+def _refuse_cut(end_bytes: int) -> None:
+    """ArrowInvalid if a stream ended without its marker: one that was cut between two messages reads without error."""
+    if end_bytes not in _END_OF_STREAM_BYTES:
+        raise pa.ArrowInvalid("it is cut off: no end-of-stream marker behind its last batch")
 
 
 def _has_dictionary(kind: pa.DataType) -> bool:

@@ -55,7 +55,8 @@ class NllbTranslator:
         self.tokenizer.src_lang = source
         first = _language_id(self.tokenizer, target, self.name)
         _language_id(self.tokenizer, source, self.name)
-        ids: list[list[int]] = self.tokenizer(list(texts))["input_ids"] if texts else []
+        # Text that spells a special token, as "</s>", must stay text.
+        ids: list[list[int]] = self.tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
         results: list[Translation | tuple[Reason, str]] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
         fitting = []
         for index, sentence in enumerate(ids):
