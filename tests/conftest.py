@@ -1,7 +1,9 @@
 """What every test shares: no network, a Ray of its own, and the place of data that stays outside the repository."""
 
 import os
+import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent))  # for fakes.py
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("RAY_ADDRESS", None)
+
+# Ray's token authentication stays on, with a token of this test run and not the one in the home folder.
+_token = Path(tempfile.mkdtemp(prefix="xner_ray-tests-")) / "token"
+_token.write_text(secrets.token_hex(32))
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_token))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

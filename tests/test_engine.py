@@ -155,6 +155,52 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(many_units: tuple[P
     assert "--fresh" in str(error.value)
 
 
+@pytest.mark.slow
+def test_a_cluster_is_joined_by_its_address(tmp_path: Path) -> None:
+    """RAY_ADDRESS, which `ray job submit` sets, comes before the recipe's engine.address."""
+    head = subprocess.Popen(
+        [sys.executable, "-c", _HEAD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert head.stdin is not None
+    assert head.stdout is not None
+    try:
+        address = head.stdout.readline().strip()
+        command = [
+            sys.executable,
+            "-m",
+            "xner_ray.cli",
+            "project",
+            str(ROOT / "jobs/quickstart.yaml"),
+            str(tmp_path / "run"),
+        ]
+        joined = subprocess.run(
+            [*command, "--set=input.limit=10"],
+            env={**os.environ, "RAY_ADDRESS": address},
+            capture_output=True,
+            text=True,
+        )
+        assert joined.returncode == 0, joined.stderr
+        assert "every node of the cluster must reach it there" in " ".join(joined.stdout.split())
+        assert len(_rows(tmp_path / "run")) == 10
+        assert head.poll() is None, "the cluster that was joined must outlive the run"
+    finally:
+        head.stdin.close()
+        head.wait(60)
+        head.stdout.close()
+
+
+_HEAD = """
+import ray, sys
+context = ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=2)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     data: dict[str, Any] = {

@@ -49,24 +49,25 @@ def cluster(address: str) -> Iterator[Capacity]:
     if started:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
-        try:
-            with _quiet():
-                ray.init(
-                    address=address,
-                    include_dashboard=False if address == "local" else None,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        except (ConnectionError, ValueError) as error:
-            raise RecipeError(
-                f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); "
-                "allowed: local, auto, HOST:PORT"
-            ) from None
+        with _quiet():
+            _init(address)
     try:
         yield _capacity(local=address == "local")
     finally:
         if started:
             ray.shutdown()
+
+
+def _init(address: str) -> None:
+    local = address == "local"
+    options: dict[str, Any] = {"include_dashboard": False} if local else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
+        raise RecipeError(
+            f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); allowed: local, "
+            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off"
+        ) from None
 
 
 def _capacity(*, local: bool) -> Capacity:
@@ -93,6 +94,8 @@ def _quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except XnerError:
+            raise
         except BaseException:
             held.seek(0)
             os.write(terminal, held.read())

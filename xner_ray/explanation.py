@@ -43,7 +43,6 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
     if not known:
         parts.append(Text("no entity on the source side: nothing was aligned or matched"))
         return Group(*parts)
-    parts.append(_links(row, [Span(s["start"], s["end"], s["label"]) for s in shown], recipe))
     parts += _candidates(row, known, recipe)
     for index, reason in aside.items():
         span = row["source_spans"][index]
@@ -54,14 +53,13 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
     return Group(*parts)
 
 
-def _links(row: Mapping[str, Any], entities: Sequence[Span], recipe: Recipe) -> Table:
-    """Target words against the source words of entities: cosines of stored links, hard ones marked."""
+def _links(row: Mapping[str, Any], entity: Span, hard: set[tuple[int, int]], method: str) -> Table:
+    """Target words against an entity's source words: cosines of stored links, hard ones marked."""
     links = align.Links.from_rows(row["links"])
-    hard = set(align.extract(links, len(row["source_tokens"]), len(row["tokens"]), recipe.align.method))
     pairs = zip(links.source.tolist(), links.target.tolist(), strict=True)
     cosine = dict(zip(pairs, links.cosine.tolist(), strict=True))
-    words = [word for entity in entities for word in range(entity.start, entity.end)]
-    title = f"links: cosine, * = linked by {recipe.align.method}"
+    words = range(entity.start, entity.end)
+    title = f"links: cosine, * {method}"
     table = new_table(title, [""], [f"{word} {row['source_tokens'][word]}" for word in words])
     for target in sorted({t for s, t in cosine if s in words}):
         cells = [
@@ -86,16 +84,18 @@ def _candidates(row: Mapping[str, Any], known: Sequence[int], recipe: Recipe) ->
     for fate in match.explain(scored, found):
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
+    links, method = align.Links.from_rows(row["links"]), recipe.align.method
+    hard = set(align.extract(links, len(row["source_tokens"]), len(row["tokens"]), method))
     parts: list[RenderableType] = []
     for entity, span in enumerate(entities):
         words = " ".join(row["source_tokens"][span.start : span.end])
         title = f"entity {known[entity]} {words!r} {span.label}"
         if entity in reasons:
             title += f": not projected, {reasons[entity]}"
+        parts += [Text(title, "bold"), _links(row, span, hard, method)]
         if entity not in fates:
-            parts.append(Text(title))
             continue
-        table = new_table(title, ["candidate", "words", "fate"], ["score"])
+        table = new_table("candidates", ["candidate", "words", "fate"], ["score"])
         cells = fates[entity]
         for fate in cells[:_MOST_CANDIDATES]:
             _, start, end, score = fate.cell
