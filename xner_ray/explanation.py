@@ -17,7 +17,7 @@ from xner_ray.recipe import Recipe
 from xner_ray.report import new_table, sentence
 from xner_ray.schema import REJECTED, set_aside
 from xner_ray.spans import Span
-from xner_ray.stages import score_row
+from xner_ray.stages import solve_row
 
 _MOST_CANDIDATES = 8
 
@@ -72,14 +72,7 @@ def _links(row: Mapping[str, Any], entity: Span, hard: set[tuple[int, int]], met
 
 def _candidates(row: Mapping[str, Any], known: Sequence[int], recipe: Recipe) -> list[RenderableType]:
     entities = [Span(s["start"], s["end"], s["label"]) for s in (row["source_spans"][index] for index in known)]
-    scored = score_row(dict(row), entities, recipe)
-    found = match.solve(
-        scored,
-        n_entities=len(entities),
-        n_words=len(row["tokens"]),
-        solver=recipe.match.solver,
-        time_limit_s=recipe.match.time_limit_s,
-    )
+    scored, found = solve_row(row, entities, recipe)
     fates: dict[int, list[match.Explained]] = {}
     for fate in match.explain(scored, found):
         fates.setdefault(fate.cell[0], []).append(fate)

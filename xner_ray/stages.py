@@ -7,7 +7,7 @@ same order. A row that it cannot handle is rejected with a reason; rows that are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -171,19 +171,12 @@ class MatchStage:
 MATCH_READS = ("source_tokens", "tokens", "source_spans", "links", "unprojected")
 
 
-def match_row(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def match_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The match columns of one row, from `MATCH_READS`."""
     spans = [Span(s["start"], s["end"], s["label"]) for s in row["source_spans"]]
     aside = set_aside(row)
     entities = [index for index in range(len(spans)) if index not in aside]
-    scored = score_row(row, [spans[index] for index in entities], recipe)
-    found = match.solve(
-        scored,
-        n_entities=len(entities),
-        n_words=len(row["tokens"]),
-        solver=recipe.match.solver,
-        time_limit_s=recipe.match.time_limit_s,
-    )
+    _, found = solve_row(row, [spans[index] for index in entities], recipe)
     lost = {**aside, **{entities[entity]: str(loss) for entity, loss in found.unprojected}}
     return {
         "spans": [
@@ -204,7 +197,20 @@ def match_row(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def score_row(row: dict[str, Any], entities: Sequence[Span], recipe: Recipe) -> scores.Scored:
+def solve_row(row: Mapping[str, Any], entities: Sequence[Span], recipe: Recipe) -> tuple[scores.Scored, match.Matching]:
+    """Scored candidates of one row, and the matching of its entities (those that reading has not set aside)."""
+    scored = score_row(row, entities, recipe)
+    found = match.solve(
+        scored,
+        n_entities=len(entities),
+        n_words=len(row["tokens"]),
+        solver=recipe.match.solver,
+        time_limit_s=recipe.match.time_limit_s,
+    )
+    return scored, found
+
+
+def score_row(row: Mapping[str, Any], entities: Sequence[Span], recipe: Recipe) -> scores.Scored:
     """Candidates of one row with their scores."""
     links = align.Links.from_rows(row["links"])
     n_words = len(row["tokens"])
