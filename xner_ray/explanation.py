@@ -53,9 +53,8 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
     return Group(*parts)
 
 
-def _links(row: Mapping[str, Any], entity: Span, hard: set[tuple[int, int]], method: str) -> Table:
+def _links(row: Mapping[str, Any], links: align.Links, entity: Span, hard: set[tuple[int, int]], method: str) -> Table:
     """Target words against an entity's source words: cosines of stored links, hard ones marked."""
-    links = align.Links.from_rows(row["links"])
     pairs = zip(links.source.tolist(), links.target.tolist(), strict=True)
     cosine = dict(zip(pairs, links.cosine.tolist(), strict=True))
     words = range(entity.start, entity.end)
@@ -85,7 +84,7 @@ def _candidates(row: Mapping[str, Any], known: Sequence[int], recipe: Recipe) ->
         title = f"entity {known[entity]} {words!r} {span.label}"
         if entity in reasons:
             title += f": not projected, {reasons[entity]}"
-        parts += [Text(title, "bold"), _links(row, span, hard, method)]
+        parts += [Text(title, "bold"), _links(row, links, span, hard, method)]
         if entity not in fates:
             continue
         table = new_table("candidates", ["candidate", "words", "fate"], ["score"])

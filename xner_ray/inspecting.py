@@ -55,18 +55,18 @@ def status(run: str | os.PathLike[str]) -> Group:
     return Group(*map(Text, lines), reporting.tables(report))
 
 
-def _tables(folder: RunFolder) -> Iterator[pa.Table]:
+def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The parts of a run in row order; of an unfinished one those that are there."""
     folder.recipe()  # or there is no run
     parts = folder.parts()
     for unit in read_index(folder).units:
         if unit.name in parts:
-            yield write.read_part(parts[unit.name])
+            yield write.read_part(parts[unit.name], columns)
 
 
 def evaluate(run: str | os.PathLike[str]) -> list[evaluation.Evaluation]:
     """Scores of a run against the gold labels of its target side, per language; empty without gold."""
-    return evaluation.evaluate(_tables(RunFolder(os.fspath(run))))
+    return evaluation.evaluate(_tables(RunFolder(os.fspath(run)), evaluation.COLUMNS))
 
 
 def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:
