@@ -50,6 +50,7 @@ class FakeEncoder:
 
     tokens = 0
     micro_batch_tokens = 64
+    device = "cpu"
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Reason]:
         self.tokens += sum(map(len, sentences))

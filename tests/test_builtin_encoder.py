@@ -14,10 +14,12 @@ import pytest
 from aer import pharaoh, rates, read_gold
 from tiny_encoders import word_means
 
-from xner_ray import align, builtin_encoder
+from xner_ray import builtin_encoder
+from xner_ray.align import align
 from xner_ray.builtin_encoder import builtin_folder
 from xner_ray.encode import Encoder
 from xner_ray.errors import MissingExtraError, RecipeError
+from xner_ray.links import Links
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_the_built_in_folder_is_an_ordinary_model(builtin: Encoder) -> None:
     folder = builtin_folder()
     assert "license: mit" in (folder / "README.md").read_text()
     assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 12
-    assert (builtin.layer, builtin.dim, builtin.positions, builtin.network.is_cut) == (7, 384, 512, True)
+    assert (builtin.layers, builtin.dim, builtin.positions, builtin.network.is_cut) == ([7], 384, 512, True)
     words = ["The", "Federal", "Republic", "of", "Germany"]
     np.testing.assert_allclose(builtin.encode([words])[0], word_means(str(folder), 7, words), atol=1e-5)
 
@@ -105,8 +107,16 @@ def test_700_words_all_have_vectors(builtin: Encoder) -> None:
     assert vectors.any(axis=1).all()
     assert builtin.tokens - before > 700
     (start,) = builtin.encode([words[:100]])
-    near = align.similarity(vectors[:50], start[:50]).diagonal()
+    near = (
+        (vectors[:50] * start[:50]).sum(1) / np.linalg.norm(vectors[:50], axis=1) / np.linalg.norm(start[:50], axis=1)
+    )
     assert near.min() > 0.9  # the same words in nearly the same context
+
+
+def _pairs(links: Links, method: str, row: int) -> set[tuple[int, int]]:
+    hard = links.hard(method)
+    own = hard.take(hard.row == row)
+    return set(zip(own.source.tolist(), own.target.tolist(), strict=True))
 
 
 @pytest.mark.slow
@@ -120,13 +130,13 @@ def test_links_equal_those_of_simalign(builtin: Encoder, shared_data: Path) -> N
         sides.append([[line.split()[0] for line in s.splitlines()] for s in text.strip().split("\n\n")[:100]])
     aligner = simalign.SentenceAligner(model=str(builtin_folder()), token_type="word", layer=7, matching_methods="ai")
     vectors = builtin.encode([*sides[0], *sides[1]])
-    equal = dict.fromkeys(align.METHODS, 0)
+    links = align(vectors[:100], vectors[100:])
+    equal = dict.fromkeys(("argmax", "itermax"), 0)
     differing = n_links = 0
     for i, (source, target) in enumerate(zip(*sides, strict=True)):
-        links = align.make_links(align.similarity(vectors[i], vectors[i + 100]))
         expected = aligner.get_word_aligns(source, target)
         for method, name in (("argmax", "inter"), ("itermax", "itermax")):
-            found = set(align.extract(links, len(source), len(target), method))
+            found = _pairs(links, method, i)
             equal[method] += found == set(expected[name])
             differing += len(found ^ set(expected[name]))
             n_links += len(expected[name])
@@ -147,12 +157,9 @@ def test_alignment_error_on_french(builtin: Encoder, shared_data: Path) -> None:
     gold = read_gold(shared_data / "gold-alignments", "enfr")
     vectors = builtin.encode([g.source for g in gold] + [g.target for g in gold])
     found = {}
-    for method in align.METHODS:
-        links = []
-        for i, g in enumerate(gold):
-            stored = align.make_links(align.similarity(vectors[i], vectors[i + len(gold)]))
-            links.append(set(align.extract(stored, len(g.source), len(g.target), method)))
-        found[method] = rates(links, gold)
+    links = align(vectors[: len(gold)], vectors[len(gold) :])
+    for method in ("argmax", "itermax"):
+        found[method] = rates([_pairs(links, method, i) for i in range(len(gold))], gold)
     print(found)
     assert found["argmax"].aer == pytest.approx(0.066, abs=0.001)
     assert found["itermax"].recall == pytest.approx(0.953, abs=0.002)

@@ -118,7 +118,7 @@ def test_project_fills_the_run_folder(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert report["rows"] == {"read": 4, "emitted": 3, "rejected": 1}
     assert report["labels"]["kept"] == ["LOC", "PER"]
-    assert list(report["stages"]) == ["read", "align", "match"]
+    assert list(report["stages"]) == ["read", "align", "match", "refine"]
     rows = pq.ParquetFile(run / "data/spa_Latn/train-00000-of-00001.parquet").read().to_pylist()
     assert [(row["id"], row["ner_tags"]) for row in rows] == [("one", [3, 0, 0]), ("two", [0, 1, 2]), ("three", [0])]
     rejected = pq.ParquetFile(run / "rejects/spa_Latn/train-00000-of-00001.parquet").read().to_pylist()
@@ -154,7 +154,15 @@ def test_status_and_evaluate_read_the_folder_alone(run: Path) -> None:
 
 def test_explain_names_links_candidates_and_fate(run: Path) -> None:
     shown = _main("explain", str(run), "--id", "two").stdout
-    for part in ("New York[LOC]", "links: cosine", "*1.000", "[1, 3)", "chosen", "lower score", "objective 1.0000"):
+    for part in (
+        "New York[LOC]",
+        "links: forward and backward",
+        "*1.00 1.00",
+        "[1, 3)",
+        "chosen",
+        "lower score",
+        "objective 1.0000",
+    ):
         assert part in shown
     assert "illegal_tag" in _main("explain", str(run), "--id", "four").stdout
     missing = _main("explain", str(run), "--id", "five")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_encoders import KINDS, N_LAYERS, POSITIONS, SENTENCES, WIDTH, tiny, word_means
 
+from xner_ray import fast_linear
 from xner_ray.encode import Encoder
 from xner_ray.errors import RecipeError
 
@@ -47,6 +49,42 @@ def test_layers_after_the_one_in_use_are_gone(kind: str, tmp_path: Path) -> None
 
 def test_layers_in_use_of_a_model_that_shares_them_stay_right(tmp_path: Path) -> None:
     assert not Encoder(tiny(tmp_path, "albert"), layer=2).network.is_cut
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_every_kind_of_model_bears_the_faster_layers(kind: str, dtype: Any, tmp_path: Path) -> None:
+    model = tiny(tmp_path, kind)
+    encoder = Encoder(model, layer=2, dtype=dtype)
+    assert encoder.precision == dtype
+    kinds = {type(module) for module in encoder.network.module.modules()}
+    assert torch.nn.Linear not in kinds
+    assert (fast_linear.Int8Linear if dtype == "int8" else fast_linear.PackedLinear) in kinds
+    for words, found in zip(SENTENCES, encoder.encode(SENTENCES), strict=True):
+        if words and dtype == "int8":
+            np.testing.assert_allclose(found, word_means(model, 2, words), atol=0.2)
+
+
+def test_a_model_that_does_not_bear_them_keeps_its_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny(tmp_path, "bert")
+    for broken in (lambda *_: torch.zeros(3), lambda _, x: x.weight):
+        monkeypatch.setattr(fast_linear.PackedLinear, "forward", broken)
+        encoder = Encoder(model, layer=2)
+        assert encoder.precision == "float32"
+        assert fast_linear.PackedLinear not in {type(module) for module in encoder.network.module.modules()}
+        assert encoder.network.module.config._attn_implementation == "sdpa"
+        (found,) = encoder.encode(SENTENCES[:1])
+        np.testing.assert_allclose(found, word_means(model, 2, SENTENCES[0]), atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_layers_are_averaged(kind: str, tmp_path: Path) -> None:
+    model = tiny(tmp_path, kind)
+    for layers in ([0, 1], [3, 1], [2, N_LAYERS]):
+        for words, found in zip(SENTENCES, Encoder(model, layer=layers).encode(SENTENCES), strict=True):
+            if words:
+                expected = np.mean([word_means(model, layer, words) for layer in layers], axis=0)
+                np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "bart", "m2m_100"])

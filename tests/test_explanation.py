@@ -4,14 +4,17 @@ from typing import Any
 from rich.console import Console
 
 from xner_ray.explanation import explain
+from xner_ray.links import METHODS
 from xner_ray.recipe import load_recipe
-from xner_ray.stages import match_row
+from xner_ray.schema import row_schema, table_from_rows
+from xner_ray.stages import MatchStage
 
 RECIPE = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
 
 
-def _link(source: int, target: int, cosine: float = 0.9) -> dict[str, Any]:
-    return {"source": source, "target": target, "forward": 1.0, "backward": 1.0, "cosine": cosine}
+def _link(source: int, target: int) -> dict[str, Any]:
+    bit = 1 << METHODS.index("itermax")
+    return {"source": source, "target": target, "forward": 1.0, "backward": 1.0, "cosine": 0.9, "methods": bit}
 
 
 def _row(**cells: Any) -> dict[str, Any]:
@@ -39,13 +42,14 @@ def _row(**cells: Any) -> dict[str, Any]:
         "translation_score": -0.5,
         **cells,
     }
-    return {**row, **match_row(row, RECIPE)} if row["status"] == "ok" else row
+    return row
 
 
 def _shown(row: dict[str, Any]) -> str:
+    first = MatchStage(RECIPE)(table_from_rows([row], row_schema()))
     console = Console(width=120, file=io.StringIO())
     with console.capture() as capture:
-        console.print(explain(row, RECIPE, ["LOC", "ORG", "PER"]))
+        console.print(explain(first.to_pylist()[0], first, RECIPE, None, ["LOC", "ORG", "PER"]))
     return capture.get()
 
 

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from xner_ray.errors import RecipeError
-from xner_ray.recipe import fingerprint, load_recipe
+from xner_ray.fingerprint import fingerprint
+from xner_ray.recipe import load_recipe
 
 BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}
 
@@ -24,7 +25,7 @@ def _with(**sections: Any) -> dict[str, Any]:
             _with(input={"path": "a", "columns": {"tkens": "x"}}),
             "'input.columns.tkens' (value 'x'); did you mean 'tokens'?",
         ),
-        (_with(align={"method": "x"}), "align.method is 'x': input should be 'argmax' or 'itermax'"),
+        (_with(align={"method": "x"}), "align.method is 'x': input should be 'argmax',"),
         (_with(align={"layer": "x"}), "align.layer is 'x'"),
         (_with(input={"path": 3}), "input.path is 3"),
         (_with(targets=["swa_Latn"]), "targets.0 is 'swa_Latn'"),

@@ -5,9 +5,11 @@ import pytest
 from fakes import FakeEncoder, FakeTagger, FakeTranslator
 
 from xner_ray import schema, words
+from xner_ray.aligner import BatchAligner
+from xner_ray.links import METHODS
 from xner_ray.recipe import Labels, Recipe, load_recipe
 from xner_ray.spans import Span
-from xner_ray.stages import AlignStage, MatchStage, TagStage, TranslateStage, build, map_labels, match_row, stage_names
+from xner_ray.stages import AlignStage, MatchStage, TagStage, TranslateStage, build, map_labels, stage_names
 
 
 def _recipe(**sections: Any) -> Recipe:
@@ -86,7 +88,7 @@ def test_align_links_sentences_with_entities_and_rejects_overlong_words() -> Non
         {**_side("LONG name", "source_"), **_side("nombre"), **spans},
         {**_side("Anna", "source_"), **_side("LONG"), **spans},
     )
-    stage = AlignStage(_recipe(), FakeEncoder())  # type: ignore[arg-type]
+    stage = AlignStage(_recipe(), BatchAligner(FakeEncoder()))  # type: ignore[arg-type]
     rows = stage(table).to_pylist()
     assert {(link["source"], link["target"]) for link in rows[0]["links"] if link["cosine"] > 0.99} == {(0, 1)}
     assert rows[1]["links"] == []
@@ -95,8 +97,16 @@ def test_align_links_sentences_with_entities_and_rejects_overlong_words() -> Non
     assert (rows[3]["reason"], "target side" in rows[3]["detail"]) == ("word_too_long", True)
 
 
-def _link(source: int, target: int, cosine: float = 0.9) -> dict[str, Any]:
-    return {"source": source, "target": target, "forward": 1.0, "backward": 1.0, "cosine": cosine}
+def _link(source: int, target: int, probability: float = 1.0) -> dict[str, Any]:
+    bit = 1 << METHODS.index("itermax")
+    return {
+        "source": source,
+        "target": target,
+        "forward": probability,
+        "backward": probability,
+        "cosine": 0.9,
+        "methods": bit,
+    }
 
 
 def test_match_places_entities_and_says_why_others_have_no_place() -> None:
@@ -133,31 +143,6 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
     assert [(s["start"], s["end"], s["source"]) for s in result["spans"]] == [(0, 3, 0)]
     assert result["unprojected"] == [{"source": 1, "reason": reason}]
     assert not result["complete"]
-
-
-@pytest.mark.parametrize("solver", ["exact", "greedy"])
-@pytest.mark.parametrize("candidates", ["window", "ngram"])
-def test_match_row_is_a_pure_function_of_the_row(solver: str, candidates: str) -> None:
-    row = {
-        "source_tokens": ["a", "b"],
-        "tokens": ["x", "y", "z"],
-        "source_spans": _spans((0, 1, "PER"), (1, 2, "LOC")),
-        "links": [_link(0, 0), _link(1, 0, 0.8)],
-        "unprojected": None,
-    }
-    recipe = _recipe(match={"solver": solver, "candidates": candidates})
-    first = match_row(row, recipe)
-    assert first == match_row(row, recipe)
-    assert len(first["spans"]) + len(first["unprojected"]) == 2
-
-
-def test_match_without_entities_is_complete() -> None:
-    result = match_row(
-        {"source_tokens": ["a"], "tokens": ["b"], "source_spans": [], "links": [], "unprojected": None}, _recipe()
-    )
-    assert result["complete"]
-    assert result["spans"] == []
-    assert result["objective"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
     from xner_ray.inspecting import evaluate, explain, export, sample, status
-    from xner_ray.making import plan, project
+    from xner_ray.making import plan, project, rematch
     from xner_ray.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ __all__ = [
     "load_recipe",
     "plan",
     "project",
+    "rematch",
     "sample",
     "status",
 ]
@@ -37,6 +38,7 @@ _HOMES = {
     "load_recipe": "xner_ray.recipe",
     "plan": "xner_ray.making",
     "project": "xner_ray.making",
+    "rematch": "xner_ray.making",
 }
 
 

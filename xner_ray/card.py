@@ -50,9 +50,8 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         ),
         "- text: "
         + ("given" if engine == "provided" else f"translated by {engine} ({_shown(recipe.translate.model)})"),
-        f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}, {recipe.align.method}",
-        f"- matching: {recipe.match.candidates} candidates of at most {recipe.match.max_words} words, "
-        f"{recipe.match.solver} solver, {recipe.match.per_entity} projection per entity",
+        f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}",
+        f"- matching: {_matching(recipe)}",
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
     translator = TINY_NLLB if recipe.translate.model == TINY_NLLB else "nllb"
@@ -113,6 +112,20 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         lines += ["## Rejected sentences", "", "They are in `rejects/` with reason and detail.", ""]
         lines += ["| reason | rows |", "|---|---|", *rejects, ""]
     return "\n".join(lines)
+
+
+def _matching(recipe: Recipe) -> str:
+    section, links = recipe.match, f"{recipe.align.method} links"
+    if section.solver == "heuristic":
+        return f"word-to-word heuristic on {links}"
+    weights = " + ".join(f"{weight:g} {name}" for name, weight in section.scores.items())
+    return (
+        f"{section.candidates} candidates of at most {section.max_words} words, {section.solver} solver, "
+        f"{section.per_entity} projection per entity, score {weights}"
+        + (f" ({links})" if "align" in section.scores else "")
+        + f" above {section.min_score:g}"
+        + ("; second matching with counts of the first" if section.two_passes else "")
+    )
 
 
 def _shown(model: str) -> str:

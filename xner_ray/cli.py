@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -38,14 +39,36 @@ def project(
     show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
 ) -> None:
     """Make the data set that RECIPE describes in RUN. The same command resumes after anything."""
-    from xner_ray import inspecting, making
-    from xner_ray.report import evaluation_table, print_sentences, tables
+    from xner_ray import making
 
     console = Console()
     report = making.project(recipe, run, overrides=overrides or (), fresh=fresh, console=console)
-    for lang in report["languages"] if show else ():
-        rows = inspecting.sample(run, lang, show)
-        print_sentences(console, rows, report["labels"]["kept"])
+    _show(console, run, report, show)
+
+
+@app.command()
+def rematch(
+    run: Run,
+    new_run: Annotated[str, typer.Argument(metavar="NEW_RUN", help="a new folder")],
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard what NEW_RUN holds")] = False,
+    show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
+) -> None:
+    """Match RUN's sentences again by other settings (match.*, output.*, align.method) into NEW_RUN. Loads no model."""
+    from xner_ray import making
+
+    console = Console()
+    report = making.rematch(run, new_run, overrides=overrides or (), fresh=fresh, console=console)
+    _show(console, new_run, report, show)
+
+
+def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: int) -> None:
+    """What a finished run holds; exit status 3 if too many rows were rejected."""
+    from xner_ray import inspecting
+    from xner_ray.report import evaluation_table, print_sentences, tables
+
+    for lang in report["languages"] if n_sentences else ():
+        print_sentences(console, inspecting.sample(run, lang, n_sentences), report["labels"]["kept"])
     console.print(tables(report))
     evaluations = inspecting.evaluate(run)
     if evaluations:

@@ -1,13 +1,13 @@
-"""Words -> vectors: any Hugging Face encoder, cut after the hidden state in use.
+"""Words -> vectors: any Hugging Face encoder, cut after the last hidden state in use.
 
-A word's vector is the mean of its subwords' states. Sentences longer than the model reads are windowed over
-words, never cut. Micro-batches are formed from the list alone, so the same list gives the same bytes on one
-kind of device; the same sentence in another list may differ by 2e-6 (fp32).
+A word's vector is the mean of its subwords' states; the subwords' own are there too. Sentences longer than the
+model reads are windowed over words, never cut. Micro-batches are formed from the list alone, so the same list
+gives the same bytes on one kind of device; the same sentence in another list may differ by 2e-6 (fp32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xner_ray import builtin_encoder, encoder_network
+from xner_ray import builtin_encoder, encoder_network, fast_linear
+from xner_ray.align import Subwords, Vectors
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.hub import pick_dtype
 
 BUILTIN = "builtin"
-Layer = int | Literal["auto"]
-Vectors = NDArray[np.float32]
+CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
+Layer = int | list[int] | Literal["auto"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 class Encoder:
@@ -30,7 +32,8 @@ class Encoder:
 
     `tokens` and `padding` count the tokens encoded since the start, special ones included, and the padded
     places beside them. `micro_batch_tokens` bounds rows x longest row of one forward pass (a longer single
-    sentence goes alone) and may be changed between calls; torch.OutOfMemoryError passes through.
+    sentence goes alone; a CPU takes no more than `CPU_TOKENS`) and may be changed between calls;
+    torch.OutOfMemoryError passes through. `precision` says what the products are computed in.
     """
 
     def __init__(
@@ -39,36 +42,51 @@ class Encoder:
         *,
         layer: Layer = "auto",
         device: str = "cpu",
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        dtype: Dtype = "auto",
         threads: int | None = None,
         micro_batch_tokens: int = 4096,
     ) -> None:
         """`model` is `builtin`, a folder, or a hub id (`name@revision`); for `layer` see `check`.
 
-        RecipeError if the model or the layer does not exist, MissingExtraError if `builtin` is not installed.
-        `threads` sets torch's threads for the whole process.
+        `dtype`: `auto` is float32 on a CPU and bfloat16 on a GPU. On a CPU `bfloat16` and `int8` are for the products
+        with weights alone (see fast_linear.py); `int8` is for CPUs. RecipeError if the model or the layer does not
+        exist or int8 is asked of a GPU, MissingExtraError if `builtin` is not installed. `threads` sets torch's
+        threads for the whole process.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")  # no TF32
-        self.layer = self.check(model, layer)
+        self.layers = self.check(model, layer)
         self.device = torch.device(device)
+        on_cpu = self.device.type == "cpu"
+        if dtype == "int8" and not on_cpu:
+            raise RecipeError(
+                f"align.dtype is int8, which is for CPUs, but the device is {device}; use bfloat16 or auto"
+            )
         self.micro_batch_tokens = micro_batch_tokens
         self.tokens = 0
         self.padding = 0
         name = str(builtin_encoder.builtin_folder()) if model == BUILTIN else model
-        self.tokenizer, module = encoder_network.load(name, pick_dtype(dtype, self.device.type))
+        fast: fast_linear.Precision | None = None
+        if on_cpu and dtype != "float16":
+            fast = "float32" if dtype == "auto" else dtype
+        self.tokenizer, module = encoder_network.load(
+            name, torch.float32 if fast or dtype == "int8" else pick_dtype(dtype, self.device.type)
+        )
         self.positions = encoder_network.positions_of(module, self.tokenizer)
-        self.network = encoder_network.Network(module, self.layer, self.tokenizer)
+        self.network = encoder_network.Network(module, self.layers, self.tokenizer)
         self.dim = self.network.dim
         module.to(self.device)
+        self.precision = str(module.dtype).removeprefix("torch.")
+        if fast and self.network.speed_up(fast):
+            self.precision = fast
 
     @staticmethod
-    def check(model: str, layer: Layer = "auto") -> int:
-        """The layer that will be used, from the model's configuration alone; no weights are read.
+    def check(model: str, layer: Layer = "auto") -> list[int]:
+        """The layers that will be used, from the model's configuration alone; no weights are read.
 
-        `auto` is 7 for `builtin`, else two thirds of the layers: 8 of mBERT's and XLM-R's 12, the best in
-        SimAlign and awesome-align. RecipeError for a model or a layer that does not exist.
+        Of several the states are averaged. `auto` is 7 for `builtin`, else two thirds of the layers: 8 of mBERT's and
+        XLM-R's 12, the best in SimAlign and awesome-align. RecipeError for a model or a layer that does not exist.
         """
         if model == BUILTIN:
             builtin_encoder.weights_file()
@@ -76,36 +94,65 @@ class Encoder:
         else:
             n_layers = encoder_network.layers_of(model)
             default = round(n_layers * 2 / 3)
-        if layer == "auto":
-            return default
-        if not 0 <= layer <= n_layers:
+        layers = [default] if layer == "auto" else [layer] if isinstance(layer, int) else sorted(set(layer))
+        if not layers or not 0 <= layers[0] <= layers[-1] <= n_layers:
             raise RecipeError(f"align.layer is {layer}, but {model} has layers 0..{n_layers}; or use auto")
-        return layer
+        return layers
 
-    @torch.inference_mode()
     def encode(self, sentences: Sequence[Sequence[str]]) -> list[Vectors | Reason]:
         """Word vectors (n_words, dim) of each sentence, float32, in order.
 
         A word that the tokenizer gives no subword has a zero row. If one word has more subwords than the
         model reads, the sentence has `Reason.WORD_TOO_LONG` instead.
         """
-        results: list[Vectors | Reason] = [np.zeros((len(s), self.dim), dtype=np.float32) for s in sentences]
+        found = self._encode(sentences, _Piece.of_words)
+        results: list[Vectors | Reason] = []
+        for sentence, parts in zip(sentences, found, strict=True):
+            if isinstance(parts, Reason):
+                results.append(parts)
+                continue
+            vectors = np.zeros((len(sentence), self.dim), dtype=np.float32)
+            for piece, values in parts:
+                vectors[piece.words] = values
+            results.append(vectors)
+        return results
+
+    def encode_subwords(self, sentences: Sequence[Sequence[str]]) -> list[Subwords | Reason]:
+        """Subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
+        results: list[Subwords | Reason] = []
+        for sentence, parts in zip(sentences, self._encode(sentences, _Piece.of_subwords), strict=True):
+            if isinstance(parts, Reason):
+                results.append(parts)
+                continue
+            vectors = [values for _, values in parts] or [np.zeros((0, self.dim), dtype=np.float32)]
+            words = [piece.words[piece.slots] for piece, _ in parts] or [np.zeros(0, dtype=np.intp)]
+            results.append(Subwords(np.concatenate(vectors), np.concatenate(words).astype(np.int32), len(sentence)))
+        return results
+
+    @torch.inference_mode()
+    def _encode(
+        self, sentences: Sequence[Sequence[str]], units: Callable[[_Piece], _Units]
+    ) -> list[list[tuple[_Piece, Vectors]] | Reason]:
+        """For each sentence its windows, from left to right, with the vectors of their units."""
+        results: list[list[tuple[_Piece, Vectors]] | Reason] = []
         pieces: list[_Piece] = []
         for index, encoding in enumerate(self._tokenize(sentences)):
             found = _pieces(index, encoding.ids, encoding.word_ids, len(sentences[index]), self.positions)
-            if isinstance(found, Reason):
-                results[index] = found
-            else:
-                pieces += found
+            results.append(found if isinstance(found, Reason) else [])
+            pieces += [] if isinstance(found, Reason) else found
         tokens = padding = 0
-        for batch in _batches(pieces, self.micro_batch_tokens):
+        budget = min(self.micro_batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else self.micro_batch_tokens
+        for batch in _batches(pieces, budget):
             real = sum(len(piece.ids) for piece in batch)
             tokens += real
             padding += len(batch) * len(batch[0].ids) - real
-            for piece, vectors in zip(batch, self._forward(batch), strict=True):
+            for piece, vectors in zip(batch, self._forward(batch, units), strict=True):
                 result = results[piece.sentence]
                 assert not isinstance(result, Reason)
-                result[piece.words] = vectors
+                result.append((piece, vectors))
+        for result in results:
+            if not isinstance(result, Reason):
+                result.sort(key=lambda part: part[0].words[0])
         self.tokens += tokens  # only now: a call that ran out of memory is made again
         self.padding += padding
         return results
@@ -123,8 +170,8 @@ class Encoder:
         encodings: list[Any] = self.tokenizer(words, is_split_into_words=True, **options).encodings
         return encodings
 
-    def _forward(self, batch: list[_Piece]) -> list[Vectors]:
-        """Vectors of each piece's words. The longest piece comes first."""
+    def _forward(self, batch: list[_Piece], units: Callable[[_Piece], _Units]) -> list[Vectors]:
+        """Vectors of each piece's units. The longest piece comes first."""
         shape = (len(batch), len(batch[0].ids))
         ids = np.full(shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
@@ -138,17 +185,19 @@ class Encoder:
             }
         )
         # Means as a product with a 0/1 matrix: index_add would add in any order on a GPU.
-        n_words = [len(piece.words) for piece in batch]
+        found = [units(piece) for piece in batch]
+        n_units = [number for number, _, _ in found]
         cells = np.concatenate(
-            [np.stack([np.full_like(p.slots, row), p.slots, p.places]) for row, p in enumerate(batch)], axis=1
+            [np.stack([np.full_like(slots, row), slots, places]) for row, (_, slots, places) in enumerate(found)],
+            axis=1,
         )
-        member = torch.zeros(len(batch), max(n_words), shape[1], device=self.device)
+        member = torch.zeros(len(batch), max(n_units), shape[1], device=self.device)
         row, slot, place = torch.from_numpy(cells).to(self.device)
         member[row, slot, place] = 1.0
         means = torch.bmm(member, states.float()) / member.sum(dim=2, keepdim=True).clamp(min=1.0)
-        exists = torch.arange(max(n_words))[None, :] < torch.tensor(n_words)[:, None]
+        exists = torch.arange(max(n_units))[None, :] < torch.tensor(n_units)[:, None]
         flat = means[exists.to(self.device)].cpu().numpy()
-        return np.split(flat, list(accumulate(n_words))[:-1])
+        return np.split(flat, list(accumulate(n_units))[:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +209,15 @@ class _Piece:
     words: NDArray[np.intp]  # words of the sentence whose vectors come from here
     places: NDArray[np.int64]  # positions in `ids` of these words' subwords,
     slots: NDArray[np.int64]  # and for each the index into `words`
+
+    def of_words(self) -> _Units:
+        return len(self.words), self.slots, self.places
+
+    def of_subwords(self) -> _Units:
+        return len(self.places), np.arange(len(self.places)), self.places
+
+
+_Units = tuple[int, NDArray[np.int64], NDArray[np.int64]]  # how many; of each place the unit; the places
 
 
 def _pieces(

@@ -174,7 +174,8 @@ class WritingWorker(Worker):
         super().__init__(recipe, group)
         self.parts = parts
         self.labels = labels
-        self.reject_incomplete = recipe.output.incomplete == "reject"
+        # A second matching may still find what the first did not.
+        self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.match.two_passes
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         unit, table, counted = unpack(super().__call__(batch))

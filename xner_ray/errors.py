@@ -77,6 +77,7 @@ class Loss(StrEnum):
 
     NO_CANDIDATE = "no_candidate"  # no aligned word, or every candidate is longer than match.max_words
     OVERLAP = "overlap"  # its candidates lost to other entities
+    INFEASIBLE = "infeasible"  # no choice gives every entity as many places as match.per_entity asks for
     NESTED = "nested"  # inside another source span; the outermost is projected
     OVERLAPPING_SPAN = "overlapping_span"  # crosses a longer source span; the longer is projected
 

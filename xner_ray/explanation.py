@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from xner_ray import align, match, scores
+from xner_ray import match, projection, scores
+from xner_ray.exact import Cell
+from xner_ray.prior import Prior
 from xner_ray.recipe import Recipe
 from xner_ray.report import new_table, sentence
 from xner_ray.schema import REJECTED, set_aside
 from xner_ray.spans import Span
-from xner_ray.stages import solve_row
 
 _MOST_CANDIDATES = 8
 
 
-def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Group:
-    """The row as terminal output."""
+def explain(
+    row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None, labels: Sequence[str]
+) -> Group:
+    """The row as terminal output. `first`: the row alone as the first matching left it; prior: of the second."""
     parts: list[RenderableType] = [
         Text(f"{row['id']}  row {row['row']}  {row['source_lang']} -> {row['lang']}", "bold")
     ]
@@ -43,7 +47,7 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
     if not known:
         parts.append(Text("no entity on the source side: nothing was aligned or matched"))
         return Group(*parts)
-    parts += _candidates(row, known, recipe)
+    parts += _candidates(row, known, first, recipe, prior)
     for index, reason in aside.items():
         span = row["source_spans"][index]
         parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))
@@ -53,38 +57,40 @@ def explain(row: Mapping[str, Any], recipe: Recipe, labels: Sequence[str]) -> Gr
     return Group(*parts)
 
 
-def _links(row: Mapping[str, Any], links: align.Links, entity: Span, hard: set[tuple[int, int]], method: str) -> Table:
-    """Target words against an entity's source words: cosines of stored links, hard ones marked."""
-    pairs = zip(links.source.tolist(), links.target.tolist(), strict=True)
-    cosine = dict(zip(pairs, links.cosine.tolist(), strict=True))
+def _links(row: Mapping[str, Any], rows: projection.Rows, entity: Span, method: str) -> Table:
+    """Target words against an entity's source words: probabilities of stored links, hard ones marked."""
+    links = rows.links
+    hard = set(zip(*(side.tolist() for side in (links.hard(method).source, links.hard(method).target)), strict=True))
+    values = zip(*(each.tolist() for each in (links.source, links.target, links.forward, links.backward)), strict=True)
+    cells = {(s, t): f"{'*' if (s, t) in hard else ''}{f:.2f} {b:.2f}" for s, t, f, b in values}
     words = range(entity.start, entity.end)
-    title = f"links: cosine, * {method}"
+    title = f"links: forward and backward probability, * {method}"
     table = new_table(title, [""], [f"{word} {row['source_tokens'][word]}" for word in words])
-    for target in sorted({t for s, t in cosine if s in words}):
-        cells = [
-            f"{'*' if (word, target) in hard else ''}{cosine[word, target]:.3f}" if (word, target) in cosine else ""
-            for word in words
-        ]
-        table.add_row(Text(f"{target} {row['tokens'][target]}"), *cells)
+    for target in sorted({t for s, t in cells if s in words}):
+        table.add_row(Text(f"{target} {row['tokens'][target]}"), *[cells.get((word, target), "") for word in words])
     return table
 
 
-def _candidates(row: Mapping[str, Any], known: Sequence[int], recipe: Recipe) -> list[RenderableType]:
+def _candidates(
+    row: Mapping[str, Any], known: Sequence[int], first: pa.Table, recipe: Recipe, prior: Prior | None
+) -> list[RenderableType]:
     entities = [Span(s["start"], s["end"], s["label"]) for s in (row["source_spans"][index] for index in known)]
-    scored, found = solve_row(row, entities, recipe)
+    rows, settings, method = projection.read(first), recipe.match, recipe.align.method
+    if settings.solver == "heuristic":
+        return [_links(row, rows, span, method) for span in entities]
+    scored = projection.score(rows, settings, method, prior)
+    found = projection.solve(scored, rows, settings)
     fates: dict[int, list[match.Explained]] = {}
-    for fate in match.explain(scored, found):
+    for fate in match.explain(scored, found, rows.problem.row, per_entity=settings.per_entity):
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
-    links, method = align.Links.from_rows(row["links"]), recipe.align.method
-    hard = set(align.extract(links, len(row["source_tokens"]), len(row["tokens"]), method))
     parts: list[RenderableType] = []
     for entity, span in enumerate(entities):
         words = " ".join(row["source_tokens"][span.start : span.end])
         title = f"entity {known[entity]} {words!r} {span.label}"
         if entity in reasons:
             title += f": not projected, {reasons[entity]}"
-        parts += [Text(title, "bold"), _links(row, links, span, hard, method)]
+        parts += [Text(title, "bold"), _links(row, rows, span, method)]
         if entity not in fates:
             continue
         table = new_table("candidates", ["candidate", "words", "fate"], ["score"])
@@ -107,7 +113,7 @@ def _candidates(row: Mapping[str, Any], known: Sequence[int], recipe: Recipe) ->
     return parts
 
 
-def _range(cell: match.Cell) -> dict[str, int]:
+def _range(cell: Cell) -> dict[str, int]:
     return {"start": cell[1], "end": cell[2]}
 
 

@@ -5,6 +5,8 @@ RUN/_run/fingerprint.json  what decides the rows
 RUN/_run/versions.json     packages of the machine that made it
 RUN/_run/units.parquet     every unit, listed once
 RUN/_run/parts/<attempt>/<unit>.parquet
+RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
+RUN/_run/refined/<incarnation>/<unit>.parquet      parts after the second
 RUN/_run/SEALED            published files with rows and SHA-256, written last
 """
 
@@ -80,10 +82,31 @@ class RunFolder:
                 found.setdefault(info.base_name.removesuffix(".parquet"), self.path("_run", "parts", relative))
         return found
 
+    def _incarnation(self) -> str:
+        """Counts up with every `--fresh`: what a dead driver's last tasks still write goes where nobody looks."""
+        return f"{self._known().get('first_attempt', 1):04d}"
+
+    def prior_path(self, name: str) -> str:
+        return self.path("_run", "priors", self._incarnation(), f"{name}.parquet")
+
+    def refined_path(self, unit: str) -> str:
+        return self.path("_run", "refined", self._incarnation(), f"{unit}.parquet")
+
+    def refined(self) -> dict[str, str]:
+        """Unit name -> path of its part after the second matching."""
+        names = [info.base_name for info in storage.files_below(self.path("_run", "refined", self._incarnation()))]
+        units = [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
+        return {unit: self.path("_run", "refined", self._incarnation(), f"{unit}.parquet") for unit in units}
+
     def _known(self) -> dict[str, Any]:
         path = self.path("_run", "fingerprint.json")
         known: dict[str, Any] = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
         return known
+
+    def keys(self) -> dict[str, Any]:
+        """The fingerprint that the run was made with."""
+        keys: dict[str, Any] = self._known()["keys"]
+        return keys
 
     def _last_attempt(self) -> int:
         marks = storage.files_below(self.path("_run", "attempts"))
@@ -177,7 +200,7 @@ class RunFolder:
         """Delete what a run made, and nothing else."""
         if self.is_run():
             self.unseal()
-            for name in ("report.json", "README.md", "data", "rejects", "_run/parts"):
+            for name in ("report.json", "README.md", "data", "rejects", "_run/parts", "_run/priors", "_run/refined"):
                 storage.delete(self.path(name))
             storage.delete(self.units_path)  # last: while it stands, the folder is a run that --fresh may discard
 

@@ -16,6 +16,7 @@ from xner_ray import evaluation, explanation, exporting, planning, storage, writ
 from xner_ray import report as reporting
 from xner_ray.errors import InputError, RunFolderError
 from xner_ray.folder import RunFolder
+from xner_ray.prior import Prior
 from xner_ray.read.index import Index
 from xner_ray.recipe import Recipe
 
@@ -42,7 +43,8 @@ def status(run: str | os.PathLike[str]) -> Group:
     """How far a run is, from its folder alone, also of a dead one, as terminal output."""
     folder = RunFolder(os.fspath(run))
     recipe = folder.recipe()
-    index, parts = read_index(folder), folder.parts()
+    index, refined = read_index(folder), folder.refined()
+    parts = {**folder.parts(), **refined}
     report = run_report(index, parts, planning.run_labels(recipe, index.labels_found), 0.0, recipe)
     left = [unit for unit in index.units if unit.name not in parts]
     rows_left = sum(unit.n_rows for unit in left)
@@ -51,6 +53,7 @@ def status(run: str | os.PathLike[str]) -> Group:
     lines = [
         f"{folder.root}: {state}",
         f"units: {len(index.units) - len(left):,} done, {len(left):,} left ({rows_left:,} rows)",
+        *([f"second matching: {len(refined):,} of {len(index.units):,} units"] if recipe.match.two_passes else []),
     ]
     return Group(*map(Text, lines), reporting.tables(report))
 
@@ -58,7 +61,7 @@ def status(run: str | os.PathLike[str]) -> Group:
 def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The parts of a run in row order; of an unfinished one those that are there."""
     folder.recipe()  # or there is no run
-    parts = folder.parts()
+    parts = {**folder.parts(), **folder.refined()}
     for unit in read_index(folder).units:
         if unit.name in parts:
             yield write.read_part(parts[unit.name], columns)
@@ -73,21 +76,30 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
     """One sentence of a run through every stage, as terminal output. InputError if there is no such id."""
     folder = RunFolder(os.fspath(run))
     recipe = folder.recipe()
-    labels = planning.run_labels(recipe, read_index(folder).labels_found)
-    found = []
-    for table in _tables(folder):
-        wanted = pc.equal(table.column("id"), row_id)
-        if lang is not None:
-            wanted = pc.and_(wanted, pc.equal(table.column("lang"), lang))
-        found += table.filter(wanted).to_pylist()
-    if not found:
-        there = next((table.column("id")[0].as_py() for table in _tables(folder) if table.num_rows), None)
+    index = read_index(folder)
+    labels = planning.run_labels(recipe, index.labels_found)
+    first, refined = folder.parts(), folder.refined()
+    shown, known = [], None
+    for unit in index.units:
+        if unit.name not in first or (lang is not None and unit.lang != lang):
+            continue
+        table = write.read_part(first[unit.name])
+        known = known or (table.column("id")[0].as_py() if table.num_rows else None)
+        at = pc.index(table.column("id"), row_id).as_py()
+        if at >= 0:
+            final, prior = table, None
+            if unit.name in refined:
+                final = write.read_part(refined[unit.name])
+                prior = Prior.from_parquet(storage.read_bytes(folder.prior_path(unit.lang)))
+            row = final.slice(at, 1).to_pylist()[0]
+            shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))
+    if not shown:
         raise InputError(
             f"{folder.root}: no sentence has the id {row_id!r}"
             + (f" in {lang}" if lang else "")
-            + (f"; ids look like {there!r}" if there else "")
+            + (f"; ids look like {known!r}" if known else "")
         )
-    return Group(*[explanation.explain(row, recipe, labels) for row in found])
+    return Group(*shown)
 
 
 def sample(run: str | os.PathLike[str], lang: str, n_rows: int) -> list[dict[str, Any]]:

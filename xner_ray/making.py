@@ -14,15 +14,17 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from xner_ray import card, engine, planning, storage, write
+from xner_ray import card, engine, planning, refining, storage, write
 from xner_ray import report as reporting
-from xner_ray.errors import FatalError
+from xner_ray.errors import FatalError, RecipeError, RunFolderError
+from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import RunFolder
 from xner_ray.inspecting import read_index, run_report
+from xner_ray.prior import LEAST_ROWS
 from xner_ray.read.index import Index, build_index, identities
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
-from xner_ray.recipe import Recipe, fingerprint, load_recipe
+from xner_ray.recipe import Recipe, load_recipe
 
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -65,7 +67,70 @@ def project(
                 console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
             if missing:
                 _run(folder, checked, index, missing, planning.shrink(groups, len(missing)), labels, console)
-            return _seal(folder, checked, index, labels, time.perf_counter() - started)
+            return _seal(folder, checked, index, labels, started, console)
+
+
+def rematch(
+    run: str | os.PathLike[str],
+    new_run: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    fresh: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
+
+    Loads no model and reads no input: texts, source spans and links come from the run's parts. `overrides` may set
+    keys of `match` and `output`, and `align.method`. The same call again resumes. RecipeError for any other key.
+    """
+    started = time.perf_counter()
+    console = console or Console(quiet=True)
+    old, folder = RunFolder(os.fspath(run)), RunFolder(os.fspath(new_run))
+    recipe = old.recipe()
+    changed = load_recipe(recipe.model_dump(mode="json"), overrides)
+    keys = _changed_keys(old.keys(), recipe, changed)
+    if old.root == folder.root:
+        raise RunFolderError(f"{old.root}: rematch fills another folder; name a new one")
+    index, parts = read_index(old), old.parts()
+    if missing := [unit.name for unit in index.units if unit.name not in parts]:
+        raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
+    folder.refuse_other_files()
+    with folder.claim():
+        if fresh:
+            folder.discard()
+        folder.check(keys, changed.languages)
+        if (report := _finished(folder, changed)) is not None:
+            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
+            return report
+        if not folder.is_run():
+            _begin(folder, changed, keys, index)
+        labels = planning.run_labels(changed, index.labels_found)
+        with engine.cluster(changed.engine.address):
+            done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
+            jobs = [
+                [(parts[unit.name], f"{attempt}/{unit.name}.parquet")] for unit in index.units if unit.name not in done
+            ]
+            console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
+            if jobs:
+                engine.map_tasks(refining.match_parts, jobs, [changed] * len(jobs), [labels] * len(jobs))
+            return _seal(folder, changed, index, labels, started, console)
+
+
+def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
+    """The fingerprint that a run of the new recipe has: the old one with what rematching may change."""
+    before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
+    differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    if old.languages != new.languages:
+        differing.insert(0, "targets")
+    for key in differing:
+        if not key.startswith(("match.", "output.")) and key != "align.method":
+            raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method")
+    if new.align.method == "mwmf" != old.align.method and (
+        "align" in new.match.scores or new.match.solver == "heuristic"
+    ):
+        raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
+    kept = {key: value for key, value in keys.items() if key not in differing}
+    return {**kept, **{key: after[key] for key in differing if key in after}}
 
 
 def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
@@ -88,12 +153,16 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
             return old
         unit_rows = old.unit_rows
     index = build_index(recipe, map_files=engine.map_tasks, unit_rows=unit_rows)
+    _begin(folder, recipe, keys, index)
+    return index
+
+
+def _begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
     folder.unseal()  # further languages are coming
     folder.record(recipe, keys)
     sink = io.BytesIO()
     pq.write_table(index.to_table(), sink, compression="zstd")
     storage.publish(folder.units_path, sink.getvalue())
-    return index
 
 
 def _describe(
@@ -146,12 +215,24 @@ def _run(
         engine.run_units(missing, recipe=recipe, plan=plan, groups=groups, folder=folder, labels=labels, done=ready)
 
 
-def _seal(folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], seconds: float) -> dict[str, Any]:
+def _seal(
+    folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], started: float, console: Console
+) -> dict[str, Any]:
     parts = folder.parts()
     lost = [unit.name for unit in index.units if unit.name not in parts]
     if lost:
         raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
-    report = run_report(index, parts, labels, seconds, recipe)
+    priors: dict[str, Any] = {}
+    if recipe.match.two_passes:
+        rows = refining.make_priors(folder, index.units, parts, engine.map_tasks)
+        priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
+        for lang, n in rows.items():
+            if n < LEAST_ROWS:
+                console.print(f"{lang}: no prior from {n} rows (it takes {LEAST_ROWS}); matched without")
+        refining.refine_units(folder, index.units, parts, recipe, labels, engine.map_tasks)
+        parts = folder.refined()
+    report = run_report(index, parts, labels, time.perf_counter() - started, recipe)
+    report["priors"] = priors
     files = write.plan_files(
         index.units,
         {unit.name: parts[unit.name] for unit in index.units},

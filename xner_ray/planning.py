@@ -75,7 +75,8 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     else:
         encoder, identities["align.encoder"] = hub.pin(recipe.align.encoder)
         recipe = recipe.model_copy(update={"align": recipe.align.model_copy(update={"encoder": encoder})})
-    layer = Encoder.check(recipe.align.encoder, recipe.align.layer)
+    layers = Encoder.check(recipe.align.encoder, recipe.align.layer)
+    layer = layers[0] if len(layers) == 1 else layers
     return recipe.model_copy(update={"align": recipe.align.model_copy(update={"layer": layer})}), identities
 
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.languages import resolve
+from xner_ray.match import limits
 
 Format = Literal["conll", "uner", "jsonl", "parquet", "dataset", "run", "text"]
 SPLITS = ("train", "validation", "test")
@@ -31,6 +32,11 @@ def _language(code: str) -> str:
         return resolve(code)
     except RecipeError as error:
         raise ValueError(str(error)) from None
+
+
+def _form(per_entity: str) -> str:
+    limits(per_entity)
+    return per_entity
 
 
 LanguageCode = Annotated[str, AfterValidator(_language)]
@@ -60,7 +66,6 @@ class Runtime(Section):
 
 class ModelRuntime(Runtime):
     micro_batch_tokens: int = Field(default=4096, ge=16)  # padded tokens of one forward pass
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, bfloat16 on GPU
 
 
 class Columns(Section):
@@ -123,6 +128,7 @@ class Translate(ModelRuntime):
     beams: int = Field(default=1, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1)  # None: the model's own limit
     micro_batch_tokens: int = Field(default=2048, ge=16)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, bfloat16 on GPU
 
 
 class Tag(ModelRuntime):
@@ -131,25 +137,59 @@ class Tag(ModelRuntime):
 
 
 class Align(ModelRuntime):
+    backend: Literal["batched", "simalign"] = "batched"  # simalign: the package itself, the slow reference
     encoder: str = "builtin"  # builtin, hub id (name@revision), or folder
-    layer: int | Literal["auto"] = "auto"
-    method: Literal["argmax", "itermax"] = "itermax"
-    temperature: float = Field(
-        default=0.02, ge=1e-3, le=10
-    )  # of the softmax over cosines that gives link probabilities
+    layer: int | list[int] | Literal["auto"] = "auto"  # several: their average
+    level: Literal["word", "subword"] = "word"
+    center: Literal["pair", "none"] = "pair"  # pair: subtract the mean of both sentences' vectors
+    similarity: Literal["cosine", "dot"] = "cosine"
+    temperature: float | None = Field(default=None, ge=1e-3, le=10)  # of the softmax; None: by similarity and center
+    method: Literal["argmax", "itermax", "mwmf", "forward", "reverse", "softmax"] = (
+        "itermax"  # for scores of hard links
+    )
+    threshold: float | None = Field(default=None, ge=0, le=1)  # of method softmax
+    distortion: float = Field(default=0.0, ge=0, le=1)
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"  # auto: as of translate; int8: CPU alone
 
 
-class Scores(Section):
-    align: float = Field(default=1.0, ge=1e-3, le=1e3)
+class Heuristic(Section):
+    """`heuristic.Settings`, under solver: heuristic."""
+
+    gap: int = Field(default=1, ge=0)
+    ratio: float | None = Field(default=0.8, ge=0)
+    top_k: int | None = Field(default=None, ge=1)
+    only_first: bool = False
+    order: Literal["given", "shortest", "longest"] = "given"
+    collision: Literal["last", "first", "longest"] = "last"
 
 
 class Match(Runtime):
-    candidates: Literal["window", "ngram"] = "window"
-    max_words: int = Field(default=30, ge=1)
-    scores: Scores = Scores()
-    solver: Literal["exact", "greedy"] = "exact"
-    per_entity: Literal["<=1"] = "<=1"
+    solver: Literal["exact", "greedy", "heuristic"] = "exact"
+    candidates: Literal["window", "ngram", "runs"] = "window"
+    max_words: int = Field(default=60, ge=1)
+    scores: dict[Literal["soft", "align", "edges"], Annotated[float, Field(ge=1e-3, le=1e3)]] = {
+        "soft": 1.0,
+        "edges": 0.15,
+    }
+    thresholds: dict[Literal["soft", "align"], Annotated[float, Field(ge=0)]] = {}  # of one score, before its weight
+    min_score: float = Field(default=0.45, ge=0, le=1)  # an entity whose candidates score no more stays unprojected
+    prior: Literal["auto", "none"] = "auto"  # auto: counts of a first matching refine a second one
+    per_entity: Annotated[str, AfterValidator(_form)] = "<=1"
     time_limit_s: float = Field(default=10.0, gt=0)
+    heuristic: Heuristic = Heuristic()
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Match:
+        if not set(self.scores) - {"edges"}:
+            raise ValueError("scores: edges needs another score beside it; allowed: soft, align, edges")
+        unused = sorted(set(self.thresholds) - set(self.scores))
+        if unused:
+            raise ValueError(f"thresholds: {unused[0]} is not among scores ({', '.join(self.scores)})")
+        return self
+
+    @property
+    def two_passes(self) -> bool:
+        return self.prior == "auto" and self.solver != "heuristic"
 
 
 class Output(Section):
@@ -336,47 +376,3 @@ def _section(location: Sequence[int | str]) -> list[str]:
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
     return list(model.model_fields) if model is not None else []
-
-
-def fingerprint(
-    recipe: Recipe,
-    inputs: Mapping[str, str],
-    parallel: Mapping[str, Mapping[str, str]],
-    models: Mapping[str, str],
-) -> dict[str, Any]:
-    """What decides the rows, as a flat mapping from key to value; two runs with equal ones have equal rows.
-
-    `inputs` maps each input file to its identity (format, size, time), `parallel` the same by language, `models` each
-    model key to its revision or tree hash. Left out: what only decides where and how fast (`Runtime`, budgets,
-    `engine`), `max_reject_rate`, sections of stages that do not run, and `targets`, which may grow.
-    """
-    data = recipe.model_dump(mode="json", exclude={"engine": True, "targets": True, "output": {"max_reject_rate"}})
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, child in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), child)
-        else:
-            flat[prefix] = value
-
-    walk("", data)
-    speed = (*Runtime.model_fields, "micro_batch_tokens")
-    hidden = {f"{section}.{key}" for section in ("translate", "tag", "align", "match") for key in speed}
-    # Files and models count by identity, not by name; a stage that does not run decides nothing.
-    hidden |= {"input.format", "input.parallel_format", "translate.model", "tag.model", "align.encoder"}
-    prefixes = ["input.path", "input.parallel"]
-    prefixes += ["translate"] if recipe.translate_engine == "provided" else []
-    prefixes += ["tag"] if recipe.tag.engine == "none" else []
-    flat = {
-        key: value
-        for key, value in flat.items()
-        if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
-    }
-    if recipe.translate_engine != "provided":
-        flat["translate.engine"] = recipe.translate_engine
-    flat.update({f"input file {name}": identity for name, identity in inputs.items()})
-    for lang, files in parallel.items():
-        flat.update({f"parallel {lang} {name}": identity for name, identity in files.items()})
-    flat.update({f"{key} identity": identity for key, identity in models.items()})
-    return flat

@@ -19,7 +19,7 @@ from xner_ray.errors import FatalError
 from xner_ray.evaluation import Evaluation
 from xner_ray.schema import set_aside
 
-STAGES = ("read", "translate", "tag", "align", "match")  # in the order of the flow
+STAGES = ("read", "translate", "tag", "align", "match", "refine")  # in the order of the flow
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
 
 

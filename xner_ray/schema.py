@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from xner_ray.errors import InputError, Loss, Reason
+from xner_ray.links import LINK_TYPE
 from xner_ray.spans import Span, label_list
 
 OK, REJECTED = "ok", "rejected"
@@ -33,17 +34,7 @@ _SPANS = pa.list_(
         ]
     )
 )
-_LINKS = pa.list_(
-    pa.struct(
-        [
-            ("source", pa.int32()),
-            ("target", pa.int32()),
-            ("forward", pa.float32()),
-            ("backward", pa.float32()),
-            ("cosine", pa.float32()),
-        ]
-    )
-)
+_LINKS = pa.list_(LINK_TYPE)
 _UNPROJECTED = pa.list_(pa.struct([("source", pa.int32()), ("reason", pa.string())]))
 
 ROW = pa.schema(

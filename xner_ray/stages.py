@@ -7,23 +7,26 @@ same order. A row that it cannot handle is rejected with a reason; rows that are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from xner_ray import align, candidates, match, scores, words
+from xner_ray import projection, words
 from xner_ray.errors import Reason
+from xner_ray.prior import Prior
 from xner_ray.recipe import Labels, Recipe
-from xner_ray.schema import fill, live, offset_cells, set_aside, span_cells
+from xner_ray.schema import fill, live, offset_cells, span_cells
 from xner_ray.spans import Span
 from xner_ray.tag import Tagger
 from xner_ray.translate import Translation, Translator
 
 if TYPE_CHECKING:
-    from xner_ray.encode import Encoder
+    from xner_ray.aligner import Aligner
 
 Offset = dict[str, int]
 
@@ -111,117 +114,48 @@ class AlignStage:
 
     name = "align"
 
-    def __init__(self, recipe: Recipe, encoder: Encoder) -> None:
-        self.temperature = recipe.align.temperature
-        self.encoder = encoder
+    def __init__(self, recipe: Recipe, aligner: Aligner) -> None:
+        self.aligner = aligner
 
     @property
     def tokens(self) -> int:
-        return self.encoder.tokens
+        return self.aligner.tokens
 
     @property
     def micro_batch_tokens(self) -> int:
-        return self.encoder.micro_batch_tokens
+        return self.aligner.micro_batch_tokens
 
     @micro_batch_tokens.setter
     def micro_batch_tokens(self, value: int) -> None:
-        self.encoder.micro_batch_tokens = value
+        self.aligner.micro_batch_tokens = value
 
     def __call__(self, table: pa.Table) -> pa.Table:
         spans = table.column("source_spans").to_pylist()
         alive = live(table)
-        rows = [index for index in alive if spans[index]]
-        sides = [table.column(name).to_pylist() for name in ("source_tokens", "tokens")]
-        vectors = self.encoder.encode([side[index] for side in sides for index in rows])
-        links: dict[int, Any] = {index: [] for index in alive}
-        rejects: dict[int, tuple[Reason, str]] = {}
-        for position, index in enumerate(rows):
-            source, target = vectors[position], vectors[position + len(rows)]
-            if isinstance(source, Reason) or isinstance(target, Reason):
-                side = "source" if isinstance(source, Reason) else "target"
-                reason = source if isinstance(source, Reason) else target
-                assert isinstance(reason, Reason)
-                rejects[index] = (reason, f"a word of the {side} side has more subwords than the encoder reads")
-                continue
-            links[index] = align.make_links(align.similarity(source, target), self.temperature).to_rows()
-        return fill(table, {"links": links}, rejects)
+        rows = np.array([index for index in alive if spans[index]], dtype=np.int64)
+        sides = [table.column(name).take(pa.array(rows)).to_pylist() for name in ("source_tokens", "tokens")]
+        links, found = self.aligner.align(*sides)
+        links = replace(links, row=rows[links.row].astype(np.int32))
+        rejects = {int(rows[position]): reject for position, reject in found.items()}
+        position = table.schema.get_field_index("links")
+        known = np.zeros(table.num_rows, dtype=np.bool_)
+        known[[index for index in alive if index not in rejects]] = True
+        column = pc.if_else(pa.array(known), links.to_arrow(table.num_rows), table.column(position).combine_chunks())
+        return fill(table.set_column(position, table.schema.field(position), column), {}, rejects)
 
 
 class MatchStage:
-    """Fills spans, unprojected, complete, objective, optimal, solver: a pure function of each row."""
+    """Fills `projection.WRITES`: a pure function of each row and the prior of its language."""
 
     name = "match"
     tokens = 0
     micro_batch_tokens = 0
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, prior: Prior | None = None) -> None:
+        self.settings, self.method, self.prior = recipe.match, recipe.align.method, prior
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        names = ("spans", "unprojected", "complete", "objective", "optimal", "solver")
-        columns: dict[str, dict[int, Any]] = {name: {} for name in names}
-        read = {name: table.column(name).to_pylist() for name in MATCH_READS}
-        for index in live(table):
-            cells = match_row({name: values[index] for name, values in read.items()}, self.recipe)
-            for name in names:
-                columns[name][index] = cells[name]
-        return fill(table, columns)
-
-
-MATCH_READS = ("source_tokens", "tokens", "source_spans", "links", "unprojected")
-
-
-def match_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """The match columns of one row, from `MATCH_READS`."""
-    spans = [Span(s["start"], s["end"], s["label"]) for s in row["source_spans"]]
-    aside = set_aside(row)
-    entities = [index for index in range(len(spans)) if index not in aside]
-    _, found = solve_row(row, [spans[index] for index in entities], recipe)
-    lost = {**aside, **{entities[entity]: str(loss) for entity, loss in found.unprojected}}
-    return {
-        "spans": [
-            {
-                "start": start,
-                "end": end,
-                "label": spans[entities[entity]].label,
-                "score": score / scores.SCALE,
-                "source": entities[entity],
-            }
-            for entity, start, end, score in found.chosen
-        ],
-        "unprojected": [{"source": source, "reason": lost[source]} for source in sorted(lost)],
-        "complete": not lost,
-        "objective": round(found.objective, 4),
-        "optimal": found.optimal,
-        "solver": found.solver,
-    }
-
-
-def solve_row(row: Mapping[str, Any], entities: Sequence[Span], recipe: Recipe) -> tuple[scores.Scored, match.Matching]:
-    """Scored candidates of one row, and the matching of its entities (those that reading has not set aside)."""
-    scored = score_row(row, entities, recipe)
-    found = match.solve(
-        scored,
-        n_entities=len(entities),
-        n_words=len(row["tokens"]),
-        solver=recipe.match.solver,
-        time_limit_s=recipe.match.time_limit_s,
-    )
-    return scored, found
-
-
-def score_row(row: Mapping[str, Any], entities: Sequence[Span], recipe: Recipe) -> scores.Scored:
-    """Candidates of one row with their scores."""
-    links = align.Links.from_rows(row["links"])
-    n_words = len(row["tokens"])
-    pairs = align.extract(links, len(row["source_tokens"]), n_words, recipe.align.method)
-    counts = candidates.link_counts(entities, np.array(pairs, dtype=np.int64).reshape(-1, 2), n_words=n_words)
-    section = recipe.match
-    if section.candidates == "ngram":
-        spans = candidates.ngrams(len(entities), n_words, max_words=section.max_words)
-    else:
-        spans = candidates.windows(counts, max_words=section.max_words)
-    return scores.fuse(spans, {"align": scores.alignment(spans, counts, entities)}, section.scores.model_dump())
+        return projection.project(table, self.settings, self.method, self.prior)
 
 
 def map_labels(spans: Sequence[Span], labels: Labels) -> list[Span]:
@@ -249,21 +183,46 @@ def build(name: str, recipe: Recipe) -> Stage:
 
         stage = TagStage(recipe, SpacyTagger(recipe.tag))
     elif name == "align":
-        from xner_ray.encode import Encoder
-
-        section = recipe.align
-        encoder = Encoder(
-            section.encoder,
-            layer=section.layer,
-            device="cuda" if section.gpus else "cpu",
-            dtype=section.dtype,
-            threads=section.threads,
-            micro_batch_tokens=section.micro_batch_tokens,
-        )
-        stage = AlignStage(recipe, encoder)
+        stage = AlignStage(recipe, _aligner(recipe))
     else:
         stage = MatchStage(recipe)
     return stage
+
+
+def _aligner(recipe: Recipe) -> Aligner:
+    from xner_ray.align import AlignOptions
+    from xner_ray.aligner import BatchAligner
+    from xner_ray.encode import Encoder
+    from xner_ray.simalign_backend import SimAligner
+
+    section = recipe.align
+    device = "cuda" if section.gpus else "cpu"
+    options = AlignOptions(
+        level=section.level,
+        center=section.center,
+        similarity=section.similarity,
+        temperature=section.temperature,
+        threshold=section.threshold,
+        distortion=section.distortion,
+    )
+    if section.backend == "simalign":
+        return SimAligner(
+            section.encoder,
+            layer=section.layer,
+            options=options,
+            methods=[section.method],
+            device=device,
+            threads=section.threads,
+        )
+    encoder = Encoder(
+        section.encoder,
+        layer=section.layer,
+        device=device,
+        dtype=section.dtype,
+        threads=section.threads,
+        micro_batch_tokens=section.micro_batch_tokens,
+    )
+    return BatchAligner(encoder, options, methods=[section.method])
 
 
 def _spaces(offsets: list[Offset]) -> list[bool]:

@@ -1,0 +1,74 @@
+"""Words of many sentence pairs -> links: encoder and aligner behind one call, which simalign_backend.py has too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from xner_ray.align import AlignOptions, Subwords, Vectors, align
+from xner_ray.encode import Encoder
+from xner_ray.errors import Reason
+from xner_ray.links import Links
+
+Sentences = Sequence[Sequence[str]]
+Rejects = dict[int, tuple[Reason, str]]
+
+
+class Aligner(Protocol):
+    """`tokens`: how many the model read. `micro_batch_tokens`: what to halve when memory runs out; 0 for nothing."""
+
+    micro_batch_tokens: int
+
+    @property
+    def tokens(self) -> int: ...
+
+    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
+        """Links of the pairs, `row` being the index into the lists; and why a pair could not be aligned, by index."""
+        ...
+
+
+class BatchAligner:
+    """Our own: `Encoder`, then `align` on the encoder's device. `mwmf` is computed if it is among `methods`."""
+
+    def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
+        self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
+
+    @property
+    def tokens(self) -> int:
+        return self.encoder.tokens
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        return self.encoder.micro_batch_tokens
+
+    @micro_batch_tokens.setter
+    def micro_batch_tokens(self, value: int) -> None:
+        self.encoder.micro_batch_tokens = value
+
+    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
+        """See `Aligner`. ValueError if a vector is not finite; torch.OutOfMemoryError passes through."""
+        subwords = self.options.level == "subword"
+        encode = self.encoder.encode_subwords if subwords else self.encoder.encode
+        found: Sequence[Vectors | Subwords | Reason] = encode([*source, *target])
+        pairs: list[tuple[Vectors | Subwords, Vectors | Subwords]] = []
+        rows: list[int] = []
+        rejects: Rejects = {}
+        for row, (a, b) in enumerate(zip(found[: len(source)], found[len(source) :], strict=True)):
+            if isinstance(a, Reason) or isinstance(b, Reason):
+                reason, side = (a, "source") if isinstance(a, Reason) else (b, "target")
+                assert isinstance(reason, Reason)
+                rejects[row] = (reason, f"a word of the {side} side has more subwords than the encoder reads")
+            else:
+                pairs.append((a, b))
+                rows.append(row)
+        links = align(
+            [a for a, _ in pairs],
+            [b for _, b in pairs],
+            self.options,
+            methods=self.methods,
+            device=self.encoder.device,
+        )
+        return replace(links, row=np.array(rows, dtype=np.int32)[links.row]), rejects

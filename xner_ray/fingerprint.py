@@ -1,0 +1,52 @@
+"""What decides the rows of a run, as a flat mapping: two runs with equal fingerprints have equal rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xner_ray.recipe import Recipe, Runtime
+
+
+def fingerprint(
+    recipe: Recipe,
+    inputs: Mapping[str, str],
+    parallel: Mapping[str, Mapping[str, str]],
+    models: Mapping[str, str],
+) -> dict[str, Any]:
+    """What decides the rows, as a flat mapping from key to value; two runs with equal ones have equal rows.
+
+    `inputs` maps each input file to its identity (format, size, time), `parallel` the same by language, `models` each
+    model key to its revision or tree hash. Left out: what only decides where and how fast (`Runtime`, budgets,
+    `engine`), `max_reject_rate`, sections of stages that do not run, and `targets`, which may grow.
+    """
+    data = recipe.model_dump(mode="json", exclude={"engine": True, "targets": True, "output": {"max_reject_rate"}})
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, child in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), child)
+        else:
+            flat[prefix] = value
+
+    walk("", data)
+    speed = (*Runtime.model_fields, "micro_batch_tokens")
+    hidden = {f"{section}.{key}" for section in ("translate", "tag", "align", "match") for key in speed}
+    # Files and models count by identity, not by name; a stage that does not run decides nothing.
+    hidden |= {"input.format", "input.parallel_format", "translate.model", "tag.model", "align.encoder"}
+    prefixes = ["input.path", "input.parallel"]
+    prefixes += ["translate"] if recipe.translate_engine == "provided" else []
+    prefixes += ["tag"] if recipe.tag.engine == "none" else []
+    flat = {
+        key: value
+        for key, value in flat.items()
+        if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+    }
+    if recipe.translate_engine != "provided":
+        flat["translate.engine"] = recipe.translate_engine
+    flat.update({f"input file {name}": identity for name, identity in inputs.items()})
+    for lang, files in parallel.items():
+        flat.update({f"parallel {lang} {name}": identity for name, identity in files.items()})
+    flat.update({f"{key} identity": identity for key, identity in models.items()})
+    return flat

@@ -1,0 +1,75 @@
+"""Links of many sentence pairs as flat arrays: what the column `links` stores.
+
+A link is a cell (source word, target word) of one pair with its alignment probabilities, its cosine and one bit
+for every hard method that links it. Matching reads hard links from the bits, so it needs neither vectors nor model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+METHODS: tuple[str, ...] = ("argmax", "itermax", "mwmf", "forward", "reverse", "softmax")
+"""Names of the hard methods; method i is bit 1 << i of `Links.methods`."""
+
+FIELDS: dict[str, tuple[type[np.generic], pa.DataType]] = {
+    "source": (np.int32, pa.int32()),
+    "target": (np.int32, pa.int32()),
+    "forward": (np.float32, pa.float32()),
+    "backward": (np.float32, pa.float32()),
+    "cosine": (np.float32, pa.float32()),
+    "methods": (np.uint8, pa.uint8()),
+}
+LINK_TYPE = pa.struct([(name, arrow) for name, (_, arrow) in FIELDS.items()])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """Cells of many sentence pairs: arrays of one length, sorted by (row, source, target), no cell twice.
+
+    row: index of the pair. source, target: word indices within the pair. forward: probability over the target words
+    of the source word; backward: over the source words of the target word; both and the cosine rounded to 1e-4.
+    methods: bits of `METHODS`.
+    """
+
+    row: NDArray[np.int32]
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    forward: NDArray[np.float32]
+    backward: NDArray[np.float32]
+    cosine: NDArray[np.float32]
+    methods: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Links:
+        """Some of the cells, by mask or ascending indices."""
+        return Links(self.row[index], *(getattr(self, name)[index] for name in FIELDS))
+
+    def hard(self, method: str) -> Links:
+        """The cells that a hard method links. ValueError if there is no such method."""
+        if method not in METHODS:
+            raise ValueError(f"method is {method!r}; allowed: {', '.join(METHODS)}")
+        return self.take(self.methods & (1 << METHODS.index(method)) != 0)
+
+    @classmethod
+    def from_arrow(cls, column: pa.ChunkedArray | pa.Array) -> Links:
+        """From a column `links`; a null cell is a row without links. No Python object is made per link."""
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        values = array.flatten()
+        columns = {
+            name: values.field(name).to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+            for name, (dtype, _) in FIELDS.items()
+        }
+        return cls(np.repeat(np.arange(len(array), dtype=np.int32), lengths), **columns)
+
+    def to_arrow(self, n_rows: int) -> pa.Array:
+        """A column `links` of `n_rows` cells, none null."""
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(self.row, minlength=n_rows))]).astype(np.int32)
+        fields = [pa.array(getattr(self, name), type=arrow) for name, (_, arrow) in FIELDS.items()]
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(fields, fields=list(LINK_TYPE)))
