@@ -41,7 +41,7 @@ def test_quickstart_reaches_the_wanted_f1(tmp_path: Path) -> None:
     assert report["entities"]["source"] == 702
     (result,) = xner_ray.evaluate(tmp_path / "run")
     assert result.overall.gold == 697
-    assert result.overall.f1 >= 0.90
+    assert result.overall.f1 >= 0.93
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_production_recipe_on_the_test_model(tmp_path: Path) -> None:
 def test_translate_test_with_the_tiny_model(tmp_path: Path) -> None:
     report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run")
     _adds_up(report)
-    assert list(report["stages"]) == ["read", "translate", "tag", "align", "match"]
+    assert list(report["stages"]) == ["read", "translate", "tag", "align", "match", "refine"]
     (result,) = xner_ray.evaluate(tmp_path / "run")
     assert result.lang == "swh_Latn"
     assert result.overall.f1 >= 0.5
@@ -131,6 +131,5 @@ def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> N
     _adds_up(report)
     assert report["labels"]["dropped"].keys() == {"DATE"}
     f1 = {result.lang: result.overall.f1 for result in xner_ray.evaluate(tmp_path / "run")}
-    assert f1["lug_Latn"] >= 0.55
-    assert f1["pcm_Latn"] >= 0.50
-    assert f1["twi_Latn"] >= 0.48
+    floors = {"lug_Latn": 0.56, "pcm_Latn": 0.55, "twi_Latn": 0.51}
+    assert {lang: f1[lang] for lang in floors if f1[lang] < floors[lang]} == {}, f1

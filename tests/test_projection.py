@@ -180,7 +180,7 @@ def test_heuristic_projects_an_entity_twice() -> None:
 
 def test_an_infeasible_form_is_reported_and_never_all_o() -> None:
     row = _row([_span(0, 1), _span(1, 2)], [_link(0, 0, 0.9, 0.9), _link(1, 0, 0.5, 0.5)])
-    result = _projected(_table(row), per_entity="=1")[0]
+    result = _projected(_table(row), per_entity="=1", min_score=0)[0]
     assert (result["solver"], result["optimal"]) == ("infeasible", False)
     assert [cell[4] for cell in _chosen(result)] == [0]
     assert result["unprojected"] == [{"source": 1, "reason": "infeasible"}]

@@ -169,10 +169,10 @@ class Match(Runtime):
     max_words: int = Field(default=60, ge=1)
     scores: dict[Literal["soft", "align", "edges"], Annotated[float, Field(ge=1e-3, le=1e3)]] = {
         "soft": 1.0,
-        "edges": 0.15,
+        "edges": 0.2,
     }
     thresholds: dict[Literal["soft", "align"], Annotated[float, Field(ge=0)]] = {}  # of one score, before its weight
-    min_score: float = Field(default=0.45, ge=0, le=1)  # an entity whose candidates score no more stays unprojected
+    min_score: float = Field(default=0.6, ge=0, le=1)  # an entity whose candidates score no more stays unprojected
     prior: Literal["auto", "none"] = "auto"  # auto: counts of a first matching refine a second one
     per_entity: Annotated[str, AfterValidator(_form)] = "<=1"
     time_limit_s: float = Field(default=10.0, gt=0)

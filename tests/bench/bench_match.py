@@ -2,11 +2,11 @@
 
     python tests/bench/bench_match.py [RUN_FOLDER] [--sentences 2048] [--words 25] [--plain 60] [--per-entity "<=1"]
 
-Without a run folder the sentences are made up, with one in RUN_FOLDER/data/<lang>/*.parquet. Everything runs in one
-process and thread, in turn, on the same cells; the time is the processor's. The plain model is the problem as
-written, without a tie rule, for the first sentences: rows by overlapping pairs of cells (method.md 4.1, form 2) or by
-target words (form 2c). Rates count sentences with an entity only. A second table is of the sentences that the
-matcher's first step does not settle.
+Without a run folder the sentences are made up; with one they are the run's, and the whole stage is timed too.
+Everything runs in one process and thread, in turn, on the same cells; the time is the processor's. The plain model is
+the problem as written, without a tie rule, for the first sentences: rows by overlapping pairs of cells (method.md 4.1,
+form 2) or by target words (form 2c). Rates count sentences with an entity only. A second table is of the sentences that
+the matcher's first step does not settle.
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 from ortools.sat.python import cp_model
 
+from xner_ray import projection
+from xner_ray.folder import RunFolder
 from xner_ray.match import Solution, limits, solve
+from xner_ray.prior import Prior, count, merge
+from xner_ray.recipe import Recipe
 from xner_ray.scores import SCALE, Scored
+from xner_ray.write import read_part
 
 Sentence = tuple[list[tuple[int, int]], list[tuple[int, int]], int]
 """Source ranges of the entities; links (source word, target word); number of target words."""
@@ -47,21 +53,31 @@ def made_up(rng: np.random.Generator, n_words: int) -> Sentence:
     return entities, links, n_words
 
 
-def recorded(folder: Path) -> Batch:
-    """The cells of a run.
+def recorded(folder: Path) -> tuple[Batch, pa.Table, Recipe]:
+    """The cells of a run's first matching, the rows themselves and the recipe."""
+    run = RunFolder(str(folder))
+    recipe = run.recipe()
+    table = pa.concat_tables([read_part(path) for path in run.parts().values()])
+    rows = projection.read(table)
+    scored = projection.score(rows, recipe.match, recipe.align.method, None)
+    return (scored, rows.problem.row, rows.problem.n_rows), table, recipe
 
-    TO BE WIRED to `xner_ray.candidates` and `xner_ray.scores` once these work on batches. Until then: windows and
-    alignment scores of this file, over cells with forward * backward >= 0.15.
-    """
-    sentences = []
-    for path in sorted(folder.glob("data/*/*.parquet")):
-        for row in pq.read_table(path, columns=["tokens", "source_spans", "links"]).to_pylist():
-            spans = [(span["start"], span["end"]) for span in row["source_spans"] or []]
-            links = [(x["source"], x["target"]) for x in row["links"] or [] if x["forward"] * x["backward"] >= 0.15]
-            sentences.append((spans, links, len(row["tokens"] or [])))
-    if not sentences:
-        raise SystemExit(f"{folder} has no data/<lang>/*.parquet")
-    return batch(sentences)
+
+def stage(table: pa.Table, recipe: Recipe) -> None:
+    """The whole stage, Arrow in, Arrow out, candidates and scores included, without and with a prior."""
+    first = projection.project(table, recipe.match, recipe.align.method, None)
+    rows = projection.read(first)
+    prior = Prior(merge([count(rows.source_tokens, rows.tokens, *rows.earlier)]))
+    with_entities = int(pc.sum(pc.greater(pc.list_value_length(table.column("source_spans")), 0)).as_py())
+    print(f"\nthe whole stage: {table.num_rows} rows, {with_entities} with entities")
+    for name, given, known in (("first matching", table, None), ("second, with a prior", first, prior)):
+        seconds = []
+        for _ in range(5):
+            start = time.process_time()
+            projection.project(given, recipe.match, recipe.align.method, known)
+            seconds.append(time.process_time() - start)
+        best = min(seconds)
+        print(f"{name:<24}{table.num_rows / best:>12,.0f} rows/s{with_entities / best:>12,.0f} with entities/s")
 
 
 def batch(sentences: list[Sentence], max_words: int = 30) -> Batch:
@@ -127,7 +143,7 @@ def main() -> None:
     parser.add_argument("--per-entity", default="<=1")
     options = parser.parse_args()
     if options.folder:
-        scored, row, n_rows = recorded(options.folder)
+        (scored, row, n_rows), table, recipe = recorded(options.folder)
     else:
         rng = np.random.default_rng(0)
         scored, row, n_rows = batch([made_up(rng, options.words) for _ in range(options.sentences)])
@@ -140,6 +156,8 @@ def main() -> None:
     hard = np.array([name not in ("none", "independent") for name in exact.solver])
     if hard.any():
         compare("sentences beyond the independent step", some(hard, (scored, row, n_rows)), options)
+    if options.folder:
+        stage(table, recipe)
 
 
 def some(kept: np.ndarray, whole: Batch) -> Batch:
