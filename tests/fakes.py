@@ -32,9 +32,14 @@ class FakeTranslator:
 class FakeTagger:
     """Capitalised words are PER, words in capitals ORG."""
 
-    labels = ("PER", "ORG")
+    labels: tuple[str, ...] = ("PER", "ORG")
+    micro_batch_tokens = 0
+
+    def __init__(self) -> None:
+        self.tokens = 0
 
     def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
+        self.tokens += sum(len(words) for words, _ in sentences)
         return [
             [
                 Span(i, i + 1, "ORG" if word.isupper() and len(word) > 1 else "PER")

@@ -3,7 +3,7 @@ from typing import Any
 import yaml
 
 from xner_ray.card import dataset_card
-from xner_ray.recipe import load_recipe
+from xner_ray.recipe_file import load_recipe
 
 COUNTS: dict[str, Any] = {
     "rows": {"read": 4, "emitted": 3, "rejected": 1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -241,3 +242,11 @@ def test_simalign_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "simalign", None)
     with pytest.raises(MissingExtraError, match=r"xner_ray\[simalign\]"):
         SimAligner("builtin")
+
+
+def test_words_that_spell_special_tokens_stay_text(tmp_path: Path) -> None:
+    """XLM-R's tokenizer has "</s>" among its pieces; as a word it is what an unknown word is."""
+    encoder = Encoder(tiny(tmp_path, "xlm-roberta"), layer=2)
+    unknown, *spelt = encoder.encode([["a", word, "b"] for word in ("§", "</s>", "<pad>")])
+    for found in spelt:
+        np.testing.assert_allclose(found, unknown, atol=1e-6)

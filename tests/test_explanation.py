@@ -5,7 +5,8 @@ from rich.console import Console
 
 from xner_ray.explanation import explain
 from xner_ray.links import METHODS
-from xner_ray.recipe import load_recipe
+from xner_ray.recipe import Recipe
+from xner_ray.recipe_file import load_recipe
 from xner_ray.schema import row_schema, table_from_rows
 from xner_ray.stages import MatchStage
 
@@ -45,12 +46,20 @@ def _row(**cells: Any) -> dict[str, Any]:
     return row
 
 
-def _shown(row: dict[str, Any]) -> str:
-    first = MatchStage(RECIPE)(table_from_rows([row], row_schema()))
+def _shown(row: dict[str, Any], recipe: Recipe = RECIPE) -> str:
+    first = MatchStage(recipe)(table_from_rows([row], row_schema()))
     console = Console(width=120, file=io.StringIO())
     with console.capture() as capture:
-        console.print(explain(first.to_pylist()[0], first, RECIPE, None, ["LOC", "ORG", "PER"]))
+        console.print(explain(first.to_pylist()[0], first, recipe, None, ["LOC", "ORG", "PER"]))
     return capture.get()
+
+
+def test_given_links_are_not_called_a_methods() -> None:
+    given = {"path": "a", "parallel": {"spa_Latn": "b"}, "links": "c"}
+    shown = _shown(_row(), load_recipe({"input": given, "targets": ["spa_Latn"], "align": {"backend": "provided"}}))
+    assert "links: as given" in shown
+    assert "itermax" not in shown
+    assert "itermax" in _shown(_row())
 
 
 def test_everything_about_a_sentence_is_said() -> None:
@@ -73,3 +82,19 @@ def test_rejects_say_why() -> None:
 
 def test_sentences_without_entities_say_so() -> None:
     assert "nothing was aligned or matched" in _shown(_row(source_spans=[], unprojected=[]))
+
+
+def test_a_bridge_shows_its_words_and_what_was_lost_on_it() -> None:
+    bridge = [{"start": 1, "end": 2, "label": "PER", "score": 0.9, "source": 3}]
+    lost = [{"source": 0, "reason": "marker_lost"}, {"source": 2, "reason": "marker_lost"}]
+    row = _row(
+        bridge_tokens=["vio", "Roberto"],
+        bridge_spans=bridge,
+        links=[_link(1, 4)],
+        unprojected=[*_row()["unprojected"], *lost],
+    )
+    shown = _shown(row)
+    assert "bridge  vio Roberto[PER]" in shown
+    assert "1 Roberto" in shown  # the links' source word
+    assert "entity 3 '[Bob]' PER" in shown
+    assert "entity 0 'Bank of Japan': marker_lost, not projected" in shown

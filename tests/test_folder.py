@@ -9,7 +9,7 @@ import pytest
 from xner_ray import storage
 from xner_ray.errors import RunFolderError
 from xner_ray.folder import RunFolder, versions
-from xner_ray.recipe import load_recipe
+from xner_ray.recipe_file import load_recipe
 
 RECIPE = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
 

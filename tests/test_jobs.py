@@ -1,13 +1,16 @@
 """Every recipe in jobs/ runs for real. What needs a hub or a GPU runs on the test model instead, and says so."""
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from tiny_taggers import table_model
 
 import xner_ray
-from xner_ray.recipe import load_recipe
+from xner_ray.recipe_file import load_recipe
 
 JOBS = Path(__file__).parent.parent / "jobs"
 RUN_HERE = {
@@ -16,6 +19,7 @@ RUN_HERE = {
     "nllb.yaml",
     "own_data.yaml",
     "masakha_join.yaml",
+    "bambara.yaml",
     "translate_test.yaml",
 }
 
@@ -27,6 +31,17 @@ def _adds_up(report: dict[str, Any]) -> None:
         rows, entities = counters["rows"], counters["entities"]
         assert rows["read"] == rows["emitted"] + rows["rejected"]
         assert entities["source"] == entities["projected"] + sum(entities["unprojected"].values())
+
+
+def _converted(name: str, data: Path, output: Path) -> dict[str, int]:
+    """What jobs/<name>.py says of the input that it wrote."""
+    spec = importlib.util.spec_from_file_location(name, JOBS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    counts: dict[str, int] = module.convert(data, output)
+    return counts
 
 
 def test_every_recipe_has_a_test() -> None:
@@ -119,12 +134,7 @@ def test_raw_text_is_tagged_translated_and_projected(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> None:
-    spec = importlib.util.spec_from_file_location("masakha_join", JOBS / "masakha_join.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    counts = module.convert(shared_data / "masakha-join-dev", tmp_path)
+    counts = _converted("masakha_join", shared_data / "masakha-join-dev", tmp_path)
     assert counts == {"lug_Latn": 703, "pcm_Latn": 751, "twi_Latn": 510}
     overrides = [f"input.path={tmp_path}/{{lang}}.conll", f"input.parallel.eng_Latn={tmp_path}/{{lang}}.eng_Latn.txt"]
     report = xner_ray.project(JOBS / "masakha_join.yaml", tmp_path / "run", overrides=overrides)
@@ -133,3 +143,86 @@ def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> N
     f1 = {result.lang: result.overall.f1 for result in xner_ray.evaluate(tmp_path / "run")}
     floors = {"lug_Latn": 0.56, "pcm_Latn": 0.55, "twi_Latn": 0.51}
     assert {lang: f1[lang] for lang in floors if f1[lang] < floors[lang]} == {}, f1
+
+
+@pytest.mark.slow
+def test_a_chain_of_given_links_and_entities(tmp_path: Path, shared_data: Path) -> None:
+    counts = _converted("bambara", shared_data / "bambara-chain", tmp_path)
+    assert counts == {"sentences": 600, "links": 13923, "links left out": 0}
+    overrides = [
+        f"input.path={tmp_path}/{{lang}}.conll",
+        f"input.parallel.eng_Latn={tmp_path}/{{lang}}.eng_Latn.conll",
+        f"input.links={tmp_path}/{{lang}}.links",
+    ]
+    report = xner_ray.project(JOBS / "bambara.yaml", tmp_path / "run", overrides=overrides)
+    _adds_up(report)
+    assert report["rows"] == {"read": 600, "emitted": 600, "rejected": 0}
+    assert list(report["stages"]) == ["read", "match", "refine"]
+    (result,) = xner_ray.evaluate(tmp_path / "run")
+    assert result.overall.gold == 548
+    assert result.overall.f1 >= 0.6076
+    xner_ray.rematch(tmp_path / "run", tmp_path / "again", overrides=["match.solver=heuristic"])
+    (again,) = xner_ray.evaluate(tmp_path / "again")
+    assert again.overall.f1 >= 0.63
+
+
+def test_links_of_no_word_are_left_out_and_counted(tmp_path: Path) -> None:
+    for name, text in (("test-bam.txt", "a O\nb O\n"), ("test-translate-bam-en-preds.txt", "x O\ny O\nz O\n")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bam-en-alignments.txt").write_text("0\t0-0 1-2 2-0 0-3\n")
+    counts = _converted("bambara", tmp_path, tmp_path / "out")
+    assert counts == {"sentences": 1, "links": 2, "links left out": 2}
+    assert (tmp_path / "out/bam_Latn.links").read_text() == "0-0 2-1\n"  # English word-Bambara word
+
+
+@pytest.mark.slow
+def test_a_tagger_and_a_likelihood_on_the_target_side(tmp_path: Path) -> None:
+    """No recipe of jobs/ has these: their models need a hub. Tiny ones stand in, so quality is not asked."""
+    tagger = table_model(tmp_path / "tagger", ["O", "B-PER", "I-PER"], {"<unk>": {"B-PER": 0.9}})  # capitals
+    overrides = [
+        "input.limit=40",
+        f"target_tag={{engine: hf, model: {tagger}}}",
+        "likelihood={engine: nllb, model: tiny-nllb}",
+        "match.candidates=window+tagger",
+        "match.scores={soft: 1, edges: 0.2, tagger_spans: 0.2, likelihood: 0.2}",
+    ]
+    run = tmp_path / "run"
+    report = xner_ray.project(JOBS / "translate_test.yaml", run, overrides=overrides)
+    _adds_up(report)
+    assert list(report["stages"]) == [
+        "read",
+        "translate",
+        "tag",
+        "target_tag",
+        "align",
+        "likelihood",
+        "match",
+        "refine",
+    ]
+    assert all(report["stages"][name]["tokens"] > 0 for name in ("target_tag", "likelihood"))
+    rows = xner_ray.sample(run, "swh_Latn", 40)
+    assert len(rows) > 30
+    for row in rows:
+        assert {cell["tag"] for cell in row["target_tags"]} <= {"O", "B-PER"}
+        assert {cell["score"] for cell in row["evidence"]} == {"likelihood"}
+    card = (run / "README.md").read_text()
+    assert "target words tagged" in card
+    assert "likelihood" in card
+    again = xner_ray.rematch(run, tmp_path / "again", overrides=["match.scores={soft: 1, tagger_spans: 1}"])
+    _adds_up(again)
+
+
+@pytest.mark.slow
+def test_what_a_translator_does_to_markers_is_counted_and_no_row_is_lost(tmp_path: Path) -> None:
+    """tiny-nllb has never seen a bracket: it drops them all, and every entity says so."""
+    overrides = ["input.limit=10", "back_translate={engine: nllb, model: tiny-nllb}"]
+    report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run", overrides=overrides)
+    _adds_up(report)
+    assert list(report["stages"]) == ["read", "translate", "tag", "back_translate", "align", "match", "refine"]
+    assert report["rows"] == {"read": 10, "emitted": 10, "rejected": 0}
+    assert report["entities"]["unprojected"] == {"marker_lost": report["entities"]["source"]}
+    console = Console(width=150, file=io.StringIO())
+    console.print(xner_ray.explain(tmp_path / "run", "tmpl-0001"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "bridge" in shown
+    assert "marker_lost, not projected" in shown

@@ -35,6 +35,29 @@ def test_a_null_cell_has_no_links() -> None:
     assert links.row.dtype == np.int32
 
 
+def test_given_links_are_sorted_once_and_share_their_words() -> None:
+    rows = np.random.default_rng(0)
+    row, source, target = (rows.integers(0, most, 300) for most in (4, 5, 7))
+    links = Links.given(row, source, target)
+    cells = sorted(set(zip(row.tolist(), source.tolist(), target.tolist(), strict=True)))
+    assert len(cells) < 300
+    assert list(zip(links.row.tolist(), links.source.tolist(), links.target.tolist(), strict=True)) == cells
+    for number, (in_row, i, j) in enumerate(cells):
+        of_source = sum((one[0], one[1]) == (in_row, i) for one in cells)
+        of_target = sum((one[0], one[2]) == (in_row, j) for one in cells)
+        assert links.forward[number] == np.float32(round(1 / of_source, 4))
+        assert links.backward[number] == np.float32(round(1 / of_target, 4))
+    assert set(links.cosine.tolist()) == {1.0}
+    assert all(len(links.hard(method)) == len(cells) for method in METHODS)
+    assert links.to_arrow(5).type.value_type == LINK_TYPE
+    assert [len(cell) for cell in links.to_arrow(5).to_pylist()] == [*np.bincount(links.row), 0]
+
+
+def test_no_given_links() -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    assert Links.given(nothing, nothing, nothing).to_arrow(2).to_pylist() == [[], []]
+
+
 def test_round_trip() -> None:
     links = Links.from_arrow(COLUMN)
     column = links.to_arrow(7)

@@ -5,7 +5,8 @@ import pytest
 
 from xner_ray.errors import RecipeError
 from xner_ray.planning import READ_CPUS, Capacity, group, resolve, run_labels, shrink
-from xner_ray.recipe import Recipe, load_recipe
+from xner_ray.recipe import Recipe
+from xner_ray.recipe_file import load_recipe
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Capacity(cpus=2, gpus=0, local=True, memory_gb=16, node=(2, 0, 16))
@@ -97,6 +98,7 @@ def test_resolve_pins_models_and_layers() -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
+        ({"likelihood": {"engine": "nllb"}}, "likelihood.engine: its score has no weight"),
         ({"align": {"layer": 40}}, "align.layer is 40, but builtin has layers 0..12"),
         ({"align": {"encoder": "./nowhere"}}, "no such folder"),
         ({"targets": ["fra_Latn"]}, "has no language token 'fra_Latn'"),

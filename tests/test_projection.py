@@ -189,3 +189,99 @@ def test_an_infeasible_form_is_reported_and_never_all_o() -> None:
 def test_edges_without_a_prior_need_another_score() -> None:
     with pytest.raises(RecipeError, match="edges alone"):
         projection.project(_table(), Match.model_construct(scores={"edges": 1.0}), "itermax", None)
+
+
+def _bridge(*spans: tuple[int, int, int], n: int = 3) -> dict[str, Any]:
+    """bridge_spans (start, end, place in source_spans) over n words."""
+    cells = [{"start": s, "end": e, "label": "PER", "score": 0.9, "source": source} for s, e, source in spans]
+    return {"bridge_tokens": [f"b{i}" for i in range(n)], "bridge_spans": cells}
+
+
+def test_a_bridge_takes_the_place_of_the_source_side() -> None:
+    """Entities 0 and 2 came over; 1 was lost on the way and keeps its reason."""
+    spans = [_span(0, 1, "PER"), _span(1, 2, "LOC"), _span(2, 4, "ORG")]
+    cells = _bridge((0, 2, 2), (2, 3, 0), n=3)
+    cells["bridge_spans"][0]["label"] = "ORG"
+    links = [_link(0, 1), _link(1, 2), _link(2, 0)]
+    bridged = _row(spans, links, unprojected=[{"source": 1, "reason": "marker_lost"}], **cells)
+    direct = _row([_span(0, 1)], [_link(0, 3)])
+    first, second, third = _projected(_table(direct, bridged, _row([], [], **_bridge())))
+    assert _chosen(first) == [(3, 4, "PER", 1.0, 0)]
+    assert _chosen(second) == [(0, 1, "PER", 1.0, 0), (1, 3, "ORG", 1.0, 2)]
+    assert second["unprojected"] == [{"source": 1, "reason": "marker_lost"}]
+    assert not second["complete"]
+    assert (third["spans"], third["complete"]) == ([], True)
+
+
+def test_a_bridge_without_entities_projects_none() -> None:
+    lost = [{"source": 0, "reason": "marker_not_translated"}]
+    row = _row([_span(0, 1)], [], unprojected=lost, bridge_tokens=None, bridge_spans=[])
+    (result,) = _projected(_table(row))
+    assert (result["spans"], result["unprojected"], result["solver"]) == ([], lost, "none")
+
+
+def test_the_prior_counts_the_words_of_the_bridge() -> None:
+    row = _row([_span(0, 1)], [_link(1, 0)], **_bridge((1, 2, 0)))
+    first = projection.project(_table(row), Match(), "itermax", None)
+    assert projection.read(first).source_tokens.to_pylist() == [["b0", "b1", "b2"]]
+
+
+def _tag(word: int, **tags: float) -> list[dict[str, Any]]:
+    return [{"word": word, "tag": tag.replace("_", "-"), "probability": p} for tag, p in tags.items()]
+
+
+TAGGED = [*_tag(0, O=1.0), *_tag(1, B_PER=0.9, O=0.1), *_tag(2, I_PER=0.8, O=0.2), *_tag(3, B_LOC=1.0)]
+
+
+def _tagged(spans: list[dict[str, Any]], links: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+    row = _row(spans, links, target_tags=TAGGED)
+    result: dict[str, Any] = _projected(_table(row), **{"min_score": 0.0, **settings})[0]
+    return result
+
+
+def test_the_tagger_alone_places_an_entity_by_its_class() -> None:
+    result = _tagged([_span(0, 2, "PER")], [], candidates="tagger", scores={"tagger": 1.0})
+    assert _chosen(result) == [(1, 3, "PER", 0.9775, 0)]  # golden statement 28
+    result = _tagged([_span(0, 1, "LOC")], [], candidates="ngram", scores={"tagger": 1.0})
+    assert _chosen(result) == [(3, 4, "LOC", 1.0, 0)]
+    unknown = _tagged([_span(0, 1, "MISC")], [], candidates="tagger", scores={"tagger": 1.0})
+    assert unknown["unprojected"] == [{"source": 0, "reason": "no_candidate"}]
+    free = _tagged([_span(0, 1, "MISC")], [], candidates="tagger", scores={"tagger_spans": 1.0})
+    assert _chosen(free) == [(3, 4, "MISC", 1.0, 0)]
+
+
+def test_a_score_above_one_is_a_confidence_of_one() -> None:
+    settings: dict[str, Any] = {"candidates": "tagger", "scores": {"tagger": 1.0}, "tagger": {"alpha": 2.0}}
+    result = _tagged([_span(0, 2, "PER")], [], **settings)
+    assert (_chosen(result)[0][3], result["objective"]) == (1.0, 1.7)
+
+
+def test_candidate_sets_join_and_parts_of_the_taggers_spans_count_on_request() -> None:
+    links = [_link(0, 0), _link(0, 1)]
+    scores = {"align": 1.0}
+    found = _tagged([_span(0, 1)], links, candidates="tagger", scores=scores)
+    assert _chosen(found) == [(1, 3, "PER", 0.6667, 0)]
+    found = _tagged([_span(0, 1)], links, candidates="tagger", scores=scores, sub_ranges=True)
+    assert _chosen(found) == [(1, 2, "PER", 1.0, 0)]
+    found = _tagged([_span(0, 1)], links, candidates="window+tagger", scores=scores)
+    assert (found["spans"][0]["start"], found["spans"][0]["end"], found["objective"]) == (0, 2, 1.3333)
+
+
+def test_a_filter_removes_candidates_by_a_score_that_need_not_count() -> None:
+    links = [_link(0, 0), _link(0, 1)]
+    settings: dict[str, Any] = {"candidates": "window", "scores": {"align": 1.0}}
+    assert _chosen(_tagged([_span(0, 1)], links, **settings))[0][:2] == (0, 2)
+    # [0, 2) has B-PER at its second word, so its class-free score is 0; [1, 2) has 0.9.
+    kept = _tagged([_span(0, 1)], links, **settings, filters={"tagger_spans": 0.2})
+    assert _chosen(kept) == [(1, 2, "PER", 1.0, 0)]
+    none = _tagged([_span(0, 1)], links, **settings, filters={"tagger_spans": 0.9})
+    assert none["unprojected"] == [{"source": 0, "reason": "no_candidate"}]
+
+
+def test_thresholds_of_the_method_apply_unless_the_recipe_has_its_own() -> None:
+    evidence = [{"score": "likelihood", "source": 0, "start": 0, "end": 1, "value": 0.04}]
+    row = _row([_span(0, 1)], [], evidence=evidence)
+    settings: dict[str, Any] = {"candidates": "ngram", "scores": {"likelihood": 1.0}, "min_score": 0.0}
+    assert _projected(_table(row), **settings)[0]["spans"] == []
+    own = _projected(_table(row), **settings, thresholds={"likelihood": 0.03})[0]
+    assert _chosen(own) == [(0, 1, "PER", 0.04, 0)]

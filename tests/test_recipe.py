@@ -5,7 +5,7 @@ import pytest
 
 from xner_ray.errors import RecipeError
 from xner_ray.fingerprint import fingerprint
-from xner_ray.recipe import load_recipe
+from xner_ray.recipe_file import load_recipe
 
 BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}
 
@@ -52,10 +52,55 @@ def _with(**sections: Any) -> dict[str, Any]:
             "tag.engine: direction test needs a tagger",
         ),
         (_with(tag={"engine": "spacy"}, input={"path": "a", "lang": "swh_Latn"}), "tag.engine: spacy reads eng_Latn"),
+        (_with(tag={"engine": "hf"}), "tag: model: engine hf needs a token classifier"),
+        (_with(tag={"engine": "spacy", "labels": {"A": "B"}}), "tag: labels: engine spacy has a map of its own"),
+        (
+            _with(match={"candidates": "window+ngrams"}),
+            "match.candidates is 'window+ngrams': allowed: window, ngram",
+        ),
+        (_with(match={"candidates": "tagger"}), "match.candidates needs target_tag.engine, which is none"),
+        (_with(match={"scores": {"tagger": 1}}), "match.scores or match.filters: tagger needs target_tag.engine"),
+        (_with(match={"filters": {"tagger_spans": 0.2}}), "match.filters: tagger_spans needs target_tag.engine"),
+        (_with(match={"filters": {"edges": 0.2}}), "match: filters: edges is there only with a prior"),
+        (_with(match={"thresholds": {"align": 0.2}}), "match: thresholds: align is not among scores (soft, edges)"),
+        (_with(match={"scores": {"likelihood": 1}}), "match.scores: likelihood needs likelihood.engine, which is none"),
         (
             {"direction": "test", "tag": {"engine": "spacy"}, "input": {"path": "a", "lang": ["swh_Latn", "zul_Latn"]}},
             "'a' needs {lang}",
         ),
+        (
+            _with(tag={"engine": "provided"}),
+            "tag.engine: provided is for direction test; in direction train the labels",
+        ),
+        (
+            {"direction": "test", "tag": {"engine": "provided"}, "input": {"path": "a", "lang": "swh_Latn"}},
+            "tag.engine: provided, but input.parallel has no text for eng_Latn; its labels are the entities",
+        ),
+        (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
+        (_with(target_tag={"engine": "provided"}), "target_tag.engine is 'provided': input should be 'none' or 'hf'"),
+        (_with(align={"backend": "provided"}), "input.links and align.backend: provided need each other"),
+        (_with(input={"path": "a", "links": "l"}), "input.links and align.backend: provided need each other"),
+        (
+            _with(align={"backend": "provided"}, input={"path": "a", "links": "l"}),
+            "align.backend: provided, but input.parallel has no text for spa_Latn; links count the words of given text",
+        ),
+        (
+            _with(
+                align={"backend": "provided"},
+                input={"path": "a", "parallel": {"spa_Latn": "b", "swh_Latn": "c"}, "links": "l"},
+                targets=["spa_Latn", "swh_Latn"],
+            ),
+            "input.links: 'l' needs {lang}, since there are several languages",
+        ),
+        (
+            _with(
+                align={"backend": "provided"},
+                input={"path": "a", "parallel": {"spa_Latn": "b"}, "links": "l"},
+                back_translate={"engine": "nllb"},
+            ),
+            "back_translate.engine: a bridge has other words than those that input.links counts",
+        ),
+        (_with(input={"path": "a", "format": "links"}), "input.format is 'links'"),
     ],
 )
 def test_bad_recipes_name_key_value_and_what_is_allowed(data: dict[str, Any], message: str) -> None:
@@ -131,6 +176,9 @@ def _keys(*overrides: str) -> dict[str, Any]:
         "engine.address=auto",
         "targets=[spa_Latn, swh_Latn]",
         "tag.model=x",  # no tagger runs
+        "back_translate.beams=4",
+        "target_tag.pooling=mean",
+        "likelihood.dtype=float16",
         "translate.engine=nllb",  # what null means here
         "input.format=conll",  # the files' identity has it
     ],

@@ -1,15 +1,29 @@
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from fakes import FakeEncoder, FakeTagger, FakeTranslator
+from numpy.typing import NDArray
 
 from xner_ray import schema, words
 from xner_ray.aligner import BatchAligner
 from xner_ray.links import METHODS
-from xner_ray.recipe import Labels, Recipe, load_recipe
+from xner_ray.recipe import Labels, Recipe
+from xner_ray.recipe_file import load_recipe
 from xner_ray.spans import Span
-from xner_ray.stages import AlignStage, MatchStage, TagStage, TranslateStage, build, map_labels, stage_names
+from xner_ray.stages import (
+    AlignStage,
+    LikelihoodStage,
+    MatchStage,
+    TagStage,
+    TargetTagStage,
+    TranslateStage,
+    build,
+    map_labels,
+    stage_names,
+)
 
 
 def _recipe(**sections: Any) -> Recipe:
@@ -155,10 +169,140 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
             {"targets": ["spa_Latn", "swh_Latn"], "input": {"path": "a", "parallel": {"spa_Latn": "b"}}},
             ["translate", "align", "match"],
         ),
+        (
+            {
+                "back_translate": {"engine": "nllb"},
+                "target_tag": {"engine": "hf", "model": "x"},
+                "likelihood": {"engine": "nllb"},
+                "match": {"scores": {"soft": 1, "likelihood": 0.5}, "candidates": "window+tagger"},
+            },
+            ["translate", "back_translate", "target_tag", "align", "likelihood", "match"],
+        ),
     ],
 )
 def test_stage_names_are_those_that_the_recipe_needs(sections: dict[str, Any], expected: list[str]) -> None:
     assert stage_names(_recipe(**sections)) == expected
+
+
+class FakeTargetTagger:
+    """Capitalised words begin a PER."""
+
+    labels = ("PER",)
+    tokens = 0
+    micro_batch_tokens = 64
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+        self.calls += [list(sentence) for sentence in words]
+        self.tokens += sum(map(len, words))
+        return [np.array([[0.1, 0.9, 0] if w[0].isupper() else [1, 0, 0] for w in s], np.float32) for s in words]
+
+
+def test_target_words_are_tagged_where_there_is_an_entity_to_place() -> None:
+    sides = {**_side("Anna met", "source_"), **_side("conoció Anna")}
+    table = _table(
+        {**sides, "source_spans": _spans((0, 1, "PER"))},
+        {**sides, "source_spans": []},
+        {**sides, "source_spans": _spans((0, 1, "PER")), "status": "rejected", "reason": "too_long"},
+    )
+    tagger = FakeTargetTagger()
+    stage = TargetTagStage(tagger)  # type: ignore[arg-type]
+    first, second, third = stage(table).column("target_tags").to_pylist()
+    assert [(cell["word"], cell["tag"]) for cell in first] == [(0, "O"), (1, "O"), (1, "B-PER")]
+    assert (second, third) == (None, None)
+    assert tagger.calls == [["conoció", "Anna"]]
+    assert stage.tokens == 2
+
+
+class FakeScorer:
+    """1 for the same letters in upper or lower case, else 0."""
+
+    tokens = 0
+    micro_batch_tokens = 64
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[tuple[str, str]], str, str]] = []
+
+    def score(self, pairs: Sequence[tuple[str, str]], source: str, target: str) -> NDArray[np.float64]:
+        self.calls.append((list(pairs), source, target))
+        return np.array([float(s.lower() == t.lower()) for s, t in pairs])
+
+
+def _likely(
+    links: list[dict[str, Any]], weight: float, min_score: float = 0, **cells: Any
+) -> tuple[list[dict[str, Any]], FakeScorer]:
+    recipe = _recipe(
+        likelihood={"engine": "nllb"},
+        match={"scores": {"align": 1, "likelihood": weight}, "candidates": "ngram", "min_score": min_score},
+    )
+    row = {
+        **_side("ANNA met Bob .", "source_"),
+        **_side("«anna» conoció a bob."),
+        "source_spans": _spans((0, 1, "PER"), (2, 3, "PER")),
+        "links": links,
+    }
+    scorer = FakeScorer()
+    table = LikelihoodStage(recipe, scorer)(_table({**row, "source_spans": []}, {**row, **cells}))  # type: ignore[arg-type]
+    rows = MatchStage(recipe)(table).to_pylist()
+    assert rows[0]["evidence"] == []
+    return rows[1], scorer
+
+
+def test_likelihood_finds_what_no_link_says() -> None:
+    row, scorer = _likely([], 1.0)
+    assert [(row["text"][_at(row, s) : _at(row, s, "end")], s["source"]) for s in row["spans"]] == [
+        ("anna", 0),
+        ("bob", 1),
+    ]
+    assert {(source, target) for _, source, target in scorer.calls} == {("eng_Latn", "spa_Latn")}
+    asked = {pair for pairs, _, _ in scorer.calls for pair in pairs}
+    assert ("ANNA", "«anna» conoció") in asked  # as it stands in the sentence
+
+
+def _at(row: dict[str, Any], span: dict[str, Any], side: str = "start") -> int:
+    place = span["start"] if side == "start" else span["end"] - 1
+    offset: int = row["offsets"][place][side]
+    return offset
+
+
+def test_likelihood_is_computed_only_where_it_can_win() -> None:
+    """Links settle all but what has nearly as many of them."""
+    few, scorer = _likely([_link(0, 1), _link(2, 5)], 0.1, min_score=0.2)
+    everything, all_scorer = _likely([], 1.0)
+    asked, all_asked = (sum(len(pairs) for pairs, _, _ in s.calls) for s in (scorer, all_scorer))
+    assert 2 <= asked < all_asked / 4
+    assert [(s["start"], s["end"]) for s in few["spans"]] == [(s["start"], s["end"]) for s in everything["spans"]]
+
+
+def test_likelihood_reads_the_entity_of_the_source_also_over_a_bridge() -> None:
+    bridge = {
+        "bridge_tokens": ["puente"],
+        "bridge_spans": [{"start": 0, "end": 1, "label": "PER", "score": 1.0, "source": 1}],
+    }
+    row, scorer = _likely([], 1.0, **bridge)
+    assert {source for pairs, _, _ in scorer.calls for source, _ in pairs} == {"Bob"}
+    assert [s["source"] for s in row["spans"]] == [1]
+
+
+def test_align_links_the_words_of_the_bridge() -> None:
+    sides = {**_side("Anna met", "source_"), **_side("vio Anna")}
+    spans = {"source_spans": _spans((0, 1, "PER"))}
+    bridge = {"start": 1, "end": 2, "label": "PER", "score": 1.0, "source": 0}
+    table = _table(
+        {**sides, **spans},
+        {**sides, **spans, "bridge_tokens": ["x", "Anna", "y"], "bridge_spans": [bridge]},
+        {**sides, **spans, "bridge_tokens": ["x"], "bridge_spans": []},
+    )
+    encoder = FakeEncoder()
+    stage = AlignStage(_recipe(), BatchAligner(encoder, methods=["itermax"]))  # type: ignore[arg-type]
+    direct, bridged, empty = stage(table).column("links").to_pylist()
+    hard = 1 << METHODS.index("itermax")
+    assert [(x["source"], x["target"]) for x in direct if x["methods"] & hard and x["cosine"] > 0.9] == [(0, 1)]
+    assert [(x["source"], x["target"]) for x in bridged if x["methods"] & hard and x["cosine"] > 0.9] == [(1, 1)]
+    assert empty == []
+    assert stage.tokens == 2 + 2 + 3 + 2
 
 
 def test_map_labels_renames_first() -> None:

@@ -14,7 +14,8 @@ from xner_ray.errors import XnerError
 if TYPE_CHECKING:
     from xner_ray.inspecting import evaluate, explain, export, sample, status
     from xner_ray.making import plan, project, rematch
-    from xner_ray.recipe import Recipe, load_recipe
+    from xner_ray.recipe import Recipe
+    from xner_ray.recipe_file import load_recipe
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "xner_ray.recipe",
-    "load_recipe": "xner_ray.recipe",
+    "load_recipe": "xner_ray.recipe_file",
     "plan": "xner_ray.making",
     "project": "xner_ray.making",
     "rematch": "xner_ray.making",

@@ -21,6 +21,13 @@ _LICENCES = {
     "its own templates.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
     "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
+    "hf": "the token classifiers named above: see their own cards.",
+}
+
+_EXTRA = {
+    "back_translate": "entities carried over a back-translation",
+    "target_tag": "target words tagged",
+    "likelihood": "likelihood of translation",
 }
 
 
@@ -44,19 +51,23 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
     made = [
         f"- direction: {recipe.direction}; entities from "
         + (
-            "the input's labels"
-            if recipe.tag.engine == "none"
-            else f"the tagger {recipe.tag.engine} ({recipe.tag.model})"
+            {"none": "the input's labels", "provided": "the labels of the parallel text"}.get(
+                recipe.tag.engine, f"the tagger {recipe.tag.engine} ({recipe.tag.model})"
+            )
         ),
         "- text: "
         + ("given" if engine == "provided" else f"translated by {engine} ({_shown(recipe.translate.model)})"),
-        f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}",
+        *[f"- {what}: {_shown(getattr(recipe, name).model)}" for name, what in _EXTRA.items() if _runs(recipe, name)],
+        "- alignment: "
+        + (
+            "given links"
+            if recipe.align.backend == "provided"
+            else f"{_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"
+        ),
         f"- matching: {_matching(recipe)}",
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
-    translator = TINY_NLLB if recipe.translate.model == TINY_NLLB else "nllb"
-    used = [*([translator] if engine == "nllb" else []), *(["builtin"] if recipe.align.encoder == "builtin" else [])]
-    used += ["spacy"] if recipe.tag.engine == "spacy" else []
+    used = _models(recipe)
     labels = report["labels"]["kept"]
     rows = [
         f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
@@ -105,7 +116,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         "",
         "## Licences",
         "The source sentences keep their own licence. Models:",
-        *[f"- {_LICENCES[key]}" for key in used],
+        *([f"- {_LICENCES[key]}" for key in used] or ["- none"]),
         "",
     ]
     if rejects:
@@ -114,8 +125,24 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
     return "\n".join(lines)
 
 
+def _runs(recipe: Recipe, section: str) -> bool:
+    return bool(getattr(recipe, section).engine != "none")
+
+
+def _models(recipe: Recipe) -> list[str]:
+    """Keys of `_LICENCES` of the models that the run loads, each once."""
+    translators = [recipe.translate.model] if recipe.translate_engine == "nllb" else []
+    translators += [getattr(recipe, name).model for name in ("back_translate", "likelihood") if _runs(recipe, name)]
+    used = [TINY_NLLB if model == TINY_NLLB else "nllb" for model in translators]
+    used += ["builtin"] if recipe.align.encoder == "builtin" and recipe.align.backend != "provided" else []
+    used += ["spacy"] if recipe.tag.engine == "spacy" else []
+    used += ["hf"] if "hf" in (recipe.tag.engine, recipe.target_tag.engine) else []
+    return list(dict.fromkeys(used))
+
+
 def _matching(recipe: Recipe) -> str:
-    section, links = recipe.match, f"{recipe.align.method} links"
+    section = recipe.match
+    links = "given links" if recipe.align.backend == "provided" else f"{recipe.align.method} links"
     if section.solver == "heuristic":
         return f"word-to-word heuristic on {links}"
     weights = " + ".join(f"{weight:g} {name}" for name, weight in section.scores.items())

@@ -7,7 +7,7 @@ gives the same bytes on one kind of device; the same sentence in another list ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -73,6 +73,7 @@ class Encoder:
         self.tokenizer, module = encoder_network.load(
             name, torch.float32 if fast or dtype == "int8" else pick_dtype(dtype, self.device.type)
         )
+        self.spelt = encoder_network.spelt_specials(self.tokenizer)
         self.positions = encoder_network.positions_of(module, self.tokenizer)
         self.network = encoder_network.Network(module, self.layers, self.tokenizer)
         self.dim = self.network.dim
@@ -137,7 +138,8 @@ class Encoder:
         results: list[list[tuple[_Piece, Vectors]] | Reason] = []
         pieces: list[_Piece] = []
         for index, encoding in enumerate(self._tokenize(sentences)):
-            found = _pieces(index, encoding.ids, encoding.word_ids, len(sentences[index]), self.positions)
+            ids = encoding.ids
+            found = _pieces(index, ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
             results.append(found if isinstance(found, Reason) else [])
             pieces += [] if isinstance(found, Reason) else found
         tokens = padding = 0
@@ -221,7 +223,12 @@ _Units = tuple[int, NDArray[np.int64], NDArray[np.int64]]  # how many; of each p
 
 
 def _pieces(
-    sentence: int, ids: list[int], word_ids: list[int | None], n_words: int, positions: int
+    sentence: int,
+    ids: list[int],
+    word_ids: list[int | None],
+    n_words: int,
+    positions: int,
+    spelt: Mapping[int, int],
 ) -> list[_Piece] | Reason:
     """Rows for one tokenised sentence: none without subwords, one if it fits, else its windows."""
     word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.intp)
@@ -229,7 +236,7 @@ def _pieces(
     if not len(inner):
         return []
     before, after = ids[: inner[0]], ids[inner[-1] + 1 :]
-    inner_ids, word_of = [ids[place] for place in inner], word_of[inner]
+    inner_ids, word_of = [spelt.get(ids[place], ids[place]) for place in inner], word_of[inner]
     counts = np.bincount(word_of, minlength=n_words)
     room = positions - len(before) - len(after)
     if counts.max() > room:

@@ -160,7 +160,7 @@ def load(model: str, dtype: torch.dtype) -> tuple[Any, nn.Module]:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         if not tokenizer.is_fast:
             raise RecipeError(f"align.encoder {model!r} has no fast tokenizer, which alone tells words apart")
-        _separate_words(tokenizer)
+        separate_words(tokenizer)
         network, info = AutoModel.from_pretrained(
             name, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
@@ -170,7 +170,17 @@ def load(model: str, dtype: torch.dtype) -> tuple[Any, nn.Module]:
     return tokenizer, encoder.eval()
 
 
-def _separate_words(tokenizer: Any) -> None:
+def spelt_specials(tokenizer: Any) -> dict[int, int]:
+    """Special token -> unknown token, for ids that stand for words of the text: "</s>" as a word must stay text.
+
+    Unigram tokenizers have "</s>" among their pieces, so not to look for special tokens in the text
+    (`split_special_tokens`) is not enough.
+    """
+    unknown = tokenizer.unk_token_id
+    return {} if unknown is None else dict.fromkeys(tokenizer.all_special_ids, unknown)
+
+
+def separate_words(tokenizer: Any) -> None:
     """Make given words look like words of a text, if the tokenizer would read them as one word without spaces.
 
     That is so where the space belongs to the next word (byte-level BPE, Gemma's pieces): prepend it.

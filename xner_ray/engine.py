@@ -35,7 +35,8 @@ from xner_ray.planning import READ_CPUS, Capacity, Group
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe import Recipe
-from xner_ray.stages import Stage, build
+from xner_ray.stage import Stage
+from xner_ray.stages import build
 
 
 @contextmanager
@@ -106,11 +107,14 @@ def _quiet() -> Iterator[None]:
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """`map` over Ray tasks; results in order. One call only is made here, without a task."""
+    """`map` over Ray tasks of one CPU each; results in order. One call only is made here, without a task.
+
+    Called before the pools are there and after they are gone, so that all CPUs are free.
+    """
     calls = list(zip(*arguments, strict=True))
     if len(calls) == 1:
         return [function(*calls[0])]
-    remote = ray.remote(num_cpus=READ_CPUS, max_retries=3)(function)
+    remote = ray.remote(num_cpus=1, max_retries=3)(function)
     with _own_errors():
         result: list[Any] = ray.get([remote.remote(*call) for call in calls])
     return result

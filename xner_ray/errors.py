@@ -80,6 +80,14 @@ class Loss(StrEnum):
     INFEASIBLE = "infeasible"  # no choice gives every entity as many places as match.per_entity asks for
     NESTED = "nested"  # inside another source span; the outermost is projected
     OVERLAPPING_SPAN = "overlapping_span"  # crosses a longer source span; the longer is projected
+    MARKER_NOT_TRANSLATED = "marker_not_translated"  # the marked sentence, or the entity alone, has no translation
+    MARKER_LOST = "marker_lost"  # no marked piece of the translation is left for it
+    MARKER_NOT_SIMILAR = "marker_not_similar"  # a marked piece is left, but none similar enough
+    MARKER_OVERLAP = "marker_overlap"  # its piece shares a word with a longer or earlier one
+
+
+BEFORE_MATCHING = tuple(Loss)[3:]
+"""Losses of entities that never reach the matching."""
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from xner_ray import match, projection, scores
+from xner_ray.errors import BEFORE_MATCHING
 from xner_ray.exact import Cell
 from xner_ray.prior import Prior
-from xner_ray.recipe import Recipe
+from xner_ray.recipe import Align, Recipe
 from xner_ray.report import new_table, sentence
 from xner_ray.schema import REJECTED, set_aside
-from xner_ray.spans import Span
 
 _MOST_CANDIDATES = 8
 
@@ -35,19 +35,21 @@ def explain(
         parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
         parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
         return Group(*parts)
-    aside = set_aside(row)
-    known = [index for index in range(len(row["source_spans"])) if index not in aside]
-    shown = [row["source_spans"][index] for index in known]
+    hidden = set_aside(row)  # they share words with others
+    shown = [span for index, span in enumerate(row["source_spans"]) if index not in hidden]
     parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
+    if row["bridge_tokens"] is not None:
+        parts.append(Text("bridge  ") + sentence(row["bridge_tokens"], row["bridge_spans"], labels))
     parts.append(Text("target  ") + sentence(row["tokens"], row["spans"], labels))
     if row["translation_score"] is not None:
         parts.append(Text(f"translation score {row['translation_score']:.3f} (mean token log-probability)"))
     if row["gold_spans"] is not None:
         parts.append(Text("gold    ") + sentence(row["tokens"], row["gold_spans"], labels))
-    if not known:
+    if not row["source_spans"]:
         parts.append(Text("no entity on the source side: nothing was aligned or matched"))
         return Group(*parts)
-    parts += _candidates(row, known, first, recipe, prior)
+    parts += _candidates(row, first, recipe, prior)
+    aside = {u["source"]: u["reason"] for u in row["unprojected"] if u["reason"] in BEFORE_MATCHING}
     for index, reason in aside.items():
         span = row["source_spans"][index]
         parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))
@@ -57,27 +59,28 @@ def explain(
     return Group(*parts)
 
 
-def _links(row: Mapping[str, Any], rows: projection.Rows, entity: Span, method: str) -> Table:
+def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: Align) -> Table:
     """Target words against an entity's source words: probabilities of stored links, hard ones marked."""
     links = rows.links
-    hard = set(zip(*(side.tolist() for side in (links.hard(method).source, links.hard(method).target)), strict=True))
+    marked = links.hard(align.method)
+    hard = set(zip(marked.source.tolist(), marked.target.tolist(), strict=True))
     values = zip(*(each.tolist() for each in (links.source, links.target, links.forward, links.backward)), strict=True)
     cells = {(s, t): f"{'*' if (s, t) in hard else ''}{f:.2f} {b:.2f}" for s, t, f, b in values}
-    words = range(entity.start, entity.end)
-    title = f"links: forward and backward probability, * {method}"
-    table = new_table(title, [""], [f"{word} {row['source_tokens'][word]}" for word in words])
-    for target in sorted({t for s, t in cells if s in words}):
-        table.add_row(Text(f"{target} {row['tokens'][target]}"), *[cells.get((word, target), "") for word in words])
+    title = f"links: forward and backward probability, * {align.method}"
+    if align.backend == "provided":
+        title = "links: as given, probability shared evenly by the links of a word"
+    source = rows.source_tokens[0].as_py()
+    table = new_table(title, [""], [f"{word} {source[word]}" for word in entity])
+    for target in sorted({t for s, t in cells if s in entity}):
+        table.add_row(Text(f"{target} {row['tokens'][target]}"), *[cells.get((word, target), "") for word in entity])
     return table
 
 
-def _candidates(
-    row: Mapping[str, Any], known: Sequence[int], first: pa.Table, recipe: Recipe, prior: Prior | None
-) -> list[RenderableType]:
-    entities = [Span(s["start"], s["end"], s["label"]) for s in (row["source_spans"][index] for index in known)]
+def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None) -> list[RenderableType]:
     rows, settings, method = projection.read(first), recipe.match, recipe.align.method
+    entities = [range(*ends) for ends in zip(rows.problem.start.tolist(), rows.problem.end.tolist(), strict=True)]
     if settings.solver == "heuristic":
-        return [_links(row, rows, span, method) for span in entities]
+        return [_links(row, rows, entity, recipe.align) for entity in entities]
     scored = projection.score(rows, settings, method, prior)
     found = projection.solve(scored, rows, settings)
     fates: dict[int, list[match.Explained]] = {}
@@ -85,12 +88,13 @@ def _candidates(
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
     parts: list[RenderableType] = []
-    for entity, span in enumerate(entities):
-        words = " ".join(row["source_tokens"][span.start : span.end])
-        title = f"entity {known[entity]} {words!r} {span.label}"
+    for entity, words in enumerate(entities):
+        source = int(rows.source[entity])
+        span = row["source_spans"][source]
+        title = f"entity {source} {_words(row['source_tokens'], span)!r} {span['label']}"
         if entity in reasons:
             title += f": not projected, {reasons[entity]}"
-        parts += [Text(title, "bold"), _links(row, rows, span, method)]
+        parts += [Text(title, "bold"), _links(row, rows, words, recipe.align)]
         if entity not in fates:
             continue
         table = new_table("candidates", ["candidate", "words", "fate"], ["score"])

@@ -16,9 +16,10 @@ def fingerprint(
 ) -> dict[str, Any]:
     """What decides the rows, as a flat mapping from key to value; two runs with equal ones have equal rows.
 
-    `inputs` maps each input file to its identity (format, size, time), `parallel` the same by language, `models` each
-    model key to its revision or tree hash. Left out: what only decides where and how fast (`Runtime`, budgets,
-    `engine`), `max_reject_rate`, sections of stages that do not run, and `targets`, which may grow.
+    `inputs` maps each input file to its identity (format, size, time), `parallel` the same by language (files of links
+    too), `models` each model key to its revision or tree hash. Left out: what only decides where and how fast
+    (`Runtime`, budgets, `engine`), `max_reject_rate`, sections of stages that do not run, and `targets`, which may
+    grow.
     """
     data = recipe.model_dump(mode="json", exclude={"engine": True, "targets": True, "output": {"max_reject_rate"}})
     flat: dict[str, Any] = {}
@@ -32,12 +33,15 @@ def fingerprint(
 
     walk("", data)
     speed = (*Runtime.model_fields, "micro_batch_tokens")
-    hidden = {f"{section}.{key}" for section in ("translate", "tag", "align", "match") for key in speed}
+    stages = ("translate", "tag", "back_translate", "target_tag", "align", "likelihood", "match")
+    hidden = {f"{section}.{key}" for section in stages for key in speed}
     # Files and models count by identity, not by name; a stage that does not run decides nothing.
-    hidden |= {"input.format", "input.parallel_format", "translate.model", "tag.model", "align.encoder"}
-    prefixes = ["input.path", "input.parallel"]
+    hidden |= {"input.format", "input.parallel_format", "align.encoder", *(f"{section}.model" for section in stages)}
+    prefixes = ["input.path", "input.parallel", "input.links"]
     prefixes += ["translate"] if recipe.translate_engine == "provided" else []
-    prefixes += ["tag"] if recipe.tag.engine == "none" else []
+    prefixes += ["tag"] if recipe.entities_given else []
+    prefixes += ["align"] if recipe.align.backend == "provided" else []
+    prefixes += [name for name in ("back_translate", "target_tag", "likelihood") if _unused(recipe, name)]
     flat = {
         key: value
         for key, value in flat.items()
@@ -45,8 +49,16 @@ def fingerprint(
     }
     if recipe.translate_engine != "provided":
         flat["translate.engine"] = recipe.translate_engine
+    if recipe.tag.engine == "provided":
+        flat["tag.engine"] = recipe.tag.engine
+    if recipe.align.backend == "provided":
+        flat["align.backend"] = recipe.align.backend
     flat.update({f"input file {name}": identity for name, identity in inputs.items()})
     for lang, files in parallel.items():
         flat.update({f"parallel {lang} {name}": identity for name, identity in files.items()})
     flat.update({f"{key} identity": identity for key, identity in models.items()})
     return flat
+
+
+def _unused(recipe: Recipe, section: str) -> bool:
+    return bool(getattr(recipe, section).engine == "none")

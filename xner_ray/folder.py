@@ -42,6 +42,11 @@ class RunFolder:
         return storage.join(self.root, *parts)
 
     @property
+    def place(self) -> str:
+        """Where the run is, whatever it was called: through a symbolic link, or as file://."""
+        return os.path.realpath(storage.locate(self.root)[1]) if storage.is_local(self.root) else self.root
+
+    @property
     def units_path(self) -> str:
         return self.path("_run", "units.parquet")
 
@@ -89,14 +94,16 @@ class RunFolder:
     def prior_path(self, name: str) -> str:
         return self.path("_run", "priors", self._incarnation(), f"{name}.parquet")
 
-    def refined_path(self, unit: str) -> str:
-        return self.path("_run", "refined", self._incarnation(), f"{unit}.parquet")
+    @property
+    def refined_folder(self) -> str:
+        """Where parts go after the second matching, by unit. It takes reading a file to know, so ask once for all."""
+        return self.path("_run", "refined", self._incarnation())
 
     def refined(self) -> dict[str, str]:
         """Unit name -> path of its part after the second matching."""
-        names = [info.base_name for info in storage.files_below(self.path("_run", "refined", self._incarnation()))]
-        units = [name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]
-        return {unit: self.path("_run", "refined", self._incarnation(), f"{unit}.parquet") for unit in units}
+        folder = self.refined_folder
+        names = [info.base_name for info in storage.files_below(folder)]
+        return {name.removesuffix(".parquet"): f"{folder}/{name}" for name in names if name.endswith(".parquet")}
 
     def _known(self) -> dict[str, Any]:
         path = self.path("_run", "fingerprint.json")
@@ -200,7 +207,8 @@ class RunFolder:
         """Delete what a run made, and nothing else."""
         if self.is_run():
             self.unseal()
-            for name in ("report.json", "README.md", "data", "rejects", "_run/parts", "_run/priors", "_run/refined"):
+            # What was made of a file goes before it: if this is cut short, the rest can still be gone on with.
+            for name in ("report.json", "README.md", "data", "rejects", "_run/refined", "_run/priors", "_run/parts"):
                 storage.delete(self.path(name))
             storage.delete(self.units_path)  # last: while it stands, the folder is a run that --fresh may discard
 

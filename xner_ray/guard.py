@@ -16,7 +16,7 @@ import torch
 
 from xner_ray.errors import FatalError, Reason, XnerError
 from xner_ray.schema import REJECTED, fill, live
-from xner_ray.stages import Stage
+from xner_ray.stage import Stage
 
 HALVED, BISECTED = "memory_halved", "bisected"
 _SMALLEST_BUDGET = 16

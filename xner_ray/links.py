@@ -46,6 +46,31 @@ class Links:
     def __len__(self) -> int:
         return len(self.row)
 
+    @classmethod
+    def given(cls, row: NDArray[np.int64], source: NDArray[np.int64], target: NDArray[np.int64]) -> Links:
+        """Links that come without probabilities, in any order; one that is there twice counts once.
+
+        A word's probability is shared evenly by its links: forward is 1 / links of the source word, backward 1 / links
+        of the target word. The cosine is 1, and every hard method has them.
+        """
+        n_source, n_target = int(source.max(initial=0)) + 1, int(target.max(initial=0)) + 1
+        pairs, target = np.divmod(np.unique((row * n_source + source) * n_target + target), n_target)
+        row, source = np.divmod(pairs, n_source)
+
+        def shares(word: NDArray[np.int64]) -> NDArray[np.float32]:
+            _, at, times = np.unique(word, return_inverse=True, return_counts=True)
+            return np.round(1 / times[at], 4).astype(np.float32)
+
+        return cls(
+            row=row.astype(np.int32),
+            source=source.astype(np.int32),
+            target=target.astype(np.int32),
+            forward=shares(row * n_source + source),
+            backward=shares(row * n_target + target),
+            cosine=np.ones(len(row), dtype=np.float32),
+            methods=np.full(len(row), (1 << len(METHODS)) - 1, dtype=np.uint8),
+        )
+
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Links:
         """Some of the cells, by mask or ascending indices."""
         return Links(self.row[index], *(getattr(self, name)[index] for name in FIELDS))

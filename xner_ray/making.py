@@ -24,7 +24,8 @@ from xner_ray.prior import LEAST_ROWS
 from xner_ray.read.index import Index, build_index, identities
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
-from xner_ray.recipe import Recipe, load_recipe
+from xner_ray.recipe import Recipe
+from xner_ray.recipe_file import load_recipe
 
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -81,17 +82,20 @@ def rematch(
     """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
 
     Loads no model and reads no input: texts, source spans and links come from the run's parts. `overrides` may set
-    keys of `match` and `output`, and `align.method`. The same call again resumes. RecipeError for any other key.
+    keys of `match` and `output`, `align.method` and `engine.address`. The same call again resumes, and goes on with
+    languages that the run has had since. RecipeError for any other key.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
     old, folder = RunFolder(os.fspath(run)), RunFolder(os.fspath(new_run))
-    recipe = old.recipe()
-    changed = load_recipe(recipe.model_dump(mode="json"), overrides)
-    keys = _changed_keys(old.keys(), recipe, changed)
-    if old.root == folder.root:
+    if old.place == folder.place:
         raise RunFolderError(f"{old.root}: rematch fills another folder; name a new one")
+    recipe = old.recipe()
+    changed = _changed(recipe, overrides)
+    keys = _changed_keys(old.keys(), recipe, changed)
     index, parts = read_index(old), old.parts()
+    if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
+        raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
     if missing := [unit.name for unit in index.units if unit.name not in parts]:
         raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
     folder.refuse_other_files()
@@ -102,35 +106,61 @@ def rematch(
         if (report := _finished(folder, changed)) is not None:
             console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
             return report
-        if not folder.is_run():
+        listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
+        if not listed <= wanted:
+            raise RunFolderError(
+                f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
+                "--fresh to discard what is there"
+            )
+        if listed < wanted:
             _begin(folder, changed, keys, index)
         labels = planning.run_labels(changed, index.labels_found)
         with engine.cluster(changed.engine.address):
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             jobs = [
-                [(parts[unit.name], f"{attempt}/{unit.name}.parquet")] for unit in index.units if unit.name not in done
+                (parts[unit.name], f"{attempt}/{unit.name}.parquet") for unit in index.units if unit.name not in done
             ]
             console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
-            if jobs:
-                engine.map_tasks(refining.match_parts, jobs, [changed] * len(jobs), [labels] * len(jobs))
+            refining.match_units(jobs, changed, labels, engine.map_tasks)
             return _seal(folder, changed, index, labels, started, console)
+
+
+def _listed(index: Index) -> set[tuple[Any, ...]]:
+    """Which rows each unit has."""
+    return {(unit.name, unit.split, unit.start, unit.stop, unit.picked) for unit in index.units}
+
+
+def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with overrides that rematching can follow; every other key stays exactly as the run has it."""
+    # Both are loaded alike: names that load_recipe reads another way in this working folder are no override.
+    old, new = (load_recipe(recipe.model_dump(mode="json"), given) for given in ((), overrides))
+    for key in _differing(old.model_dump(mode="json"), new.model_dump(mode="json")):
+        if not key.startswith(("match.", "output.")) and key not in ("align.method", "engine.address"):
+            raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method, engine.address")
+    if new.align.method == "mwmf" != recipe.align.method:
+        raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
+    align = recipe.align.model_copy(update={"method": new.align.method})
+    where = recipe.engine.model_copy(update={"address": new.engine.address})
+    return recipe.model_copy(update={"match": new.match, "output": new.output, "align": align, "engine": where})
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted keys at which two nested mappings differ."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        here, there = old.get(key), new.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += [f"{key}.{below}" for below in _differing(here, there)]
+        elif here != there:
+            found.append(key)
+    return found
 
 
 def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
     """The fingerprint that a run of the new recipe has: the old one with what rematching may change."""
     before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
-    differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if old.languages != new.languages:
-        differing.insert(0, "targets")
-    for key in differing:
-        if not key.startswith(("match.", "output.")) and key != "align.method":
-            raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method")
-    if new.align.method == "mwmf" != old.align.method and (
-        "align" in new.match.scores or new.match.solver == "heuristic"
-    ):
-        raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
-    kept = {key: value for key, value in keys.items() if key not in differing}
-    return {**kept, **{key: after[key] for key in differing if key in after}}
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return {**{k: v for k, v in keys.items() if k not in changed}, **{k: after[k] for k in changed & after.keys()}}
 
 
 def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from xner_ray.errors import RecipeError
-from xner_ray.recipe import BUILTIN_TAGGER_LABELS, TINY_NLLB, Recipe, Runtime
+from xner_ray.recipe import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, TINY_NLLB, Recipe, Runtime
 from xner_ray.schema import row_schema
 from xner_ray.spans import Span
 from xner_ray.stages import map_labels, stage_names
@@ -21,6 +21,7 @@ from xner_ray.stages import map_labels, stage_names
 # Logical CPUs of a read task. Reads and workers ask for a little less than the machine has, or reads would starve.
 READ_CPUS = 0.05
 _ONE_CPU = 0.95
+_OF_TRANSLATORS = ("translate", "back_translate", "likelihood")
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,37 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     # torch and transformers take seconds, and most commands need none of this
     from xner_ray import builtin_encoder, hub
     from xner_ray.encode import BUILTIN, Encoder
-    from xner_ray.tag import spacy
+    from xner_ray.tag import hf, spacy
     from xner_ray.translate import nllb
 
     names = stage_names(recipe)
+    if "likelihood" in names and "likelihood" not in recipe.match.scores:
+        raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
     identities: dict[str, str] = {}
-    if "translate" in names:
-        model, identities["translate.model"] = hub.pin(recipe.translate.model)
-        recipe = recipe.model_copy(update={"translate": recipe.translate.model_copy(update={"model": model})})
-        missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
-        given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
-        nllb.check(recipe.translate, [*given, *missing])
-    if "tag" in names:
-        identities["tag.model"] = spacy.check(recipe.tag)
+    missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
+    given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
+    both_sides = [recipe.source_side, *recipe.languages]
+    for name, languages in zip(_OF_TRANSLATORS, ([*given, *missing], both_sides, both_sides), strict=True):
+        if name in names:
+            section = getattr(recipe, name)
+            model, identities[f"{name}.model"] = hub.pin(section.model)
+            section = section.model_copy(update={"model": model})
+            nllb.check(section, languages, name)
+            recipe = recipe.model_copy(update={name: section})
+    for name in ("tag", "target_tag"):
+        if name not in names:
+            continue
+        section = getattr(recipe, name)
+        if section.engine == "hf":
+            model, identities[f"{name}.model"] = hub.pin(section.model)
+            section = section.model_copy(update={"model": model})
+            section = section.model_copy(update={"labels": hf.check(section, name)})
+        else:
+            identities[f"{name}.model"] = spacy.check(section)
+            section = section.model_copy(update={"model": section.model or BUILTIN_TAGGER})
+        recipe = recipe.model_copy(update={name: section})
+    if "align" not in names:
+        return recipe, identities
     if recipe.align.encoder == BUILTIN:
         identities["align.encoder"] = builtin_encoder.SHA256
     else:
@@ -84,7 +103,13 @@ def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:
     """Labels of the output, in the order of their ClassLabel pairs: `keep` as written, else all, sorted."""
     if recipe.input.labels.keep is not None:
         return list(recipe.input.labels.keep)
-    tagged = [] if recipe.tag.engine == "none" else [Span(0, 1, label) for label in BUILTIN_TAGGER_LABELS]
+    of_tagger = {
+        "none": (),
+        "provided": (),
+        "spacy": BUILTIN_TAGGER_LABELS,
+        "hf": [label for label in recipe.tag.labels.values() if label is not None],
+    }
+    tagged = [Span(0, 1, label) for label in of_tagger[recipe.tag.engine]]
     return sorted({*found, *(span.label for span in map_labels(tagged, recipe.input.labels))})
 
 
@@ -178,19 +203,20 @@ def columns(extra: Sequence[pa.Field]) -> list[str]:
 
 def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """(key, name, identity) of every model that the run loads."""
-    names = {
-        "translate.model": recipe.translate.model,
-        "tag.model": recipe.tag.model,
-        "align.encoder": f"{recipe.align.encoder}, hidden state {recipe.align.layer}",
-    }
-    return [(key, names[key], identity) for key, identity in identities.items()]
+    lines = []
+    for key, identity in identities.items():
+        section, field = key.split(".")
+        name = str(getattr(getattr(recipe, section), field))
+        lines.append((key, f"{name}, hidden state {recipe.align.layer}" if section == "align" else name, identity))
+    return lines
 
 
 def notices(recipe: Recipe) -> list[str]:
     """What a user should know before spending hours."""
     found = []
-    if recipe.translate_engine == "nllb" and recipe.translate.model != TINY_NLLB:
+    models = {getattr(recipe, name).model for name in stage_names(recipe) if name in _OF_TRANSLATORS}
+    if models - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
-    if recipe.translate_engine == "nllb" and recipe.translate.model == TINY_NLLB:
+    if TINY_NLLB in models:
         found.append("tiny-nllb is a test model for template sentences, not a translator")
     return found

@@ -183,9 +183,6 @@ def merge(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def prune(table: pa.Table) -> pa.Table:
-    """Without the forms that change nothing: those of one row only, and whose places were seen once at most."""
-    seen = pc.add(
-        pc.add(table.column("first"), table.column("before")), pc.add(table.column("last"), table.column("after"))
-    )
-    useful = pc.or_(pc.greater(table.column("rows"), 1), pc.greater(seen, 1))
+    """Without the forms of one row only: they change nothing, as that row is judged without its own counts."""
+    useful = pc.greater(table.column("rows"), 1)
     return table.filter(pc.or_(useful, pc.is_in(table.column("kind"), value_set=pa.array(["all", "shape"]))))

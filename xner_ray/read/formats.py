@@ -19,10 +19,11 @@ from pyarrow import fs
 
 from xner_ray import storage
 from xner_ray.errors import InputError
-from xner_ray.read.lines import read_conll, read_jsonl, read_text
+from xner_ray.read.lines import read_conll, read_jsonl, read_links, read_text
 from xner_ray.read.records import (
     START,
     File,
+    Kind,
     Place,
     Reader,
     Record,
@@ -33,9 +34,9 @@ from xner_ray.read.records import (
     split_of_file,
 )
 from xner_ray.read.tables import read_table
-from xner_ray.recipe import SPLITS, Columns, Format
+from xner_ray.recipe import SPLITS, Columns
 
-SUFFIXES: dict[Format, tuple[str, ...]] = {
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou"),
     "uner": ("iob2",),
     "jsonl": ("jsonl", "ndjson"),
@@ -43,6 +44,7 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
     "dataset": ("arrow",),
     "run": (),
     "text": ("txt", "text"),
+    "links": (),
 }
 _MAGIC = "*?["
 TABLES = ("parquet", "dataset", "run")
@@ -60,6 +62,8 @@ def read_records(file: File, start: Place = START, *, skip: int = 0, extra: bool
         reader = read_jsonl(file, start)
     elif file.format == "text":
         reader = read_text(file, start)
+    elif file.format == "links":
+        reader = read_links(file, start)
     else:
         reader = read_conll(file, start)
     if file.ends_with(".gz"):
@@ -97,7 +101,7 @@ class Found:
 def find_files(
     path: str | dict[str, str],
     *,
-    format: Format | None,
+    format: Kind | None,
     lang: str,
     side: str,
     columns: Columns,
@@ -112,7 +116,7 @@ def find_files(
     `{lang}` in a path is replaced by `lang`. InputError if there is none, or the format cannot be guessed.
     """
     paths: dict[str, str] = path if isinstance(path, dict) else {"": path}
-    found: list[tuple[Format, Found]] = []
+    found: list[tuple[Kind, Found]] = []
     for split in sorted(paths, key=lambda name: SPLITS.index(name) if name else 0):
         files = _find(paths[split].replace("{lang}", lang), format, lang, side)
         found += [(kind, _with_split(item, split)) for kind, item in files]
@@ -148,7 +152,7 @@ def _short_names(found: Sequence[Found]) -> list[str]:
     return names
 
 
-def _find(path: str, format: Format | None, lang: str, side: str) -> list[tuple[Format, Found]]:
+def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
     filesystem, inner = storage.locate(path)
     try:
         info = filesystem.get_file_info(inner)
@@ -172,7 +176,7 @@ def _find(path: str, format: Format | None, lang: str, side: str) -> list[tuple[
     return [(kind, item) for item in matching]
 
 
-def _folder(path: str, inner: str, format: Format | None, lang: str, side: str) -> list[tuple[Format, Found]]:
+def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
     below = _below(path, inner, inner)
     names = {item.relative for item in below}
     if format in (None, "dataset") and {"dataset_dict.json", "state.json"} & names:
@@ -229,7 +233,7 @@ def _endings(suffixes: Sequence[str]) -> str:
     return ", ".join(f".{suffix}" for suffix in suffixes)
 
 
-def guess(path: str, names: Sequence[str]) -> Format:
+def guess(path: str, names: Sequence[str]) -> Kind:
     """The one format that the files' endings name; InputError if there is none, or more than one."""
     kinds = {kind for name in names for kind, suffixes in SUFFIXES.items() if _suffix(name) in suffixes}
     if len(kinds) == 1:

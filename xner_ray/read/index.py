@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from xner_ray.errors import InputError
-from xner_ray.read.inputs import Text, find_texts, identities, input_keys, input_of
+from xner_ray.read.inputs import Text, find_texts, identities, input_keys, input_of, parallel_keys
 from xner_ray.read.records import File, Place
 from xner_ray.read.scan import Ids, Integers, Scan, ScanJob, scan_file
 from xner_ray.read.units import Rows, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
@@ -49,6 +49,7 @@ _UNITS = pa.schema(
         ("segments", _SEGMENT),
         ("parallel", _SEGMENT),
         ("n_words", pa.int64()),
+        ("links", _SEGMENT),
     ]
 )
 
@@ -58,14 +59,14 @@ class Index:
     """All that a run must know of its input. Counts are of the input as scanned, each file once."""
 
     units: list[Unit]
-    labels_found: list[str]  # of the input, after the label map, sorted
+    labels_found: list[str]  # of the input and of what gives the entities, after the label map, sorted
     labels_dropped: dict[str, int]  # found and not kept, after rename, with their spans
     gold_labels: dict[str, list[str]]  # of the parallel files, by language
     n_rows: dict[str, int]  # by `lang`, after limit and sample
     n_words: dict[str, int]
-    repaired: int  # tags of the input that had to be read as another
+    repaired: int  # tags of the same files that had to be read as another
     inputs: dict[str, str]  # format and identity of each input file by split/name (of several languages: lang/...)
-    parallel_inputs: dict[str, dict[str, str]]  # the same by language
+    parallel_inputs: dict[str, dict[str, str]]  # the same by language, files of links under links/
     extra: list[pa.Field] = field(default_factory=list)  # the user's own columns
     unit_rows: int = 0  # of a full unit
 
@@ -107,7 +108,7 @@ def _unit_cells(unit: Unit, files: dict[File, int]) -> dict[str, Any]:
     own = {name: getattr(unit, name) for name in ("name", "lang", "split", "start", "stop", "n_words")}
     duplicates = [{"row": row, "first": first} for row, first in unit.duplicates]
     picked = list(unit.picked) if unit.picked is not None else None
-    parts = {"segments": cells(unit.segments), "parallel": cells(unit.parallel)}
+    parts = {"segments": cells(unit.segments), "parallel": cells(unit.parallel), "links": cells(unit.links)}
     return {**own, "picked": picked, "duplicates": duplicates, **parts}
 
 
@@ -121,7 +122,8 @@ def _unit(cells: dict[str, Any], files: Sequence[File]) -> Unit:
     picked = tuple(cells["picked"]) if cells["picked"] is not None else None
     duplicates = tuple((pair["row"], pair["first"]) for pair in cells["duplicates"])
     given = {**cells, "picked": picked, "duplicates": duplicates}
-    return Unit(**{**given, "segments": parts(cells["segments"]), "parallel": parts(cells["parallel"])})
+    beside = {name: parts(cells.get(name) or []) for name in ("segments", "parallel", "links")}
+    return Unit(**{**given, **beside})
 
 
 def new_label(label: str, labels: Labels) -> str:
@@ -137,32 +139,37 @@ def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | N
 
     `map_files` is called once, like `map`, with a top-level function and one job a file; answers may come in any
     order. `unit_rows` is that of an earlier index, whose units have to stay as they are. InputError for files that
-    cannot be used, and for parallel text of another length than the input.
+    cannot be used, and for parallel text or links of another length than the input.
     """
-    inputs, parallel = find_texts(recipe)
-    texts = [*inputs.values(), *(text for _, text in sorted(parallel.items()))]
-    need_labels = recipe.direction == "train" and recipe.tag.engine == "none"
+    inputs, parallel, links = find_texts(recipe)
+    texts = [*inputs.values(), *(text for beside in (parallel, links) for _, text in sorted(beside.items()))]
+    train = recipe.direction == "train"
+    entities_in = list((inputs if train else parallel).values()) if recipe.entities_given else []
     jobs: list[ScanJob] = []
     owner: list[Text] = []
     for text in texts:
         for file in text.files:
-            jobs.append(ScanJob(len(jobs), file, need_labels and text in inputs.values(), recipe.input.limit))
+            jobs.append(ScanJob(len(jobs), file, text in entities_in, recipe.input.limit))
             owner.append(text)
     duplicates = _scan(jobs, owner, list(inputs.values()), map_files)
     for text in inputs.values():
         if not text.rows:
             raise InputError(f"{text.described}: holds no sentence")
-        if need_labels and not any(scan.labelled for scan in text.scans):
+    for key, beside in (("parallel", parallel), ("links", links)):
+        for lang, text in beside.items():
+            _refuse_other_length(input_of(inputs, lang), text, recipe.input.limit, key)
+    for text in entities_in:
+        if not any(scan.labelled for scan in text.scans):
+            needed = "direction train needs labels" if train else "tag.engine: provided needs labels"
             raise InputError(
-                f"{text.described}: has no labels (read as {text.files[0].format}); direction train needs labels, or a "
-                "tagger (tag.engine: spacy)"
+                f"{text.described}: has no labels (read as {text.files[0].format}); {needed}, or a tagger "
+                "(tag.engine: spacy)"
             )
-    for lang, text in parallel.items():
-        _refuse_other_length(input_of(inputs, lang), text, recipe.input.limit)
     extra = _extra(list(inputs.values()))
     labels = recipe.input.labels
     found: Counter[str] = Counter()
-    for text in inputs.values():
+    labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))
+    for text in labelled:
         for label, count in text.labels.items():
             found[new_label(label, labels)] += count
     selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
@@ -174,7 +181,7 @@ def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | N
         repeated = duplicates.get(text.lang, [])
         if recipe.input.sample is not None:
             repeated = _duplicates_among(repeated, splits)
-        units += _units(lang, text, parallel.get(lang), splits, unit_rows, repeated)
+        units += _units(lang, text, [parallel.get(lang), links.get(lang)], splits, unit_rows, repeated)
     gold = {lang: {new_label(label, labels) for label in text.labels} for lang, text in parallel.items()}
     return Index(
         units=units,
@@ -183,9 +190,9 @@ def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | N
         gold_labels={lang: sorted(x for x in names if kept(x, labels)) for lang, names in gold.items()},
         n_rows={lang: sum(len(rows) for _, rows in splits) for lang, splits in selections.items()},
         n_words={lang: sum(unit.n_words for unit in units if unit.lang == lang) for lang in selections},
-        repaired=sum(scan.repaired for text in inputs.values() for scan in text.scans),
+        repaired=sum(scan.repaired for text in labelled for scan in text.scans),
         inputs=input_keys(inputs),
-        parallel_inputs={lang: text.identities for lang, text in parallel.items()},
+        parallel_inputs=parallel_keys(parallel, links),
         extra=extra,
         unit_rows=unit_rows,
     )
@@ -221,12 +228,16 @@ def _scan(
         }
 
 
-def _refuse_other_length(text: Text, parallel: Text, limit: int | None) -> None:
-    counts = [min(side.rows, limit) if limit else side.rows for side in (text, parallel)]
+def _refuse_other_length(text: Text, beside: Text, limit: int | None, key: str) -> None:
+    counts = [min(side.rows, limit) if limit else side.rows for side in (text, beside)]
     if counts[0] != counts[1]:
+        lines, rule = {
+            "parallel": ("sentences", "sentence i must be the translation of sentence i"),
+            "links": ("lines", "line i must have the links of sentence i, and be empty if there are none"),
+        }[key]
         raise InputError(
-            f"input.parallel: {parallel.described} has {parallel.rows} sentences, {text.described} has {text.rows}; "
-            "sentence i must be the translation of sentence i"
+            f"input.{key}: {beside.described} has {beside.rows} {lines}, {text.described} has {text.rows} sentences; "
+            f"{rule}"
         )
 
 
@@ -289,13 +300,13 @@ def _duplicates_among(
 def _units(
     lang: str,
     text: Text,
-    parallel: Text | None,
+    parallel_and_links: Sequence[Text | None],
     splits: Sequence[tuple[str, Rows]],
     unit_rows: int,
     duplicates: Sequence[tuple[int, int]],
 ) -> list[Unit]:
     stretches = text.stretches()
-    beside = parallel.stretches() if parallel is not None else []
+    beside = [one.stretches() if one is not None else [] for one in parallel_and_links]
     known_rows, known_words = map(np.asarray, words_before(stretches))
     units = []
     for split, all_rows in splits:
@@ -304,6 +315,8 @@ def _units(
             whole = stop - start == len(rows)
             picked = None if whole else tuple(int(row) for row in rows)
             members = set(picked or ())
+            wanted = rows if not whole else range(start, stop)
+            parallel, links = (segments(wanted, found) if found else () for found in beside)
             near = duplicates[bisect_left(duplicates, (start, -1)) : bisect_left(duplicates, (stop, -1))]
             words = float(np.diff(np.interp([start, stop], known_rows, known_words))[0])
             units.append(
@@ -315,9 +328,10 @@ def _units(
                     stop=stop,
                     picked=picked,
                     duplicates=tuple(pair for pair in near if whole or pair[0] in members),
-                    segments=segments(rows if not whole else range(start, stop), stretches),
-                    parallel=segments(rows if not whole else range(start, stop), beside) if beside else (),
+                    segments=segments(wanted, stretches),
+                    parallel=parallel,
                     n_words=round(words * len(rows) / (stop - start)),
+                    links=links,
                 )
             )
     return sorted(units, key=lambda unit: unit.start) if len(splits) > 1 else units

@@ -1,4 +1,4 @@
-"""Which files a recipe's input is made of: the sentences of each language, and what is parallel to them."""
+"""Which files a recipe's input is made of: the sentences of each language, what is parallel to them, their links."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xner_ray.recipe import SPLITS, Recipe
 
 @dataclass(eq=False)
 class Text:
-    """Sentences of one language: the input, or what is parallel to it."""
+    """Sentences of one language: the input, or what is parallel to it; or the links between both, a line a sentence."""
 
     lang: str
     described: str
@@ -61,14 +61,14 @@ def input_of(inputs: dict[str, Text], lang: str) -> Text:
     return inputs.get(lang) or next(iter(inputs.values()))
 
 
-def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text]]:
-    """The inputs by their language, and the parallel texts by the run's language."""
+def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[str, Text]]:
+    """The inputs by their language; the parallel texts, and the links, by the run's language."""
     given, train = recipe.input, recipe.direction == "train"
     if given.split == "sentences" and given.parallel:
         raise RecipeError(
             "input.split: sentences cannot go with input.parallel, which is parallel sentence by sentence"
         )
-    inputs, parallel = {}, {}
+    inputs, parallel, links = {}, {}, {}
     for lang in [recipe.source_side] if train else recipe.languages:
         files, identities = find_files(
             given.path if isinstance(given.path, str) else {str(split): path for split, path in given.path.items()},
@@ -102,7 +102,13 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text]]:
             carried=False,
         )
         parallel[lang] = Text(own, path, files, identities)
-    return inputs, parallel
+    for lang in recipe.languages if given.links is not None else ():
+        path = str(given.links).replace("{lang}", lang)
+        files, identities = find_files(
+            path, format="links", lang=lang, side="target", columns=given.columns, carried=False
+        )
+        links[lang] = Text(lang, path, files, identities)
+    return inputs, parallel, links
 
 
 def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
@@ -115,7 +121,16 @@ def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
     }
 
 
+def parallel_keys(parallel: dict[str, Text], links: dict[str, Text]) -> dict[str, dict[str, str]]:
+    """The same of parallel text by language; files of links stand under links/split/name."""
+    return {
+        lang: text.identities
+        | {f"links/{name}": identity for name, identity in (links[lang].identities if lang in links else {}).items()}
+        for lang, text in parallel.items()
+    }
+
+
 def identities(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """What Index.inputs and Index.parallel_inputs would be, without reading the files."""
-    inputs, parallel = find_texts(recipe)
-    return input_keys(inputs), {lang: text.identities for lang, text in parallel.items()}
+    inputs, parallel, links = find_texts(recipe)
+    return input_keys(inputs), parallel_keys(parallel, links)

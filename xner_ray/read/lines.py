@@ -1,4 +1,4 @@
-"""Formats of lines: CoNLL, UNER, JSONL, text. Read as a stream, from any byte at which a sentence starts.
+"""Formats of lines: CoNLL, UNER, JSONL, text, links. Read as a stream, from any byte at which a sentence starts.
 
 Lines end at LF or CRLF and nowhere else (U+2028 and its like are characters of the text); a BOM is skipped. A CR
 inside a line is never read over: a file without any LF is refused, elsewhere the row is malformed.
@@ -30,6 +30,8 @@ _BLANKS = b" \t\r\n"
 _BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)+")
 _GAP = re.compile(rb"\n(?:[ \t\r]*\n)+")
 _LINE_END = re.compile(rb"\r+\n")
+_LINK = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+_NOT_BLANK = re.compile(r"[^ \t]+")
 _LONE_CR = "carriage returns (CR) stand alone; lines must end with LF or CRLF"
 _COMMENT = re.compile(r"#\s*([A-Za-z][\w.:-]*(?: [\w.:-]+)*)(?:\s*=\s?(.*))?$")
 _KEY_VALUE = re.compile(r"# [A-Za-z][\w.:-]*(?: [\w.:-]+)* *= ?")
@@ -95,6 +97,31 @@ def read_text(file: File, start: Place) -> Reader:
         if not valid:
             record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
         yield Place(offset, number - 1), record
+
+
+def read_links(file: File, start: Place) -> Reader:
+    """Every line is the links of one sentence, `i-j i-j ...`; of an empty line none."""
+    for number, (offset, raw) in enumerate(byte_lines(file, start.offset), start=start.line + 1):
+        text, _ = decode(raw)
+        record = Record(number, text=text)
+        wrong = next((part for part in _NOT_BLANK.findall(text) if not _LINK.fullmatch(part)), None)
+        if wrong is not None:
+            record.reason = Reason.MALFORMED
+            record.detail = f"{short(wrong)} is no link; allowed: i-j between blanks, word numbers from 0"
+        yield Place(offset, number - 1), record
+
+
+def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, int]]:
+    """(source word, target word) of every link of a record; BadRecord if it has none of that kind."""
+    if record.reason is not None:
+        raise BadRecord(record.reason, record.detail)
+    pairs = [(int(source), int(target)) for source, target in _LINK.findall(record.text or "")]
+    for source, target in pairs:
+        if source >= n_source or target >= n_target:
+            problem = f"link {source}-{target} leaves the {n_source} words of the source side"
+            allowed = f"0 to {n_source - 1} (source) and 0 to {n_target - 1} (target)"
+            raise BadRecord(Reason.MALFORMED, f"{problem} or the {n_target} of the target side; allowed: {allowed}")
+    return pairs
 
 
 def read_jsonl(file: File, start: Place) -> Reader:

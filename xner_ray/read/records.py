@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 from icu4py.breakers import SentenceBreaker
@@ -19,6 +19,9 @@ from xner_ray.errors import Reason
 from xner_ray.languages import LANGUAGES
 from xner_ray.recipe import SPLITS, Columns, Format
 from xner_ray.spans import Span, tags_to_spans
+
+Kind = Literal[Format, "links"]
+"""What a file can be; links are no format of sentences, so no recipe names them."""
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -49,7 +52,7 @@ class File:
 
     path: str  # path or URI
     name: str  # short, and no other file of the same input has it; ids and messages use it
-    format: Format
+    format: Kind
     lang: str
     split: str = "train"
     side: str = "target"  # run: which side of its rows is read, source or target

@@ -1,6 +1,7 @@
 """A unit -> its rows, as one Arrow table of `schema.row_schema`: every row of the unit, in order, none dropped.
 
 A row that cannot be used is kept with status, reason and `<file>:<line>: what`. What is known of it is filled in.
+Given links count words, so with them text that comes without words is cut at blanks, as aligners read it.
 Spans of characters are taken to the words that they touch (flag `snapped` where that moved an edge); one over white
 space alone rejects the row. Of spans that share words the longest is projected; the rest are listed in `unprojected`.
 """
@@ -12,12 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from xner_ray import words
 from xner_ray.errors import InputError, Loss, Reason
+from xner_ray.links import Links
 from xner_ray.read.formats import iterate
 from xner_ray.read.index import Index, build_index, kept, new_label
+from xner_ray.read.lines import link_pairs
 from xner_ray.read.records import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe import Labels, Recipe
@@ -28,6 +33,7 @@ SNAPPED = "snapped"  # a flag, once for every character span whose edges moved
 __all__ = ["Index", "ReadPlan", "Segment", "Unit", "build_index", "read_unit"]
 
 _WHITE = re.compile(r"\s")
+_NOT_BLANK = re.compile(r"[^ \t]+")
 
 
 @dataclass(slots=True)
@@ -59,22 +65,22 @@ def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
     """The rows of a unit. InputError if a file is not what was indexed."""
     recipe, extra = plan.recipe, plan.extra
     train = recipe.direction == "train"
-    need_labels = train and recipe.tag.engine == "none"
     picked = set(unit.picked) if unit.picked is not None else None
     owners = dict(unit.duplicates)
-    beside = _records(unit.parallel, picked)
+    beside, links = _records(unit.parallel, picked), _records(unit.links, picked)
     rows: list[dict[str, Any]] = []
     carried: list[Record] = []
+    linked: list[tuple[int, int, int]] = []  # place of the row, source word, target word
+
+    def read(record: Record, file: File, *, source: bool) -> Side:
+        made = side(record, file, recipe.input.labels, recipe.input.max_words, at_blanks=bool(unit.links))
+        if source and recipe.entities_given and made.spans is None:
+            made.reject(Reason.MALFORMED, f"{file.name}:{record.line}: has no labels")
+        return made
+
     for number, record, file in _records(unit.segments, picked):
-        other: Side | None = None
-        if unit.parallel:
-            parallel_number, parallel_record, parallel_file = next(beside)
-            if parallel_number != number:
-                raise InputError(f"{parallel_file.path}: has changed since it was indexed; start again with --fresh")
-            other = side(parallel_record, parallel_file, recipe.input.labels, recipe.input.max_words)
-        own = side(record, file, recipe.input.labels, recipe.input.max_words)
-        if need_labels and own.spans is None:
-            own.reject(Reason.MALFORMED, f"{file.name}:{record.line}: has no labels")
+        own = read(record, file, source=train)
+        other = read(*_next(beside, number), source=not train) if unit.parallel else None
         if number in owners:
             detail = f"{file.name}:{record.line}: id {short(record.id)} stands in row {owners[number]} already"
             own.reject(Reason.DUPLICATE_ID, detail)
@@ -82,9 +88,13 @@ def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
         row |= {"split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
         row["doc_id"] = without_surrogates(record.doc_id) if record.doc_id is not None else None
         source, target = (own, other) if train else (other, own)
-        rows.append(row | _cells(source, target, labelled=need_labels))
+        if unit.links:
+            linked += [(len(rows), *pair) for pair in _links(*_next(links, number), source, target)]
+        rows.append(row | _cells(source, target, labelled=recipe.entities_given))
         carried.append(record)
     table = table_from_rows(rows, ROW)
+    if unit.links:
+        table = _with_links(table, linked)
     for field_ in extra:
         table = table.append_column(field_, _carried(carried, field_))
     return table.cast(row_schema(extra)) if extra else table
@@ -95,6 +105,34 @@ def _records(parts: Sequence[Segment], picked: set[int] | None) -> Iterator[tupl
         for number, record in enumerate(iterate(part.file, part.place, part.skip, part.take), start=part.row):
             if picked is None or number in picked:
                 yield number, record, part.file
+
+
+def _next(records: Iterator[tuple[int, Record, File]], number: int) -> tuple[Record, File]:
+    """The next record, which is that of the input row `number`."""
+    found, record, file = next(records)
+    if found != number:
+        raise InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")
+    return record, file
+
+
+def _links(record: Record, file: File, source: Side | None, target: Side | None) -> list[tuple[int, int]]:
+    """The links of a row of which both sides are good; a row whose links are not is rejected and has none."""
+    if source is None or target is None or source.reason is not None or target.reason is not None:
+        return []
+    try:
+        return link_pairs(record, len(source.tokens or ()), len(target.tokens or ()))
+    except BadRecord as bad:
+        source.reject(bad.reason, f"{file.name}:{record.line}: {bad.detail}")
+        return []
+
+
+def _with_links(table: pa.Table, linked: Sequence[tuple[int, int, int]]) -> pa.Table:
+    """The rows with their links; rejected rows have none, not even an empty list."""
+    row, source, target = np.array(linked, dtype=np.int64).reshape(-1, 3).T
+    links = Links.given(row, source, target).to_arrow(table.num_rows)
+    column = pc.if_else(pc.equal(table.column("status"), OK), links, pa.scalar(None, links.type))
+    position = table.schema.get_field_index("links")
+    return table.set_column(position, table.schema.field(position), column)
 
 
 def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[str, Any]:
@@ -133,8 +171,11 @@ def _lost(spans: Sequence[Span]) -> list[tuple[int, Loss]]:
     return lost
 
 
-def side(record: Record, file: File, labels: Labels, max_words: int) -> Side:
-    """Text, words, offsets and mapped spans of one record, or why it has to be rejected."""
+def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blanks: bool = False) -> Side:
+    """Text, words, offsets and mapped spans of one record, or why it has to be rejected.
+
+    at_blanks: words that are not given are what stands between blanks and tabs, else what the language's rules say.
+    """
     where = f"{file.name}:{record.line}: "
     made = Side(record.text, record.tokens)
     if record.reason is not None:
@@ -144,7 +185,8 @@ def side(record: Record, file: File, labels: Labels, max_words: int) -> Side:
         made.text = without_surrogates(made.text) if made.text is not None else None
         made.tokens = [without_surrogates(token) for token in made.tokens] if made.tokens is not None else None
     if made.tokens is None and made.text is not None and made.reason is None:
-        made.offsets = words.split(made.text, file.lang)
+        whole = made.text
+        made.offsets = [m.span() for m in _NOT_BLANK.finditer(whole)] if at_blanks else words.split(whole, file.lang)
         made.tokens = [made.text[start:end] for start, end in made.offsets]
     if made.tokens is None or made.reason is not None:
         return made

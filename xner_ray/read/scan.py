@@ -80,7 +80,7 @@ def scan_file(job: ScanJob) -> Scan:
         if record.reason is None:  # what rejected rows hold may be no label at all
             scan.labels.update(span.label for span in record.spans or ())
             scan.labels.update(label for _, _, label in record.chars or ())
-        if file.format != "text":
+        if file.format not in ("text", "links"):
             own_ids = own_ids or record.id is not None
             hashes += blake2b(record_id(record, file).encode(errors="surrogatepass"), digest_size=16).digest()
             own_splits = own_splits or record.split is not None
@@ -91,7 +91,7 @@ def scan_file(job: ScanJob) -> Scan:
         scan.rows += 1
         if scan.rows == job.limit:
             break
-    if not scan.rows and file.format not in TABLES:
+    if not scan.rows and file.format not in (*TABLES, "links"):
         raise InputError(f"{file.path}: holds no sentence")
     if scan.rows >= _SURE_ROWS and malformed == scan.rows:
         raise InputError(f"{file.path}: not one of {scan.rows} rows is proper {file.format}; the first: {problem}")

@@ -54,6 +54,7 @@ class Unit:
     segments: tuple[Segment, ...]
     parallel: tuple[Segment, ...]
     n_words: int  # of the input; words of text that is not in words yet are counted by its blanks
+    links: tuple[Segment, ...] = ()
 
     @property
     def n_rows(self) -> int:

@@ -9,9 +9,14 @@ from xner_ray.spans import Span
 
 
 class Tagger(Protocol):
-    """Tags given words; `labels` are the labels that it can give, after its own mapping."""
+    """Tags given words; `labels` are the labels that it can give, after its own mapping.
+
+    `tokens` counts what it has read; `micro_batch_tokens` is what to halve when memory runs out, 0 for nothing.
+    """
 
     labels: tuple[str, ...]
+    tokens: int
+    micro_batch_tokens: int
 
     def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
         """Spans of each sentence; a sentence is its words, and for each whether a space follows it."""

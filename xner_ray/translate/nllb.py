@@ -17,22 +17,22 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
-from xner_ray.recipe import Translate
+from xner_ray.recipe import Translating
 from xner_ray.translate import Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
-_SCORING_ELEMENTS = 1 << 27
+SCORING_ELEMENTS = 1 << 27
 
 
-def check(section: Translate, languages: Iterable[str]) -> None:
-    """RecipeError unless the model's tokenizer has every language code; loads no weights."""
-    tokenizer = _tokenizer(section.model)
+def check(section: Translating, languages: Iterable[str], key: str = "translate") -> None:
+    """RecipeError, with the section's `key`, unless the model's tokenizer has every language; loads no weights."""
+    tokenizer = _tokenizer(section.model, key)
     for code in languages:
-        _language_id(tokenizer, code, section.model)
+        language_id(tokenizer, code, section.model, key)
 
 
 class NllbTranslator:
-    def __init__(self, section: Translate) -> None:
+    def __init__(self, section: Translating) -> None:
         device = "cuda" if section.gpus else "cpu"
         self.name = section.model
         self.beams = section.beams
@@ -53,8 +53,8 @@ class NllbTranslator:
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
         """One result a text, in order; too long sources and cut or empty translations are rejects, never shortened."""
         self.tokenizer.src_lang = source
-        first = _language_id(self.tokenizer, target, self.name)
-        _language_id(self.tokenizer, source, self.name)
+        first = language_id(self.tokenizer, target, self.name)
+        language_id(self.tokenizer, source, self.name)
         # Text that spells a special token, as "</s>", must stay text.
         ids: list[list[int]] = self.tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
         results: list[Translation | tuple[Reason, str]] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
@@ -122,7 +122,7 @@ class NllbTranslator:
     ) -> list[float]:
         """Mean log-probability of each sequence's tokens after the forced one, its end included."""
         vocabulary = self.model.config.vocab_size
-        rows = max(1, _SCORING_ELEMENTS // (sequences.shape[1] * vocabulary))
+        rows = max(1, SCORING_ELEMENTS // (sequences.shape[1] * vocabulary))
         scores: list[float] = []
         for start in range(0, len(lengths), rows):
             part = slice(start, start + rows)
@@ -141,20 +141,21 @@ def _length(tokens: list[int], end: int) -> int | None:
     return tokens.index(end) + 1 if end in tokens else None
 
 
-def _tokenizer(name: str) -> Any:
+def _tokenizer(name: str, key: str = "translate") -> Any:
     path, options = load_arguments(name)
     try:
         return AutoTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"translate.model {name!r} cannot be used: {error}") from error
+        raise RecipeError(f"{key}.model {name!r} cannot be used: {error}") from error
 
 
-def _language_id(tokenizer: Any, code: str, model: str) -> int:
+def language_id(tokenizer: Any, code: str, model: str, key: str = "translate") -> int:
+    """The token that stands for a language. RecipeError, with the section's `key`, if the model has none."""
     identifier = tokenizer.convert_tokens_to_ids(code)
     if identifier is None or identifier == tokenizer.unk_token_id:
         known = [t for t in tokenizer.all_special_tokens if len(t) == 8 and t[3] == "_"]
         raise RecipeError(
-            f"translate.model: {model} has no language token {code!r}{did_you_mean(code, known)} "
+            f"{key}.model: {model} has no language token {code!r}{did_you_mean(code, known)} "
             "Choose another model, or give the text under input.parallel"
         )
     return int(identifier)
