@@ -1,10 +1,11 @@
 """Word alignment: words to links by our encoder and aligner, against simalign, on the same model and sentences.
 
-    python tests/bench/bench_align.py [PAIRS] [THREADS]
+    python tests/bench/bench_align.py [PAIRS] [THREADS] [cpu|cuda]
 
 Europarl English-Spanish from jobs/data, built-in encoder, hidden state 7, one pair a call for simalign, one list for
 us; the same number of threads. Each way runs three times in turn, the fastest counts, and a warm-up call of each is
-left out. "Equal" counts links of itermax that both float32 ways find; near ties differ.
+left out. The device is ours; simalign stays on the CPU. "Equal" counts links of itermax that both float32 ways find;
+near ties differ.
 """
 
 import sys
@@ -41,6 +42,7 @@ def keys(links: Links) -> Cells:
 def main() -> None:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     threads = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    device = sys.argv[3] if len(sys.argv) > 3 else "cpu"
     source, target = sentences(number)
     number = len(source)
     torch.set_num_threads(threads)
@@ -54,9 +56,10 @@ def main() -> None:
     theirs["simalign 0.4 mwmf"].matching_methods = ["mwmf"]
     ours = {
         f"xner_ray {dtype} {method}": BatchAligner(
-            Encoder("builtin", dtype=dtype, threads=threads), methods=[method]
+            Encoder("builtin", dtype=dtype, device=device, threads=threads), methods=[method]
         )
         for dtype, method in (("float32", "itermax"), ("float32", "mwmf"), ("bfloat16", "itermax"), ("int8", "itermax"))
+        if device == "cpu" or dtype != "int8"
     }  # fmt: skip
 
     def run_theirs(name: str, n: int) -> Cells:
@@ -81,7 +84,7 @@ def main() -> None:
             best[name] = min(best[name], time.perf_counter() - started)
 
     base = best["simalign 0.4 itermax"]
-    print(f"{number} pairs, {sum(map(len, source)) / number:.0f} source words each, threads: {threads}\n")
+    print(f"{number} pairs, {sum(map(len, source)) / number:.0f} source words each; {threads} threads, {device}\n")
     print("| way | pairs/s | against simalign, same method | equal links | links changed from float32 |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in ways:
