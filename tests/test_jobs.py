@@ -184,7 +184,8 @@ def test_a_tagger_and_a_likelihood_on_the_target_side(tmp_path: Path) -> None:
         f"target_tag={{engine: hf, model: {tagger}}}",
         "likelihood={engine: nllb, model: tiny-nllb}",
         "match.candidates=window+tagger",
-        "match.scores={soft: 1, edges: 0.2, tagger_spans: 0.2, likelihood: 0.2}",
+        "match.scores={soft: 1, tagger_spans: 0.2, likelihood: 0.2}",
+        "match.prior=none",
     ]
     run = tmp_path / "run"
     report = xner_ray.project(JOBS / "translate_test.yaml", run, overrides=overrides)
@@ -197,7 +198,6 @@ def test_a_tagger_and_a_likelihood_on_the_target_side(tmp_path: Path) -> None:
         "align",
         "likelihood",
         "match",
-        "refine",
     ]
     assert all(report["stages"][name]["tokens"] > 0 for name in ("target_tag", "likelihood"))
     rows = xner_ray.sample(run, "swh_Latn", 40)
@@ -208,7 +208,9 @@ def test_a_tagger_and_a_likelihood_on_the_target_side(tmp_path: Path) -> None:
     card = (run / "README.md").read_text()
     assert "target words tagged" in card
     assert "likelihood" in card
-    again = xner_ray.rematch(run, tmp_path / "again", overrides=["match.scores={soft: 1, tagger_spans: 1}"])
+    again = xner_ray.rematch(
+        run, tmp_path / "again", overrides=["match.scores={soft: 1, tagger_spans: 1}", "match.prior=auto"]
+    )
     _adds_up(again)
 
 

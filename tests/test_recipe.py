@@ -5,6 +5,7 @@ import pytest
 
 from xner_ray.errors import RecipeError
 from xner_ray.fingerprint import fingerprint
+from xner_ray.recipe import THRESHOLDS
 from xner_ray.recipe_file import load_recipe
 
 BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}
@@ -64,6 +65,10 @@ def _with(**sections: Any) -> dict[str, Any]:
         (_with(match={"filters": {"edges": 0.2}}), "match: filters: edges is there only with a prior"),
         (_with(match={"thresholds": {"align": 0.2}}), "match: thresholds: align is not among scores (soft, edges)"),
         (_with(match={"scores": {"likelihood": 1}}), "match.scores: likelihood needs likelihood.engine, which is none"),
+        (
+            _with(match={"scores": {"likelihood": 1}}, likelihood={"engine": "nllb"}),
+            "match.prior: likelihood is computed for the cells of one matching; set match.prior: none",
+        ),
         (
             {"direction": "test", "tag": {"engine": "spacy"}, "input": {"path": "a", "lang": ["swh_Latn", "zul_Latn"]}},
             "'a' needs {lang}",
@@ -206,6 +211,13 @@ def test_fingerprint_has_what_changes_rows(override: str) -> None:
         [override, "targets=[]", "tag.engine=spacy", "input.lang=swh_Latn"] if "test" in override else [override]
     )
     assert _keys(*overrides) != _keys()
+
+
+def test_fingerprint_has_the_thresholds_of_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["target_tag={engine: hf, model: m}", "match.scores={soft: 1, tagger: 1}"]
+    keys = _keys(*given)
+    monkeypatch.setitem(THRESHOLDS, "tagger", 0.06)
+    assert {key for key, value in _keys(*given).items() if keys[key] != value} == {"match.thresholds.tagger"}
 
 
 def test_fingerprint_has_inputs_and_models() -> None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from xner_ray import engine, inspecting, refining, storage, write
+from xner_ray import engine, inspecting, making, refining, storage, write
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.folder import RunFolder
 from xner_ray.links import METHODS
@@ -397,3 +397,77 @@ def test_a_run_between_both_matchings_can_be_looked_at(tmp_path: Path) -> None:
     assert (spa.overall.gold, swh.overall.gold) == tuple(len(rows) - 1 for rows in ROWS.values())
     with pytest.raises(RunFolderError, match="not sealed yet"):
         inspecting.export(new)
+
+
+NEW_COLUMNS = ["bridge_tokens", "bridge_spans", "target_tags", "evidence"]
+
+
+def test_a_run_from_before_its_newest_columns_can_be_used(tmp_path: Path) -> None:
+    new, old = _make(tmp_path / "new", rows=SPANISH), _make(tmp_path / "old", rows=SPANISH)
+    rematch(new, tmp_path / "of_new")
+    for path in RunFolder(str(old)).parts().values():
+        counters = write.part_counters(path)
+        write.write_part(path, write.read_part(path).drop_columns(NEW_COLUMNS), counters)
+    rematch(old, tmp_path / "of_old")
+    assert _digests(tmp_path / "of_old") == _digests(tmp_path / "of_new")
+    console = Console(file=io.StringIO(), width=100)
+    console.print(inspecting.explain(old, "s3"))
+    assert "Rhine" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _given(path: Path, method: str) -> Path:
+    """A run of given links: they are of every method."""
+    every = (1 << len(METHODS)) - 1
+    rows = [{**row, "links": [{**link, "methods": every} for link in row["links"]]} for row in SPANISH["spa_Latn"][:-1]]
+    given = ["align.backend=provided", "input.links=/nowhere/links", f"align.method={method}"]
+    return _make(path, [*NONE, *given], {"spa_Latn": rows})
+
+
+def test_given_links_stay_of_every_method(tmp_path: Path) -> None:
+    """The fingerprint of such a run has no method, so no method may change a row."""
+    for method in ("itermax", "mwmf"):
+        rematch(_given(tmp_path / method, method), tmp_path / f"new-{method}")
+    assert _digests(tmp_path / "new-itermax")["sealed"] == _digests(tmp_path / "new-mwmf")["sealed"]
+    rematch(tmp_path / "itermax", tmp_path / "other", overrides=["align.method=mwmf"])
+    assert _digests(tmp_path / "other")["sealed"] == _digests(tmp_path / "new-mwmf")["sealed"]
+
+
+LIKELIHOOD = ["likelihood.engine=nllb", "match.prior=none", "match.scores={soft: 1.0, likelihood: 0.5}"]
+
+
+@pytest.mark.parametrize(
+    "override", ["match.scores.likelihood=2", "match.candidates=ngram", "match.min_score=0.1", "align.method=argmax"]
+)
+def test_likelihood_is_not_rematched_where_other_cells_could_win(override: str, tmp_path: Path) -> None:
+    """A run that is made so computes other cells, so the rows would differ under one fingerprint."""
+    source = _make(tmp_path / "source", LIKELIHOOD, {"spa_Latn": ROWS["spa_Latn"][:3]})
+    with pytest.raises(RecipeError, match=rf"^rematch cannot set {override.partition('=')[0]}: the score likelihood"):
+        rematch(source, tmp_path / "new", overrides=[override])
+    assert not (tmp_path / "new").exists()
+    rematch(source, tmp_path / "same", overrides=["match.solver=greedy", "match.prior=none", "match.workers=1"])
+    rematch(source, tmp_path / "without", overrides=[override, "match.scores={soft: 1.0}"])
+
+
+def test_a_tagger_of_other_labels_is_refused(tmp_path: Path) -> None:
+    source = _make(
+        tmp_path / "source",
+        ["target_tag={engine: hf, model: x, labels: {LOC: LOC, MISC: null}}"],
+        {"spa_Latn": ROWS["spa_Latn"][:3]},
+    )
+    with pytest.raises(RecipeError, match=r"^target_tag\.labels: the tagger's labels \(LOC\) are none of this run's"):
+        rematch(source, tmp_path / "new", overrides=["match.scores={soft: 1.0, tagger: 0.5}"])
+    assert not (tmp_path / "new").exists()
+    rematch(source, tmp_path / "spans", overrides=["match.scores={soft: 1.0, tagger_spans: 0.5}"])
+
+
+def test_a_tagger_of_other_labels_is_refused_before_the_run_is_recorded(tmp_path: Path) -> None:
+    """Else the map that the message asks for would be another run's, which the folder refuses."""
+    (tmp_path / "a.conll").write_text("Al B-PER\n")
+    section = {"input": {"path": str(tmp_path / "a.conll")}, "targets": ["spa_Latn"]}
+    tagger = "target_tag={engine: hf, model: x, labels: {P: %s}}"
+    folder = RunFolder(str(tmp_path / "run"))
+    with pytest.raises(RecipeError, match=r"^target_tag\.labels: the tagger's labels \(LOC\) are none"):
+        making._index(folder, load_recipe(section, [tagger % "LOC", "match.scores={tagger: 1.0}"]), {})
+    assert not folder.is_run()
+    making._index(folder, load_recipe(section, [tagger % "PER", "match.scores={tagger: 1.0}"]), {})
+    assert folder.is_run()

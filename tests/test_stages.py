@@ -174,7 +174,7 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
                 "back_translate": {"engine": "nllb"},
                 "target_tag": {"engine": "hf", "model": "x"},
                 "likelihood": {"engine": "nllb"},
-                "match": {"scores": {"soft": 1, "likelihood": 0.5}, "candidates": "window+tagger"},
+                "match": {"scores": {"soft": 1, "likelihood": 0.5}, "candidates": "window+tagger", "prior": "none"},
             },
             ["translate", "back_translate", "target_tag", "align", "likelihood", "match"],
         ),
@@ -235,7 +235,12 @@ def _likely(
 ) -> tuple[list[dict[str, Any]], FakeScorer]:
     recipe = _recipe(
         likelihood={"engine": "nllb"},
-        match={"scores": {"align": 1, "likelihood": weight}, "candidates": "ngram", "min_score": min_score},
+        match={
+            "scores": {"align": 1, "likelihood": weight},
+            "candidates": "ngram",
+            "min_score": min_score,
+            "prior": "none",
+        },
     )
     row = {
         **_side("ANNA met Bob .", "source_"),

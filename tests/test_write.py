@@ -81,6 +81,14 @@ def test_parts_carry_their_counters_and_rows(tmp_path: Path) -> None:
     assert write.read_part(path).equals(table)
 
 
+def test_columns_that_a_part_is_too_old_for_are_null(tmp_path: Path) -> None:
+    path, table = str(tmp_path / "u.parquet"), _finished([_row(0), _rejected(1)])
+    table = table.append_column("own", pa.array(["a", "b"]))
+    write.write_part(path, table.drop_columns(["bridge_tokens", "evidence"]), write.count(table))
+    assert write.read_part(path).equals(table)
+    assert write.read_part(path, ["evidence", "id"]).equals(table.select(["evidence", "id"]))
+
+
 def _run(tmp_path: Path, rows: list[list[dict[str, Any]]], **options: Any) -> tuple[list[write.Published], Path]:
     units, paths = [], {}
     for number, part in enumerate(rows):

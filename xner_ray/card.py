@@ -52,7 +52,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         f"- direction: {recipe.direction}; entities from "
         + (
             {"none": "the input's labels", "provided": "the labels of the parallel text"}.get(
-                recipe.tag.engine, f"the tagger {recipe.tag.engine} ({recipe.tag.model})"
+                recipe.tag.engine, f"the tagger {recipe.tag.engine} ({_shown(str(recipe.tag.model))})"
             )
         ),
         "- text: "

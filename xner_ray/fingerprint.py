@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xner_ray.recipe import Recipe, Runtime
+from xner_ray.recipe import THRESHOLDS, Recipe, Runtime
 
 
 def fingerprint(
@@ -47,6 +47,9 @@ def fingerprint(
         for key, value in flat.items()
         if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
     }
+    for name, at_most in THRESHOLDS.items():
+        if name in recipe.match.scores:
+            flat.setdefault(f"match.thresholds.{name}", at_most)
     if recipe.translate_engine != "provided":
         flat["translate.engine"] = recipe.translate_engine
     if recipe.tag.engine == "provided":

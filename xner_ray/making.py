@@ -24,8 +24,11 @@ from xner_ray.prior import LEAST_ROWS
 from xner_ray.read.index import Index, build_index, identities
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
-from xner_ray.recipe import Recipe
+from xner_ray.recipe import Recipe, Runtime
 from xner_ray.recipe_file import load_recipe
+
+# Keys that do not decide which cells the likelihood is computed of (`stages.LikelihoodStage`).
+_NO_CELL = tuple(f"match.{key}" for key in ("solver", "prior", "time_limit_s", "heuristic.", *Runtime.model_fields))
 
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -82,8 +85,9 @@ def rematch(
     """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
 
     Loads no model and reads no input: texts, source spans and links come from the run's parts. `overrides` may set
-    keys of `match` and `output`, `align.method` and `engine.address`. The same call again resumes, and goes on with
-    languages that the run has had since. RecipeError for any other key.
+    keys of `match` and `output`, `align.method` and `engine.address`; with the score likelihood only those keys that do
+    not decide which cells it is computed of. The same call again resumes, and goes on with languages that the run has
+    had since. RecipeError for any other key.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
@@ -94,6 +98,7 @@ def rematch(
     changed = _changed(recipe, overrides)
     keys = _changed_keys(old.keys(), recipe, changed)
     index, parts = read_index(old), old.parts()
+    planning.check_tags(changed, planning.run_labels(changed, index.labels_found))
     if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
         raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
     if missing := [unit.name for unit in index.units if unit.name not in parts]:
@@ -137,7 +142,13 @@ def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     for key in _differing(old.model_dump(mode="json"), new.model_dump(mode="json")):
         if not key.startswith(("match.", "output.")) and key not in ("align.method", "engine.address"):
             raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method, engine.address")
-    if new.align.method == "mwmf" != recipe.align.method:
+        # Else the run would be another than one that was made by these settings.
+        if "likelihood" in new.match.scores and key.startswith(("match.", "align.")) and not key.startswith(_NO_CELL):
+            raise RecipeError(
+                f"rematch cannot set {key}: the score likelihood was computed only for the candidates that could win "
+                "by this run's settings; project anew, or rematch without likelihood in match.scores"
+            )
+    if new.align.method == "mwmf" != recipe.align.method and recipe.align.backend != "provided":
         raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
     align = recipe.align.model_copy(update={"method": new.align.method})
     where = recipe.engine.model_copy(update={"address": new.engine.address})
@@ -183,6 +194,7 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
             return old
         unit_rows = old.unit_rows
     index = build_index(recipe, map_files=engine.map_tasks, unit_rows=unit_rows)
+    planning.check_tags(recipe, planning.run_labels(recipe, index.labels_found))
     _begin(folder, recipe, keys, index)
     return index
 
@@ -284,6 +296,7 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     with engine.cluster(checked.engine.address) as capacity:
         index = build_index(checked, map_files=engine.map_tasks)
         groups = planning.group(checked, capacity, len(index.units))
+    planning.check_tags(checked, planning.run_labels(checked, index.labels_found))
     title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs)"
     pools = reporting.new_table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
     for pool in groups:

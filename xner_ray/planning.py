@@ -113,6 +113,18 @@ def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:
     return sorted({*found, *(span.label for span in map_labels(tagged, recipe.input.labels))})
 
 
+def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
+    """RecipeError if the target side's tagger has none of the run's labels, which makes its score 0 everywhere."""
+    used = "tagger" in {*recipe.match.scores, *recipe.match.filters} and recipe.match.solver != "heuristic"
+    known = {label for label in recipe.target_tag.labels.values() if label is not None}
+    if used and labels and not known & set(labels):
+        raise RecipeError(
+            f"target_tag.labels: the tagger's labels ({', '.join(sorted(known))}) are none of this run's "
+            f"({', '.join(labels)}), so the score tagger would be 0 everywhere; map them under target_tag.labels, or "
+            "take tagger_spans, which compares no labels"
+        )
+
+
 def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
     """Actor pools for the recipe's stages. RecipeError if their minima exceed what Ray can ever give."""
     groups: list[tuple[list[str], Runtime]] = []

@@ -355,6 +355,8 @@ class Recipe(Section):
             raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf")
         if "likelihood" in self.match.scores and self.likelihood.engine == "none":
             raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
+        if "likelihood" in self.match.scores and self.match.two_passes:
+            raise ValueError("match.prior: likelihood is computed for the cells of one matching; set match.prior: none")
         return self
 
     @property

@@ -146,17 +146,19 @@ def _match_part(
     part: str, output: str, stage: MatchStage, name: str, recipe: Recipe, labels: Sequence[str], *, last: bool
 ) -> None:
     """One part through the matcher, into another. `last`: incomplete rows are rejected if the recipe says so."""
-    table = _unmatched(write.read_part(part), recipe.align.method)
+    # Given links are of every method, whichever the recipe names.
+    table = _unmatched(write.read_part(part), mwmf=recipe.align.method == "mwmf" or recipe.align.backend == "provided")
     stages = write.part_counters(part)["stages"]
     table, stats = run_stage(stage, table)
     table = write.finish(table, labels, reject_incomplete=last and recipe.output.incomplete == "reject")
     write.write_part(output, table, {**write.count(table), "stages": {**stages, name: asdict(stats)}})
 
 
-def _unmatched(table: pa.Table, method: str) -> pa.Table:
+def _unmatched(table: pa.Table, *, mwmf: bool) -> pa.Table:
     """The rows without what followed from their last matching, but for the cells that the next one writes itself.
 
     Rows that were rejected for want of an entity may have it now. A row that is rejected from here on has no tags.
+    mwmf: whether the rows have the links of that method.
     """
     again = pc.fill_null(pc.equal(table.column("reason"), Reason.INCOMPLETE), False)
     nothing = pa.nulls(table.num_rows, table.schema.field("ner_tags").type)
@@ -165,7 +167,7 @@ def _unmatched(table: pa.Table, method: str) -> pa.Table:
         for name, value in (("status", OK), ("reason", None), ("detail", None)):
             cell = pa.scalar(value, table.schema.field(name).type)
             table = _with(table, name, pc.if_else(again, cell, table.column(name)))
-    return table if method == "mwmf" else _with(table, "links", _without_mwmf(table.column("links")))
+    return table if mwmf else _with(table, "links", _without_mwmf(table.column("links")))
 
 
 def _without_mwmf(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:

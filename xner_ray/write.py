@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from xner_ray import storage
 from xner_ray.errors import Reason
-from xner_ray.schema import OK, REJECTED, fill, live, with_features
+from xner_ray.schema import OK, REJECTED, ROW, fill, live, with_features
 from xner_ray.spans import Span, label_list, spans_to_tags
 
 _FOOTER = b"xner_ray"
@@ -96,12 +96,17 @@ def part_counters(path: str) -> dict[str, Any]:
 
 
 def read_part(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part's rows, or some of their columns in that order."""
+    """A part's rows, or some of their columns in that order. Columns that are younger than the part are null."""
     filesystem, inner = storage.locate(path)
     # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
     with filesystem.open_input_file(inner) as stream:
         table = pq.ParquetFile(stream).read(columns=columns).replace_schema_metadata(None)
-    return table if columns is None else table.select(columns)
+    names = list(table.schema.names)
+    wanted = [*ROW.names, *(name for name in names if name not in ROW.names)] if columns is None else list(columns)
+    for name in ROW.names:
+        if name in wanted and name not in names:
+            table = table.append_column(ROW.field(name), pa.nulls(table.num_rows, ROW.field(name).type))
+    return table if table.schema.names == wanted else table.select(wanted)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
                 kinds = f"{schema.field(name).type}; in a run it is {ROW.field(name).type}"
                 raise InputError(f"{file.path}: column {name!r} has the type {kinds}")
         return schema, extra
-    if set(ROW.names) <= set(schema.names):
+    if {"row", "source_lang", "source_spans", "spans", "unprojected", "ner_tags"} <= set(schema.names):
         raise InputError(f"{file.path}: has the columns of an xner_ray run; set input.format: run")
     if file.carried:
         refuse_collisions([field.name for field in extra], file.path)
