@@ -116,7 +116,7 @@ def test_an_entity_below_min_score_stays_unprojected() -> None:
     row = _row([_span(0, 1), _span(1, 2)], [_link(0, 0, 0.4, 0.4), _link(1, 1, 0.5, 0.5)])
     result = _projected(_table(row), min_score=0.45)[0]
     assert _chosen(result) == [(1, 2, "PER", 0.5, 1)]
-    assert result["unprojected"] == [{"source": 0, "reason": "no_candidate"}]
+    assert result["unprojected"] == [{"source": 0, "reason": "low_score"}]
     assert _chosen(_projected(_table(row), min_score=0.0)[0])[0][:2] == (0, 1)
 
 

@@ -77,6 +77,7 @@ class Loss(StrEnum):
 
     NO_CANDIDATE = "no_candidate"  # no aligned word, or every candidate is longer than match.max_words
     OVERLAP = "overlap"  # its candidates lost to other entities
+    LOW_SCORE = "low_score"  # no candidate scores more than match.min_score
     INFEASIBLE = "infeasible"  # no choice gives every entity as many places as match.per_entity asks for
     NESTED = "nested"  # inside another source span; the outermost is projected
     OVERLAPPING_SPAN = "overlapping_span"  # crosses a longer source span; the longer is projected
@@ -86,7 +87,7 @@ class Loss(StrEnum):
     MARKER_OVERLAP = "marker_overlap"  # its piece shares a word with a longer or earlier one
 
 
-BEFORE_MATCHING = tuple(Loss)[3:]
+BEFORE_MATCHING = tuple(loss for loss in Loss if loss not in ("no_candidate", "overlap", "low_score", "infeasible"))
 """Losses of entities that never reach the matching."""
 
 

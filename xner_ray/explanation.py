@@ -81,8 +81,7 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
     entities = [range(*ends) for ends in zip(rows.problem.start.tolist(), rows.problem.end.tolist(), strict=True)]
     if settings.solver == "heuristic":
         return [_links(row, rows, entity, recipe.align) for entity in entities]
-    scored = projection.score(rows, settings, method, prior)
-    found = projection.solve(scored, rows, settings)
+    scored, found = projection.matched(rows, settings, method, prior)
     fates: dict[int, list[match.Explained]] = {}
     for fate in match.explain(scored, found, rows.problem.row, per_entity=settings.per_entity):
         fates.setdefault(fate.cell[0], []).append(fate)

@@ -8,7 +8,7 @@ A pure function of (row, prior): batches, workers and order change nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray import candidates, heuristic, match, scores
-from xner_ray.errors import BEFORE_MATCHING, RecipeError
+from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.evidence import Tags, read_scores, read_tags
 from xner_ray.links import Links
 from xner_ray.prior import Prior, Spans, Words
@@ -128,8 +128,7 @@ def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) 
     if settings.solver == "heuristic":
         solution = _heuristic(rows, settings, method)
     else:
-        scored = score(rows, settings, method, prior)
-        solution = solve(scored, rows, settings)
+        _, solution = matched(rows, settings, method, prior)
     for name, values in _columns(rows, solution).items():
         position = table.schema.get_field_index(name)
         if not rows.live.all():
@@ -138,11 +137,25 @@ def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) 
     return table
 
 
+def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tuple[scores.Scored, match.Solution]:
+    """The cells that score more than `min_score`, and the matching of them."""
+    offered = score(rows, settings, method, prior)
+    scored = scores.above(offered, settings.min_score)
+    solution = solve(scored, rows, settings)
+    low = np.zeros(len(rows.problem), dtype=np.bool_)
+    low[offered.entity] = True
+    losses = [
+        (entity, Loss.LOW_SCORE if loss == Loss.NO_CANDIDATE and low[entity] else loss)
+        for entity, loss in solution.unprojected
+    ]
+    return scored, replace(solution, unprojected=losses)
+
+
 def score(rows: Rows, settings: Match, method: str, prior: Prior | None) -> scores.Scored:
     """Candidates of all rows with their fused scores, in shares of the most that the weights allow (`BOUNDS`)."""
     spans, found = measure(rows, settings, method, prior)
     weights = shares(settings, prior)
-    return scores.fuse(spans, found, weights, thresholds(settings, weights), min_score=settings.min_score)
+    return scores.fuse(spans, found, weights, thresholds(settings, weights))
 
 
 def thresholds(settings: Match, names: Iterable[str]) -> dict[str, float]:

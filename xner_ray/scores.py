@@ -255,8 +255,6 @@ def fuse(
                 raise RecipeError(f"match.{section}.{name}: no such score{did_you_mean(name, scores)}")
             if not number >= 0:
                 raise RecipeError(f"match.{section}.{name} is {number}; allowed: 0 or more")
-    if not 0 <= min_score < np.inf:
-        raise RecipeError(f"match.min_score is {min_score}; allowed: 0 or more")
     total = np.zeros(len(candidates))
     with np.errstate(over="ignore", invalid="ignore"):  # found below
         for name in sorted(weights):  # floating-point sums depend on the order; the recipe's must not matter
@@ -272,5 +270,17 @@ def fuse(
     if len(total) and not -_LARGEST < total.min() <= total.max() < _LARGEST:
         raise ValueError(f"a fused score is not finite or above {_LARGEST // SCALE}")
     rounded = np.rint(total, out=total).astype(np.int64)
-    kept = rounded > round(min_score * SCALE)
-    return Scored(candidates.entity[kept], candidates.start[kept], candidates.end[kept], rounded[kept])
+    kept = rounded > 0
+    return above(
+        Scored(candidates.entity[kept], candidates.start[kept], candidates.end[kept], rounded[kept]), min_score
+    )
+
+
+def above(scored: Scored, min_score: float) -> Scored:
+    """The cells with more than `min_score`, in units of 1. RecipeError if it is negative or infinite."""
+    if not 0 <= min_score < np.inf:
+        raise RecipeError(f"match.min_score is {min_score}; allowed: 0 or more")
+    if min_score == 0:
+        return scored
+    kept = scored.score > round(min_score * SCALE)
+    return Scored(scored.entity[kept], scored.start[kept], scored.end[kept], scored.score[kept])

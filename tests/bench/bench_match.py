@@ -59,7 +59,7 @@ def recorded(folder: Path) -> tuple[Batch, pa.Table, Recipe]:
     recipe = run.recipe()
     table = pa.concat_tables([read_part(path) for path in run.parts().values()])
     rows = projection.read(table)
-    scored = projection.score(rows, recipe.match, recipe.align.method, None)
+    scored, _ = projection.matched(rows, recipe.match, recipe.align.method, None)
     return (scored, rows.problem.row, rows.problem.n_rows), table, recipe
 
 
