@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check lint bench
+.PHONY: setup demo test check lint bench apertium
 
 setup: $(VENV)/.ready
 
@@ -29,8 +29,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+test: lint apertium
 	$(BIN)/pytest
+
+# Tests of the engine apertium skip where it is neither installed nor can be
+apertium:
+	@command -v apertium > /dev/null || { sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends apertium apertium-eng-spa; } \
+	  > /dev/null 2>&1 || echo "apertium is not installed: its tests will skip"
 
 check: lint
 	$(BIN)/pytest -m "not slow"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ RUN_HERE = {
     "nllb.yaml",
     "own_data.yaml",
     "masakha_join.yaml",
+    "masakha_transfer.yaml",
     "bambara.yaml",
+    "easyproject.yaml",
+    "back_translation.yaml",
     "translate_test.yaml",
 }
 
@@ -144,6 +148,16 @@ def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> N
     floors = {"lug_Latn": 0.56, "pcm_Latn": 0.55, "twi_Latn": 0.51}
     assert {lang: f1[lang] for lang in floors if f1[lang] < floors[lang]} == {}, f1
 
+    # The baseline without projection, and both joined: an English tagger has little to add to other languages.
+    xner_ray.project(JOBS / "masakha_transfer.yaml", tmp_path / "transfer", overrides=overrides[:1])
+    transfer = {result.lang: result.overall.f1 for result in xner_ray.evaluate(tmp_path / "transfer")}
+    assert all(transfer[lang] < f1[lang] for lang in floors)
+    assert transfer["pcm_Latn"] >= 0.45
+    report = xner_ray.combine([tmp_path / "run", tmp_path / "transfer"], tmp_path / "both", method="vote")
+    assert report["rows"] == {"read": 1964, "emitted": 1964, "rejected": 0}
+    both = {result.lang: result.overall for result in xner_ray.evaluate(tmp_path / "both")}
+    assert all(both[lang].recall < f1[lang] for lang in floors)  # a vote of two keeps what both have
+
 
 @pytest.mark.slow
 def test_a_chain_of_given_links_and_entities(tmp_path: Path, shared_data: Path) -> None:
@@ -228,3 +242,32 @@ def test_what_a_translator_does_to_markers_is_counted_and_no_row_is_lost(tmp_pat
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "bridge" in shown
     assert "marker_lost, not projected" in shown
+
+
+def _needs_apertium() -> None:
+    if shutil.which("apertium") is None:
+        pytest.skip("needs apertium: apt-get install --no-install-recommends apertium apertium-eng-spa")
+
+
+@pytest.mark.slow
+def test_easyproject_and_the_alignment_route_agree_on_the_same_translation(tmp_path: Path) -> None:
+    _needs_apertium()
+    report = xner_ray.project(JOBS / "easyproject.yaml", tmp_path / "marked")
+    _adds_up(report)
+    assert report["rows"] == {"read": 799, "emitted": 799, "rejected": 0}
+    assert report["entities"]["projected"] >= 0.99 * report["entities"]["source"]
+    (path,) = xner_ray.export(tmp_path / "marked")
+    overrides = [f"input.parallel={{spa_Latn: {path}}}"]
+    xner_ray.project(JOBS / "quickstart.yaml", tmp_path / "aligned", overrides=overrides)
+    (result,) = xner_ray.evaluate(tmp_path / "aligned")
+    assert result.overall.f1 >= 0.97
+
+
+@pytest.mark.slow
+def test_back_translation_on_real_text(tmp_path: Path) -> None:
+    _needs_apertium()
+    report = xner_ray.project(JOBS / "back_translation.yaml", tmp_path / "run")
+    _adds_up(report)
+    assert list(report["stages"]) == ["read", "back_translate", "align", "match", "refine"]
+    (result,) = xner_ray.evaluate(tmp_path / "run")
+    assert result.overall.f1 >= 0.92

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xner_ray.errors import RecipeError
-from xner_ray.recipe import Translate
+from xner_ray.sections import Translate
 from xner_ray.translate import likelihood
 from xner_ray.translate.likelihood import LikelihoodScorer
 

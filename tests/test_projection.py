@@ -9,8 +9,8 @@ from xner_ray import projection
 from xner_ray.errors import RecipeError
 from xner_ray.links import METHODS
 from xner_ray.prior import Prior, count, merge
-from xner_ray.recipe import Match
 from xner_ray.schema import row_schema, table_from_rows
+from xner_ray.sections import Match
 
 ITERMAX = 1 << METHODS.index("itermax")
 

@@ -5,8 +5,10 @@ import pytest
 
 from xner_ray.errors import RecipeError
 from xner_ray.fingerprint import fingerprint
-from xner_ray.recipe import THRESHOLDS
+from xner_ray.recipe import Labels
 from xner_ray.recipe_file import load_recipe
+from xner_ray.sections import THRESHOLDS
+from xner_ray.spans import Span
 
 BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}
 
@@ -59,6 +61,27 @@ def _with(**sections: Any) -> dict[str, Any]:
             _with(match={"candidates": "window+ngrams"}),
             "match.candidates is 'window+ngrams': allowed: window, ngram",
         ),
+        (
+            {
+                "direction": "test",
+                "input": {"path": "a", "lang": "swh_Latn"},
+                "tag": {"engine": "spacy"},
+                "projector": "marker",
+            },
+            "projector: marker makes its own target text",
+        ),
+        (_with(projector="marker", input={"path": "a", "parallel": {"spa_Latn": "b"}}), "leave input.parallel out"),
+        (_with(projector="marker", back_translate={"engine": "nllb"}), "back_translate.engine: only projector match"),
+        (_with(projector="transfer"), "projector: transfer needs target_tag.engine; allowed: hf, spacy"),
+        (
+            _with(projector="transfer", target_tag={"engine": "spacy"}, likelihood={"engine": "nllb"}),
+            "likelihood.engine: only",
+        ),
+        (_with(translate={"dtype": "int8"}), "translate: dtype: int8 needs engine: ctranslate2"),
+        (
+            _with(translate={"health": {"repeats": "drop"}}),
+            "translate.health.repeats is 'drop': input should be 'off'",
+        ),
         (_with(match={"candidates": "tagger"}), "match.candidates needs target_tag.engine, which is none"),
         (_with(match={"scores": {"tagger": 1}}), "match.scores or match.filters: tagger needs target_tag.engine"),
         (_with(match={"filters": {"tagger_spans": 0.2}}), "match.filters: tagger_spans needs target_tag.engine"),
@@ -82,7 +105,10 @@ def _with(**sections: Any) -> dict[str, Any]:
             "tag.engine: provided, but input.parallel has no text for eng_Latn; its labels are the entities",
         ),
         (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
-        (_with(target_tag={"engine": "provided"}), "target_tag.engine is 'provided': input should be 'none' or 'hf'"),
+        (
+            _with(target_tag={"engine": "provided"}),
+            "target_tag.engine is 'provided': input should be 'none', 'spacy'",
+        ),
         (_with(align={"backend": "provided"}), "input.links and align.backend: provided need each other"),
         (_with(input={"path": "a", "links": "l"}), "input.links and align.backend: provided need each other"),
         (
@@ -202,6 +228,7 @@ def test_fingerprint_ignores_what_changes_no_row(override: str) -> None:
         "input.labels.keep=[PER]",
         "input.limit=3",
         "translate.beams=4",
+        "translate.health.length=reject",
         "output.incomplete=reject",
         "direction=test",
     ],
@@ -234,3 +261,8 @@ def test_resolved_recipe_survives_yaml() -> None:
     recipe = load_recipe(_with(align={"workers": [1, 2]}))
     again = type(recipe).model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json"))))
     assert again == recipe
+
+
+def test_a_label_is_renamed_before_it_is_kept() -> None:
+    labels = Labels(rename={"GPE": "LOC", "LOC": "PLACE"}, keep=["LOC"])
+    assert labels.map([Span(0, 1, "GPE", 0.5), Span(1, 2, "LOC")]) == [Span(0, 1, "LOC", 0.5)]

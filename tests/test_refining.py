@@ -19,10 +19,10 @@ import pytest
 from rich.console import Console
 
 from xner_ray import engine, inspecting, making, refining, storage, write
+from xner_ray.deriving import rematch
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.folder import RunFolder
 from xner_ray.links import METHODS
-from xner_ray.making import rematch
 from xner_ray.prior import LEAST_ROWS
 from xner_ray.read.index import Index
 from xner_ray.read.units import Unit, unit_name

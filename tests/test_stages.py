@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from xner_ray import schema, words
 from xner_ray.aligner import BatchAligner
+from xner_ray.errors import Reason
 from xner_ray.links import METHODS
-from xner_ray.recipe import Labels, Recipe
+from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
 from xner_ray.spans import Span
 from xner_ray.stages import (
@@ -21,9 +22,9 @@ from xner_ray.stages import (
     TargetTagStage,
     TranslateStage,
     build,
-    map_labels,
     stage_names,
 )
+from xner_ray.translate import Translation
 
 
 def _recipe(**sections: Any) -> Recipe:
@@ -74,6 +75,30 @@ def test_translate_fills_the_target_side_and_only_where_it_is_missing() -> None:
     assert (rows[2]["status"], rows[2]["reason"], rows[2]["detail"]) == ("rejected", "translation_truncated", "no end")
     assert rows[3]["reason"] == "too_long"
     assert stage.tokens == 5
+
+
+def _translated(text: str, answer: str, **health: str) -> dict[str, Any]:
+    class One(FakeTranslator):
+        def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
+            return [Translation(answer, None) for _ in texts]
+
+    recipe = _recipe(translate={"health": health})
+    table = TranslateStage(recipe, One())(_table({**_side(text, "source_"), "flags": ["x"]}))
+    row: dict[str, Any] = table.to_pylist()[0]
+    return row
+
+
+def test_what_is_wrong_with_a_translation_is_flagged_or_rejected_as_the_recipe_says() -> None:
+    source, good, loop = "They met in Paris in 1987 .", "Se conocieron en París en 1987 .", "París " * 40
+    row = _translated(source, good)
+    assert (row["flags"], row["status"], row["translation_score"]) == (["x"], "ok", None)
+    flagged = _translated(source, loop, length="off")
+    assert (flagged["flags"], flagged["status"]) == (["x", "translation_repeats", "translation_lost_digits"], "ok")
+    rejected = _translated(source, "Se conocieron en París .", lost_digits="reject")
+    assert (rejected["status"], rejected["reason"]) == ("rejected", "translation_lost_digits")
+    assert rejected["detail"] == "1987 missing in 'Se conocieron en París .'"
+    both = _translated(source, loop, repeats="reject", length="off")
+    assert (both["reason"], both["flags"]) == ("translation_repeats", ["x", "translation_lost_digits"])
 
 
 def test_translate_fills_the_source_side_in_direction_test() -> None:
@@ -178,26 +203,12 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
             },
             ["translate", "back_translate", "target_tag", "align", "likelihood", "match"],
         ),
+        ({"projector": "marker", "tag": {"engine": "spacy"}}, ["tag", "translate"]),
+        ({"projector": "transfer", "target_tag": {"engine": "spacy"}}, ["translate", "target_tag", "match"]),
     ],
 )
 def test_stage_names_are_those_that_the_recipe_needs(sections: dict[str, Any], expected: list[str]) -> None:
     assert stage_names(_recipe(**sections)) == expected
-
-
-class FakeTargetTagger:
-    """Capitalised words begin a PER."""
-
-    labels = ("PER",)
-    tokens = 0
-    micro_batch_tokens = 64
-
-    def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-
-    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
-        self.calls += [list(sentence) for sentence in words]
-        self.tokens += sum(map(len, words))
-        return [np.array([[0.1, 0.9, 0] if w[0].isupper() else [1, 0, 0] for w in s], np.float32) for s in words]
 
 
 def test_target_words_are_tagged_where_there_is_an_entity_to_place() -> None:
@@ -207,12 +218,10 @@ def test_target_words_are_tagged_where_there_is_an_entity_to_place() -> None:
         {**sides, "source_spans": []},
         {**sides, "source_spans": _spans((0, 1, "PER")), "status": "rejected", "reason": "too_long"},
     )
-    tagger = FakeTargetTagger()
-    stage = TargetTagStage(tagger)  # type: ignore[arg-type]
+    stage = TargetTagStage(_recipe(), FakeTagger())
     first, second, third = stage(table).column("target_tags").to_pylist()
     assert [(cell["word"], cell["tag"]) for cell in first] == [(0, "O"), (1, "O"), (1, "B-PER")]
     assert (second, third) == (None, None)
-    assert tagger.calls == [["conoció", "Anna"]]
     assert stage.tokens == 2
 
 
@@ -308,11 +317,6 @@ def test_align_links_the_words_of_the_bridge() -> None:
     assert [(x["source"], x["target"]) for x in bridged if x["methods"] & hard and x["cosine"] > 0.9] == [(1, 1)]
     assert empty == []
     assert stage.tokens == 2 + 2 + 3 + 2
-
-
-def test_map_labels_renames_first() -> None:
-    labels = Labels(rename={"GPE": "LOC", "LOC": "PLACE"}, keep=["LOC"])
-    assert map_labels([Span(0, 1, "GPE"), Span(1, 2, "LOC")], labels) == [Span(0, 1, "LOC")]
 
 
 def test_build_makes_the_matcher_without_a_model() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from xner_ray.errors import RecipeError
-from xner_ray.recipe import Tag
+from xner_ray.sections import Tag
 from xner_ray.tag.spacy import SpacyTagger, check
 
 SENTENCES = [

@@ -26,7 +26,7 @@ from xner_ray import candidates, hub, scores
 from xner_ray.encode import windows
 from xner_ray.errors import FatalError, RecipeError
 from xner_ray.problem import Problem
-from xner_ray.recipe import Tag
+from xner_ray.sections import Tag
 from xner_ray.spans import Span
 from xner_ray.tag import Tagger
 from xner_ray.tag.hf import HfTagger, check

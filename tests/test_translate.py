@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xner_ray.errors import Reason, RecipeError
-from xner_ray.recipe import Translate
+from xner_ray.sections import Translate
 from xner_ray.translate import Translation
 from xner_ray.translate.nllb import NllbTranslator, check
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
+    from xner_ray.deriving import combine, rematch
     from xner_ray.inspecting import evaluate, explain, export, sample, status
-    from xner_ray.making import plan, project, rematch
+    from xner_ray.making import plan, project
     from xner_ray.recipe import Recipe
     from xner_ray.recipe_file import load_recipe
 
@@ -23,6 +24,7 @@ __all__ = [
     "Recipe",
     "XnerError",
     "__version__",
+    "combine",
     "evaluate",
     "explain",
     "export",
@@ -37,9 +39,10 @@ __all__ = [
 _HOMES = {
     "Recipe": "xner_ray.recipe",
     "load_recipe": "xner_ray.recipe_file",
+    "combine": "xner_ray.deriving",
     "plan": "xner_ray.making",
     "project": "xner_ray.making",
-    "rematch": "xner_ray.making",
+    "rematch": "xner_ray.deriving",
 }
 
 

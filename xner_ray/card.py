@@ -13,12 +13,14 @@ from typing import Any
 import yaml
 
 from xner_ray.languages import LANGUAGES
-from xner_ray.recipe import TINY_NLLB, Recipe
+from xner_ray.recipe import Recipe
+from xner_ray.sections import TINY_NLLB, BackTranslate, Likelihood, TargetTag
 
 _LICENCES = {
     "nllb": "NLLB-200 (translator): weights CC BY-NC 4.0, no commercial use.",
     TINY_NLLB: "tiny-nllb (translator): a test model of xner_ray, Apache-2.0; its translations are no good outside "
     "its own templates.",
+    "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
     "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
     "hf": "the token classifiers named above: see their own cards.",
@@ -49,25 +51,19 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
     }
     engine = recipe.translate_engine
     made = [
-        f"- direction: {recipe.direction}; entities from "
-        + (
-            {"none": "the input's labels", "provided": "the labels of the parallel text"}.get(
-                recipe.tag.engine, f"the tagger {recipe.tag.engine} ({_shown(str(recipe.tag.model))})"
-            )
+        f"- direction: {recipe.direction}; entities from {_entities(recipe)}",
+        "- text: " + ("given" if engine == "provided" else f"translated by {_translator(recipe)}"),
+        *[f"- {what}: {_named(getattr(recipe, name))}" for name, what in _EXTRA.items() if _runs(recipe, name)],
+        *(
+            [f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
+            if recipe.aligned
+            else []
         ),
-        "- text: "
-        + ("given" if engine == "provided" else f"translated by {engine} ({_shown(recipe.translate.model)})"),
-        *[f"- {what}: {_shown(getattr(recipe, name).model)}" for name, what in _EXTRA.items() if _runs(recipe, name)],
-        "- alignment: "
-        + (
-            "given links"
-            if recipe.align.backend == "provided"
-            else f"{_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"
-        ),
+        *(["- alignment: given links"] if recipe.align.backend == "provided" else []),
         f"- matching: {_matching(recipe)}",
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
-    used = _models(recipe)
+    used = models(recipe)
     labels = report["labels"]["kept"]
     rows = [
         f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
@@ -129,18 +125,56 @@ def _runs(recipe: Recipe, section: str) -> bool:
     return bool(getattr(recipe, section).engine != "none")
 
 
-def _models(recipe: Recipe) -> list[str]:
+def models(recipe: Recipe) -> list[str]:
     """Keys of `_LICENCES` of the models that the run loads, each once."""
-    translators = [recipe.translate.model] if recipe.translate_engine == "nllb" else []
-    translators += [getattr(recipe, name).model for name in ("back_translate", "likelihood") if _runs(recipe, name)]
+    if recipe.combined is not None:
+        return recipe.combined.models
+    engine = recipe.translate_engine
+    translators = [recipe.translate.model] if engine in ("nllb", "ctranslate2") else []
+    others = [getattr(recipe, name) for name in ("back_translate", "likelihood") if _runs(recipe, name)]
+    translators += [section.model for section in others if section.engine != "apertium"]
     used = [TINY_NLLB if model == TINY_NLLB else "nllb" for model in translators]
-    used += ["builtin"] if recipe.align.encoder == "builtin" and recipe.align.backend != "provided" else []
-    used += ["spacy"] if recipe.tag.engine == "spacy" else []
+    used += ["builtin"] if recipe.align.encoder == "builtin" and recipe.aligned else []
+    used += ["spacy"] if "spacy" in (recipe.tag.engine, recipe.target_tag.engine) else []
     used += ["hf"] if "hf" in (recipe.tag.engine, recipe.target_tag.engine) else []
+    used += ["apertium"] if "apertium" in (engine, *(section.engine for section in others)) else []
     return list(dict.fromkeys(used))
 
 
+def _translator(recipe: Recipe) -> str:
+    engine = recipe.translate_engine
+    return engine if engine == "apertium" else f"{engine} ({_shown(recipe.translate.model)})"
+
+
+def _named(section: BackTranslate | Likelihood | TargetTag) -> str:
+    return "apertium" if section.engine == "apertium" else _shown(str(section.model))
+
+
+def _alignment(recipe: Recipe) -> list[str]:
+    if recipe.aligned:
+        return [f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
+    return ["- alignment: given links"] if recipe.align.backend == "provided" else []
+
+
+def _entities(recipe: Recipe) -> str:
+    if recipe.projector == "transfer":
+        return "the tagger of the target words"
+    given = {"none": "the input's labels", "provided": "the labels of the parallel text"}
+    return given.get(recipe.tag.engine, f"the tagger {recipe.tag.engine} ({_shown(str(recipe.tag.model))})")
+
+
 def _matching(recipe: Recipe) -> str:
+    if recipe.combined is not None:
+        runs = [
+            f"{weight:g} {name}" for name, weight in zip(recipe.combined.runs, recipe.combined.weights, strict=True)
+        ]
+        return f"none: {recipe.combined.method} of the runs {', '.join(runs)}"
+    if recipe.projector == "marker":
+        return (
+            f"none: entities in brackets through the translator, similarity above {recipe.translate.min_similarity:g}"
+        )
+    if recipe.projector == "transfer":
+        return "none: entities are those that the tagger of the target words finds"
     section = recipe.match
     links = "given links" if recipe.align.backend == "provided" else f"{recipe.align.method} links"
     if section.solver == "heuristic":
@@ -151,7 +185,7 @@ def _matching(recipe: Recipe) -> str:
         f"{section.per_entity} projection per entity, score {weights}"
         + (f" ({links})" if "align" in section.scores else "")
         + f" above {section.min_score:g}"
-        + ("; second matching with counts of the first" if section.two_passes else "")
+        + ("; second matching with counts of the first" if recipe.two_passes else "")
     )
 
 

@@ -55,10 +55,31 @@ def rematch(
     show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
 ) -> None:
     """Match RUN's sentences again by other settings (match.*, output.*, align.method) into NEW_RUN. Loads no model."""
-    from xner_ray import making
+    from xner_ray import deriving
 
     console = Console()
-    report = making.rematch(run, new_run, overrides=overrides or (), fresh=fresh, console=console)
+    report = deriving.rematch(run, new_run, overrides=overrides or (), fresh=fresh, console=console)
+    _show(console, new_run, report, show)
+
+
+@app.command()
+def combine(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN ... NEW_RUN", help="finished runs, then the new folder")
+    ],
+    method: Annotated[
+        Literal["union", "vote"], typer.Option(help="all spans, or what each word's tags agree on")
+    ] = "union",
+    weights: Annotated[list[float] | None, typer.Option("--weight", help="one for each run, in order")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard what NEW_RUN holds")] = False,
+    show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
+) -> None:
+    """Join finished runs over the same target text, weighted by their scores, into NEW_RUN. Loads no model."""
+    from xner_ray import deriving
+
+    console = Console()
+    *olds, new_run = runs
+    report = deriving.combine(olds, new_run, method=method, weights=weights, fresh=fresh, console=console)
     _show(console, new_run, report, show)
 
 

@@ -179,7 +179,7 @@ class WritingWorker(Worker):
         self.parts = parts
         self.labels = labels
         # A second matching may still find what the first did not.
-        self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.match.two_passes
+        self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         unit, table, counted = unpack(super().__call__(batch))

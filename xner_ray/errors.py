@@ -67,6 +67,12 @@ class Reason(StrEnum):
     SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
     TRANSLATION_EMPTY = "translation_empty"
     TRANSLATION_TRUNCATED = "translation_truncated"
+    TRANSLATION_REPEATS = "translation_repeats"  # these six where translate.health says reject, else they are flags
+    TRANSLATION_COPIED = "translation_copied"
+    TRANSLATION_WRONG_SCRIPT = "translation_wrong_script"
+    TRANSLATION_LENGTH = "translation_length"
+    TRANSLATION_LOST_DIGITS = "translation_lost_digits"
+    TRANSLATION_LANGUAGE = "translation_language"
     WORD_TOO_LONG = "word_too_long"  # one word has more subwords than the encoder reads
     INCOMPLETE = "incomplete"  # output.incomplete: reject
     STAGE_ERROR = "stage_error"  # a stage raised on this row alone; detail has class and message

@@ -17,9 +17,10 @@ from xner_ray import match, projection, scores
 from xner_ray.errors import BEFORE_MATCHING
 from xner_ray.exact import Cell
 from xner_ray.prior import Prior
-from xner_ray.recipe import Align, Recipe
+from xner_ray.recipe import Recipe
 from xner_ray.report import new_table, sentence
 from xner_ray.schema import REJECTED, set_aside
+from xner_ray.sections import Align
 
 _MOST_CANDIDATES = 8
 
@@ -36,8 +37,9 @@ def explain(
         parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
         return Group(*parts)
     hidden = set_aside(row)  # they share words with others
-    shown = [span for index, span in enumerate(row["source_spans"]) if index not in hidden]
-    parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
+    shown = [span for index, span in enumerate(row["source_spans"] or ()) if index not in hidden]
+    if row["source_tokens"] is not None:
+        parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
     if row["bridge_tokens"] is not None:
         parts.append(Text("bridge  ") + sentence(row["bridge_tokens"], row["bridge_spans"], labels))
     parts.append(Text("target  ") + sentence(row["tokens"], row["spans"], labels))
@@ -45,11 +47,16 @@ def explain(
         parts.append(Text(f"translation score {row['translation_score']:.3f} (mean token log-probability)"))
     if row["gold_spans"] is not None:
         parts.append(Text("gold    ") + sentence(row["tokens"], row["gold_spans"], labels))
-    if not row["source_spans"]:
+    if recipe.projector != "match":
+        for span in row["spans"]:
+            words = _words(row["tokens"], span)
+            parts.append(Text(f"[{span['start']}, {span['end']}) {words!r} {span['label']}, score {span['score']:.4f}"))
+    elif not row["source_spans"]:
         parts.append(Text("no entity on the source side: nothing was aligned or matched"))
         return Group(*parts)
-    parts += _candidates(row, first, recipe, prior)
-    aside = {u["source"]: u["reason"] for u in row["unprojected"] if u["reason"] in BEFORE_MATCHING}
+    else:
+        parts += _candidates(row, first, recipe, prior)
+    aside = {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in BEFORE_MATCHING}
     for index, reason in aside.items():
         span = row["source_spans"][index]
         parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))

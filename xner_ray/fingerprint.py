@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xner_ray.recipe import THRESHOLDS, Recipe, Runtime
+from xner_ray.recipe import Recipe
+from xner_ray.sections import THRESHOLDS, Runtime
 
 
 def fingerprint(
@@ -40,18 +41,26 @@ def fingerprint(
     prefixes = ["input.path", "input.parallel", "input.links"]
     prefixes += ["translate"] if recipe.translate_engine == "provided" else []
     prefixes += ["tag"] if recipe.entities_given else []
-    prefixes += ["align"] if recipe.align.backend == "provided" else []
+    prefixes += [] if recipe.aligned else ["align"]
+    prefixes += [] if recipe.projector == "match" else ["match"]
     prefixes += [name for name in ("back_translate", "target_tag", "likelihood") if _unused(recipe, name)]
     flat = {
         key: value
         for key, value in flat.items()
         if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
     }
+    if recipe.projector != "marker":
+        flat.pop("translate.min_similarity", None)
     for name, at_most in THRESHOLDS.items():
-        if name in recipe.match.scores:
+        if recipe.projector == "match" and name in recipe.match.scores:
             flat.setdefault(f"match.thresholds.{name}", at_most)
     if recipe.translate_engine != "provided":
         flat["translate.engine"] = recipe.translate_engine
+    if "apertium" in (
+        recipe.translate_engine,
+        recipe.back_translate.engine,
+    ):  # its tagger remembers earlier sentences of a call
+        flat["engine.unit_rows"] = recipe.engine.unit_rows
     if recipe.tag.engine == "provided":
         flat["tag.engine"] = recipe.tag.engine
     if recipe.align.backend == "provided":

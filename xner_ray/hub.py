@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from xner_ray.errors import RecipeError
-from xner_ray.recipe import TINY_NLLB
+from xner_ray.sections import TINY_NLLB
 
 
 def local_folder(name: str) -> Path | None:

@@ -53,7 +53,7 @@ def status(run: str | os.PathLike[str]) -> Group:
     lines = [
         f"{folder.root}: {state}",
         f"units: {len(index.units) - len(left):,} done, {len(left):,} left ({rows_left:,} rows)",
-        *([f"second matching: {len(refined):,} of {len(index.units):,} units"] if recipe.match.two_passes else []),
+        *([f"second matching: {len(refined):,} of {len(index.units):,} units"] if recipe.two_passes else []),
     ]
     return Group(*map(Text, lines), reporting.tables(report))
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from xner_ray import card, engine, planning, refining, storage, write
 from xner_ray import report as reporting
-from xner_ray.errors import FatalError, RecipeError, RunFolderError
+from xner_ray.errors import FatalError
 from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import RunFolder
 from xner_ray.inspecting import read_index, run_report
@@ -24,11 +24,8 @@ from xner_ray.prior import LEAST_ROWS
 from xner_ray.read.index import Index, build_index, identities
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
-from xner_ray.recipe import Recipe, Runtime
+from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
-
-# Keys that do not decide which cells the likelihood is computed of (`stages.LikelihoodStage`).
-_NO_CELL = tuple(f"match.{key}" for key in ("solver", "prior", "time_limit_s", "heuristic.", *Runtime.model_fields))
 
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -57,7 +54,7 @@ def project(
         if fresh:
             folder.discard()
         folder.check(keys, checked.languages)
-        if (report := _finished(folder, checked)) is not None:
+        if (report := finished(folder, checked)) is not None:
             console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
             return report
         with engine.cluster(checked.engine.address) as capacity:
@@ -71,110 +68,10 @@ def project(
                 console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
             if missing:
                 _run(folder, checked, index, missing, planning.shrink(groups, len(missing)), labels, console)
-            return _seal(folder, checked, index, labels, started, console)
+            return seal(folder, checked, index, labels, started, console)
 
 
-def rematch(
-    run: str | os.PathLike[str],
-    new_run: str | os.PathLike[str],
-    *,
-    overrides: Sequence[str] = (),
-    fresh: bool = False,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
-
-    Loads no model and reads no input: texts, source spans and links come from the run's parts. `overrides` may set
-    keys of `match` and `output`, `align.method` and `engine.address`; with the score likelihood only those keys that do
-    not decide which cells it is computed of. The same call again resumes, and goes on with languages that the run has
-    had since. RecipeError for any other key.
-    """
-    started = time.perf_counter()
-    console = console or Console(quiet=True)
-    old, folder = RunFolder(os.fspath(run)), RunFolder(os.fspath(new_run))
-    if old.place == folder.place:
-        raise RunFolderError(f"{old.root}: rematch fills another folder; name a new one")
-    recipe = old.recipe()
-    changed = _changed(recipe, overrides)
-    keys = _changed_keys(old.keys(), recipe, changed)
-    index, parts = read_index(old), old.parts()
-    planning.check_tags(changed, planning.run_labels(changed, index.labels_found))
-    if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
-        raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
-    if missing := [unit.name for unit in index.units if unit.name not in parts]:
-        raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
-    folder.refuse_other_files()
-    with folder.claim():
-        if fresh:
-            folder.discard()
-        folder.check(keys, changed.languages)
-        if (report := _finished(folder, changed)) is not None:
-            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
-            return report
-        listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
-        if not listed <= wanted:
-            raise RunFolderError(
-                f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
-                "--fresh to discard what is there"
-            )
-        if listed < wanted:
-            _begin(folder, changed, keys, index)
-        labels = planning.run_labels(changed, index.labels_found)
-        with engine.cluster(changed.engine.address):
-            done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
-            jobs = [
-                (parts[unit.name], f"{attempt}/{unit.name}.parquet") for unit in index.units if unit.name not in done
-            ]
-            console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
-            refining.match_units(jobs, changed, labels, engine.map_tasks)
-            return _seal(folder, changed, index, labels, started, console)
-
-
-def _listed(index: Index) -> set[tuple[Any, ...]]:
-    """Which rows each unit has."""
-    return {(unit.name, unit.split, unit.start, unit.stop, unit.picked) for unit in index.units}
-
-
-def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with overrides that rematching can follow; every other key stays exactly as the run has it."""
-    # Both are loaded alike: names that load_recipe reads another way in this working folder are no override.
-    old, new = (load_recipe(recipe.model_dump(mode="json"), given) for given in ((), overrides))
-    for key in _differing(old.model_dump(mode="json"), new.model_dump(mode="json")):
-        if not key.startswith(("match.", "output.")) and key not in ("align.method", "engine.address"):
-            raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method, engine.address")
-        # Else the run would be another than one that was made by these settings.
-        if "likelihood" in new.match.scores and key.startswith(("match.", "align.")) and not key.startswith(_NO_CELL):
-            raise RecipeError(
-                f"rematch cannot set {key}: the score likelihood was computed only for the candidates that could win "
-                "by this run's settings; project anew, or rematch without likelihood in match.scores"
-            )
-    if new.align.method == "mwmf" != recipe.align.method and recipe.align.backend != "provided":
-        raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
-    align = recipe.align.model_copy(update={"method": new.align.method})
-    where = recipe.engine.model_copy(update={"address": new.engine.address})
-    return recipe.model_copy(update={"match": new.match, "output": new.output, "align": align, "engine": where})
-
-
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Dotted keys at which two nested mappings differ."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        here, there = old.get(key), new.get(key)
-        if isinstance(here, dict) and isinstance(there, dict):
-            found += [f"{key}.{below}" for below in _differing(here, there)]
-        elif here != there:
-            found.append(key)
-    return found
-
-
-def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
-    """The fingerprint that a run of the new recipe has: the old one with what rematching may change."""
-    before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
-    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-    return {**{k: v for k, v in keys.items() if k not in changed}, **{k: after[k] for k in changed & after.keys()}}
-
-
-def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
+def finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
     """The report of a sealed run that has every language asked for, with today's limit on rejects."""
     if folder.sealed() is None or set(folder.recipe().languages) < set(recipe.languages):
         return None
@@ -195,11 +92,11 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
         unit_rows = old.unit_rows
     index = build_index(recipe, map_files=engine.map_tasks, unit_rows=unit_rows)
     planning.check_tags(recipe, planning.run_labels(recipe, index.labels_found))
-    _begin(folder, recipe, keys, index)
+    begin(folder, recipe, keys, index)
     return index
 
 
-def _begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
+def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
     folder.unseal()  # further languages are coming
     folder.record(recipe, keys)
     sink = io.BytesIO()
@@ -257,7 +154,7 @@ def _run(
         engine.run_units(missing, recipe=recipe, plan=plan, groups=groups, folder=folder, labels=labels, done=ready)
 
 
-def _seal(
+def seal(
     folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], started: float, console: Console
 ) -> dict[str, Any]:
     parts = folder.parts()
@@ -265,7 +162,7 @@ def _seal(
     if lost:
         raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
     priors: dict[str, Any] = {}
-    if recipe.match.two_passes:
+    if recipe.two_passes:
         rows = refining.make_priors(folder, index.units, parts, engine.map_tasks)
         priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
         for lang, n in rows.items():

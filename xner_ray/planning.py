@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 
 import pyarrow as pa
 
 from xner_ray.errors import RecipeError
-from xner_ray.recipe import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, TINY_NLLB, Recipe, Runtime
+from xner_ray.recipe import Recipe
 from xner_ray.schema import row_schema
+from xner_ray.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, TINY_NLLB, Runtime, Tag
 from xner_ray.spans import Span
-from xner_ray.stages import map_labels, stage_names
+from xner_ray.stages import stage_names
 
 # Logical CPUs of a read task. Reads and workers ask for a little less than the machine has, or reads would starve.
 READ_CPUS = 0.05
@@ -59,8 +61,11 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     from xner_ray import builtin_encoder, hub
     from xner_ray.encode import BUILTIN, Encoder
     from xner_ray.tag import hf, spacy
-    from xner_ray.translate import nllb
+    from xner_ray.translate import apertium, ct2, nllb
+    from xner_ray.translate.examining import Examiner
 
+    if recipe.projector == "combine":
+        raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
     names = stage_names(recipe)
     if "likelihood" in names and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
@@ -68,13 +73,27 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
     given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
     both_sides = [recipe.source_side, *recipe.languages]
+    directions = [(lang, recipe.source_lang) for lang in given] if recipe.direction == "test" else []
+    directions = directions or [(recipe.source_side, lang) for lang in missing]
     for name, languages in zip(_OF_TRANSLATORS, ([*given, *missing], both_sides, both_sides), strict=True):
-        if name in names:
-            section = getattr(recipe, name)
-            model, identities[f"{name}.model"] = hub.pin(section.model)
-            section = section.model_copy(update={"model": model})
+        if name not in names:
+            continue
+        section = getattr(recipe, name)
+        engine = recipe.translate_engine if name == "translate" else section.engine
+        if engine == "apertium":
+            asked = directions if name == "translate" else [(recipe.source_side, lang) for lang in recipe.languages]
+            identities[f"{name}.engine"] = apertium.check(section, asked, name)
+            continue
+        model, identities[f"{name}.model"] = hub.pin(section.model)
+        section = section.model_copy(update={"model": model})
+        if engine == "ctranslate2":
+            ct2.check(section, languages, name)
+            identities[f"{name}.engine"] = f"ctranslate2 {metadata.version('ctranslate2')}"
+        else:
             nllb.check(section, languages, name)
-            recipe = recipe.model_copy(update={name: section})
+        recipe = recipe.model_copy(update={name: section})
+    if "translate" in names:
+        Examiner(recipe.translate.health)
     for name in ("tag", "target_tag"):
         if name not in names:
             continue
@@ -103,14 +122,16 @@ def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:
     """Labels of the output, in the order of their ClassLabel pairs: `keep` as written, else all, sorted."""
     if recipe.input.labels.keep is not None:
         return list(recipe.input.labels.keep)
-    of_tagger = {
-        "none": (),
-        "provided": (),
-        "spacy": BUILTIN_TAGGER_LABELS,
-        "hf": [label for label in recipe.tag.labels.values() if label is not None],
-    }
-    tagged = [Span(0, 1, label) for label in of_tagger[recipe.tag.engine]]
-    return sorted({*found, *(span.label for span in map_labels(tagged, recipe.input.labels))})
+    sections = [recipe.tag, *([recipe.target_tag] if recipe.projector == "transfer" else [])]
+    tagged = [Span(0, 1, label) for section in sections for label in _labels_of(section)]
+    return sorted({*found, *(span.label for span in recipe.input.labels.map(tagged))})
+
+
+def _labels_of(section: Tag) -> list[str]:
+    """Labels that a tagger of a resolved recipe can give."""
+    if section.engine == "spacy":
+        return list(BUILTIN_TAGGER_LABELS)
+    return [label for label in section.labels.values() if label is not None] if section.engine == "hf" else []
 
 
 def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
@@ -226,7 +247,8 @@ def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str
 def notices(recipe: Recipe) -> list[str]:
     """What a user should know before spending hours."""
     found = []
-    models = {getattr(recipe, name).model for name in stage_names(recipe) if name in _OF_TRANSLATORS}
+    sections = {name: getattr(recipe, name) for name in stage_names(recipe) if name in _OF_TRANSLATORS}
+    models = {section.model for section in sections.values() if section.engine != "apertium"}
     if models - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
     if TINY_NLLB in models:

@@ -22,8 +22,8 @@ from xner_ray.evidence import Tags, read_scores, read_tags
 from xner_ray.links import Links
 from xner_ray.prior import Prior, Spans, Words
 from xner_ray.problem import Ints, Problem
-from xner_ray.recipe import THRESHOLDS, Match
 from xner_ray.schema import OK, ROW
+from xner_ray.sections import THRESHOLDS, Match
 
 READS = (
     *("status", "source_tokens", "tokens", "source_spans", "links", "unprojected", "spans"),

@@ -139,7 +139,7 @@ def match_parts(jobs: Jobs, recipe: Recipe, labels: Sequence[str]) -> None:
     """Match some parts of another run as if nothing had been matched there."""
     stage = MatchStage(recipe)
     for part, output in jobs:
-        _match_part(part, output, stage, stage.name, recipe, labels, last=not recipe.match.two_passes)
+        _match_part(part, output, stage, stage.name, recipe, labels, last=not recipe.two_passes)
 
 
 def _match_part(

@@ -171,5 +171,6 @@ def print_sentences(console: Console, rows: Sequence[Mapping[str, Any]], labels:
         aside = set_aside(row)
         source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in aside]
         console.print(Text(f"{row['id']}", style="dim"))
-        console.print(Text(f"  {row['source_lang']}  ") + sentence(row["source_tokens"], source, labels))
+        if row["source_tokens"] is not None:
+            console.print(Text(f"  {row['source_lang']}  ") + sentence(row["source_tokens"], source, labels))
         console.print(Text(f"  {row['lang']}  ") + sentence(row["tokens"], row["spans"], labels))

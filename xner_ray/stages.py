@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,37 +13,38 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray import projection, words
-from xner_ray.back_translation import BackTranslateStage
 from xner_ray.candidates import Candidates
 from xner_ray.contenders import best_first
 from xner_ray.errors import Reason
 from xner_ray.evidence import score_cells, tag_cells
+from xner_ray.marked_translation import BackTranslateStage, MarkerStage
 from xner_ray.match import limits
 from xner_ray.prior import Prior
-from xner_ray.recipe import Labels, Recipe
+from xner_ray.recipe import Recipe
 from xner_ray.schema import fill, live, offset_cells, span_cells
 from xner_ray.scores import Floats, threshold
-from xner_ray.spans import Span
+from xner_ray.sections import Tag, Translating
 from xner_ray.stage import ModelStage, Stage
 from xner_ray.tag import Tagger
+from xner_ray.transfer import TransferStage
 from xner_ray.translate import Translation, Translator
+from xner_ray.translate.examining import Examiner
 
 if TYPE_CHECKING:
     from xner_ray.aligner import Aligner
-    from xner_ray.tag.hf import HfTagger
     from xner_ray.translate.likelihood import LikelihoodScorer
 
 Offset = dict[str, int]
 
 
 class TranslateStage(ModelStage):
-    """Fills the side that the input did not give: text, words, offsets, translation_score."""
+    """Fills the side that the input did not give: text, words, offsets, translation_score; flags of its health."""
 
     name = "translate"
 
     def __init__(self, recipe: Recipe, translator: Translator) -> None:
         super().__init__(translator)
-        self.translator = translator
+        self.translator, self.examiner = translator, Examiner(recipe.translate.health)
         self.side = "" if recipe.direction == "train" else "source_"
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -59,6 +60,8 @@ class TranslateStage(ModelStage):
         columns: dict[str, dict[int, Any]] = {
             name: {} for name in (f"{self.side}text", f"{self.side}tokens", f"{self.side}offsets", "translation_score")
         }
+        columns["flags"] = {}
+        before = table.column("flags").to_pylist()
         rejects: dict[int, tuple[Reason, str]] = {}
         for index, result in zip(rows, results, strict=True):
             if not isinstance(result, Translation):
@@ -68,7 +71,11 @@ class TranslateStage(ModelStage):
             columns[f"{self.side}text"][index] = result.text
             columns[f"{self.side}tokens"][index] = [result.text[start:end] for start, end in offsets]
             columns[f"{self.side}offsets"][index] = offset_cells(offsets)
-            columns["translation_score"][index] = round(result.score, 4)
+            columns["translation_score"][index] = None if result.score is None else round(result.score, 4)
+            flags, reject = self.examiner.examine(texts[index], result.text, source, target)
+            columns["flags"][index] = [*(before[index] or ()), *flags]
+            if reject is not None:
+                rejects[index] = reject
         return fill(table, columns, rejects)
 
 
@@ -87,7 +94,7 @@ class TagStage(ModelStage):
         rows = [index for index in live(table) if missing[index]]
         tokens, offsets = table.column("source_tokens").to_pylist(), table.column("source_offsets").to_pylist()
         found = self.tagger.tag([(tokens[index], _spaces(offsets[index])) for index in rows])
-        spans = {index: span_cells(map_labels(s, self.labels)) for index, s in zip(rows, found, strict=True)}
+        spans = {index: span_cells(self.labels.map(s)) for index, s in zip(rows, found, strict=True)}
         return fill(table, {"source_spans": spans})
 
 
@@ -125,17 +132,17 @@ class AlignStage(ModelStage):
 
 
 class TargetTagStage(ModelStage):
-    """Fills target_tags of rows that have an entity to place."""
+    """Fills target_tags of rows that have an entity to place; of all rows where the tags are the result."""
 
     name = "target_tag"
 
-    def __init__(self, tagger: HfTagger) -> None:
+    def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
-        self.tagger = tagger
+        self.tagger, self.every_row = tagger, recipe.projector == "transfer"
 
     def __call__(self, table: pa.Table) -> pa.Table:
         spans = table.column("source_spans").to_pylist()
-        rows = [index for index in live(table) if spans[index]]
+        rows = [index for index in live(table) if spans[index] or self.every_row]
         tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
         found = self.tagger.probabilities(tokens)
         cells = {index: tag_cells(each, self.tagger.labels) for index, each in zip(rows, found, strict=True)}
@@ -223,62 +230,72 @@ class MatchStage:
         return projection.project(table, self.settings, self.method, self.prior)
 
 
-def map_labels(spans: Sequence[Span], labels: Labels) -> list[Span]:
-    """Rename, then keep."""
-    renamed = [Span(s.start, s.end, labels.rename.get(s.label, s.label), s.score) for s in spans]
-    return [span for span in renamed if labels.keep is None or span.label in labels.keep]
-
-
 def stage_names(recipe: Recipe) -> list[str]:
     """The stages that a recipe needs, in order; each is the name of its section too."""
+    marked = recipe.projector == "marker"
     wanted = {
-        "translate": recipe.translate_engine != "provided",
+        "translate": recipe.translate_engine != "provided" and not marked,
         "tag": not recipe.entities_given,
         "back_translate": recipe.back_translate.engine != "none",
         "target_tag": recipe.target_tag.engine != "none",
-        "align": recipe.align.backend != "provided",
+        "align": recipe.aligned,
         "likelihood": recipe.likelihood.engine != "none",
-        "match": True,
+        "match": not marked,
     }
-    return [name for name, needed in wanted.items() if needed]
+    names = [name for name, needed in wanted.items() if needed]
+    return [*names, "translate"] if marked else names
 
 
 def build(name: str, recipe: Recipe) -> Stage:
     """One stage with its model loaded. What a stage needs is imported with it: torch and transformers take seconds."""
     stage: Stage
-    if name in ("translate", "back_translate"):
-        from xner_ray.translate.nllb import NllbTranslator
-
-        if name == "translate":
-            stage = TranslateStage(recipe, NllbTranslator(recipe.translate))
-        else:
-            section = recipe.back_translate
-            stage = BackTranslateStage(NllbTranslator(section), section.min_similarity)
+    if name == "translate" and recipe.projector == "marker":
+        section = recipe.translate
+        stage = MarkerStage(_translator(section, recipe.translate_engine), section.min_similarity, section.health)
+    elif name == "translate":
+        stage = TranslateStage(recipe, _translator(recipe.translate, recipe.translate_engine))
+    elif name == "back_translate":
+        bridge = recipe.back_translate
+        stage = BackTranslateStage(_translator(bridge, bridge.engine), bridge.min_similarity)
     elif name == "tag":
-        stage = TagStage(recipe, _tagger(recipe))
+        stage = TagStage(recipe, _tagger(recipe.tag, name))
     elif name == "target_tag":
-        from xner_ray.tag.hf import HfTagger
-
-        stage = TargetTagStage(HfTagger(recipe.target_tag, "target_tag"))
+        stage = TargetTagStage(recipe, _tagger(recipe.target_tag, name))
     elif name == "align":
         stage = AlignStage(recipe, _aligner(recipe))
     elif name == "likelihood":
         from xner_ray.translate.likelihood import LikelihoodScorer
 
         stage = LikelihoodStage(recipe, LikelihoodScorer(recipe.likelihood))
+    elif recipe.projector == "transfer":
+        stage = TransferStage(recipe.input.labels)
     else:
         stage = MatchStage(recipe)
     return stage
 
 
-def _tagger(recipe: Recipe) -> Tagger:
-    if recipe.tag.engine == "hf":
+def _translator(section: Translating, engine: str) -> Translator:
+    if engine == "ctranslate2":
+        from xner_ray.translate.ct2 import Ct2Translator
+
+        return Ct2Translator(section)
+    if engine == "apertium":
+        from xner_ray.translate.apertium import ApertiumTranslator
+
+        return ApertiumTranslator(section)
+    from xner_ray.translate.nllb import NllbTranslator
+
+    return NllbTranslator(section)
+
+
+def _tagger(section: Tag, key: str) -> Tagger:
+    if section.engine == "hf":
         from xner_ray.tag.hf import HfTagger
 
-        return HfTagger(recipe.tag)
+        return HfTagger(section, key)
     from xner_ray.tag.spacy import SpacyTagger
 
-    return SpacyTagger(recipe.tag)
+    return SpacyTagger(section)
 
 
 def _aligner(recipe: Recipe) -> Aligner:

@@ -25,8 +25,8 @@ from xner_ray import encoder_network
 from xner_ray.encode import CPU_TOKENS, windows
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
-from xner_ray.recipe import Tag
 from xner_ray.scores import SCALE
+from xner_ray.sections import Tag
 from xner_ray.spans import Span, label_list, split_tag, tags_to_spans
 
 

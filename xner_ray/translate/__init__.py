@@ -15,10 +15,10 @@ from xner_ray.errors import Reason
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """Text, and the mean log-probability of its tokens (natural logarithm, 0 is certain)."""
+    """Text, and the mean log-probability of its tokens (natural logarithm, 0 is certain; None: the engine has none)."""
 
     text: str
-    score: float
+    score: float | None
 
 
 class Translator(Protocol):

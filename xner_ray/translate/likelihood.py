@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xner_ray.recipe import Translating
+from xner_ray.sections import Translating
 from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id
 
 _Phrase = tuple[str, str]  # language, text

@@ -17,7 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
-from xner_ray.recipe import Translating
+from xner_ray.sections import Translating
 from xner_ray.translate import Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
@@ -33,6 +33,7 @@ def check(section: Translating, languages: Iterable[str], key: str = "translate"
 
 class NllbTranslator:
     def __init__(self, section: Translating) -> None:
+        assert section.dtype != "int8"  # the recipe's check; Ct2Translator has a constructor of its own
         device = "cuda" if section.gpus else "cpu"
         self.name = section.model
         self.beams = section.beams
@@ -72,12 +73,22 @@ class NllbTranslator:
                 results[index] = result
         return results
 
+    def _limit(self, width: int) -> int:
+        """Most subwords of a translation, its language token and end included, of a source of `width` subwords.
+
+        The width counts as the next power of two: sentences of one micro-batch share a limit that each of them would
+        have alone. A translation over three times its source is a loop; the limit keeps it from holding up its batch.
+        """
+        rounded = 1 << (width - 1).bit_length()
+        return min(self.max_new_tokens or 3 * rounded + 32, self.positions - 1)
+
     def _micro_batches(self, indices: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
-        """Longest first, so that running out of memory shows at once; at least one sentence each."""
+        """Longest first, so that running out of memory shows at once; at least one sentence each, of one limit."""
         batch: list[int] = []
         for index in sorted(indices, key=lambda i: (-len(ids[i]), i)):
             longest = len(ids[batch[0]]) if batch else len(ids[index])
-            if batch and 2 * longest * (len(batch) + 1) > self.micro_batch_tokens:
+            full = 2 * longest * (len(batch) + 1) > self.micro_batch_tokens
+            if batch and (full or self._limit(len(ids[index])) != self._limit(longest)):
                 yield batch
                 batch = []
             batch.append(index)
@@ -91,8 +102,7 @@ class NllbTranslator:
         device = self.model.device
         inputs = torch.tensor([row + [padding] * (width - len(row)) for row in ids], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=device)
-        # A translation over three times its source is a loop; the limit keeps it from holding up its batch.
-        limit = min(self.max_new_tokens or 3 * width + 32, self.positions - 1)
+        limit = self._limit(width)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*max_new_tokens.*")
             sequences = self.model.generate(

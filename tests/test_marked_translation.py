@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from xner_ray import schema, words
-from xner_ray.back_translation import BackTranslateStage
 from xner_ray.errors import Reason
+from xner_ray.marked_translation import BackTranslateStage, MarkerStage
+from xner_ray.sections import Health
 from xner_ray.spans import Span
 from xner_ray.stage import Stage
 from xner_ray.translate import Translation
@@ -230,3 +231,48 @@ def test_min_similarity_decides_what_is_similar_enough() -> None:
     assert [
         len(BackTranslateStage(translator, least)(table).column("bridge_spans")[0]) for least in (0.5, 0.74, 0.75)
     ] == [1, 1, 0]
+
+
+def _marked(known: Mapping[str, str], *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = MarkerStage(Dictionary(known), 0.5, Health())(_table(*rows)).to_pylist()
+    return result
+
+
+def test_easyproject_takes_text_and_labels_from_one_translation() -> None:
+    (row,) = _marked(ANNA, _row("Anna Lee saw Bob .", ANNA_SPANS, unprojected=[]))
+    assert row["text"] == "Bob fue visto por Anna Lee."
+    assert [row["text"][o["start"] : o["end"]] for o in row["offsets"]] == row["tokens"]
+    assert [(row["tokens"][s["start"] : s["end"]], s["label"], s["source"]) for s in row["spans"]] == [
+        (["Bob"], "PER", 1),
+        (["Anna", "Lee"], "PER", 0),
+    ]
+    assert (row["complete"], row["optimal"], row["solver"], row["translation_score"]) == (True, False, "marker", -0.5)
+    assert row["objective"] == pytest.approx(1.8571)
+
+
+def test_easyproject_translates_sentences_without_entities_as_they_stand() -> None:
+    known = {"It [really] rains .": "Llueve [de veras] ."}
+    (row,) = _marked(known, _row("It [really] rains .", [], unprojected=[]))
+    assert (row["text"], row["spans"], row["complete"], row["solver"]) == ("Llueve [de veras] .", [], True, "none")
+
+
+def test_easyproject_says_which_entity_a_translator_lost_and_rejects_what_has_no_text() -> None:
+    anna = _row("Anna Lee saw Bob .", ANNA_SPANS, unprojected=[])
+    lost, failed, bare = _marked(
+        {**ANNA, "[Anna Lee] saw [Bob] .": "Bob vio a [Anna Lee].", "[Eve]": "[]", "Eve": "Eva"},
+        anna,
+        _row("Bob saw Anna", [Span(0, 1, "PER")]),
+        _row("Eve", [Span(0, 1, "PER")]),
+    )
+    assert (lost["complete"], lost["unprojected"]) == (False, [{"source": 1, "reason": "marker_lost"}])
+    assert [s["source"] for s in lost["spans"]] == [0]
+    assert (failed["status"], failed["reason"], failed["detail"]) == ("rejected", *FAILED)
+    assert (failed["spans"], failed["text"]) == (None, None)
+    assert (bare["status"], bare["reason"]) == ("rejected", "translation_empty")
+
+
+def test_easyproject_keeps_what_reading_set_aside_listed_and_unmarked() -> None:
+    known = {"[Anna Lee] saw Bob .": "[Anna Lee] vio a Bob.", "Anna Lee": "Anna Lee"}
+    aside = [{"source": 1, "reason": "nested"}]
+    (row,) = _marked(known, _row("Anna Lee saw Bob .", [Span(0, 2, "PER"), Span(1, 2, "PER")], unprojected=aside))
+    assert (row["unprojected"], [s["source"] for s in row["spans"]]) == (aside, [0])

@@ -1,0 +1,124 @@
+import itertools
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xner_ray.combining import combine, union, vote
+from xner_ray.errors import RunFolderError
+from xner_ray.schema import ROW, table_from_rows
+from xner_ray.spans import Span
+
+PER, LOC = Span(0, 2, "PER", 0.9), Span(3, 4, "LOC", 0.5)
+
+
+def _table(*rows: list[Span] | None, words: str = "a b c d e", **cells: Any) -> pa.Table:
+    """Rows with spans whose `source` counts up; None is a rejected row."""
+    made = []
+    for number, spans in enumerate(rows):
+        row: dict[str, Any] = {"row": number, "id": f"s{number}", "lang": "spa_Latn", "tokens": words.split(), **cells}
+        if spans is None:
+            row |= {"status": "rejected", "reason": "too_long", "tokens": None}
+        else:
+            row["spans"] = [
+                {"start": s.start, "end": s.end, "label": s.label, "score": s.score, "source": n}
+                for n, s in enumerate(spans)
+            ]
+        made.append(row)
+    return table_from_rows(made, ROW)
+
+
+def _spans(table: pa.Table, row: int = 0) -> list[tuple[int, int, str, float, int | None]]:
+    return [
+        (s["start"], s["end"], s["label"], round(s["score"], 4), s["source"])
+        for s in table.column("spans")[row].as_py() or ()
+    ]
+
+
+def test_union_keeps_what_either_run_has_and_a_vote_what_both_have() -> None:
+    first, second = _table([PER, LOC]), _table([PER, Span(4, 5, "ORG", 1.0)])
+    assert _spans(combine([first, second], [1, 1], "union")) == [
+        (0, 2, "PER", 0.9, 0),
+        (3, 4, "LOC", 0.25, 1),
+        (4, 5, "ORG", 0.5, None),
+    ]
+    assert _spans(combine([first, second], [1, 1], "vote")) == [(0, 2, "PER", 0.9, 0)]
+
+
+def test_weights_decide_between_runs() -> None:
+    first, second = _table([Span(0, 2, "PER", 0.6)]), _table([Span(1, 2, "LOC", 0.9)])
+    assert _spans(combine([first, second], [1, 1], "union")) == [(1, 2, "LOC", 0.45, None)]
+    assert _spans(combine([first, second], [2, 1], "union")) == [(0, 2, "PER", 0.4, 0)]
+    assert _spans(combine([first, second], [4, 1], "vote")) == [(0, 2, "PER", 0.48, 0)]
+
+
+def test_of_three_runs_two_win_a_vote() -> None:
+    runs = [_table([PER]), _table([PER]), _table([Span(0, 1, "LOC", 1.0)])]
+    assert _spans(combine(runs, [1, 1, 1], "vote")) == [(0, 2, "PER", 0.6, 0)]
+
+
+def test_a_row_that_one_run_rejected_is_the_others() -> None:
+    found = combine([_table(None, [PER]), _table([LOC], None)], [1, 3], "union")
+    assert found.column("status").to_pylist() == ["ok", "ok"]
+    assert (_spans(found, 0), _spans(found, 1)) == ([(3, 4, "LOC", 0.5, 0)], [(0, 2, "PER", 0.9, 0)])
+    both = combine([_table(None), _table(None)], [1, 1], "union")
+    assert (both.column("status")[0].as_py(), both.column("spans")[0].as_py()) == ("rejected", None)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (_table([PER], words="a b c d f"), "row 0 .s0. has another tokens"),
+        (_table([PER], lang="swh_Latn"), "has another lang"),
+        (_table([PER], id="x"), "has another id"),
+        (_table([PER], [PER]), "the runs have 1, 2 rows in one unit"),
+    ],
+)
+def test_other_text_is_refused(other: pa.Table, message: str) -> None:
+    with pytest.raises(RunFolderError, match=message):
+        combine([_table([PER]), other], [1, 1], "union")
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0]])
+def test_every_run_needs_a_weight_above_zero(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="one above 0 for each"):
+        combine([_table([PER]), _table([PER])], weights, "union")
+
+
+SPANS = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(1, 3), st.sampled_from("AB"), st.integers(1, 100)), max_size=4
+)
+
+
+def _disjoint(drawn: list[tuple[int, int, str, int]]) -> list[Span]:
+    spans: list[Span] = []
+    for start, length, label, percent in sorted(drawn):
+        if not spans or spans[-1].end <= start:
+            spans.append(Span(start, start + length, label, percent / 100))
+    return spans
+
+
+@given(SPANS.map(_disjoint), SPANS.map(_disjoint))
+def test_union_is_the_best_choice_without_overlap(first: list[Span], second: list[Span]) -> None:
+    """Against all subsets."""
+    sums: dict[tuple[int, int, str], float] = {}
+    for span in [*first, *second]:
+        sums[span.start, span.end, span.label] = sums.get((span.start, span.end, span.label), 0.0) + span.score / 2
+    cells = list(sums.items())
+    best = 0.0
+    for chosen in range(1 << len(cells)):
+        kept = sorted(cells[n] for n in range(len(cells)) if chosen >> n & 1)
+        if all(a[0][1] <= b[0][0] for a, b in itertools.pairwise(kept)):
+            best = max(best, sum(round(score, 4) for _, score in kept))
+    found = union([(0.5, first), (0.5, second)])
+    assert sum(span.score for span in found) == pytest.approx(best, abs=1e-6)
+    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+
+
+@given(SPANS.map(_disjoint))
+def test_runs_that_agree_stay_as_they_are(spans: list[Span]) -> None:
+    sure = [Span(s.start, s.end, s.label, 0.9) for s in spans]
+    assert union([(0.5, sure), (0.5, sure)]) == sure
+    assert vote([(0.5, sure), (0.5, sure)], 10) == sure
