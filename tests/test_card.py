@@ -42,3 +42,22 @@ def test_the_test_model_is_not_called_nllb_200() -> None:
     card = _card(tag={"engine": "hf", "model": "/models/mine"})
     assert "/models" not in card
     assert "the tagger hf (mine)" in card
+
+
+def test_every_way_to_labels_says_what_it_was() -> None:
+    converted = _card(translate={"engine": "ctranslate2"})
+    assert "translated by ctranslate2 (facebook/nllb-200-distilled-600M)" in converted
+    assert "CC BY-NC 4.0" in converted  # other software, the same weights
+    apertium = _card(translate={"engine": "apertium"}, back_translate={"engine": "apertium"})
+    assert "text: translated by apertium\n" in apertium
+    assert "carried over a back-translation: apertium" in apertium
+    assert "GPL" in apertium
+    assert "CC BY-NC" not in apertium
+    marked = _card(projector="marker")
+    assert "matching: none: entities in brackets through the translator, similarity above 0.5" in marked
+    assert "they came through a translator in brackets" in marked
+    assert "alignment" not in marked
+    assert "e5-small" not in marked
+    transfer = _card(projector="transfer", target_tag={"engine": "spacy"})
+    assert "entities from the tagger of the target words" in transfer
+    assert "en_core_web_sm" in transfer

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from xner_ray.errors import RecipeError
-from xner_ray.planning import READ_CPUS, Capacity, group, resolve, run_labels, shrink
+from xner_ray.planning import READ_CPUS, Capacity, group, notices, resolve, run_labels, shrink
 from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
 
@@ -111,3 +111,17 @@ def test_resolve_refuses_what_cannot_work(sections: dict[str, Any], message: str
     with pytest.raises(RecipeError) as error:
         resolve(_recipe(**{"translate": {"model": "tiny-nllb"}, **sections}))
     assert message in str(error.value)
+
+
+def test_what_a_user_should_know_of_weights_does_not_depend_on_the_engine() -> None:
+    for engine, said in (("nllb", "CC BY-NC 4.0"), ("ctranslate2", "CC BY-NC 4.0"), ("apertium", None)):
+        found = notices(_recipe(translate={"engine": engine}))
+        assert [said in line for line in found if said] == ([True] if said else [])
+        assert bool(found) == (said is not None)
+
+
+def test_labels_of_a_transfer_are_those_of_the_target_tagger() -> None:
+    recipe = load_recipe(
+        {"input": {"path": "a"}, "targets": ["spa_Latn"], "projector": "transfer", "target_tag": {"engine": "spacy"}}
+    )
+    assert run_labels(recipe, []) == ["LOC", "ORG", "PER"]

@@ -26,6 +26,12 @@ _LICENCES = {
     "hf": "the token classifiers named above: see their own cards.",
 }
 
+_HOW = {
+    "match": "they were projected across word alignments",
+    "marker": "they came through a translator in brackets",
+    "transfer": "a tagger that may know another language found them",
+    "combine": "they were joined from several runs",
+}
 _EXTRA = {
     "back_translate": "entities carried over a back-translation",
     "target_tag": "target words tagged",
@@ -84,7 +90,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         "---",
         "# Named entities projected with xner_ray",
         "",
-        "Labels were made by a machine: they were projected across word alignments, and nobody checked them.",
+        f"Labels were made by a machine: {_HOW[recipe.projector]}, and nobody checked them.",
         "",
         "```python",
         "from datasets import load_dataset",
