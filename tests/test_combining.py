@@ -122,3 +122,54 @@ def test_runs_that_agree_stay_as_they_are(spans: list[Span]) -> None:
     sure = [Span(s.start, s.end, s.label, 0.9) for s in spans]
     assert union([(0.5, sure), (0.5, sure)]) == sure
     assert vote([(0.5, sure), (0.5, sure)], 10) == sure
+
+
+def _entities(table: pa.Table, *source_spans: tuple[int, int, str]) -> pa.Table:
+    rows = table.to_pylist()
+    for row in rows:
+        row["source_spans"] = [{"start": s, "end": e, "label": label, "score": 1.0} for s, e, label in source_spans]
+        row |= {"unprojected": row["unprojected"] or [], "complete": not row["unprojected"]}
+    return table_from_rows(rows, ROW)
+
+
+ENTITIES = ((0, 1, "PER"), (2, 3, "LOC"))
+
+
+def _fate(table: pa.Table) -> tuple[bool, list[tuple[int, str]] | None]:
+    (row,) = table.to_pylist()
+    losses = row["unprojected"]
+    return row["complete"], None if losses is None else [(u["source"], u["reason"]) for u in losses]
+
+
+def test_an_entity_that_a_vote_drops_is_unprojected() -> None:
+    first, second = _entities(_table([PER, LOC]), *ENTITIES), _entities(_table([PER]), *ENTITIES)
+    assert _fate(combine([first, second], [1, 1], "vote")) == (False, [(1, "outvoted")])
+    assert _fate(combine([first, second], [1, 1], "union")) == (True, [])
+
+
+def test_an_entity_that_another_run_places_is_projected() -> None:
+    first = _entities(_table([PER], unprojected=[{"source": 1, "reason": "low_score"}]), *ENTITIES)
+    second = _entities(_table([PER, LOC]), *ENTITIES)
+    found = combine([first, second], [1, 1], "union")
+    assert (_fate(found), _spans(found)[1][4]) == ((True, []), 1)
+    assert _fate(combine([first, first], [1, 1], "union")) == (False, [(1, "low_score")])
+
+
+def test_places_of_other_entities_say_nothing_of_the_rows_own() -> None:
+    first = _entities(_table([PER], unprojected=[{"source": 1, "reason": "low_score"}]), *ENTITIES)
+    other = _entities(_table([PER, LOC]), (0, 1, "PER"), (4, 5, "LOC"))
+    found = combine([first, other], [1, 1], "union")
+    assert (_fate(found), _spans(found)[1][4]) == ((False, [(1, "low_score")]), None)
+
+
+def test_a_place_that_the_vote_changes_is_still_the_entitys() -> None:
+    first = _entities(_table([Span(0, 2, "PER", 1.0)]), (0, 1, "PER"))
+    second = _table([Span(1, 3, "PER", 1.0)])
+    found = combine([first, second], [1, 1], "vote")
+    assert (_spans(found), _fate(found)) == ([(1, 2, "PER", 1.0, None)], (True, []))
+    assert _fate(combine([first, _table([])], [1, 2], "vote")) == (False, [(0, "outvoted")])
+
+
+def test_a_row_without_a_source_side_loses_nothing() -> None:
+    transfer = _table([], source_spans=None)
+    assert _fate(combine([transfer, _entities(_table([PER]), *ENTITIES)], [1, 1], "vote")) == (True, None)

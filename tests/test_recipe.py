@@ -266,3 +266,46 @@ def test_resolved_recipe_survives_yaml() -> None:
 def test_a_label_is_renamed_before_it_is_kept() -> None:
     labels = Labels(rename={"GPE": "LOC", "LOC": "PLACE"}, keep=["LOC"])
     assert labels.map([Span(0, 1, "GPE", 0.5), Span(1, 2, "LOC")]) == [Span(0, 1, "LOC", 0.5)]
+
+
+def test_a_bare_off_of_yaml_is_off() -> None:
+    recipe = load_recipe(BASE, ["translate.health.copied=off"])
+    assert (recipe.translate.health.copied, recipe.translate.health.language) == ("off", "off")
+    with pytest.raises(RecipeError, match=r"translate\.health\.copied"):
+        load_recipe(BASE, ["translate.health.copied=on"])
+
+
+def test_the_readme_shows_a_recipe_with_the_defaults() -> None:
+    import re
+
+    import yaml
+
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    data = yaml.safe_load(block[1])
+    shown = load_recipe(data)
+    plain = load_recipe({"input": {"path": "data/train.jsonl"}, "targets": ["swh_Latn"]})
+    assert data.pop("targets") == ["swh_Latn"]
+    assert (data["input"].pop("format"), data["translate"].pop("engine")) == ("jsonl", "nllb")
+    assert shown.translate_engine == plain.translate_engine
+    for name in data:
+        for key in data[name] if isinstance(data[name], dict) else ():
+            assert (name, key, getattr(getattr(shown, name), key)) == (name, key, getattr(getattr(plain, name), key))
+        if not isinstance(data[name], dict):
+            assert (name, getattr(shown, name)) == (name, getattr(plain, name))
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        (["translate.engine=apertium"], ["translate.beams=4", "translate.max_new_tokens=9", "translate.dtype=float16"]),
+        (["back_translate.engine=apertium"], ["back_translate.beams=4"]),
+        (["tag.engine=spacy"], ["tag.temperature=2", "tag.pooling=max"]),
+        (["target_tag.engine=spacy"], ["target_tag.dtype=float16"]),
+    ],
+)
+def test_fingerprint_ignores_keys_that_an_engine_does_not_read(given: list[str], idle: list[str]) -> None:
+    assert _keys(*given) != _keys()
+    assert _keys(*given, *idle) == _keys(*given)
+    assert _keys("translate.engine=apertium", "engine.unit_rows=7") != _keys("translate.engine=apertium")

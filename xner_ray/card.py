@@ -23,7 +23,7 @@ _LICENCES = {
     "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
     "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
-    "hf": "the token classifiers named above: see their own cards.",
+    "hf": "Hugging Face token classifiers: see their own cards.",
 }
 
 _HOW = {
@@ -60,12 +60,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         f"- direction: {recipe.direction}; entities from {_entities(recipe)}",
         "- text: " + ("given" if engine == "provided" else f"translated by {_translator(recipe)}"),
         *[f"- {what}: {_named(getattr(recipe, name))}" for name, what in _EXTRA.items() if _runs(recipe, name)],
-        *(
-            [f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
-            if recipe.aligned
-            else []
-        ),
-        *(["- alignment: given links"] if recipe.align.backend == "provided" else []),
+        *_alignment(recipe),
         f"- matching: {_matching(recipe)}",
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
@@ -128,7 +123,8 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
 
 
 def _runs(recipe: Recipe, section: str) -> bool:
-    return bool(getattr(recipe, section).engine != "none")
+    """A combined run has run nothing; the cards of its runs say what they did."""
+    return bool(getattr(recipe, section).engine != "none") and recipe.combined is None
 
 
 def models(recipe: Recipe) -> list[str]:
@@ -159,12 +155,15 @@ def _named(section: BackTranslate | Likelihood | TargetTag) -> str:
 def _alignment(recipe: Recipe) -> list[str]:
     if recipe.aligned:
         return [f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
-    return ["- alignment: given links"] if recipe.align.backend == "provided" else []
+    given = recipe.align.backend == "provided" and recipe.combined is None
+    return ["- alignment: given links"] if given else []
 
 
 def _entities(recipe: Recipe) -> str:
     if recipe.projector == "transfer":
         return "the tagger of the target words"
+    if recipe.combined is not None:
+        return "the runs named below"
     given = {"none": "the input's labels", "provided": "the labels of the parallel text"}
     return given.get(recipe.tag.engine, f"the tagger {recipe.tag.engine} ({_shown(str(recipe.tag.model))})")
 

@@ -20,23 +20,24 @@ import numpy as np
 import pyarrow as pa
 
 from xner_ray import write
-from xner_ray.errors import RunFolderError
+from xner_ray.errors import Loss, RunFolderError
 from xner_ray.match import solve
 from xner_ray.schema import OK, fill
 from xner_ray.scores import SCALE, Scored
 from xner_ray.spans import Span, spans_to_tags, tags_to_spans
 
 Method = Literal["union", "vote"]
-_COLUMNS = ("row", "id", "lang", "tokens", "status", "spans")
+_COLUMNS = ("row", "id", "lang", "tokens", "status", "source_spans", "spans", "unprojected")
 
 
 def combine(tables: Sequence[pa.Table], weights: Sequence[float], method: Method) -> pa.Table:
     """The rows of the first run with the spans of all.
 
-    tables: the same rows of each run, in the same order. weights: one a run, above 0. `source` is that of the first
-    run's equal span, else null; `complete` and `unprojected` stay the first run's. A row that some runs rejected is
-    that of the first that did not, with the spans of those that did not. RunFolderError if rows or words differ;
-    ValueError for fewer than two runs or a weight that is not above 0.
+    tables: the same rows of each run, in the same order. weights: one a run, above 0. A row that some runs rejected is
+    that of the first that did not, with the spans of those that did not. `source` is that of an equal span, else null;
+    `unprojected` and `complete` say which entities the runs speak of and the joined spans do not have. Both count only
+    runs with the entities of the row's own. RunFolderError if rows or words differ; ValueError for fewer than two runs
+    or a weight that is not above 0.
     """
     if len(tables) < 2 or len(weights) != len(tables) or not all(weight > 0 for weight in weights):
         raise ValueError(
@@ -47,7 +48,7 @@ def combine(tables: Sequence[pa.Table], weights: Sequence[float], method: Method
         raise RunFolderError(
             f"the runs have {', '.join(str(len(run)) for run in runs)} rows in one unit; combine equals"
         )
-    taken, cells = [], {}
+    taken, cells, lost = [], {}, {}
     for index, rows in enumerate(zip(*runs, strict=True)):
         alive = [number for number, row in enumerate(rows) if row["status"] == OK]
         _refuse_others(rows, alive)
@@ -55,12 +56,16 @@ def combine(tables: Sequence[pa.Table], weights: Sequence[float], method: Method
         if alive:
             total = sum(weights[number] for number in alive)
             votes = [(weights[number] / total, rows[number]["spans"]) for number in alive]
-            cells[index] = _joined(votes, len(rows[alive[0]]["tokens"]), method)
+            same = _of_equal_entities([rows[number] for number in alive])
+            cells[index] = _joined(votes, same, len(rows[alive[0]]["tokens"]), method)
+            lost[index] = _lost(same, cells[index])
     table = pa.concat_tables(tables).take(pa.array(taken, pa.int64()))
     return fill(
         table,
         {
             "spans": cells,
+            "unprojected": lost,
+            "complete": {index: not losses for index, losses in lost.items()},
             "objective": {index: round(sum(span["score"] for span in spans), 4) for index, spans in cells.items()},
             "optimal": dict.fromkeys(cells, False),
             "solver": {index: method if spans else "none" for index, spans in cells.items()},
@@ -69,19 +74,73 @@ def combine(tables: Sequence[pa.Table], weights: Sequence[float], method: Method
 
 
 def combine_parts(
-    parts: Sequence[str], output: str, weights: Sequence[float], method: Method, labels: Sequence[str]
+    parts: Sequence[str],
+    output: str,
+    weights: Sequence[float],
+    method: Method,
+    labels: Sequence[str],
+    reject_incomplete: bool,
 ) -> None:
     """The same unit of several runs into one part."""
     table = combine([write.read_part(part) for part in parts], weights, method)
-    table = write.finish(table, labels, reject_incomplete=False)
+    table = write.finish(table, labels, reject_incomplete=reject_incomplete)
     write.write_part(output, table, {**write.count(table), "stages": {}})
 
 
+def _of_equal_entities(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of one sentence's rows whose `source` means the same as in the first."""
+
+    def entities(row: Mapping[str, Any]) -> list[tuple[int, int, str]] | None:
+        spans = row["source_spans"]
+        return None if spans is None else [(s["start"], s["end"], s["label"]) for s in spans]
+
+    own = entities(rows[0])
+    return [rows[0], *(row for row in rows[1:] if own is not None and entities(row) == own)]
+
+
+def _lost(rows: Sequence[Mapping[str, Any]], spans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """Cells of `unprojected`: entities that a row places or lists, and the joined spans do not have.
+
+    A joined span without a source is the place of every entity of its label that a row places on one of its words.
+    """
+    reasons: dict[int, str] = {}
+    places: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        for loss in row["unprojected"] or ():
+            reasons.setdefault(loss["source"], loss["reason"])
+        for place in row["spans"]:
+            if place["source"] is not None:
+                places.setdefault(place["source"], []).append(place)
+
+    def there(source: int) -> bool:
+        return any(
+            span["source"] == source
+            or (
+                span["source"] is None
+                and any(
+                    span["label"] == p["label"] and span["start"] < p["end"] and p["start"] < span["end"]
+                    for p in places.get(source, ())
+                )
+            )
+            for span in spans
+        )
+
+    lost = [
+        {"source": source, "reason": reasons.get(source, str(Loss.OUTVOTED))}
+        for source in sorted({*reasons, *places})
+        if not there(source)
+    ]
+    return None if rows[0]["unprojected"] is None and not lost else lost
+
+
 def _joined(
-    votes: Sequence[tuple[float, Sequence[Mapping[str, Any]]]], n_words: int, method: Method
+    votes: Sequence[tuple[float, Sequence[Mapping[str, Any]]]],
+    same: Sequence[Mapping[str, Any]],
+    n_words: int,
+    method: Method,
 ) -> list[dict[str, Any]]:
     runs = [(weight, [Span(s["start"], s["end"], s["label"], s["score"]) for s in spans]) for weight, spans in votes]
-    source = {(s["start"], s["end"], s["label"]): s["source"] for s in votes[0][1]}
+    source = {(s["start"], s["end"], s["label"]): s["source"] for row in reversed(same) for s in row["spans"]}
     spans = union(runs) if method == "union" else vote(runs, n_words)
     return [
         {

@@ -67,14 +67,7 @@ def rematch(
         if (report := finished(folder, changed)) is not None:
             console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
             return report
-        listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
-        if not listed <= wanted:
-            raise RunFolderError(
-                f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
-                "--fresh to discard what is there"
-            )
-        if listed < wanted:
-            begin(folder, changed, keys, index)
+        _begin_or_go_on(folder, changed, keys, index, old)
         labels = planning.run_labels(changed, index.labels_found)
         with engine.cluster(changed.engine.address):
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
@@ -122,6 +115,10 @@ def combine(
                 f"{old.root}: has other units than {olds[0].root}; make both with the same input, languages and "
                 "engine.unit_rows"
             )
+        if indices[-1].extra != indices[0].extra:
+            raise RunFolderError(
+                f"{old.root}: carries other columns of the input than {olds[0].root}; make both from the same files"
+            )
     found = (planning.run_labels(recipe, index.labels_found) for recipe, index in zip(recipes, indices, strict=True))
     labels = list(dict.fromkeys(label for each in found for label in each))
     combined = Combined(
@@ -133,7 +130,9 @@ def combine(
     kept = recipes[0].input.labels.model_copy(update={"keep": labels})
     given = recipes[0].input.model_copy(update={"labels": kept})
     recipe = recipes[0].model_copy(update={"projector": "combine", "combined": combined, "input": given})
-    keys = {"method": method, "weights": weights, **{f"run {n}": old.keys() for n, old in enumerate(olds)}}
+    keys: dict[str, Any] = {"method": method, "weights": weights}
+    for number, old in enumerate(olds, start=1):  # what a key begins with says which further languages may bring it
+        keys |= {f"{key} of run {number}": value for key, value in old.keys().items()}
     folder.refuse_other_files()
     with folder.claim():
         if fresh:
@@ -143,8 +142,7 @@ def combine(
             console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
             return report
         index = indices[0]
-        if not folder.is_run():
-            begin(folder, recipe, keys, index)
+        _begin_or_go_on(folder, recipe, keys, index, olds[0])
         with engine.cluster(recipe.engine.address):
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             names = [unit.name for unit in index.units if unit.name not in done]
@@ -152,9 +150,22 @@ def combine(
             outputs = [f"{attempt}/{name}.parquet" for name in names]
             console.print(f"{len(names):,} of {len(index.units):,} units to combine")
             if names:
-                same = [[value] * len(names) for value in (weights, method, labels)]
+                options = (weights, method, labels, recipe.output.incomplete == "reject")
+                same = [[value] * len(names) for value in options]
                 engine.map_tasks(combining.combine_parts, inputs, outputs, *same)
             return seal(folder, recipe, index, labels, started, console)
+
+
+def _begin_or_go_on(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
+    """List the units of `old`; of a folder that has some listed, those that `old` has had since."""
+    listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
+    if not listed <= wanted:
+        raise RunFolderError(
+            f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
+            "--fresh to discard what is there"
+        )
+    if listed < wanted:
+        begin(folder, recipe, keys, index)
 
 
 def _listed(index: Index) -> set[tuple[Any, ...]]:

@@ -91,9 +91,11 @@ class Loss(StrEnum):
     MARKER_LOST = "marker_lost"  # no marked piece of the translation is left for it
     MARKER_NOT_SIMILAR = "marker_not_similar"  # a marked piece is left, but none similar enough
     MARKER_OVERLAP = "marker_overlap"  # its piece shares a word with a longer or earlier one
+    OUTVOTED = "outvoted"  # a run had a place for it, which the combined run does not have
 
 
-BEFORE_MATCHING = tuple(loss for loss in Loss if loss not in ("no_candidate", "overlap", "low_score", "infeasible"))
+_BY_MATCHING = ("no_candidate", "overlap", "low_score", "infeasible", "outvoted")
+BEFORE_MATCHING = tuple(loss for loss in Loss if loss not in _BY_MATCHING)
 """Losses of entities that never reach the matching."""
 
 

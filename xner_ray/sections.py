@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from xner_ray.match import limits
 
@@ -60,7 +60,7 @@ class Translating(ModelRuntime):
 
     model: str = "facebook/nllb-200-distilled-600M"  # hub id (name@revision), folder, or tiny-nllb
     beams: int = Field(default=1, ge=1)
-    max_new_tokens: int | None = Field(default=None, ge=1)  # None: the model's own limit
+    max_new_tokens: int | None = Field(default=None, ge=1)  # None: by the length of the sentence
     micro_batch_tokens: int = Field(default=2048, ge=16)
     # auto: float32 on CPU, bfloat16 on GPU (ctranslate2: float16); int8: ctranslate2 alone
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
@@ -72,7 +72,12 @@ class Translating(ModelRuntime):
         return self
 
 
-Action = Literal["off", "flag", "reject"]
+def _action(value: Any) -> Any:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
+Action = Annotated[Literal["off", "flag", "reject"], BeforeValidator(_action)]
 
 
 class Health(Section):
