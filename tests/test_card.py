@@ -61,3 +61,15 @@ def test_every_way_to_labels_says_what_it_was() -> None:
     transfer = _card(projector="transfer", target_tag={"engine": "spacy"})
     assert "entities from the tagger of the target words" in transfer
     assert "en_core_web_sm" in transfer
+
+
+def test_the_card_of_a_combined_run_speaks_of_its_runs() -> None:
+    """Not of what its first run did: the others did something else."""
+    combined = {"runs": ["first", "second"], "weights": [2, 1], "method": "vote", "models": ["builtin", "hf"]}
+    first = {"target_tag": {"engine": "hf", "model": "one/two"}, "translate": {"model": "tiny-nllb"}}
+    card = _card(projector="combine", combined=combined, **first)
+    assert "entities from the runs named below" in card
+    assert "vote of the runs 2 first, 1 second" in card
+    assert "multilingual-e5-small" in card
+    assert "one/two" not in card
+    assert "alignment" not in card.split("## How")[1]

@@ -1,16 +1,23 @@
 """The command combine on synthetic runs, with tasks that run here. `test_refining.py` has rematch."""
 
+import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_refining import ROWS, SPANISH, _digests, _kills, _make, serial  # noqa: F401, a fixture
 
-from xner_ray import inspecting
+from xner_ray import inspecting, storage
 from xner_ray.deriving import combine, rematch
 from xner_ray.errors import RecipeError, RunFolderError
-from xner_ray.write import read_part
+from xner_ray.folder import RunFolder
+from xner_ray.schema import row_schema, table_from_rows
+from xner_ray.write import part_counters, read_part, write_part
 
 
 @pytest.fixture
@@ -98,3 +105,90 @@ def test_a_combined_run_is_not_rematched(runs: list[Path], tmp_path: Path) -> No
     combine(runs, tmp_path / "new")
     with pytest.raises(RunFolderError, match="was not matched"):
         rematch(tmp_path / "new", tmp_path / "newer")
+
+
+def test_a_combined_run_grows_with_its_runs(tmp_path: Path) -> None:
+    for name, rows in (("source", SPANISH), ("source", ROWS)):
+        source = _make(tmp_path / name, ["match.min_score=0.6"], rows=rows)
+        made = []
+        for new, prior in (("with", "auto"), ("without", "none")):
+            made.append(tmp_path / new)
+            rematch(source, made[-1], overrides=[f"match.prior={prior}"])
+        combine(made, tmp_path / "both")
+    assert RunFolder(str(tmp_path / "both")).recipe().languages == list(ROWS)
+    combine(made, tmp_path / "once")
+    assert _digests(tmp_path / "both") == _digests(tmp_path / "once")
+    assert len(inspecting.evaluate(tmp_path / "both")) == 2
+
+
+def _as_transfer(run: Path, path: Path) -> Path:
+    """The same rows as model transfer would leave them: spans without a source, no source side."""
+    shutil.copytree(run, path)
+    folder = RunFolder(str(path))
+    sections = {"direction": "test", "projector": "transfer", "target_tag": {"engine": "spacy"}}
+    given = {"path": "/nowhere/{lang}", "lang": list(ROWS), "labels": {"keep": ["LOC", "PER"]}}
+    storage.publish(folder.recipe_path, json.dumps({**sections, "input": given}).encode())
+    for part in {**folder.parts(), **folder.refined()}.values():
+        table, counters = read_part(part), part_counters(part)
+        rows = table.to_pylist()
+        for row in rows:
+            row |= dict.fromkeys(("source_text", "source_tokens", "source_spans", "unprojected"))
+            row["spans"] = row["spans"] and [{**span, "source": None} for span in row["spans"]]
+        write_part(part, table_from_rows(rows, row_schema()), counters)
+    return path
+
+
+def test_a_run_without_a_source_side_may_come_first(runs: list[Path], tmp_path: Path) -> None:
+    """As `combine TRANSFER TRANSLATE_TEST NEW`: rows, languages and labels are those of the transfer."""
+    transfer = _as_transfer(runs[1], tmp_path / "transfer")
+    new = tmp_path / "new"
+    report = combine([transfer, runs[0]], new)
+    assert report["entities"]["source"] == 0
+    assert _projected(new) == _projected_union(transfer, runs[0])
+    recipe = RunFolder(str(new)).recipe()  # status, explain and the others begin with it
+    assert (recipe.translate_engine, recipe.languages) == ("provided", list(ROWS))
+    assert report["labels"]["kept"] == ["LOC", "PER"]
+    assert len(inspecting.evaluate(new)) == 2
+    assert inspecting.explain(new, "s3")
+    assert inspecting.status(new)
+    (conll, *_) = inspecting.export(new, output=tmp_path / "conll")
+    assert "B-PER" in Path(conll).read_text()
+    assert "text: given" in (new / "README.md").read_text()
+    report = combine([new, runs[0]], tmp_path / "again")  # a combined run is a run
+    assert report["entities"]["projected"] > 0
+    RunFolder(str(tmp_path / "again")).recipe()
+
+
+def _projected_union(*runs: Path) -> dict[tuple[str, int], set[tuple[int, int, str]]]:
+    first, second = map(_projected, runs)
+    clash = ("spa_Latn", 7)
+    return {key: first[key] | second[key] for key in first} | {clash: {(1, 2, "PER")}}
+
+
+def test_incomplete_rows_of_a_combined_run_are_what_the_first_run_says(tmp_path: Path) -> None:
+    source = _make(tmp_path / "source", ["match.min_score=0.6"])
+    made = [tmp_path / "with", tmp_path / "without"]
+    for new, prior in zip(made, ("auto", "none"), strict=True):
+        rematch(source, new, overrides=[f"match.prior={prior}", "output.incomplete=split"])
+    combine(made, tmp_path / "vote", method="vote")
+    (file,) = (tmp_path / "vote").glob("data/spa_Latn/incomplete-*")
+    lost = {" ".join(row["source_tokens"]): row["unprojected"] for row in read_part(str(file)).to_pylist()}
+    assert {loss["reason"] for loss in lost["of the Rhine"]} == {"low_score"}  # a run says why
+    folder = RunFolder(str(made[0]))
+    recipe = folder.recipe()
+    changed = recipe.model_copy(update={"output": recipe.output.model_copy(update={"incomplete": "reject"})})
+    storage.publish(folder.recipe_path, json.dumps(changed.model_dump(mode="json")).encode())
+    report = combine(made, tmp_path / "rejected", method="vote")
+    assert report["incomplete_rows"] == 0
+    assert report["rejects"]["incomplete"] > 0
+
+
+def test_runs_with_other_columns_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    folder = RunFolder(str(runs[1]))
+    sink = io.BytesIO()
+    index = replace(inspecting.read_index(folder), extra=[pa.field("extra", pa.string())])
+    pq.write_table(index.to_table(), sink)
+    storage.publish(folder.units_path, sink.getvalue())
+    with pytest.raises(RunFolderError, match="carries other columns"):
+        combine(runs, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -98,3 +98,16 @@ def test_a_bridge_shows_its_words_and_what_was_lost_on_it() -> None:
     assert "1 Roberto" in shown  # the links' source word
     assert "entity 3 '[Bob]' PER" in shown
     assert "entity 0 'Bank of Japan': marker_lost, not projected" in shown
+
+
+def test_a_combined_row_says_which_entities_it_lacks() -> None:
+    combined = {"runs": ["a", "b"], "weights": [1, 1], "method": "vote"}
+    recipe = load_recipe(
+        {"input": {"path": "a"}, "targets": ["spa_Latn"], "projector": "combine", "combined": combined}
+    )
+    row = _row(spans=[], unprojected=[{"source": 3, "reason": "outvoted"}], objective=0.0, optimal=False, solver="none")
+    table = table_from_rows([row], row_schema())
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(explain(table.to_pylist()[0], table, recipe, None, ["PER"]))
+    assert "entity 3 '[Bob]': outvoted, not projected" in capture.get()

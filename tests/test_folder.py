@@ -46,6 +46,23 @@ def test_targets_may_grow_with_their_parallel_text_but_not_shrink(tmp_path: Path
         folder.check({**keys, "parallel spa_Latn a.txt": "changed"}, ["spa_Latn"])
 
 
+def test_targets_may_grow_with_apertium(tmp_path: Path) -> None:
+    """Each language has an identity of its own, and the first translation brings the size of a unit into the keys."""
+    keys = {"translate.engine spa_Latn identity": "a", "engine.unit_rows": 8}
+    folder, both = _folder(tmp_path / "a", keys), ["spa_Latn", "cat_Latn"]
+    folder.check(
+        {**keys, "translate.engine cat_Latn identity": "b", "back_translate.engine cat_Latn identity": "b"}, both
+    )
+    with pytest.raises(RunFolderError, match=r"back_translate\.engine spa_Latn identity: None there"):
+        folder.check({**keys, "back_translate.engine spa_Latn identity": "b"}, both)
+    with pytest.raises(RunFolderError, match=r"translate\.engine spa_Latn identity: 'a' there, 'c' now"):
+        folder.check({**keys, "translate.engine spa_Latn identity": "c"}, both)
+    given = _folder(tmp_path / "b", {})
+    given.check({"translate.engine cat_Latn identity": "b", "engine.unit_rows": 8}, both)
+    with pytest.raises(RunFolderError, match=r"engine\.unit_rows"):
+        given.check({"engine.unit_rows": 8}, ["spa_Latn"])
+
+
 def test_a_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     code = (
         "import sys; from xner_ray.folder import RunFolder\n"

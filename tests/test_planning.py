@@ -1,12 +1,24 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from xner_ray.errors import RecipeError
-from xner_ray.planning import READ_CPUS, Capacity, group, notices, resolve, run_labels, shrink
+from xner_ray.planning import (
+    READ_CPUS,
+    Capacity,
+    check_tags,
+    group,
+    model_lines,
+    notices,
+    resolve,
+    run_labels,
+    shrink,
+)
 from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
+from xner_ray.translate import apertium
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Capacity(cpus=2, gpus=0, local=True, memory_gb=16, node=(2, 0, 16))
@@ -125,3 +137,41 @@ def test_labels_of_a_transfer_are_those_of_the_target_tagger() -> None:
         {"input": {"path": "a"}, "targets": ["spa_Latn"], "projector": "transfer", "target_tag": {"engine": "spacy"}}
     )
     assert run_labels(recipe, []) == ["LOC", "ORG", "PER"]
+
+
+def test_each_direction_of_apertium_has_an_identity_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a further target would change that of the finished ones, and the run could not grow."""
+    asked = []
+
+    def check(section: object, directions: Sequence[tuple[str, str]], key: str) -> str:
+        asked.append(list(directions))
+        return " ".join(f"{key} {source}>{target}" for source, target in directions)
+
+    monkeypatch.setattr(apertium, "check", check)
+    parallel = {"path": "a", "parallel": {"por_Latn": "b"}}
+    recipe = _recipe(input=parallel, targets=["spa_Latn", "por_Latn", "cat_Latn"], translate={"engine": "apertium"})
+    resolved, found = resolve(recipe)
+    assert {key: value for key, value in found.items() if "engine" in key} == {
+        "translate.engine cat_Latn": "translate eng_Latn>cat_Latn",
+        "translate.engine spa_Latn": "translate eng_Latn>spa_Latn",
+    }
+    assert asked[0] == [("eng_Latn", "cat_Latn"), ("eng_Latn", "spa_Latn")]  # one message names every package
+    assert ("translate.engine cat_Latn", "apertium") in [line[:2] for line in model_lines(resolved, found)]
+    back = _recipe(
+        direction="test",
+        input={"path": "a/{lang}", "lang": ["spa_Latn", "cat_Latn"]},
+        targets=[],
+        translate={"engine": "apertium"},
+        back_translate={"engine": "apertium"},
+    )
+    found = resolve(back)[1]
+    assert found["translate.engine cat_Latn"] == "translate cat_Latn>eng_Latn"
+    assert found["back_translate.engine cat_Latn"] == "back_translate eng_Latn>cat_Latn"
+
+
+def test_the_built_in_tagger_may_score_candidates() -> None:
+    sections = {"target_tag": {"engine": "spacy"}, "match": {"scores": {"soft": 1, "tagger": 1}}}
+    check_tags(_recipe(**sections), ["PER"])
+    with pytest.raises(RecipeError, match=r"the tagger's labels \(LOC, ORG, PER\) are none of this run's"):
+        check_tags(_recipe(**sections), ["DRUG"])
+    check_tags(_recipe(**sections, projector="transfer"), ["DRUG"])  # nothing is scored

