@@ -115,6 +115,7 @@ def test_resolve_pins_models_and_layers() -> None:
         ({"align": {"encoder": "./nowhere"}}, "no such folder"),
         ({"targets": ["fra_Latn"]}, "has no language token 'fra_Latn'"),
         ({"tag": {"engine": "spacy", "model": "en_core_web_xx"}}, "'en_core_web_xx' is not installed"),
+        ({"target_tag": {"engine": "spacy", "model": "en_core_web_xx"}}, "target_tag.model: the spaCy model"),
         ({"align": {"encoder": "nobody/nothing"}}, "model 'nobody/nothing'"),
         ({"align": {"encoder": str(ROOT / "jobs")}}, "needs a config.json and weights as *.safetensors"),
     ],

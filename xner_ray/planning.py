@@ -106,7 +106,7 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             section = section.model_copy(update={"model": model})
             section = section.model_copy(update={"labels": hf.check(section, name)})
         else:
-            identities[f"{name}.model"] = spacy.check(section)
+            identities[f"{name}.model"] = spacy.check(section, name)
             section = section.model_copy(update={"model": section.model or BUILTIN_TAGGER})
         recipe = recipe.model_copy(update={name: section})
     if "align" not in names:

