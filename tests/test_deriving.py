@@ -75,9 +75,12 @@ def test_killed_and_run_again_a_combined_run_is_the_undisturbed_one(
         ({"weights": [1.0]}, "2 runs and the weights"),
         ({"weights": [1.0, 0.0]}, "one above 0"),
         ({"weights": [1.0, float("nan")]}, "one above 0"),
+        ({"method": "mean"}, "method is 'mean'; allowed: union, vote"),
     ],
 )
-def test_weights_are_checked(runs: list[Path], tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_method_and_weights_are_checked(
+    runs: list[Path], tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RecipeError, match=message):
         combine(runs, tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.text import Text
@@ -101,6 +101,8 @@ def combine(
         raise RecipeError(
             f"combine: {len(olds)} runs and the weights {weights}; allowed: two or more, one above 0 each"
         )
+    if method not in (allowed := get_args(combining.Method)):
+        raise RecipeError(f"combine: method is {method!r}; allowed: {', '.join(allowed)}")
     if folder.place in {old.place for old in olds}:
         raise RunFolderError(f"{folder.root}: combine fills another folder; name a new one")
     recipes, indices, parts = [], [], []
