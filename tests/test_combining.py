@@ -54,6 +54,14 @@ def test_weights_decide_between_runs() -> None:
     assert _spans(combine([first, second], [4, 1], "vote")) == [(0, 2, "PER", 0.48, 0)]
 
 
+def test_a_union_keeps_what_has_next_to_no_weight() -> None:
+    first, second = _table([Span(0, 1, "PER", 0.0)]), _table([LOC])
+    assert _spans(combine([first, second], [1e6, 1], "union")) == [
+        (0, 1, "PER", 0.0001, 0),
+        (3, 4, "LOC", 0.0001, None),
+    ]
+
+
 def test_of_three_runs_two_win_a_vote() -> None:
     runs = [_table([PER]), _table([PER]), _table([Span(0, 1, "LOC", 1.0)])]
     assert _spans(combine(runs, [1, 1, 1], "vote")) == [(0, 2, "PER", 0.6, 0)]

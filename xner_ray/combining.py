@@ -165,8 +165,8 @@ def union(runs: Sequence[tuple[float, Sequence[Span]]]) -> list[Span]:
         for span in spans:
             key = (span.label, span.start, span.end)
             sums[key] = sums.get(key, 0.0) + weight * span.score
-    scores = {key: round(value * SCALE) for key, value in sums.items()}
-    keys = sorted(key for key, score in scores.items() if score > 0)
+    scores = {key: max(1, round(value * SCALE)) for key, value in sums.items()}  # at 0 the matcher would drop it
+    keys = sorted(scores)
     if not keys:
         return []
     labels = sorted({label for label, _, _ in keys})
