@@ -66,8 +66,15 @@ class Translating(ModelRuntime):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
 
     @model_validator(mode="after")
-    def _number_type(self) -> Translating:
-        if self.dtype == "int8" and getattr(self, "engine", None) != "ctranslate2":
+    def _fits(self) -> Translating:
+        engine = getattr(self, "engine", None)
+        if engine == "llm" and "model" not in self.model_fields_set:
+            raise ValueError(
+                "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
+            )
+        if engine == "llm" and self.beams > 1:
+            raise ValueError("beams: engine llm takes the likeliest token at each step; leave beams out")
+        if self.dtype == "int8" and engine != "ctranslate2":
             raise ValueError("dtype: int8 needs engine: ctranslate2")
         return self
 
@@ -91,9 +98,18 @@ class Health(Section):
     language: Action = "off"  # needs the extra lid; knows half of the languages, and neighbours badly
 
 
+class Llm(Section):
+    """What engine llm gives to vLLM besides the model."""
+
+    context_tokens: int = Field(default=4096, ge=128)  # prompt and answer together; never more than the model reads
+    # Of a device, by one worker; None: 0.85 x gpus, so that workers with a fraction have room beside each other
+    gpu_memory_share: float | None = Field(default=None, gt=0, le=1)
+
+
 class Translate(Translating):
     # None: provided where parallel text is given, else nllb
-    engine: Literal["provided", "nllb", "ctranslate2", "apertium"] | None = None
+    engine: Literal["provided", "nllb", "ctranslate2", "apertium", "llm"] | None = None
+    llm: Llm = Llm()
     health: Health = Health()
     min_similarity: float = Field(default=0.5, ge=0, le=1)  # projector marker: of a piece to its entity's translation
 
@@ -113,15 +129,19 @@ class Likelihood(Translating):
 
 class Tag(ModelRuntime):
     # provided: direction test takes the labels of the parallel files
-    engine: Literal["none", "provided", "spacy", "hf"] = "none"
-    model: str | None = None  # spacy: None is the built-in model; hf: hub id (name@revision) or folder
-    labels: dict[str, str | None] = {}  # hf: the model's label -> ours, null drops it; others stay
+    engine: Literal["none", "provided", "spacy", "hf", "llm"] = "none"
+    model: str | None = None  # spacy: None is the built-in model; hf, llm: hub id (name@revision) or folder
+    # hf: the model's label -> ours, null drops it, others stay; llm: label -> what it means in a line, or null
+    labels: dict[str, str | None] = {}
     pooling: Literal["first", "mean", "max"] = "first"  # hf: a word's probabilities from its subwords'
     temperature: float = Field(default=1.0, ge=1e-3, le=100)  # hf: of the softmax
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    llm: Llm = Llm()
 
     @model_validator(mode="after")
     def _fits(self) -> Tag:
+        if self.engine == "llm":
+            self._fits_llm()
         if self.engine == "hf" and self.model is None:
             raise ValueError("model: engine hf needs a token classifier, a hub id (name@revision) or a folder")
         if self.engine == "provided" and self.labels:
@@ -130,11 +150,24 @@ class Tag(ModelRuntime):
             raise ValueError("labels: engine spacy has a map of its own; use input.labels.rename")
         return self
 
+    def _fits_llm(self) -> None:
+        if self.model is None:
+            raise ValueError(
+                "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
+            )
+        if not self.labels:
+            raise ValueError("labels: engine llm needs its labels and what they mean, as in {PER: a person's name}")
+        for label, meaning in self.labels.items():
+            if label in ("", "O") or label.strip() != label or not label.isprintable():
+                raise ValueError(f"labels: {label!r} is no label; allowed: printable text but O, without blanks around")
+            if meaning is not None and not (meaning.strip() and meaning.isprintable()):
+                raise ValueError(f"labels: {label} has the meaning {meaning!r}; allowed: one line of text, or null")
+
 
 class TargetTag(Tag):
     """A tagger on the target side: for candidates tagger, scores tagger and tagger_spans, and projector transfer."""
 
-    engine: Literal["none", "spacy", "hf"] = "none"
+    engine: Literal["none", "spacy", "hf", "llm"] = "none"
 
 
 class Align(ModelRuntime):
