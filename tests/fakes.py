@@ -1,11 +1,13 @@
 """Fakes that implement the real contracts, for what a test is not about."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xner_ray.errors import Reason
+from xner_ray.llm import Conversation, Reply
 from xner_ray.spans import Span
 from xner_ray.translate import Translation
 
@@ -77,3 +79,27 @@ class FakeEncoder:
 def _vector(word: str) -> NDArray[np.float32]:
     seed = sum(ord(letter) * 31**place for place, letter in enumerate(word.lower())) % 2**32
     return np.random.default_rng(seed).normal(size=16).astype(np.float32)
+
+
+class FakeChat:
+    """Answers by a function of the text in the user's message; a word is a token, of log-probability -0.5."""
+
+    def __init__(self, answer: Callable[[str], str | Reply]) -> None:
+        self.answer, self.tokens = answer, 0
+        self.calls: list[tuple[list[Conversation], list[int], Mapping[str, Any] | None]] = []
+
+    def chat(
+        self,
+        conversations: Sequence[Conversation],
+        max_tokens: Sequence[int],
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Reply]:
+        self.calls.append((list(conversations), list(max_tokens), schema))
+        replies = []
+        for messages in conversations:
+            reply = self.answer(messages[-1]["content"].split("\n", 1)[1])
+            if isinstance(reply, str):
+                reply = Reply(reply, "stop", -0.5, len(reply.split()))
+            self.tokens += reply.n_tokens
+            replies.append(reply)
+        return replies

@@ -39,6 +39,11 @@ def test_counts_licences_and_rejects_are_there_and_no_place_of_the_machine() -> 
 def test_the_test_model_is_not_called_nllb_200() -> None:
     assert "CC BY-NC" not in _card(translate={"model": "tiny-nllb"})
     assert "/models/mine" not in _card(translate={"model": "/models/mine"})
+    llm = {"engine": "llm", "model": "owner/chat@abc", "gpus": 1}
+    card = _card(translate=llm, tag={**llm, "labels": {"PER": None}})
+    assert "CC BY-NC" not in card
+    assert "see the model's own card" in card
+    assert "translated by llm (owner/chat@abc)" in card
     card = _card(tag={"engine": "hf", "model": "/models/mine"})
     assert "/models" not in card
     assert "the tagger hf (mine)" in card

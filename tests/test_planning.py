@@ -3,8 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vllm_stub
+from tiny_chat import chat_model
 
 from xner_ray.errors import RecipeError
+from xner_ray.fingerprint import fingerprint
 from xner_ray.planning import (
     READ_CPUS,
     Capacity,
@@ -176,3 +179,54 @@ def test_the_built_in_tagger_may_score_candidates() -> None:
     with pytest.raises(RecipeError, match=r"the tagger's labels \(LOC, ORG, PER\) are none of this run's"):
         check_tags(_recipe(**sections), ["DRUG"])
     check_tags(_recipe(**sections, projector="transfer"), ["DRUG"])  # nothing is scored
+
+
+@pytest.fixture
+def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model's folder; vllm is the stand-in of vllm_stub.py."""
+    vllm_stub.install(monkeypatch, tmp_path / "site", lambda ids, params: ("", "stop"))
+    return chat_model(tmp_path / "chat")
+
+
+def _chats(model: str, **options: Any) -> Recipe:
+    tag = {"engine": "llm", "model": model, "gpus": 1, "labels": {"PER": None, "LOC": "a place"}}
+    return _recipe(translate={"engine": "llm", "model": model, "gpus": 1, **options}, tag=tag)
+
+
+def test_language_models_are_pinned_with_the_version_of_vllm_and_the_prompt(chat: str) -> None:
+    recipe, identities = resolve(_chats(chat))
+    assert set(identities) == {"translate.model", "translate.engine", "tag.model", "tag.engine", "align.encoder"}
+    assert identities["translate.model"] == identities["tag.model"]
+    assert identities["tag.engine"].startswith("vllm 0.29.0, prompt ")
+    assert identities["tag.engine"] != identities["translate.engine"]
+    assert ("tag.engine", "llm", identities["tag.engine"]) in model_lines(recipe, identities)
+    assert run_labels(recipe, []) == ["LOC", "PER"]
+    assert notices(recipe) == [f"{chat} has its own licence, which may bind what is made with it: see its card"]
+    keys = fingerprint(_chats(chat), {}, {}, identities)
+    assert keys["tag.engine identity"] == identities["tag.engine"]
+    assert (keys["tag.labels.LOC"], keys["translate.llm.context_tokens"]) == ("a place", 4096)
+    assert keys == fingerprint(_chats(chat, llm={"gpu_memory_share": 0.5}), {}, {}, identities)
+    assert keys != fingerprint(_chats(chat, llm={"context_tokens": 500}), {}, {}, identities)
+    assert not [key for key in fingerprint(_recipe(), {}, {}, {}) if ".llm" in key]
+
+
+def test_a_language_model_needs_a_gpu_and_a_chat_template(chat: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"translate\.gpus is 0, but engine llm needs a GPU; set translate\.gpus: 1"):
+        resolve(_chats(chat, gpus=0))
+    with pytest.raises(RecipeError, match="need at least 1 GPUs"):
+        group(_chats(chat), LAPTOP, 1)
+    with pytest.raises(RecipeError, match=r"translate\.model .* has no chat template"):
+        resolve(_chats(chat_model(tmp_path / "base", template=None)))
+
+
+@pytest.mark.parametrize(("labels", "fits"), [({"PER": None}, True), ({"DOG": "an animal"}, False)])
+def test_labels_of_a_language_model_on_the_target_side_are_compared_with_the_runs(
+    labels: dict[str, str | None], fits: bool
+) -> None:
+    target_tag = {"engine": "llm", "model": "m", "gpus": 1, "labels": labels}
+    recipe = _recipe(target_tag=target_tag, match={"scores": {"soft": 1, "tagger": 1}})
+    if fits:
+        check_tags(recipe, ["PER"])
+    else:
+        with pytest.raises(RecipeError, match=r"the tagger's labels \(DOG\) are none of this run's \(PER\)"):
+            check_tags(recipe, ["PER"])

@@ -132,6 +132,26 @@ def _with(**sections: Any) -> dict[str, Any]:
             "back_translate.engine: a bridge has other words than those that input.links counts",
         ),
         (_with(input={"path": "a", "format": "links"}), "input.format is 'links'"),
+        (_with(translate={"engine": "llm"}), "translate: model: engine llm needs an instruction-tuned decoder"),
+        (
+            _with(translate={"engine": "llm", "model": "m", "beams": 2}),
+            "translate: beams: engine llm takes the likeliest",
+        ),
+        (_with(translate={"engine": "llm", "model": "m", "dtype": "int8"}), "dtype: int8 needs engine: ctranslate2"),
+        (_with(translate={"llm": {"context_tokens": 1}}), "translate.llm.context_tokens is 1"),
+        (
+            _with(translate={"engine": "llm", "model": "m"}, projector="marker"),
+            "translate.engine: the prompt of engine llm says nothing of markers",
+        ),
+        (_with(tag={"engine": "llm", "labels": {"PER": None}}), "tag: model: engine llm needs an instruction-tuned"),
+        (_with(tag={"engine": "llm", "model": "m"}), "tag: labels: engine llm needs its labels and what they mean"),
+        (_with(tag={"engine": "llm", "model": "m", "labels": {" P": None}}), "tag: labels: ' P' is no label"),
+        (_with(tag={"engine": "llm", "model": "m", "labels": {"O": None}}), "tag: labels: 'O' is no label"),
+        (
+            _with(tag={"engine": "llm", "model": "m", "labels": {"PER": "a\nb"}}),
+            "tag: labels: PER has the meaning 'a\\nb'; allowed: one line of text, or null",
+        ),
+        (_with(back_translate={"engine": "llm"}), "back_translate.engine is 'llm'"),
     ],
 )
 def test_bad_recipes_name_key_value_and_what_is_allowed(data: dict[str, Any], message: str) -> None:

@@ -24,6 +24,7 @@ _LICENCES = {
     "builtin": "multilingual-e5-small (encoder): MIT.",
     "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
     "hf": "Hugging Face token classifiers: see their own cards.",
+    "llm": "the language models named above: see the model's own card; some bind what is made with their answers.",
 }
 
 _HOW = {
@@ -139,6 +140,7 @@ def models(recipe: Recipe) -> list[str]:
     used += ["builtin"] if recipe.align.encoder == "builtin" and recipe.aligned else []
     used += ["spacy"] if "spacy" in (recipe.tag.engine, recipe.target_tag.engine) else []
     used += ["hf"] if "hf" in (recipe.tag.engine, recipe.target_tag.engine) else []
+    used += ["llm"] if recipe.chats else []
     used += ["apertium"] if "apertium" in (engine, *(section.engine for section in others)) else []
     return list(dict.fromkeys(used))
 

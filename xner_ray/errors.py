@@ -67,6 +67,8 @@ class Reason(StrEnum):
     SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
     TRANSLATION_EMPTY = "translation_empty"
     TRANSLATION_TRUNCATED = "translation_truncated"
+    TRANSLATION_COMMENTED = "translation_commented"  # a language model's answer has more lines than the sentence
+    TAGGING_FAILED = "tagging_failed"  # a language model's answer is cut off, malformed, or not about the sentence
     TRANSLATION_REPEATS = "translation_repeats"  # these six where translate.health says reject, else they are flags
     TRANSLATION_COPIED = "translation_copied"
     TRANSLATION_WRONG_SCRIPT = "translation_wrong_script"

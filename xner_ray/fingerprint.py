@@ -40,6 +40,7 @@ def fingerprint(
     stages = ("translate", "tag", "back_translate", "target_tag", "align", "likelihood", "match")
     hidden = {f"{section}.{key}" for section in stages for key in speed}
     # Files and models count by identity, not by name; a stage that does not run decides nothing.
+    hidden |= {f"{section}.llm.gpu_memory_share" for section in stages}
     hidden |= {"input.format", "input.parallel_format", "align.encoder", *(f"{section}.model" for section in stages)}
     prefixes = ["input.path", "input.parallel", "input.links"]
     prefixes += ["translate"] if recipe.translate_engine == "provided" else []
@@ -47,6 +48,7 @@ def fingerprint(
     prefixes += [] if recipe.aligned else ["align"]
     prefixes += [] if recipe.projector == "match" else ["match"]
     prefixes += [name for name in ("back_translate", "target_tag", "likelihood") if _unused(recipe, name)]
+    prefixes += [f"{section}.llm" for section in stages if section not in recipe.chats]
     flat = {
         key: value
         for key, value in flat.items()

@@ -58,10 +58,12 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     RecipeError for a model, layer or language code that cannot work. Reads configurations and tokenizers, no weights.
     """
     # torch and transformers take seconds, and most commands need none of this
-    from xner_ray import builtin_encoder, hub
+    from xner_ray import builtin_encoder, hub, llm
     from xner_ray.encode import BUILTIN, Encoder
     from xner_ray.tag import hf, spacy
+    from xner_ray.tag import llm as llm_tagger
     from xner_ray.translate import apertium, ct2, nllb
+    from xner_ray.translate import llm as llm_translator
     from xner_ray.translate.examining import Examiner
 
     if recipe.projector == "combine":
@@ -69,6 +71,8 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     names = stage_names(recipe)
     if "likelihood" in names and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
+    for name in recipe.chats:
+        llm.require(getattr(recipe, name), name)
     identities: dict[str, str] = {}
     missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
     given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
@@ -89,7 +93,10 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             continue
         model, identities[f"{name}.model"] = hub.pin(section.model)
         section = section.model_copy(update={"model": model})
-        if engine == "ctranslate2":
+        if engine == "llm":
+            llm.check(section, name)
+            identities[f"{name}.engine"] = llm.identity(llm_translator.PROMPT)
+        elif engine == "ctranslate2":
             ct2.check(section, languages, name)
             identities[f"{name}.engine"] = f"ctranslate2 {metadata.version('ctranslate2')}"
         else:
@@ -105,6 +112,11 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             model, identities[f"{name}.model"] = hub.pin(section.model)
             section = section.model_copy(update={"model": model})
             section = section.model_copy(update={"labels": hf.check(section, name)})
+        elif section.engine == "llm":
+            model, identities[f"{name}.model"] = hub.pin(section.model)
+            section = section.model_copy(update={"model": model})
+            llm.check(section, name)
+            identities[f"{name}.engine"] = llm.identity(llm_tagger.PROMPT)
         else:
             identities[f"{name}.model"] = spacy.check(section, name)
             section = section.model_copy(update={"model": section.model or BUILTIN_TAGGER})
@@ -134,6 +146,8 @@ def _labels_of(section: Tag) -> list[str]:
     """Labels that a tagger of a resolved recipe can give."""
     if section.engine == "spacy":
         return list(BUILTIN_TAGGER_LABELS)
+    if section.engine == "llm":
+        return list(section.labels)
     return [label for label in section.labels.values() if label is not None] if section.engine == "hf" else []
 
 
@@ -252,9 +266,11 @@ def notices(recipe: Recipe) -> list[str]:
     """What a user should know before spending hours."""
     found = []
     sections = {name: getattr(recipe, name) for name in stage_names(recipe) if name in _OF_TRANSLATORS}
-    models = {section.model for section in sections.values() if section.engine != "apertium"}
+    models = {section.model for section in sections.values() if section.engine not in ("apertium", "llm")}
     if models - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
     if TINY_NLLB in models:
         found.append("tiny-nllb is a test model for template sentences, not a translator")
+    chats = sorted({str(getattr(recipe, name).model) for name in recipe.chats})
+    found += [f"{model} has its own licence, which may bind what is made with it: see its card" for model in chats]
     return found

@@ -149,7 +149,7 @@ class Recipe(Section):
             if self.targets:
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
             if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
-                raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, provided")
+                raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, llm, provided")
             wrong = sorted(set(self.input.parallel) - {self.source_lang})
             if wrong:
                 raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
@@ -197,7 +197,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _evidence(self) -> Recipe:
         if self.match.needs_tags and self.target_tag.engine == "none":
-            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf, spacy")
+            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf, spacy, llm")
         if "likelihood" in self.match.scores and self.likelihood.engine == "none":
             raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
         if "likelihood" in self.match.scores and self.match.two_passes:
@@ -210,10 +210,12 @@ class Recipe(Section):
             raise ValueError("projector: combine and combined belong together; the command `combine` writes them")
         if self.projector == "marker" and self.direction == "test":
             raise ValueError("projector: marker makes its own target text, so it is for direction train alone")
+        if self.projector == "marker" and self.translate.engine == "llm":
+            raise ValueError("translate.engine: the prompt of engine llm says nothing of markers; use another engine")
         if self.projector == "marker" and self.input.parallel:
             raise ValueError("projector: marker translates every sentence itself; leave input.parallel out")
         if self.projector == "transfer" and self.target_tag.engine == "none":
-            raise ValueError("projector: transfer needs target_tag.engine; allowed: hf, spacy")
+            raise ValueError("projector: transfer needs target_tag.engine; allowed: hf, spacy, llm")
         alone = self.projector == "transfer" and self.direction == "test"
         if alone and (self.input.parallel or self.tag.engine != "none"):
             raise ValueError("projector: transfer reads the input alone in direction test; leave parallel and tag out")
@@ -259,6 +261,12 @@ class Recipe(Section):
         if self.direction == "test" and self.tag.engine == "none":
             return []  # model transfer, or runs combined onto its rows: there is no source side
         return self.targets if self.direction == "train" else [self.source_lang]
+
+    @property
+    def chats(self) -> list[str]:
+        """Sections whose stage asks a language model."""
+        engines = {"translate": self.translate_engine, "tag": self.tag.engine, "target_tag": self.target_tag.engine}
+        return [name for name, engine in engines.items() if engine == "llm"]
 
     @property
     def translate_engine(self) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from xner_ray.errors import InputError, Loss, Reason
 from xner_ray.links import LINK_TYPE
-from xner_ray.spans import Span, label_list
+from xner_ray.spans import Span, label_list, outermost
 
 OK, REJECTED = "ok", "rejected"
 
@@ -168,6 +168,17 @@ def set_aside(row: Mapping[str, Any]) -> dict[int, str]:
     """Source spans of a row that reading has set aside, since spans must not overlap: index -> why."""
     early = (Loss.NESTED, Loss.OVERLAPPING_SPAN)
     return {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in early}
+
+
+def giving_way(spans: Sequence[Span]) -> list[dict[str, Any]]:
+    """Cells of `unprojected` for the spans that give way to a longer one."""
+    outer, others = outermost(spans)
+    gone, lost = set(others), []
+    for index, span in enumerate(spans):
+        if span in gone:
+            inside = any(one.start <= span.start and span.end <= one.end for one in outer)
+            lost.append({"source": index, "reason": str(Loss.NESTED if inside else Loss.OVERLAPPING_SPAN)})
+    return lost
 
 
 def span_cells(spans: Iterable[Span]) -> list[dict[str, Any]]:

@@ -21,9 +21,9 @@ from xner_ray.marked_translation import BackTranslateStage, MarkerStage
 from xner_ray.match import limits
 from xner_ray.prior import Prior
 from xner_ray.recipe import Recipe
-from xner_ray.schema import fill, live, offset_cells, span_cells
+from xner_ray.schema import fill, giving_way, live, offset_cells, span_cells
 from xner_ray.scores import Floats, threshold
-from xner_ray.sections import Tag, Translating
+from xner_ray.sections import Tag, Translate, Translating
 from xner_ray.stage import ModelStage, Stage
 from xner_ray.tag import Tagger
 from xner_ray.transfer import TransferStage
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xner_ray.translate.likelihood import LikelihoodScorer
 
 Offset = dict[str, int]
+BY_LLM = "by_llm"  # a flag: another run on the same machine may give this row another text, or other entities
 
 
 class TranslateStage(ModelStage):
@@ -46,6 +47,7 @@ class TranslateStage(ModelStage):
         super().__init__(translator)
         self.translator, self.examiner = translator, Examiner(recipe.translate.health)
         self.side = "" if recipe.direction == "train" else "source_"
+        self.mark = _mark(recipe.translate_engine)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         missing = table.column(f"{self.side}text").is_null().to_pylist()
@@ -73,7 +75,7 @@ class TranslateStage(ModelStage):
             columns[f"{self.side}offsets"][index] = offset_cells(offsets)
             columns["translation_score"][index] = None if result.score is None else round(result.score, 4)
             flags, reject = self.examiner.examine(texts[index], result.text, source, target)
-            columns["flags"][index] = [*(before[index] or ()), *flags]
+            columns["flags"][index] = [*_marked(before[index], self.mark), *flags]
             if reject is not None:
                 rejects[index] = reject
         return fill(table, columns, rejects)
@@ -86,16 +88,27 @@ class TagStage(ModelStage):
 
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
-        self.tagger = tagger
-        self.labels = recipe.input.labels
+        self.tagger, self.labels, self.mark = tagger, recipe.input.labels, _mark(recipe.tag.engine)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         missing = table.column("source_spans").is_null().to_pylist()
         rows = [index for index in live(table) if missing[index]]
         tokens, offsets = table.column("source_tokens").to_pylist(), table.column("source_offsets").to_pylist()
         found = self.tagger.tag([(tokens[index], _spaces(offsets[index])) for index in rows])
-        spans = {index: span_cells(self.labels.map(s)) for index, s in zip(rows, found, strict=True)}
-        return fill(table, {"source_spans": spans})
+        columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
+        flags = table.column("flags").to_pylist()
+        rejects: dict[int, tuple[Reason, str]] = {}
+        for index, result in zip(rows, found, strict=True):
+            if isinstance(result, tuple):
+                rejects[index] = result
+                continue
+            spans = list(dict.fromkeys(self.labels.map(result)))
+            columns["source_spans"][index] = span_cells(spans)
+            if lost := giving_way(spans):
+                columns["unprojected"][index] = lost
+            if self.mark:
+                columns["flags"][index] = _marked(flags[index], self.mark)
+        return fill(table, columns, rejects)
 
 
 class AlignStage(ModelStage):
@@ -139,14 +152,21 @@ class TargetTagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.every_row = tagger, recipe.projector == "transfer"
+        self.mark = _mark(recipe.target_tag.engine)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         spans = table.column("source_spans").to_pylist()
         rows = [index for index in live(table) if spans[index] or self.every_row]
         tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
         found = self.tagger.probabilities(tokens)
-        cells = {index: tag_cells(each, self.tagger.labels) for index, each in zip(rows, found, strict=True)}
-        return fill(table, {"target_tags": cells})
+        flags = table.column("flags").to_pylist()
+        rejects = {index: each for index, each in zip(rows, found, strict=True) if isinstance(each, tuple)}
+        tagged = {index: each for index, each in zip(rows, found, strict=True) if not isinstance(each, tuple)}
+        columns: dict[str, dict[int, Any]] = {
+            "target_tags": {index: tag_cells(each, self.tagger.labels) for index, each in tagged.items()},
+            "flags": {index: _marked(flags[index], self.mark) for index in tagged if self.mark},
+        }
+        return fill(table, columns, rejects)
 
 
 class LikelihoodStage(ModelStage):
@@ -279,6 +299,11 @@ def _translator(section: Translating, engine: str) -> Translator:
         from xner_ray.translate.ct2 import Ct2Translator
 
         return Ct2Translator(section)
+    if engine == "llm":
+        from xner_ray.translate.llm import LlmTranslator
+
+        assert isinstance(section, Translate)
+        return LlmTranslator(section)
     if engine == "apertium":
         from xner_ray.translate.apertium import ApertiumTranslator
 
@@ -293,6 +318,10 @@ def _tagger(section: Tag, key: str) -> Tagger:
         from xner_ray.tag.hf import HfTagger
 
         return HfTagger(section, key)
+    if section.engine == "llm":
+        from xner_ray.tag.llm import LlmTagger
+
+        return LlmTagger(section, key)
     from xner_ray.tag.spacy import SpacyTagger
 
     return SpacyTagger(section)
@@ -332,6 +361,15 @@ def _aligner(recipe: Recipe) -> Aligner:
         micro_batch_tokens=section.micro_batch_tokens,
     )
     return BatchAligner(encoder, options, methods=[section.method])
+
+
+def _mark(engine: str) -> list[str]:
+    """The flags of every row that an engine has filled."""
+    return [BY_LLM] if engine == "llm" else []
+
+
+def _marked(flags: list[str] | None, mark: list[str]) -> list[str]:
+    return [*(flags or ()), *(flag for flag in mark if flag not in (flags or ()))]
 
 
 def _spaces(offsets: list[Offset]) -> list[bool]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray import words
-from xner_ray.errors import InputError, Loss, Reason
+from xner_ray.errors import InputError, Reason
 from xner_ray.links import Links
 from xner_ray.read.formats import iterate
 from xner_ray.read.index import Index, build_index, kept, new_label
@@ -26,7 +26,7 @@ from xner_ray.read.lines import link_pairs
 from xner_ray.read.records import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe import Labels, Recipe
-from xner_ray.schema import OK, REJECTED, ROW, offset_cells, row_schema, span_cells, table_from_rows
+from xner_ray.schema import OK, REJECTED, ROW, giving_way, offset_cells, row_schema, span_cells, table_from_rows
 from xner_ray.spans import Span, outermost
 
 SNAPPED = "snapped"  # a flag, once for every character span whose edges moved
@@ -141,9 +141,9 @@ def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[
         cells |= {"source_text": source.text, "source_tokens": source.tokens}
         cells["source_offsets"] = offset_cells(source.offsets) if source.offsets is not None else None
         if labelled and source.spans is not None:
-            lost = _lost(source.spans)
+            lost = giving_way(source.spans)
             cells["source_spans"] = span_cells(source.spans)
-            cells["unprojected"] = [{"source": index, "reason": str(loss)} for index, loss in lost]
+            cells["unprojected"] = lost
             cells["flags"] += source.flags
     if target is not None:
         cells |= {"text": target.text, "tokens": target.tokens}
@@ -158,17 +158,6 @@ def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[
     else:
         cells["status"] = OK
     return cells
-
-
-def _lost(spans: Sequence[Span]) -> list[tuple[int, Loss]]:
-    """(index, why) of every span that gives way to a longer one."""
-    outer, others = outermost(spans)
-    gone, lost = set(others), []
-    for index, span in enumerate(spans):
-        if span in gone:
-            inside = any(one.start <= span.start and span.end <= one.end for one in outer)
-            lost.append((index, Loss.NESTED if inside else Loss.OVERLAPPING_SPAN))
-    return lost
 
 
 def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blanks: bool = False) -> Side:

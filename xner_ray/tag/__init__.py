@@ -1,4 +1,4 @@
-"""Tagging: the contract of an engine that finds entities on the source side. One file an engine."""
+"""Tagging: the contract of an engine that finds entities in words. One file an engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xner_ray.errors import Reason
 from xner_ray.spans import Span
+
+Rejected = tuple[Reason, str]  # why a sentence has no tags: reason and detail
 
 
 class Tagger(Protocol):
@@ -21,10 +24,13 @@ class Tagger(Protocol):
     tokens: int
     micro_batch_tokens: int
 
-    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span]]:
-        """Spans of each sentence; a sentence is its words, and for each whether a space follows it."""
+    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> Sequence[list[Span] | Rejected]:
+        """Spans of each sentence; a sentence is its words, and for each whether a space follows it.
+
+        Of spans that overlap the longest stays, and the others are counted as losses.
+        """
         ...
 
-    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+    def probabilities(self, words: Sequence[Sequence[str]]) -> Sequence[NDArray[np.float32] | Rejected]:
         """For each sentence (n_words, 2 L + 1): O, B-1, I-1, B-2, ... by `labels`; a row sums to 1."""
         ...

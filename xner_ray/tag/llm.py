@@ -1,0 +1,174 @@
+"""Tagging by an instruction-tuned language model, as a teacher: what it names is looked up in the words.
+
+The model answers in JSON that a schema holds to the recipe's labels, and copies each entity, since models copy text
+well and count words badly. An entity must be whole words of the sentence; an answer that names anything else, is no
+JSON of the schema, or is cut off, rejects the sentence: dropping the one wrong entity would teach a wrong O.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xner_ray.errors import Reason
+from xner_ray.llm import Chat, ChatModel, Conversation
+from xner_ray.sections import Tag
+from xner_ray.spans import Span, label_list, outermost, spans_to_tags
+from xner_ray.tag import Rejected
+
+SYSTEM = (
+    "You find the named entities of a sentence. The labels:\n"
+    "{labels}\n"
+    'Answer in JSON, in their order: {{"entities": [{{"text": "...", "label": "...", "occurrence": 1}}]}}.\n'
+    "text: the words of the entity, copied exactly as they stand in the sentence.\n"
+    "label: one of the labels above.\n"
+    "occurrence: 1 where the text stands in the sentence for the first time, 2 for the second time, and so on.\n"
+    'Entities do not overlap. A sentence without entities is {{"entities": []}}.'
+)
+USER = "The sentence:\n{text}"
+PROMPT = f"{SYSTEM}\n{USER}"  # its hash is in the fingerprint, and so are labels and meanings
+
+
+def conversation(text: str, labels: Mapping[str, str | None]) -> Conversation:
+    """The messages that ask for the entities of `text`; `labels` maps each label to its meaning, or None."""
+    lines = [f"- {label}: {meaning}" if meaning else f"- {label}" for label, meaning in sorted(labels.items())]
+    return [
+        {"role": "system", "content": SYSTEM.format(labels="\n".join(lines))},
+        {"role": "user", "content": USER.format(text=text)},
+    ]
+
+
+def schema(labels: Sequence[str]) -> dict[str, Any]:
+    """The JSON schema of an answer."""
+    entity = {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string"},
+            "label": {"type": "string", "enum": list(labels)},
+            "occurrence": {"type": "integer", "minimum": 1},
+        },
+        "required": ["text", "label", "occurrence"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"entities": {"type": "array", "items": entity}},
+        "required": ["entities"],
+        "additionalProperties": False,
+    }
+
+
+class _Entity(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str
+    label: str
+    occurrence: int = Field(ge=1)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    entities: list[_Entity]
+
+
+def read(answer: str, words: Sequence[str], labels: Sequence[str]) -> list[Span] | Rejected:
+    """Spans of an answer, sorted and each once; or why the sentence has to be rejected.
+
+    Texts are compared in NFC and without white space, and must be whole words. Where a text stands once, its
+    occurrence is not asked, since models miscount; where it stands more often, it must be one of them. Spans may
+    overlap: what then gives way is for the caller to say.
+    """
+    try:
+        entities = _Answer.model_validate_json(answer).entities
+    except ValidationError as error:
+        return Reason.TAGGING_FAILED, f"no JSON of the schema ({error.errors()[0]['msg']}): {answer[:200]!r}"
+    found = set()
+    for entity in entities:
+        if entity.label not in labels:
+            return Reason.TAGGING_FAILED, f"label {entity.label!r} is none of {', '.join(labels)}"
+        places = _places(entity.text, words)
+        if not places:
+            return Reason.TAGGING_FAILED, f"{entity.text[:200]!r} is no words of the sentence"
+        if entity.occurrence > len(places) > 1:
+            return (
+                Reason.TAGGING_FAILED,
+                f"{entity.text[:200]!r} stands {len(places)} times in the sentence, not {entity.occurrence}",
+            )
+        start, end = places[min(entity.occurrence, len(places)) - 1]
+        found.add(Span(start, end, entity.label))
+    return sorted(found)
+
+
+def _key(text: str) -> str:
+    return "".join(unicodedata.normalize("NFC", text).split())
+
+
+def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Half-open ranges of words that are `text`, from left to right."""
+    wanted, keys = _key(text), [_key(word) for word in words]
+    edges = {edge: word for word, edge in enumerate(accumulate(map(len, keys), initial=0))}
+    sentence, places, at = "".join(keys), [], -1
+    while wanted and (at := sentence.find(wanted, at + 1)) >= 0:
+        if at in edges and at + len(wanted) in edges:
+            places.append((edges[at], edges[at + len(wanted)]))
+    return places
+
+
+class LlmTagger:
+    """A `Tagger` by a `Chat`. vLLM forms its own batches, so there is no budget to halve."""
+
+    def __init__(self, section: Tag, key: str = "tag", model: Chat | None = None) -> None:
+        """Loads the model unless one is given; errors as of `ChatModel`."""
+        self.model: Chat = model or ChatModel(section, key)
+        self.key = key
+        self.meanings = section.labels
+        self.labels: tuple[str, ...] = tuple(sorted(section.labels))
+        self.tokens = self.micro_batch_tokens = 0
+
+    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span] | Rejected]:
+        """Spans of each sentence, which may overlap, or the reason and detail of its reject.
+
+        A sentence is its words, and for each whether a space follows it.
+        """
+        texts = [
+            "".join(word + " " * space for word, space in zip(words, spaces, strict=True)).strip()
+            for words, spaces in sentences
+        ]
+        limits = [
+            64 + 2 * len(text.encode()) + 32 * len(words) for text, (words, _) in zip(texts, sentences, strict=True)
+        ]
+        replies = self.model.chat([conversation(text, self.meanings) for text in texts], limits, schema(self.labels))
+        self.tokens = self.model.tokens
+        results: list[list[Span] | Rejected] = []
+        for reply, (words, _) in zip(replies, sentences, strict=True):
+            if reply.finished == "prompt":
+                advice = f"split the sentence, or raise {self.key}.llm.context_tokens"
+                results.append((Reason.TAGGING_FAILED, f"{reply.text}; {advice}"))
+            elif reply.finished == "control":
+                results.append((Reason.CONTROL_CHARACTER, reply.text))
+            elif reply.finished == "length":
+                results.append((Reason.TAGGING_FAILED, f"the answer does not end: {reply.text[:200]!r}"))
+            else:
+                results.append(read(reply.text, words, self.labels))
+        return results
+
+    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Rejected]:
+        """Its tags with probability 1, of overlapping spans the longest. A space after every word is assumed."""
+        columns = {tag: column for column, tag in enumerate(label_list(self.labels))}
+        results: list[NDArray[np.float32] | Rejected] = []
+        for sentence, spans in zip(words, self.tag([(s, [True] * len(s)) for s in words]), strict=True):
+            if isinstance(spans, tuple):
+                results.append(spans)
+                continue
+            rows = np.zeros((len(sentence), len(columns)), dtype=np.float32)
+            tags = spans_to_tags(outermost(spans)[0], len(sentence))
+            rows[np.arange(len(sentence)), [columns[tag] for tag in tags]] = 1
+            results.append(rows)
+        return results
