@@ -13,7 +13,9 @@ from rich.console import Console
 from tiny_taggers import table_model
 
 import xner_ray
+from xner_ray.errors import MissingExtraError
 from xner_ray.languages import LANGUAGES
+from xner_ray.planning import Capacity, group
 from xner_ray.recipe_file import load_recipe
 
 JOBS = Path(__file__).parent.parent / "jobs"
@@ -30,6 +32,7 @@ RUN_HERE = {
     "xtreme_nllb.yaml",
     "back_translation.yaml",
     "translate_test.yaml",
+    "llm_teacher.yaml",
 }
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -106,6 +109,21 @@ def test_production_recipe_on_the_test_model(tmp_path: Path) -> None:
     _adds_up(report)
     assert report["rows"]["read"] == 20
     assert report["labels"]["dropped"] == {"MISC": 2}
+
+
+def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_missing() -> None:
+    """Loaded, validated and sized, but not run: it needs vLLM, a GPU and a hub. No engine run has been made of it."""
+    recipe = load_recipe(JOBS / "llm_teacher.yaml")
+    assert recipe.chats == ["tag"]
+    assert sorted(recipe.tag.labels) == ["LOC", "ORG", "PER"]
+    (pool, _) = group(recipe, Capacity(cpus=8, gpus=1, local=True), 4)
+    assert (pool.stages, pool.gpus) == (("translate", "tag", "align"), 1.0)
+    if importlib.util.find_spec("vllm") is None:
+        with pytest.raises(MissingExtraError) as error:
+            xner_ray.plan(JOBS / "llm_teacher.yaml")
+        assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install 'xner_ray[llm]'"
+    both = load_recipe(JOBS / "llm_teacher.yaml", ["translate.engine=llm", "translate.model=google/gemma-2-9b-it"])
+    assert both.chats == ["translate", "tag"]
 
 
 @pytest.mark.slow
