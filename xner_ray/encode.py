@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -143,8 +143,7 @@ class Encoder:
             results.append(found if isinstance(found, Reason) else [])
             pieces += [] if isinstance(found, Reason) else found
         tokens = padding = 0
-        budget = min(self.micro_batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else self.micro_batch_tokens
-        for batch in _batches(pieces, budget):
+        for batch in micro_batches(pieces, self.micro_batch_tokens, self.device):
             real = sum(len(piece.ids) for piece in batch)
             tokens += real
             padding += len(batch) * len(batch[0].ids) - real
@@ -174,18 +173,8 @@ class Encoder:
 
     def _forward(self, batch: list[_Piece], units: Callable[[_Piece], _Units]) -> list[Vectors]:
         """Vectors of each piece's units. The longest piece comes first."""
-        shape = (len(batch), len(batch[0].ids))
-        ids = np.full(shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for row, piece in enumerate(batch):
-            ids[row, : len(piece.ids)] = piece.ids
-            mask[row, : len(piece.ids)] = 1
-        states = self.network(
-            {
-                "input_ids": torch.from_numpy(ids).to(self.device),
-                "attention_mask": torch.from_numpy(mask).to(self.device),
-            }
-        )
+        inputs = padded(batch, self.tokenizer.pad_token_id, self.device)
+        states = self.network(inputs)
         # Means as a product with a 0/1 matrix: index_add would add in any order on a GPU.
         found = [units(piece) for piece in batch]
         n_units = [number for number, _, _ in found]
@@ -193,7 +182,7 @@ class Encoder:
             [np.stack([np.full_like(slots, row), slots, places]) for row, (_, slots, places) in enumerate(found)],
             axis=1,
         )
-        member = torch.zeros(len(batch), max(n_units), shape[1], device=self.device)
+        member = torch.zeros(len(batch), max(n_units), len(batch[0].ids), device=self.device)
         row, slot, place = torch.from_numpy(cells).to(self.device)
         member[row, slot, place] = 1.0
         means = torch.bmm(member, states.float()) / member.sum(dim=2, keepdim=True).clamp(min=1.0)
@@ -288,11 +277,39 @@ def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]
     ]
 
 
-def _batches(pieces: list[_Piece], budget: int) -> Iterator[list[_Piece]]:
-    """Longest first, so that memory runs out at the first batch or never."""
+class Row(Protocol):
+    """One row of a micro-batch."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+
+_Row = TypeVar("_Row", bound=Row)
+
+
+def micro_batches(pieces: Sequence[_Row], budget: int, device: torch.device) -> Iterator[list[_Row]]:
+    """Longest first, so that memory runs out at the first batch or never; rows x longest row fit the budget.
+
+    A CPU takes no more than `CPU_TOKENS`; a longer single row goes alone.
+    """
+    budget = min(budget, CPU_TOKENS) if device.type == "cpu" else budget
     ordered = sorted(pieces, key=lambda piece: -len(piece.ids))
     start = 0
     while start < len(ordered):
         size = max(1, budget // len(ordered[start].ids))
         yield ordered[start : start + size]
         start += size
+
+
+def padded(batch: Sequence[Row], padding: int | None, device: torch.device) -> dict[str, torch.Tensor]:
+    """A model's inputs, ids and mask, for rows of which the longest comes first."""
+    shape = (len(batch), len(batch[0].ids))
+    ids = np.full(shape, padding or 0, dtype=np.int64)
+    mask = np.zeros(shape, dtype=np.int64)
+    for row, piece in enumerate(batch):
+        ids[row, : len(piece.ids)] = piece.ids
+        mask[row, : len(piece.ids)] = 1
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "attention_mask": torch.from_numpy(mask).to(device),
+    }

@@ -13,7 +13,7 @@ where one entity ends and a neighbour of the same class begins: they come out as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from xner_ray import encoder_network
-from xner_ray.encode import CPU_TOKENS, windows
+from xner_ray.encode import micro_batches, padded, windows
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
 from xner_ray.scores import SCALE
@@ -141,8 +141,7 @@ class HfTagger:
             word_of, own = _pieces(index, encoding.ids, encoding.word_ids, self.positions, self.spelt)
             found.append((word_of, np.zeros((len(word_of), self.to_columns.shape[1]), dtype=np.float32)))
             pieces += own
-        budget = min(self.micro_batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else self.micro_batch_tokens
-        for batch in _batches(pieces, budget):
+        for batch in micro_batches(pieces, self.micro_batch_tokens, self.device):
             for piece, rows in zip(batch, self._forward(batch), strict=True):
                 found[piece.sentence][1][piece.rows] = rows[piece.places]
         self.tokens += sum(len(piece.ids) for piece in pieces)  # only now: a call that ran out of memory is made again
@@ -150,14 +149,7 @@ class HfTagger:
 
     def _forward(self, batch: list[_Piece]) -> NDArray[np.float32]:
         """Probabilities (rows, places, columns). The longest piece comes first."""
-        shape = (len(batch), len(batch[0].ids))
-        ids = np.full(shape, self.tokenizer.pad_token_id or 0, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for row, piece in enumerate(batch):
-            ids[row, : len(piece.ids)] = piece.ids
-            mask[row, : len(piece.ids)] = 1
-        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        logits = self.network(**{name: value.to(self.device) for name, value in inputs.items()}).logits
+        logits = self.network(**padded(batch, self.tokenizer.pad_token_id, self.device)).logits
         rows = torch.softmax(logits.float() / self.temperature, dim=-1) @ self.to_columns
         result: NDArray[np.float32] = rows.cpu().numpy()
         if not np.isfinite(result).all():
@@ -197,15 +189,6 @@ def _pieces(
             places = slice(len(before) + first - start, len(before) + last - start)
             pieces.append(_Piece(sentence, before + inner_ids[start:end] + after, places, slice(first, last)))
     return word_of, pieces
-
-
-def _batches(pieces: Sequence[_Piece], budget: int) -> Iterator[list[_Piece]]:
-    """Longest first, so that memory runs out at the first batch or never."""
-    rest = sorted(pieces, key=lambda piece: -len(piece.ids))
-    while rest:
-        size = max(1, budget // len(rest[0].ids))
-        yield rest[:size]
-        del rest[:size]
 
 
 @dataclass(frozen=True, slots=True)
