@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xner_ray.errors import Reason
 from xner_ray.llm import Chat, ChatModel, Conversation
 from xner_ray.sections import Tag
-from xner_ray.spans import Span, label_list, outermost, spans_to_tags
-from xner_ray.tag import Rejected
+from xner_ray.spans import Span
+from xner_ray.tag import Rejected, certain
 
 SYSTEM = (
     "You find the named entities of a sentence. The labels:\n"
@@ -161,14 +161,8 @@ class LlmTagger:
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Rejected]:
         """Its tags with probability 1, of overlapping spans the longest. A space after every word is assumed."""
-        columns = {tag: column for column, tag in enumerate(label_list(self.labels))}
-        results: list[NDArray[np.float32] | Rejected] = []
-        for sentence, spans in zip(words, self.tag([(s, [True] * len(s)) for s in words]), strict=True):
-            if isinstance(spans, tuple):
-                results.append(spans)
-                continue
-            rows = np.zeros((len(sentence), len(columns)), dtype=np.float32)
-            tags = spans_to_tags(outermost(spans)[0], len(sentence))
-            rows[np.arange(len(sentence)), [columns[tag] for tag in tags]] = 1
-            results.append(rows)
-        return results
+        tagged = self.tag([(sentence, [True] * len(sentence)) for sentence in words])
+        return [
+            found if isinstance(found, tuple) else certain(found, len(sentence), self.labels)
+            for sentence, found in zip(words, tagged, strict=True)
+        ]

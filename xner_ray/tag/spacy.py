@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xner_ray.errors import MissingExtraError, RecipeError
 from xner_ray.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
 from xner_ray.spans import Span
+from xner_ray.tag import certain
 
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
 
@@ -64,14 +65,5 @@ class SpacyTagger:
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
         """Its tags with probability 1: the model says no more. A space after every word is assumed."""
-        result = []
-        for sentence, spans in zip(words, self.tag([(s, [True] * len(s)) for s in words]), strict=True):
-            rows = np.zeros((len(sentence), 2 * len(self.labels) + 1), dtype=np.float32)
-            rows[:, 0] = 1
-            for span in spans:
-                column = 2 * self.labels.index(span.label) + 1
-                rows[span.start : span.end] = 0
-                rows[span.start : span.end, column + 1] = 1
-                rows[span.start, [column, column + 1]] = (1, 0)
-            result.append(rows)
-        return result
+        tagged = self.tag([(sentence, [True] * len(sentence)) for sentence in words])
+        return [certain(spans, len(sentence), self.labels) for sentence, spans in zip(words, tagged, strict=True)]
