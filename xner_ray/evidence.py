@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xner_ray.candidates import Candidates
 from xner_ray.problem import Ints, Problem
+from xner_ray.schema import flat, ints
 from xner_ray.scores import SCALE, Floats
 
 LEAST_PROBABILITY = 5e-5
@@ -67,7 +68,7 @@ def tag_cells(probabilities: NDArray[np.floating], labels: tuple[str, ...]) -> l
 
 def read_tags(column: pa.Array, problem: Problem) -> Tags:
     """The tags of all target words. ValueError if one is no tag or its word is not in its sentence."""
-    row, cells = _flat(column)
+    row, _, cells = flat(column)
     tags = cells.field("tag").dictionary_encode()
     names = tags.dictionary.to_pylist()
     if wrong := sorted(name for name in names if name != "O" and name[:2] not in ("B-", "I-")):
@@ -75,11 +76,11 @@ def read_tags(column: pa.Array, problem: Problem) -> Tags:
     labels = tuple(sorted({name[2:] for name in names if name != "O"}))
     number = {label: index for index, label in enumerate(labels)}
     columns = [0 if name == "O" else 2 * number[name[2:]] + 1 + (name[0] == "I") for name in names]
-    word = _ints(cells.field("word"))
+    word = ints(cells.field("word"))
     if len(word) and not ((word >= 0) & (word < problem.n_target[row])).all():
         raise ValueError("target_tags: a word is not in its sentence")
     result = np.zeros((int(problem.target_base[-1]), 2 * max(1, len(labels)) + 1))
-    place = np.array(columns, dtype=np.int64)[_ints(tags.indices)]
+    place = np.array(columns, dtype=np.int64)[ints(tags.indices)]
     result[problem.target_base[row] + word, place] = cells.field("probability").to_numpy(zero_copy_only=False)
     return Tags(labels or ("",), result)
 
@@ -89,12 +90,12 @@ def read_scores(column: pa.Array, name: str, problem: Problem, source: Ints, can
 
     source: place of each entity in its row's source_spans.
     """
-    row, cells = _flat(column)
+    row, _, cells = flat(column)
     kept = pc.equal(cells.field("score"), name).to_numpy(zero_copy_only=False)
     row, cells = row[kept], cells.filter(pa.array(kept))
     # float32 puts 0.1 above a threshold of 0.1
     values = np.rint(cells.field("value").to_numpy(zero_copy_only=False).astype(np.float64) * SCALE) / SCALE
-    cell = [_ints(cells.field(field)) for field in ("source", "start", "end")]
+    cell = [ints(cells.field(field)) for field in ("source", "start", "end")]
     wanted: list[NDArray[Any]] = [source[candidates.entity], candidates.start, candidates.end]
     given: Ints = row
     asked: Ints = problem.row[candidates.entity]
@@ -129,13 +130,3 @@ def score_cells(
             found.append((int(problem.row[entity]), cell))
     found.sort(key=lambda pair: pair[0])
     return np.array([row for row, _ in found], dtype=np.int64), [cell for _, cell in found]
-
-
-def _flat(lists: pa.Array) -> tuple[Ints, pa.StructArray]:
-    lengths = _ints(lists.value_lengths().fill_null(0))
-    return np.repeat(np.arange(len(lists)), lengths), lists.flatten()
-
-
-def _ints(values: pa.Array) -> Ints:
-    result: Ints = values.to_numpy(zero_copy_only=False).astype(np.int64)
-    return result

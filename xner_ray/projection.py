@@ -22,7 +22,7 @@ from xner_ray.evidence import Tags, read_scores, read_tags
 from xner_ray.links import Links
 from xner_ray.prior import Prior, Spans, Words
 from xner_ray.problem import Ints, Problem
-from xner_ray.schema import OK, ROW
+from xner_ray.schema import OK, ROW, flat, ints, lengths
 from xner_ray.sections import THRESHOLDS, Match
 
 READS = (
@@ -70,21 +70,21 @@ def read(table: pa.Table) -> Rows:
     column = {name: _whole(table.column(name)) for name in READS}
     live = pc.equal(column["status"], OK).to_numpy(zero_copy_only=False)
     source_tokens, row, source, spans = _source_side(column)
-    lost_row, _, lost = _flat(column["unprojected"])
+    lost_row, _, lost = flat(column["unprojected"])
     reasons = lost.field("reason")
     early = pc.is_in(reasons, value_set=pa.array(BEFORE_MATCHING)).to_numpy(zero_copy_only=False)
-    aside = (lost_row[early], _ints(lost.field("source"))[early], reasons.filter(pa.array(early)).to_pylist())
+    aside = (lost_row[early], ints(lost.field("source"))[early], reasons.filter(pa.array(early)).to_pylist())
     most = 1 + max(int(source.max(initial=0)), int(aside[1].max(initial=0)))
     kept = live[row] & ~np.isin(row * most + source, aside[0] * most + aside[1])
     problem = Problem(
-        n_source=_lengths(source_tokens),
-        n_target=_lengths(column["tokens"]),
+        n_source=lengths(source_tokens),
+        n_target=lengths(column["tokens"]),
         row=row[kept],
-        start=_ints(spans.field("start"))[kept],
-        end=_ints(spans.field("end"))[kept],
+        start=ints(spans.field("start"))[kept],
+        end=ints(spans.field("end"))[kept],
     )
     links = Links.from_arrow(column["links"])
-    earlier_row, _, earlier = _flat(column["spans"])
+    earlier_row, _, earlier = flat(column["spans"])
     return Rows(
         problem=problem,
         links=links.take(live[links.row]) if not live.all() else links,
@@ -94,7 +94,7 @@ def read(table: pa.Table) -> Rows:
         live=live,
         source_tokens=source_tokens,
         tokens=column["tokens"],
-        earlier=(earlier_row, _ints(earlier.field("start")), _ints(earlier.field("end"))),
+        earlier=(earlier_row, ints(earlier.field("start")), ints(earlier.field("end"))),
         target_tags=column["target_tags"],
         evidence=column["evidence"],
     )
@@ -103,16 +103,16 @@ def read(table: pa.Table) -> Rows:
 def _source_side(column: dict[str, pa.Array]) -> tuple[pa.Array, Ints, Ints, pa.StructArray]:
     """Source words; row and place in source_spans of each entity; the entities. Of the bridge where there is one."""
     tokens, bridge = column["source_tokens"], column["bridge_spans"]
-    row, source, spans = _flat(column["source_spans"])
+    row, source, spans = flat(column["source_spans"])
     if bridge.null_count == len(bridge):
         return tokens, row, source, spans
     bridged = bridge.is_valid()
     tokens = pc.if_else(bridged, column["bridge_tokens"], tokens)
     direct = ~bridged.to_numpy(zero_copy_only=False)[row]
-    bridge_row, _, bridge_spans = _flat(bridge)
+    bridge_row, _, bridge_spans = flat(bridge)
     row = np.concatenate([row[direct], bridge_row])
     order = np.argsort(row, kind="stable")
-    source = np.concatenate([source[direct], _ints(bridge_spans.field("source"))])
+    source = np.concatenate([source[direct], ints(bridge_spans.field("source"))])
     fields = ("start", "end", "label")
     both = [pa.concat_arrays([s.field(f) for s in (spans.filter(pa.array(direct)), bridge_spans)]) for f in fields]
     return tokens, row[order], source[order], pa.StructArray.from_arrays(both, fields).take(pa.array(order))
@@ -315,21 +315,3 @@ def _lists(name: str, row: Ints, n_rows: int, fields: dict[str, Any]) -> pa.Arra
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     whole = column.combine_chunks()
     return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def _lengths(lists: pa.Array) -> Ints:
-    result: Ints = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return result
-
-
-def _flat(lists: pa.Array) -> tuple[Ints, Ints, pa.StructArray]:
-    """Row of each element, its place in the row's list, and the elements."""
-    lengths = _lengths(lists)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return row, place, lists.flatten()
-
-
-def _ints(values: pa.Array) -> Ints:
-    result: Ints = values.to_numpy(zero_copy_only=False).astype(np.int64)
-    return result

@@ -10,11 +10,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from xner_ray.errors import InputError, Loss, Reason
 from xner_ray.links import LINK_TYPE
 from xner_ray.spans import Span, label_list, outermost
+
+Ints = NDArray[np.int64]
 
 OK, REJECTED = "ok", "rejected"
 
@@ -204,3 +208,22 @@ def with_features(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
         "ner_tags": {"feature": {"names": label_list(labels), "_type": "ClassLabel"}, "_type": "Sequence"},
     }
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)})
+
+
+def lengths(lists: pa.Array) -> Ints:
+    """Number of elements of each list; 0 for null."""
+    return ints(lists.value_lengths().fill_null(0))
+
+
+def flat(lists: pa.Array) -> tuple[Ints, Ints, pa.StructArray]:
+    """Row of each element, its place in the row's list, and the elements. No Python object is made."""
+    sizes = lengths(lists)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return row, place, lists.flatten()
+
+
+def ints(values: pa.Array) -> Ints:
+    """int64."""
+    result: Ints = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    return result

@@ -205,8 +205,7 @@ def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blank
 
 def _mapped(spans: Sequence[Span], labels: Labels) -> list[Span]:
     """The spans whose label is kept, under its new name, each once, sorted."""
-    renamed = (Span(s.start, s.end, new_label(s.label, labels), s.score) for s in spans)
-    return sorted({span for span in renamed if kept(span.label, labels)})
+    return sorted(set(labels.map(spans)))
 
 
 def _snap(chars: Sequence[tuple[int, int, str]], made: Side, labels: Labels) -> list[Span]:
