@@ -74,17 +74,17 @@ def combine(tables: Sequence[pa.Table], weights: Sequence[float], method: Method
 
 
 def combine_parts(
-    parts: Sequence[str],
-    output: str,
+    jobs: Sequence[tuple[Sequence[str], str]],
     weights: Sequence[float],
     method: Method,
     labels: Sequence[str],
     reject_incomplete: bool,
 ) -> None:
-    """The same unit of several runs into one part."""
-    table = combine([write.read_part(part) for part in parts], weights, method)
-    table = write.finish(table, labels, reject_incomplete=reject_incomplete)
-    write.write_part(output, table, {**write.count(table), "stages": {}})
+    """Units of several runs into one part each: (parts of the runs, output) each."""
+    for parts, output in jobs:
+        table = combine([write.read_part(part) for part in parts], weights, method)
+        table = write.finish(table, labels, reject_incomplete=reject_incomplete)
+        write.write_part(output, table, {**write.count(table), "stages": {}})
 
 
 def _of_equal_entities(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from rich.console import Console
-from rich.text import Text
 
 from xner_ray import card, combining, engine, planning, refining
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import RunFolder
 from xner_ray.inspecting import read_index
-from xner_ray.making import begin, finished, seal
+from xner_ray.making import begin, opened, seal
 from xner_ray.read.index import Index
 from xner_ray.recipe import Combined, Recipe
 from xner_ray.recipe_file import load_recipe
@@ -59,13 +58,8 @@ def rematch(
         raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
     if missing := [unit.name for unit in index.units if unit.name not in parts]:
         raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
-    folder.refuse_other_files()
-    with folder.claim():
-        if fresh:
-            folder.discard()
-        folder.check(keys, changed.languages)
-        if (report := finished(folder, changed)) is not None:
-            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
+    with opened(folder, changed, keys, console, fresh=fresh) as report:
+        if report is not None:
             return report
         _begin_or_go_on(folder, changed, keys, index, old)
         labels = planning.run_labels(changed, index.labels_found)
@@ -135,26 +129,18 @@ def combine(
     keys: dict[str, Any] = {"method": method, "weights": weights}
     for number, old in enumerate(olds, start=1):  # what a key begins with says which further languages may bring it
         keys |= {f"{key} of run {number}": value for key, value in old.keys().items()}
-    folder.refuse_other_files()
-    with folder.claim():
-        if fresh:
-            folder.discard()
-        folder.check(keys, recipe.languages)
-        if (report := finished(folder, recipe)) is not None:
-            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
+    with opened(folder, recipe, keys, console, fresh=fresh) as report:
+        if report is not None:
             return report
         index = indices[0]
         _begin_or_go_on(folder, recipe, keys, index, olds[0])
         with engine.cluster(recipe.engine.address):
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             names = [unit.name for unit in index.units if unit.name not in done]
-            inputs = [[run_parts[name] for run_parts in parts] for name in names]
-            outputs = [f"{attempt}/{name}.parquet" for name in names]
+            jobs = [([run_parts[name] for run_parts in parts], f"{attempt}/{name}.parquet") for name in names]
             console.print(f"{len(names):,} of {len(index.units):,} units to combine")
-            if names:
-                options = (weights, method, labels, recipe.output.incomplete == "reject")
-                same = [[value] * len(names) for value in options]
-                engine.map_tasks(combining.combine_parts, inputs, outputs, *same)
+            options = (weights, method, labels, recipe.output.incomplete == "reject")
+            refining.in_tasks(combining.combine_parts, jobs, options, engine.map_tasks)
             return seal(folder, recipe, index, labels, started, console)
 
 

@@ -6,7 +6,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -49,13 +50,8 @@ def project(
     checked, models = planning.resolve(load_recipe(recipe, overrides))
     inputs, parallel = identities(checked)
     keys = fingerprint(checked, inputs, parallel, models)
-    folder.refuse_other_files()
-    with folder.claim():
-        if fresh:
-            folder.discard()
-        folder.check(keys, checked.languages)
-        if (report := finished(folder, checked)) is not None:
-            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
+    with opened(folder, checked, keys, console, fresh=fresh) as report:
+        if report is not None:
             return report
         with engine.cluster(checked.engine.address) as capacity:
             index = _index(folder, checked, keys)
@@ -71,7 +67,26 @@ def project(
             return seal(folder, checked, index, labels, started, console)
 
 
-def finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
+@contextmanager
+def opened(
+    folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], console: Console, *, fresh: bool
+) -> Iterator[dict[str, Any] | None]:
+    """The folder as ours for as long as the block runs; the report of a run that is complete, which the console says.
+
+    RunFolderError if it holds other files or another run, or a driver lives. `fresh` discards what it holds.
+    """
+    folder.refuse_other_files()
+    with folder.claim():
+        if fresh:
+            folder.discard()
+        folder.check(keys, recipe.languages)
+        report = _finished(folder, recipe)
+        if report is not None:
+            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
+        yield report
+
+
+def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
     """The report of a sealed run that has every language asked for, with today's limit on rejects."""
     if folder.sealed() is None or set(folder.recipe().languages) < set(recipe.languages):
         return None

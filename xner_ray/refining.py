@@ -117,10 +117,15 @@ def refine_units(
 
 def match_units(jobs: Jobs, recipe: Recipe, labels: Sequence[str], map_tasks: MapTasks) -> None:
     """The first matching of another run's parts, by this recipe."""
+    in_tasks(match_parts, jobs, (recipe, labels), map_tasks)
+
+
+def in_tasks(step: Callable[..., Any], jobs: Sequence[Any], same: Sequence[Any], map_tasks: MapTasks) -> None:
+    """`step(some jobs, *same)` as tasks that share all jobs, at most `_TASKS`; none without jobs."""
     size = _share(len(jobs))
-    calls = [(jobs[first : first + size], recipe, labels) for first in range(0, len(jobs), size)]
+    calls = [(jobs[first : first + size], *same) for first in range(0, len(jobs), size)]
     if calls:
-        map_tasks(match_parts, *zip(*calls, strict=True))
+        map_tasks(step, *zip(*calls, strict=True))
 
 
 def _share(n_units: int) -> int:
