@@ -281,9 +281,10 @@ def test_two_processes_convert_once(tmp_path: Path, cache: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from xner_ray import storage
 from xner_ray.translate import ct2
 
-ct2._sync = lambda folder: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing has its final name
+storage._sync = lambda folder: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing has its final name
 ct2.converted_folder("tiny-nllb", "float32", Path(sys.argv[1]))
 """
 

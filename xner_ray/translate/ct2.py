@@ -13,10 +13,8 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,11 @@ import filelock
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from xner_ray.builtin_encoder import _sync, cache_folder
+from xner_ray.builtin_encoder import cache_folder
 from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
 from xner_ray.hub import load_arguments, local_folder, pin
 from xner_ray.sections import Translating
+from xner_ray.storage import publish_folder
 from xner_ray.translate import Translation, nllb
 from xner_ray.translate.nllb import NllbTranslator
 
@@ -91,17 +90,7 @@ def converted_folder(model: str, quantization: str, cache: Path | None = None, k
             return folder
         for stale in root.glob(f".{name}.part-*"):  # of a killed process: the lock is ours
             shutil.rmtree(stale, ignore_errors=True)
-        own = root / f".{name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        try:
-            _convert(model, quantization, own, key)
-            _sync(own)
-            own.rename(folder)
-            _sync(root)
-        except OSError:
-            if not folder.is_dir():  # else the cache is on a file system without locks, and another was first
-                raise
-        finally:
-            shutil.rmtree(own, ignore_errors=True)
+        publish_folder(folder, lambda own: _convert(model, quantization, own, key))
     return folder
 
 
@@ -123,7 +112,7 @@ class Ct2Translator(NllbTranslator):
         self.tokens = 0
         kind = compute_type(section)
         self.positions: int = _refuse_other_kinds(section.model, "translate").max_position_embeddings
-        self.tokenizer = nllb._tokenizer(section.model)
+        self.tokenizer = nllb.tokenizer_of(section.model)
         folder = converted_folder(section.model, kind)
         try:
             self.model: Any = ctranslate2.Translator(
@@ -204,7 +193,7 @@ def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
     from ctranslate2.converters.transformers import M2M100Loader
 
     _refuse_other_kinds(model, key)
-    tokenizer = nllb._tokenizer(model, key)
+    tokenizer = nllb.tokenizer_of(model, key)
     path, options = load_arguments(model)
     try:
         weights = AutoModelForSeq2SeqLM.from_pretrained(path, dtype="auto", use_safetensors=True, **options)
@@ -217,7 +206,6 @@ def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
         specification = M2M100Loader()(weights, tokenizer)
     specification.validate()
     specification.optimize(quantization=quantization)
-    folder.mkdir()
     specification.save(str(folder))
 
 

@@ -26,7 +26,7 @@ SCORING_ELEMENTS = 1 << 27
 
 def check(section: Translating, languages: Iterable[str], key: str = "translate") -> None:
     """RecipeError, with the section's `key`, unless the model's tokenizer has every language; loads no weights."""
-    tokenizer = _tokenizer(section.model, key)
+    tokenizer = tokenizer_of(section.model, key)
     for code in languages:
         language_id(tokenizer, code, section.model, key)
 
@@ -40,7 +40,7 @@ class NllbTranslator:
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
-        self.tokenizer = _tokenizer(section.model)
+        self.tokenizer = tokenizer_of(section.model)
         path, options = load_arguments(section.model)
         self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
             path, dtype=pick_dtype(section.dtype, device), use_safetensors=True, **options
@@ -151,7 +151,8 @@ def _length(tokens: list[int], end: int) -> int | None:
     return tokens.index(end) + 1 if end in tokens else None
 
 
-def _tokenizer(name: str, key: str = "translate") -> Any:
+def tokenizer_of(name: str, key: str = "translate") -> Any:
+    """The model's tokenizer. RecipeError, with the section's `key`, if it cannot be had."""
     path, options = load_arguments(name)
     try:
         return AutoTokenizer.from_pretrained(path, **options)
