@@ -49,17 +49,16 @@ def fingerprint(
     prefixes += [] if recipe.projector == "match" else ["match"]
     prefixes += [name for name in ("back_translate", "target_tag", "likelihood") if _unused(recipe, name)]
     prefixes += [f"{section}.llm" for section in stages if section not in recipe.chats]
+    hidden |= {"translate.min_similarity"} if recipe.projector != "marker" else set()
+    hidden |= {"likelihood.beams", "likelihood.max_new_tokens"}  # it generates nothing
+    for section in ("translate", "back_translate", "tag", "target_tag"):
+        engine = recipe.translate_engine if section == "translate" else getattr(recipe, section).engine
+        hidden |= {f"{section}.{key}" for key in _IDLE.get(engine, ())}
     flat = {
         key: value
         for key, value in flat.items()
         if key not in hidden and not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
     }
-    idle = {"translate.min_similarity"} if recipe.projector != "marker" else set()
-    idle |= {"likelihood.beams", "likelihood.max_new_tokens"}  # it generates nothing
-    for section in ("translate", "back_translate", "tag", "target_tag"):
-        engine = recipe.translate_engine if section == "translate" else getattr(recipe, section).engine
-        idle |= {f"{section}.{key}" for key in _IDLE.get(engine, ())}
-    flat = {key: value for key, value in flat.items() if key not in idle}
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             flat.setdefault(f"match.thresholds.{name}", at_most)

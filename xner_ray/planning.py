@@ -108,18 +108,16 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
         if name not in names:
             continue
         section = getattr(recipe, name)
-        if section.engine == "hf":
+        if section.engine == "spacy":
+            model, identities[f"{name}.model"] = section.model or BUILTIN_TAGGER, spacy.check(section, name)
+        else:
             model, identities[f"{name}.model"] = hub.pin(section.model)
-            section = section.model_copy(update={"model": model})
+        section = section.model_copy(update={"model": model})
+        if section.engine == "hf":
             section = section.model_copy(update={"labels": hf.check(section, name)})
         elif section.engine == "llm":
-            model, identities[f"{name}.model"] = hub.pin(section.model)
-            section = section.model_copy(update={"model": model})
             llm.check(section, name)
             identities[f"{name}.engine"] = llm.identity(llm_tagger.PROMPT)
-        else:
-            identities[f"{name}.model"] = spacy.check(section, name)
-            section = section.model_copy(update={"model": section.model or BUILTIN_TAGGER})
         recipe = recipe.model_copy(update={name: section})
     if "align" not in names:
         return recipe, identities
