@@ -80,6 +80,10 @@ def test_languages_are_searched() -> None:
     result = CliRunner().invoke(cli.app, ["languages", "--search", "swahili"], env={"COLUMNS": "200"})
     assert "swh_Latn" in result.output
     assert "zul_Latn" not in result.output
+    assert (
+        "a word is a syllable"
+        in CliRunner().invoke(cli.app, ["languages", "--search", "vietn"], env={"COLUMNS": "200"}).output
+    )
 
 
 @pytest.mark.parametrize(

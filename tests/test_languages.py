@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from xner_ray import words
 from xner_ray.errors import RecipeError
 from xner_ray.languages import LANGUAGES, resolve, search
 
@@ -39,6 +40,30 @@ def test_every_line_of_the_table_is_complete() -> None:
         assert x.script == code[4:] or code == "sat_Beng"
         assert x.direction == ("rtl" if x.script in {"Arab", "Hebr"} else "ltr")
     assert {code for code, x in LANGUAGES.items() if not x.spaces} == WITHOUT_SPACES
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "n_words"),
+    [
+        ("vie_Latn", "Việt Nam", 2),  # one name
+        ("bod_Tibt", "བོད་ལྗོངས་", 2),
+        ("shn_Mymr", "ၵူၼ်းမိူင်း", 2),
+        ("mya_Mymr", "ရန်ကုန်မြို့", 3),  # Yangon city
+        ("kor_Hang", "서울에서", 1),  # in Seoul
+        ("arb_Arab", "وبالقاهرة", 1),  # and in Cairo
+        ("heb_Hebr", "בירושלים", 1),  # in Jerusalem
+        ("amh_Ethi", "በኢትዮጵያ", 1),  # in Ethiopia
+        ("tur_Latn", "Ankara'da", 1),  # in Ankara
+    ],
+)
+def test_limits_are_as_the_table_says(code: str, text: str, n_words: int) -> None:
+    assert LANGUAGES[code].limits
+    assert len(words.split(text, code)) == n_words
+
+
+def test_every_language_without_spaces_names_its_limit() -> None:
+    assert [x.code for x in LANGUAGES.values() if not x.spaces and not x.limits] == []
+    assert LANGUAGES["swh_Latn"].limits == ""
 
 
 def test_names_are_those_of_the_cldr_or_contain_them() -> None:

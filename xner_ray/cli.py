@@ -172,7 +172,7 @@ def languages(
     from xner_ray.report import new_table
 
     found = find(search)
-    columns = ("code", "name", "script", "direction", "words", "NLLB", "aliases")
+    columns = ("code", "name", "script", "direction", "words", "NLLB", "aliases", "known limits")
     table = new_table(f"{len(found)} language codes", columns)
     for language in found:
         table.add_row(
@@ -180,9 +180,10 @@ def languages(
             language.name,
             language.script,
             language.direction,
-            "spaces" if language.spaces else "dictionary",
+            "spaces" if language.spaces else "no spaces",
             "yes" if language.nllb else "no",
             ", ".join(language.aliases),
+            language.limits,
         )
     Console().print(table)
 

@@ -1,7 +1,7 @@
 """The language codes: FLORES-200 / NLLB, each with its name, its script and how its words are written.
 
 The table is `languages.tsv` beside this file: the 202 codes of the NLLB tokenizer, and a few that NLLB does
-not know but that given text may be in (`nllb` is false there, so a translator can refuse them). Three
+not know but that given text may be in (`nllb` is false there, so a translator can refuse them). Four
 columns want a word:
 
 - `script` is what text under that code looks like (ISO 15924). It is the last part of the code but for
@@ -11,6 +11,8 @@ columns want a word:
 - `aliases` are other spellings that mean this code and no other: ISO 639-3 where one script is listed,
   ISO 639-1, the codes of MasakhaNER, XTREME and NTREX, the renamings of FLORES+. `ku`, `kr`, `ks`, `ff`,
   `no` and `az` fit several or none exactly and are refused; `zh` is simplified Chinese, as in XTREME.
+- `limits` is where a word of `words.py` is less or more than a word: an entity then ends inside a word, or
+  takes what is written with it.
 """
 
 from __future__ import annotations
@@ -48,13 +50,14 @@ class Language:
     spaces: bool
     nllb: bool  # NLLB translates from and into it
     aliases: tuple[str, ...]
+    limits: str  # of its words as places for entities; empty where none is known
 
 
 def _load() -> dict[str, Language]:
     languages = {}
     table = Path(__file__).with_name("languages.tsv").read_text(encoding="utf-8")
     for line in table.splitlines()[1:]:
-        code, name, iso639_3, iso639_1, script, direction, spaces, nllb, aliases = line.split("\t")
+        code, name, iso639_3, iso639_1, script, direction, spaces, nllb, aliases, limits = line.split("\t")
         languages[code] = Language(
             code=code,
             name=name,
@@ -65,6 +68,7 @@ def _load() -> dict[str, Language]:
             spaces=spaces == "true",
             nllb=nllb == "true",
             aliases=tuple(aliases.split()),
+            limits=limits,
         )
     return languages
 
