@@ -1,23 +1,26 @@
 """Word alignment: words to links by our encoder and aligner, against simalign, on the same model and sentences.
 
-    python tests/bench/bench_align.py [PAIRS] [THREADS] [cpu|cuda]
+    python tests/bench/bench_align.py [--pairs 100] [--threads 2] [--device cpu|cuda] [--shape builtin|mbert|xlmr-large]
 
-Europarl English-Spanish from jobs/data, built-in encoder, hidden state 7, one pair a call for simalign, one list for
-us; the same number of threads. Each way runs three times in turn, the fastest counts, and a warm-up call of each is
-left out. The device is ours; simalign stays on the CPU. "Equal" counts links of itermax that both float32 ways find;
-near ties differ.
+Europarl English-Spanish from jobs/data, one pair a call for simalign, one list for us; the same number of threads and
+the same device. The built-in encoder gives hidden state 7; the other shapes are those of the published configurations
+with random weights and the built-in tokenizer, cut after state 8. Each way runs three times in turn, the fastest
+counts, and a warm-up call of each is left out. "Equal" counts links that both float32 ways find; near ties differ.
 """
 
-import sys
+import argparse
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
 from xner_ray.align import align
 from xner_ray.aligner import BatchAligner
-from xner_ray.builtin_encoder import LAYER
+from xner_ray.builtin_encoder import LAYER, builtin_folder
 from xner_ray.encode import Encoder
 from xner_ray.links import Links
 from xner_ray.simalign_backend import SimAligner
@@ -25,6 +28,11 @@ from xner_ray.simalign_backend import SimAligner
 DATA = Path(__file__).parents[2] / "jobs" / "data"
 ROUNDS = 3
 Cells = set[tuple[int, int, int]]
+PIECES = 250_002  # of the built-in tokenizer; what a row of the embedding costs does not depend on their number
+SHAPES = {
+    "mbert": (BertConfig, BertModel, 768, 12, 12, 3072),
+    "xlmr-large": (XLMRobertaConfig, XLMRobertaModel, 1024, 24, 16, 4096),
+}
 
 
 def sentences(number: int) -> list[list[list[str]]]:
@@ -39,24 +47,51 @@ def keys(links: Links) -> Cells:
     return set(zip(links.row.tolist(), links.source.tolist(), links.target.tolist(), strict=True))
 
 
+def make(shape: str, folder: Path) -> str:
+    """A model folder of a published shape with random weights."""
+    configuration, network, width, layers, heads, inner = SHAPES[shape]
+    for file in builtin_folder().glob("tokenizer*"):
+        shutil.copy(file, folder)
+    torch.manual_seed(0)
+    config = configuration(
+        vocab_size=PIECES, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=inner, max_position_embeddings=514, pad_token_id=1,
+    )  # fmt: skip
+    network(config).save_pretrained(folder)
+    return str(folder)
+
+
 def main() -> None:
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    threads = int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    device = sys.argv[3] if len(sys.argv) > 3 else "cpu"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--shape", default="builtin", choices=("builtin", *SHAPES))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.shape == "builtin":
+            compare("builtin", LAYER, options.pairs, options.threads, options.device)
+        else:
+            compare(make(options.shape, Path(folder)), 8, options.pairs, options.threads, options.device)
+
+
+def compare(model: str, layer: int, number: int, threads: int, device: str) -> None:
     source, target = sentences(number)
     number = len(source)
     torch.set_num_threads(threads)
 
     # simalign alone, without what our backend adds
     theirs = {
-        f"simalign 0.4 {method}": SimAligner("builtin", layer=LAYER, methods=[method], threads=threads).aligner
+        f"simalign 0.4 {method}": SimAligner(
+            model, layer=layer, methods=[method], threads=threads, device=device
+        ).aligner
         for method in ("itermax", "mwmf")
     }
     theirs["simalign 0.4 itermax"].matching_methods = ["itermax"]
     theirs["simalign 0.4 mwmf"].matching_methods = ["mwmf"]
     ours = {
         f"xner_ray {dtype} {method}": BatchAligner(
-            Encoder("builtin", dtype=dtype, device=device, threads=threads), methods=[method]
+            Encoder(model, layer=layer, dtype=dtype, device=device, threads=threads), methods=[method]
         )
         for dtype, method in (("float32", "itermax"), ("float32", "mwmf"), ("bfloat16", "itermax"), ("int8", "itermax"))
         if device == "cpu" or dtype != "int8"
