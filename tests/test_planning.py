@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 import vllm_stub
 from tiny_chat import chat_model
 
-from xner_ray.errors import RecipeError
+from xner_ray.errors import MissingExtraError, RecipeError
 from xner_ray.fingerprint import fingerprint
 from xner_ray.planning import (
     READ_CPUS,
@@ -21,7 +22,7 @@ from xner_ray.planning import (
 )
 from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
-from xner_ray.translate import apertium
+from xner_ray.translate import apertium, ct2
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = Capacity(cpus=2, gpus=0, local=True, memory_gb=16, node=(2, 0, 16))
@@ -127,6 +128,22 @@ def test_resolve_refuses_what_cannot_work(sections: dict[str, Any], message: str
     with pytest.raises(RecipeError) as error:
         resolve(_recipe(**{"translate": {"model": "tiny-nllb"}, **sections}))
     assert message in str(error.value)
+
+
+def test_a_missing_package_is_said_before_the_model_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ct2.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingExtraError, match="xner_ray\\[ctranslate2\\]"):
+        resolve(_recipe(translate={"engine": "ctranslate2", "model": "nobody/nothing"}))
+
+
+def test_the_language_identifier_decides_rows_where_it_is_asked() -> None:
+    recipe = _recipe(translate={"model": "tiny-nllb", "health": {"language": "flag"}})
+    resolved, identities = resolve(recipe)
+    version = identities["translate.health"]
+    assert version == f"py3langid {metadata.version('py3langid')}"
+    assert fingerprint(resolved, {}, {}, identities)["translate.health identity"] == version
+    assert ("translate.health", "language", version) in model_lines(resolved, identities)
+    assert "translate.health" not in resolve(_recipe(translate={"model": "tiny-nllb"}))[1]
 
 
 def test_what_a_user_should_know_of_weights_does_not_depend_on_the_engine() -> None:

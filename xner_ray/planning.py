@@ -91,6 +91,8 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             for lang, direction in zip(translated, asked, strict=True):
                 identities[f"{name}.engine {lang}"] = apertium.check(section, [direction], name)
             continue
+        if engine == "ctranslate2":
+            ct2.require(name)
         model, identities[f"{name}.model"] = hub.pin(section.model)
         section = section.model_copy(update={"model": model})
         if engine == "llm":
@@ -104,6 +106,8 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
         recipe = recipe.model_copy(update={name: section})
     if "translate" in names:
         Examiner(recipe.translate.health)
+        if recipe.translate.health.language != "off":
+            identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
     for name in ("tag", "target_tag"):
         if name not in names:
             continue
@@ -255,7 +259,7 @@ def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str
     lines = []
     for key, identity in identities.items():
         section, field = key.split(".")
-        name = str(getattr(getattr(recipe, section), field.split(" ")[0]))
+        name = "language" if field == "health" else str(getattr(getattr(recipe, section), field.split(" ")[0]))
         lines.append((key, f"{name}, hidden state {recipe.align.layer}" if section == "align" else name, identity))
     return lines
 

@@ -47,7 +47,7 @@ def check(section: Translating, languages: Iterable[str], key: str = "translate"
     MissingExtraError if CTranslate2 is not installed; RecipeError unless the model is an M2M100, its tokenizer has
     every language, and the device computes in `section.dtype`.
     """
-    _require(key)
+    require(key)
     compute_type(section, key)
     nllb.check(section, languages, key)
     _refuse_other_kinds(section.model, key)
@@ -75,7 +75,7 @@ def converted_folder(model: str, quantization: str, cache: Path | None = None, k
     safetensors, and no code comes with them. MissingExtraError if CTranslate2 is not installed; RecipeError, with the
     section's `key`, if the model cannot be used.
     """
-    _require(key)
+    require(key)
     import ctranslate2
 
     model, identity = _identity(model)
@@ -102,7 +102,7 @@ class Ct2Translator(NllbTranslator):
 
         MissingExtraError if CTranslate2 is not installed; RecipeError if the model or its number type cannot be used.
         """
-        _require("translate")
+        require("translate")
         import ctranslate2
 
         self.name = section.model
@@ -161,7 +161,8 @@ class Ct2Translator(NllbTranslator):
         return results
 
 
-def _require(key: str) -> None:
+def require(key: str) -> None:
+    """MissingExtraError, with the section's `key`, if CTranslate2 is not installed."""
     if importlib.util.find_spec("ctranslate2") is None:
         raise MissingExtraError("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
 
