@@ -7,6 +7,7 @@ import torch
 from xner_ray import schema
 from xner_ray.errors import FatalError, Reason
 from xner_ray.guard import BISECTED, HALVED, run_stage
+from xner_ray.recall import Recall
 
 
 class FakeStage:
@@ -14,6 +15,7 @@ class FakeStage:
 
     name = "fake"
     tokens = 0
+    recall: Recall | None = None
 
     def __init__(self, work: Callable[["FakeStage", pa.Table], None], budget: int = 1024) -> None:
         self.work = work
@@ -35,7 +37,7 @@ def _table(n_rows: int, rejected: int | None = None) -> pa.Table:
 @pytest.mark.parametrize("poison", [0, 3, 6])
 def test_a_poison_row_is_found_and_its_neighbours_are_saved(poison: int) -> None:
     def work(stage: FakeStage, table: pa.Table) -> None:
-        if poison in table.column("row").to_pylist():
+        if poison in [table.column("row")[index].as_py() for index in schema.live(table)]:
             raise ValueError(f"row {poison} is bad")
 
     result, stats = run_stage(FakeStage(work), _table(7))
@@ -44,9 +46,70 @@ def test_a_poison_row_is_found_and_its_neighbours_are_saved(poison: int) -> None
     row = result.to_pylist()[poison]
     assert (row["reason"], row["detail"]) == ("stage_error", f"fake: ValueError: row {poison} is bad")
     others = [r for r in result.to_pylist() if r["row"] != poison]
-    assert all(r["text"] == "done" and r["flags"] == [BISECTED] for r in others)
+    assert all(r["text"] == "done" and not r["flags"] for r in others)
     assert stats.rejects == {"stage_error": 1}
     assert stats.rows == 7
+
+
+class Remembering(FakeStage):
+    """Its model's results tell the company that each row had."""
+
+    def __init__(self, poison: set[int], *, approximate: bool = False) -> None:
+        super().__init__(lambda stage, table: None)
+        self.poison, self.recall = poison, Recall(approximate=approximate)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        alive = schema.live(table)
+        rows = [table.column("row")[index].as_py() for index in alive]
+        company, present = self.recall.complete(rows)
+        if self.poison & {row for row, here in zip(company, present, strict=True) if here}:
+            raise ValueError("poison")
+        return schema.fill(table, {"text": dict.fromkeys(alive, str(company))})
+
+
+def test_neighbours_of_poison_keep_their_company() -> None:
+    undisturbed, _ = run_stage(Remembering(set()), _table(40))
+    for stage, flags in ((Remembering({3, 20, 21}), None), (Remembering({3, 20, 21}, approximate=True), [BISECTED])):
+        result, _ = run_stage(stage, _table(40))
+        for row, expected in zip(result.to_pylist(), undisturbed.to_pylist(), strict=True):
+            if row["row"] in (3, 20, 21):
+                assert row["detail"] == "fake: ValueError: poison"
+            else:
+                assert row == {**expected, "flags": flags}
+
+
+def test_an_error_that_no_row_alone_has_is_no_row_s_fault() -> None:
+    """It passes when the call is made again, or else in pieces."""
+
+    def once(stage: FakeStage, table: pa.Table) -> None:
+        if len(stage.calls) == 1:
+            raise OSError("for a moment")
+
+    result, stats = run_stage(FakeStage(once), _table(6))
+    assert result.column("status").to_pylist() == ["ok"] * 6
+    assert result.column("flags").to_pylist() == [None] * 6
+    assert stats.rejects == {}
+
+    def too_many(stage: FakeStage, table: pa.Table) -> None:
+        if table.num_rows > 2:
+            raise ValueError("too many")
+
+    result, stats = run_stage(FakeStage(too_many), _table(7))
+    assert result.column("text").to_pylist() == ["done"] * 7
+    assert result.column("flags").to_pylist() == [[BISECTED]] * 7
+    assert stats.rejects == {}
+
+
+def test_a_stage_that_raises_on_many_rows_is_broken() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        raise TypeError("no such thing")
+
+    stage = FakeStage(work)
+    with pytest.raises(
+        FatalError, match=r"fake raises on more than 25 of the 200 rows .*; '0': fake: TypeError: no such"
+    ):
+        run_stage(stage, _table(200))
+    assert len(stage.calls) < 100
 
 
 def test_rejected_rows_pass_untouched_and_are_no_work() -> None:

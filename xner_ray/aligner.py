@@ -12,6 +12,7 @@ from xner_ray.align import AlignOptions, Subwords, Vectors, align
 from xner_ray.encode import Encoder
 from xner_ray.errors import Reason
 from xner_ray.links import Links
+from xner_ray.recall import Recall
 
 Sentences = Sequence[Sequence[str]]
 Rejects = dict[int, tuple[Reason, str]]
@@ -35,6 +36,7 @@ class BatchAligner:
 
     def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
         self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
+        self.recall = Recall()
 
     @property
     def tokens(self) -> int:
@@ -50,20 +52,25 @@ class BatchAligner:
 
     def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
         """See `Aligner`. ValueError if a vector is not finite; torch.OutOfMemoryError passes through."""
+        sides, present = self.recall.complete(list(zip(source, target, strict=True)))
         subwords = self.options.level == "subword"
         encode = self.encoder.encode_subwords if subwords else self.encoder.encode
-        found: Sequence[Vectors | Subwords | Reason] = encode([*source, *target])
+        sentences = [side[number] for number in (0, 1) for side in sides]
+        found: Sequence[Vectors | Subwords | Reason] = encode(sentences, [*present, *present])
         pairs: list[tuple[Vectors | Subwords, Vectors | Subwords]] = []
         rows: list[int] = []
         rejects: Rejects = {}
-        for row, (a, b) in enumerate(zip(found[: len(source)], found[len(source) :], strict=True)):
+        places = np.cumsum(present) - 1
+        for place, (a, b) in enumerate(zip(found[: len(sides)], found[len(sides) :], strict=True)):
             if isinstance(a, Reason) or isinstance(b, Reason):
                 reason, side = (a, "source") if isinstance(a, Reason) else (b, "target")
                 assert isinstance(reason, Reason)
-                rejects[row] = (reason, f"a word of the {side} side has more subwords than the encoder reads")
+                if present[place]:
+                    detail = f"a word of the {side} side has more subwords than the encoder reads"
+                    rejects[int(places[place])] = (reason, detail)
             else:
                 pairs.append((a, b))
-                rows.append(row)
+                rows.append(place)
         links = align(
             [a for a, _ in pairs],
             [b for _, b in pairs],
@@ -71,4 +78,6 @@ class BatchAligner:
             methods=self.methods,
             device=self.encoder.device,
         )
-        return replace(links, row=np.array(rows, dtype=np.int32)[links.row]), rejects
+        place_of = np.array(rows, dtype=np.intp)[links.row]
+        links = replace(links, row=places[place_of].astype(np.int32))
+        return links.take(np.array(present, dtype=np.bool_)[place_of]), rejects

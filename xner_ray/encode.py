@@ -20,6 +20,7 @@ from xner_ray import builtin_encoder, encoder_network, fast_linear
 from xner_ray.align import Subwords, Vectors
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.hub import pick_dtype
+from xner_ray.recall import filled
 
 BUILTIN = "builtin"
 CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
@@ -100,13 +101,16 @@ class Encoder:
             raise RecipeError(f"align.layer is {layer}, but {model} has layers 0..{n_layers}; or use auto")
         return layers
 
-    def encode(self, sentences: Sequence[Sequence[str]]) -> list[Vectors | Reason]:
+    def encode(
+        self, sentences: Sequence[Sequence[str]], present: Sequence[bool] | None = None
+    ) -> list[Vectors | Reason]:
         """Word vectors (n_words, dim) of each sentence, float32, in order.
 
         A word that the tokenizer gives no subword has a zero row. If one word has more subwords than the
-        model reads, the sentence has `Reason.WORD_TOO_LONG` instead.
+        model reads, the sentence has `Reason.WORD_TOO_LONG` instead. Of a sentence that is not `present` only the
+        shape counts (`recall.filled`).
         """
-        found = self._encode(sentences, _Piece.of_words)
+        found = self._encode(sentences, _Piece.of_words, present)
         results: list[Vectors | Reason] = []
         for sentence, parts in zip(sentences, found, strict=True):
             if isinstance(parts, Reason):
@@ -118,10 +122,12 @@ class Encoder:
             results.append(vectors)
         return results
 
-    def encode_subwords(self, sentences: Sequence[Sequence[str]]) -> list[Subwords | Reason]:
+    def encode_subwords(
+        self, sentences: Sequence[Sequence[str]], present: Sequence[bool] | None = None
+    ) -> list[Subwords | Reason]:
         """Subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
         results: list[Subwords | Reason] = []
-        for sentence, parts in zip(sentences, self._encode(sentences, _Piece.of_subwords), strict=True):
+        for sentence, parts in zip(sentences, self._encode(sentences, _Piece.of_subwords, present), strict=True):
             if isinstance(parts, Reason):
                 results.append(parts)
                 continue
@@ -132,13 +138,16 @@ class Encoder:
 
     @torch.inference_mode()
     def _encode(
-        self, sentences: Sequence[Sequence[str]], units: Callable[[_Piece], _Units]
+        self,
+        sentences: Sequence[Sequence[str]],
+        units: Callable[[_Piece], _Units],
+        present: Sequence[bool] | None,
     ) -> list[list[tuple[_Piece, Vectors]] | Reason]:
         """For each sentence its windows, from left to right, with the vectors of their units."""
         results: list[list[tuple[_Piece, Vectors]] | Reason] = []
         pieces: list[_Piece] = []
         for index, encoding in enumerate(self._tokenize(sentences)):
-            ids = encoding.ids
+            ids = filled(encoding.ids, present is None or present[index])
             found = _pieces(index, ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
             results.append(found if isinstance(found, Reason) else [])
             pieces += [] if isinstance(found, Reason) else found

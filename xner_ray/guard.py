@@ -1,8 +1,10 @@
 """One call of one stage on one unit, made safe: every row comes back exactly once, whatever the stage does.
 
-Out of memory on the device halves the stage's micro-batches and calls again; a row that alone makes the stage raise is
-found by bisection and rejected, its neighbours are saved. Either changes the shapes of the model's batches, so the
-rows say so in `flags`. `FatalError` and `RetryableError` pass: the first ends the run, the second is Ray's to retry.
+Out of memory on the device halves the stage's micro-batches and calls again. A row that makes the stage raise is found
+by bisection and rejected; then the stage is called again without it, in the same micro-batches (`recall.py`), so that
+its neighbours have the bytes that they would have had. Where that cannot be, the rows say so in `flags`. A stage that
+raises on many rows of a unit is broken, and no row is at fault: FatalError. `FatalError` and `RetryableError` pass: the
+first ends the run, the second is Ray's to retry.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from xner_ray.stage import Stage
 
 HALVED, BISECTED = "memory_halved", "bisected"
 _SMALLEST_BUDGET = 16
+_ROUNDS = 3  # of looking for poison rows, for a stage that raises again without those that it raised on
+_FEW = 16  # rows of one unit may raise, whatever its size
 
 
 @dataclass
@@ -49,14 +53,21 @@ def run_stage(stage: Stage, table: pa.Table) -> tuple[pa.Table, StageStats]:
 
 
 def _attempt(stage: Stage, table: pa.Table) -> pa.Table:
+    if stage.recall is not None:
+        stage.recall.first()
     try:
-        return _checked(stage, table, stage(table))
+        try:
+            return _once(stage, table)
+        except (XnerError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a model or a library raises is this row's fault, or no row's
+            return _isolate(stage, table, error)
     except torch.OutOfMemoryError as error:
         return _halve(stage, table, error)
-    except XnerError:
-        raise
-    except Exception as error:  # whatever a model or a library raises is this row's fault, or no row's
-        return _bisect(stage, table, error)
+
+
+def _once(stage: Stage, table: pa.Table) -> pa.Table:
+    return _checked(stage, table, stage(table))
 
 
 def _checked(stage: Stage, before: pa.Table, after: pa.Table) -> pa.Table:
@@ -79,14 +90,71 @@ def _halve(stage: Stage, table: pa.Table, error: torch.OutOfMemoryError) -> pa.T
         stage.micro_batch_tokens = budget  # or the next unit's bytes would depend on this one
 
 
-def _bisect(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
+def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
+    """The table with the rows that make the stage raise rejected, and all others as if these had done no harm."""
+    found: dict[int, Exception] = {}
+    for _ in range(_ROUNDS):
+        known = set(found)
+        if stage.recall is not None:
+            stage.recall.probe()
+        _find_poison(stage, table, live(table), error, found)
+        new = {row: (Reason.STAGE_ERROR, _said(stage, found[row])) for row in found.keys() - known}
+        table = fill(table, {}, new)
+        if stage.recall is not None:
+            stage.recall.again()
+        try:
+            result = _once(stage, table)
+        except (XnerError, torch.OutOfMemoryError):
+            raise
+        except Exception as again:
+            error = again
+            continue
+        return result if stage.recall is None or stage.recall.exact else _flag(result, BISECTED)
+    if stage.recall is not None:
+        stage.recall.probe()
+    return _flag(_in_pieces(stage, table, error), BISECTED)
+
+
+def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exception, found: dict[int, Exception]) -> None:
+    """Adds to `found` those of `rows` on which alone the stage raises, by halves; `error` is what it raises on all.
+
+    FatalError if they are too many.
+    """
+    if len(rows) <= 1:
+        found.update(dict.fromkeys(rows, error))
+        if len(found) > max(_FEW, table.num_rows // 8):
+            raise FatalError(
+                f"stage {stage.name} raises on more than {len(found) - 1} of the {table.num_rows} rows of a unit: the "
+                f"stage is at fault; {table.column('id')[min(found)].as_py()!r}: {_said(stage, found[min(found)])}"
+            ) from error
+        return
+    for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+        try:
+            _once(stage, table.take(pa.array(half)))
+        except (XnerError, torch.OutOfMemoryError):
+            raise
+        except Exception as cause:
+            _find_poison(stage, table, half, cause, found)
+
+
+def _in_pieces(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
+    """Rows that pass alone and not together: as large pieces as pass; what fails alone is rejected."""
     rows = live(table)
     if len(rows) <= 1:
-        detail = f"{stage.name}: {type(error).__name__}: {error}"[:1000]
-        return fill(table, {}, dict.fromkeys(rows, (Reason.STAGE_ERROR, detail)))
-    middle = rows[len(rows) // 2]
-    halves = [_attempt(stage, table.slice(0, middle)), _attempt(stage, table.slice(middle))]
-    return _flag(pa.concat_tables(halves).combine_chunks(), BISECTED)
+        return fill(table, {}, dict.fromkeys(rows, (Reason.STAGE_ERROR, _said(stage, error))))
+    pieces = []
+    for piece in (table.slice(0, rows[len(rows) // 2]), table.slice(rows[len(rows) // 2])):
+        try:
+            pieces.append(_once(stage, piece))
+        except (XnerError, torch.OutOfMemoryError):
+            raise
+        except Exception as cause:
+            pieces.append(_in_pieces(stage, piece, cause))
+    return pa.concat_tables(pieces).combine_chunks()
+
+
+def _said(stage: Stage, error: Exception) -> str:
+    return f"{stage.name}: {type(error).__name__}: {error}"[:1000]
 
 
 def _flag(table: pa.Table, flag: str) -> pa.Table:

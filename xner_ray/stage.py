@@ -3,7 +3,7 @@
 A stage is a plain class that never heard of Ray: built from the recipe, it loads its model; called with a table of rows
 it returns the same rows in the same order with its columns filled. A row that it cannot handle is rejected with a
 reason; rows that are rejected already pass through. `tokens` counts what its model read, `micro_batch_tokens` is what
-the engine halves when memory runs out.
+the engine halves when memory runs out; `recall` is there where a row's bytes depend on the rows beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from xner_ray.recall import Recall
+
 
 class Stage(Protocol):
     name: str
@@ -19,6 +21,9 @@ class Stage(Protocol):
 
     @property
     def tokens(self) -> int: ...
+
+    @property
+    def recall(self) -> Recall | None: ...
 
     def __call__(self, table: pa.Table) -> pa.Table: ...
 
@@ -41,6 +46,10 @@ class ModelStage:
     @property
     def tokens(self) -> int:
         return self._model.tokens
+
+    @property
+    def recall(self) -> Recall | None:
+        return getattr(self._model, "recall", None)
 
     @property
     def micro_batch_tokens(self) -> int:

@@ -242,6 +242,7 @@ class MatchStage:
     name = "match"
     tokens = 0
     micro_batch_tokens = 0
+    recall = None
 
     def __init__(self, recipe: Recipe, prior: Prior | None = None) -> None:
         self.settings, self.method, self.prior = recipe.match, recipe.align.method, prior

@@ -26,6 +26,7 @@ class TransferStage:
     name = "match"
     tokens = 0
     micro_batch_tokens = 0
+    recall = None
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels

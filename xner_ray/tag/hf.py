@@ -25,6 +25,7 @@ from xner_ray import encoder_network
 from xner_ray.encode import micro_batches, padded, windows
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
+from xner_ray.recall import Recall, filled
 from xner_ray.scores import SCALE
 from xner_ray.sections import Tag
 from xner_ray.spans import Span, label_list, split_tag, tags_to_spans
@@ -65,6 +66,7 @@ class HfTagger:
         self.temperature = section.temperature
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
+        self.recall = Recall()
         self.tokenizer = _tokenizer(section, key)
         encoder_network.separate_words(self.tokenizer)
         self.spelt = encoder_network.spelt_specials(self.tokenizer)
@@ -135,17 +137,18 @@ class HfTagger:
         found: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
         pieces: list[_Piece] = []
         options: dict[str, Any] = {"is_split_into_words": True, "truncation": False, "padding": False, "verbose": False}
-        lists = [list(sentence) for sentence in words]
+        lists, present = self.recall.complete([list(sentence) for sentence in words])
         encodings = self.tokenizer(lists, split_special_tokens=True, **options).encodings if lists else []
         for index, encoding in enumerate(encodings):
-            word_of, own = _pieces(index, encoding.ids, encoding.word_ids, self.positions, self.spelt)
+            ids = filled(encoding.ids, present[index])
+            word_of, own = _pieces(index, ids, encoding.word_ids, self.positions, self.spelt)
             found.append((word_of, np.zeros((len(word_of), self.to_columns.shape[1]), dtype=np.float32)))
             pieces += own
         for batch in micro_batches(pieces, self.micro_batch_tokens, self.device):
             for piece, rows in zip(batch, self._forward(batch), strict=True):
                 found[piece.sentence][1][piece.rows] = rows[piece.places]
         self.tokens += sum(len(piece.ids) for piece in pieces)  # only now: a call that ran out of memory is made again
-        return found
+        return [rows for rows, here in zip(found, present, strict=True) if here]
 
     def _forward(self, batch: list[_Piece]) -> NDArray[np.float32]:
         """Probabilities (rows, places, columns). The longest piece comes first."""

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.languages import resolve
+from xner_ray.recall import Recall
 from xner_ray.sections import Translating
 from xner_ray.translate import Translation
 from xner_ray.translate.apertium_pipeline import BrokenError, Pipeline
@@ -59,6 +60,7 @@ class ApertiumTranslator:
     def __init__(self, section: Translating) -> None:
         self.timeout_s = TIMEOUT_S
         self.tokens = self.micro_batch_tokens = 0
+        self.recall = Recall()  # the tagger of the pipeline remembers earlier sentences
         self.program = _Program()
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
@@ -66,6 +68,7 @@ class ApertiumTranslator:
         mode = self.program.mode((source, target))
         results: list[Translation | tuple[Reason, str]] = []
         sent: dict[int, str] = {}
+        texts, present = self.recall.complete(texts)
         for text in texts:
             results.append((Reason.TRANSLATION_EMPTY, "no word to translate"))
             if "\0" in text:
@@ -82,7 +85,7 @@ class ApertiumTranslator:
                 results[index] = Translation(answer, None)
             else:
                 results[index] = (Reason.TRANSLATION_EMPTY, "the translator gave no text")
-        return results
+        return [result for result, here in zip(results, present, strict=True) if here]
 
     def _answers(self, mode: str, texts: list[str]) -> list[str | BrokenError]:
         answers: list[str | BrokenError] = []

@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from xner_ray.builtin_encoder import cache_folder
 from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
 from xner_ray.hub import load_arguments, local_folder, pin
+from xner_ray.recall import Recall
 from xner_ray.sections import Translating
 from xner_ray.storage import publish_folder
 from xner_ray.translate import Translation, nllb
@@ -110,6 +111,7 @@ class Ct2Translator(NllbTranslator):
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
+        self.recall = Recall(approximate=True)  # it drops finished rows from its batch
         kind = compute_type(section)
         self.positions: int = _refuse_other_kinds(section.model, "translate").max_position_embeddings
         self.tokenizer = nllb.tokenizer_of(section.model)
@@ -127,7 +129,9 @@ class Ct2Translator(NllbTranslator):
         except RuntimeError as error:
             raise _known(error) from error
 
-    def _generate(self, ids: list[list[int]], first: int) -> list[Translation | tuple[Reason, str]]:
+    def _generate(
+        self, ids: list[list[int]], first: int, present: list[bool]
+    ) -> list[Translation | tuple[Reason, str]]:
         limit = self._limit(max(map(len, ids)))
         forced = self.tokenizer.convert_ids_to_tokens(first)
         try:

@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
+from xner_ray.recall import Recall, filled
 from xner_ray.sections import Translating
 from xner_ray.translate import Translation
 
@@ -40,6 +41,7 @@ class NllbTranslator:
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
+        self.recall = Recall()
         self.tokenizer = tokenizer_of(section.model)
         path, options = load_arguments(section.model)
         self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
@@ -57,7 +59,9 @@ class NllbTranslator:
         first = language_id(self.tokenizer, target, self.name)
         language_id(self.tokenizer, source, self.name)
         # Text that spells a special token, as "</s>", must stay text.
-        ids: list[list[int]] = self.tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
+        texts, present = self.recall.complete(texts)
+        ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"] if texts else []
+        ids = [filled(row, here) for row, here in zip(ids, present, strict=True)]
         results: list[Translation | tuple[Reason, str]] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
         fitting = []
         for index, sentence in enumerate(ids):
@@ -69,9 +73,10 @@ class NllbTranslator:
                     f"{len(sentence)} subwords, but the translator reads {self.positions}; split the sentence",
                 )
         for batch in self._micro_batches(fitting, ids):
-            for index, result in zip(batch, self._generate([ids[i] for i in batch], first), strict=True):
+            found = self._generate([ids[i] for i in batch], first, [present[i] for i in batch])
+            for index, result in zip(batch, found, strict=True):
                 results[index] = result
-        return results
+        return [result for result, here in zip(results, present, strict=True) if here]
 
     def _limit(self, width: int) -> int:
         """Most subwords of a translation, its language token and end included, of a source of `width` subwords.
@@ -96,7 +101,10 @@ class NllbTranslator:
             yield batch
 
     @torch.inference_mode()
-    def _generate(self, ids: list[list[int]], first: int) -> list[Translation | tuple[Reason, str]]:
+    def _generate(
+        self, ids: list[list[int]], first: int, present: list[bool]
+    ) -> list[Translation | tuple[Reason, str]]:
+        """One result a row; of rows that are not `present` it does not matter."""
         padding, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         width = max(map(len, ids))
         device = self.model.device
@@ -114,6 +122,9 @@ class NllbTranslator:
                 max_new_tokens=limit,
             )
         lengths = [_length(row, end) for row in sequences[:, 1:].tolist()]
+        # In steps of 16, and without those that are gone: the shape of the scoring pass must not depend on one row.
+        longest = max((length or limit for length, here in zip(lengths, present, strict=True) if here), default=1)
+        sequences = _fitted(sequences, 1 + min(-(-longest // 16) * 16, limit), padding)
         scores = self._scores(inputs, mask, sequences, lengths)
         self.tokens += int(mask.sum()) + sum(length or limit for length in lengths)
         texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
@@ -144,6 +155,11 @@ class NllbTranslator:
             for row, length in zip(token_scores, lengths[part], strict=True):
                 scores.append(float(row[1 : length or len(row)].mean()))
         return scores
+
+
+def _fitted(sequences: torch.Tensor, width: int, padding: int) -> torch.Tensor:
+    """Cut, or padded, to `width` columns."""
+    return torch.nn.functional.pad(sequences, (0, width - sequences.shape[1]), value=padding)
 
 
 def _length(tokens: list[int], end: int) -> int | None:
