@@ -1,0 +1,95 @@
+"""Input that wants to do harm. Columns that run code: test_formats, test_cli; pickled weights: test_ct2,
+test_encoder_network, test_tag_hf; secrets in addresses: test_storage; tokens of clusters: test_cluster."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+import xner_ray
+from xner_ray import inspecting
+from xner_ray import report as reporting
+from xner_ray.errors import RecipeError
+from xner_ray.recipe_file import load_recipe
+
+ROOT = Path(__file__).parent.parent
+LANG = "spa_Latn"
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system"])
+def test_a_recipe_runs_no_code(tag: str, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    call = f"{tag} ['touch {mark}']"
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"input: {{path: {call}}}\ntargets: [{LANG}]\n")
+    with pytest.raises(RecipeError, match="YAML"):
+        load_recipe(path)
+    path.write_text(f"input: {{path: a.conll}}\ntargets: [{LANG}]\n")
+    with pytest.raises(RecipeError):
+        load_recipe(path, [f"input.path={call}"])
+    assert not mark.exists()
+
+
+IDS = [
+    "../../outside",
+    "/etc/passwd",
+    "[bold]x[/]",
+    "<script>alert(1)</script>",
+    "$(touch mark)",
+    "`touch mark`; touch mark",
+]
+
+
+@pytest.mark.slow
+def test_text_ids_and_labels_stay_text(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a whole run: no path, no markup, no shell. Files lie inside the run, and output shows what was given."""
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    label = "<b>|x"
+    rows = [
+        {
+            "id": name,
+            "tokens": [name.replace(" ", "_"), "met", "[/red]", "$(touch${IFS}mark)"],
+            "tags": [f"B-{label}", "O", f"B-{label}", "O"],
+        }
+        for name in IDS
+    ]
+    (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "out.txt").write_text("\n".join(f"{name.replace(' ', '_')} ; [/red] met" for name in IDS) + "\n")
+    (folder / "links.txt").write_text("0-0 1-3 2-2 3-1\n" * len(IDS))
+    recipe = {
+        "input": {"path": "in.jsonl", "parallel": {LANG: "out.txt"}, "links": "links.txt", "columns": {"tags": "tags"}},
+        "targets": [LANG],
+        "align": {"backend": "provided"},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    before = {path for path in tmp_path.rglob("*") if folder / "run" not in path.parents}
+    report = xner_ray.project("recipe.yaml", "run")
+    assert report["rejects"] == {}
+    assert report["rows"] == {"read": len(IDS), "emitted": len(IDS), "rejected": 0}
+    assert {path for path in tmp_path.rglob("*") if folder / "run" not in path.parents} == {*before, folder / "run"}
+
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        console = Console(width=200, record=True, file=nowhere)
+        sentences = inspecting.sample("run", LANG, len(IDS))
+        reporting.print_sentences(console, sentences, report["labels"]["kept"])
+        for name in IDS:
+            console.print(xner_ray.explain("run", name))
+        console.print(xner_ray.status("run"))
+        console.print(reporting.tables(report))
+        shown = console.export_text()
+    for name in IDS:
+        assert name in shown
+    assert "[/red]" in shown
+    card = (folder / "run/README.md").read_text()
+    assert "<b>" not in card
+    assert yaml.safe_load(card.split("---")[1])["configs"]
+
+
+def test_a_submitted_working_folder_leaves_out_what_is_private_or_large() -> None:
+    lines = (ROOT / ".rayignore").read_text().split()
+    assert {".git/", ".venv/", "runs/"} <= set(lines)
