@@ -78,7 +78,8 @@ def test_pure_modules_import_without_torch_and_ray() -> None:
     import sys
 
     code = (
-        "import sys, xner_ray, xner_ray.cli, xner_ray.match, xner_ray.inspecting, xner_ray.envelope; "
+        "import sys, xner_ray, xner_ray.cli, xner_ray.match, xner_ray.inspecting, xner_ray.envelope, "
+        "xner_ray.guard, xner_ray.stages, xner_ray.refining; "
         "heavy = {'ray', 'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -192,7 +192,7 @@ def test_a_tree_of_merges_equals_one_merge(tmp_path: Path, monkeypatch: pytest.M
     def priors() -> dict[str, bytes]:
         storage.delete(folder.path("_run", "priors"))
         refining.make_priors(folder, units, parts, map_tasks)
-        return {lang: storage.read_bytes(folder.prior_path(lang)) for lang in ROWS}
+        return {lang: storage.read_bytes(f"{folder.priors_folder}/{lang}.parquet") for lang in ROWS}
 
     whole = priors()
     monkeypatch.setattr(refining, "_FAN_IN", 3)
@@ -372,14 +372,15 @@ def test_rematch_does_not_depend_on_the_working_folder(tmp_path: Path, monkeypat
 def test_what_a_dead_driver_still_writes_after_fresh_is_not_looked_at(tmp_path: Path) -> None:
     folder = RunFolder(str(_make(tmp_path / "run", rows=SPANISH)))
     folder.next_attempt()
-    late, late_prior, recipe = f"{folder.refined_folder}/a.parquet", folder.prior_path("spa_Latn"), folder.recipe()
+    late, late_prior = f"{folder.refined_folder}/a.parquet", f"{folder.priors_folder}/spa_Latn.parquet"
+    recipe = folder.recipe()
     folder.discard()
     folder.record(recipe, {})
     storage.publish(folder.units_path, b"listed")
     storage.publish(late, b"late")
     storage.publish(f"{folder.refined_folder}/b.parquet", b"now")
     assert list(folder.refined()) == ["b"]
-    assert folder.prior_path("spa_Latn") != late_prior
+    assert f"{folder.priors_folder}/spa_Latn.parquet" != late_prior
 
 
 def test_a_run_between_both_matchings_can_be_looked_at(tmp_path: Path) -> None:

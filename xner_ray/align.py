@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xner_ray import hard_links
-from xner_ray.links import METHODS, Links
+from xner_ray.links import FLOOR, METHODS, Links
 
 Vectors = NDArray[np.float32]
 
-FLOOR = 0.05
 # By similarity and centring, (temperature, threshold of `softmax`). Cosines of the built-in encoder lie close together,
 # less so once centred; half or twice the temperature differs by less than 0.02 AER. Thresholds 0.1 to 0.4 give AER .079
 # to .063 on French-English, .180 to .184 over ten languages of XL-WA, not centred (argmax .066, .189; itermax .102,

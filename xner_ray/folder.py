@@ -5,6 +5,7 @@ RUN/_run/fingerprint.json  what decides the rows
 RUN/_run/versions.json     packages of the machine that made it
 RUN/_run/units.parquet     every unit, listed once
 RUN/_run/parts/<attempt>/<unit>.parquet
+RUN/_run/retried/<attempt>/<unit>.parquet   parts whose rejects were tried again
 RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
 RUN/_run/refined/<incarnation>/<unit>.parquet      parts after the second
 RUN/_run/SEALED            published files with rows and SHA-256, written last
@@ -77,30 +78,40 @@ class RunFolder:
         return files
 
     def parts(self) -> dict[str, str]:
-        """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts.
+        """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts, and
+        before them all the latest one whose rejects were tried again.
 
         Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it.
         """
-        inner = storage.locate(self.path("_run", "parts"))[1]
         found: dict[str, str] = {}
+        for _, unit, path in self._attempts("parts"):
+            found.setdefault(unit, path)
+        return {**found, **{unit: path for _, unit, path in self._attempts("retried")}}
+
+    def _attempts(self, kind: str) -> Iterator[tuple[int, str, str]]:
+        """(attempt, unit, path) of every part below `_run/<kind>`, attempt by attempt, since the last `--fresh`."""
+        inner = storage.locate(self.path("_run", kind))[1]
         first = self._known().get("first_attempt", 1)
-        for info in storage.files_below(self.path("_run", "parts")):
+        for info in storage.files_below(self.path("_run", kind)):
             attempt = info.path.split("/")[-2]
             if info.extension == "parquet" and attempt.isdigit() and int(attempt) >= first:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
-                found.setdefault(info.base_name.removesuffix(".parquet"), self.path("_run", "parts", relative))
-        return found
+                yield int(attempt), info.base_name.removesuffix(".parquet"), self.path("_run", kind, relative)
 
     def _incarnation(self) -> str:
-        """Counts up with every `--fresh`: what a dead driver's last tasks still write goes where nobody looks."""
-        return f"{self._known().get('first_attempt', 1):04d}"
+        """Another one after every `--fresh`: what a dead driver's last tasks still write goes where nobody looks.
+        And after every retry that made a part: a prior counts the rows that it gained."""
+        last = max((attempt for attempt, _, _ in self._attempts("retried")), default=0)
+        return f"{self._known().get('first_attempt', 1):04d}" + (f"-{last:04d}" if last else "")
 
-    def prior_path(self, name: str) -> str:
-        return self.path("_run", "priors", self._incarnation(), f"{name}.parquet")
+    @property
+    def priors_folder(self) -> str:
+        """Where each language has its counts of the first matching. It takes reading a file to know: ask once."""
+        return self.path("_run", "priors", self._incarnation())
 
     @property
     def refined_folder(self) -> str:
-        """Where parts go after the second matching, by unit. It takes reading a file to know, so ask once for all."""
+        """Where parts go after the second matching, by unit. Ask once, too."""
         return self.path("_run", "refined", self._incarnation())
 
     def refined(self) -> dict[str, str]:
@@ -214,7 +225,16 @@ class RunFolder:
         if self.is_run():
             self.unseal()
             # What was made of a file goes before it: if this is cut short, the rest can still be gone on with.
-            for name in ("report.json", "README.md", "data", "rejects", "_run/refined", "_run/priors", "_run/parts"):
+            for name in (
+                "report.json",
+                "README.md",
+                "data",
+                "rejects",
+                "_run/refined",
+                "_run/priors",
+                "_run/retried",
+                "_run/parts",
+            ):
                 storage.delete(self.path(name))
             storage.delete(self.units_path)  # last: while it stands, the folder is a run that --fresh may discard
 

@@ -9,12 +9,12 @@ first ends the run, the second is Ray's to retry.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import torch
 
 from xner_ray.errors import FatalError, Reason, XnerError
 from xner_ray.schema import REJECTED, fill, live
@@ -52,22 +52,33 @@ def run_stage(stage: Stage, table: pa.Table) -> tuple[pa.Table, StageStats]:
     return result, stats
 
 
+class _OutOfMemoryError(Exception):
+    """The device's, whatever library says so."""
+
+
 def _attempt(stage: Stage, table: pa.Table) -> pa.Table:
     if stage.recall is not None:
         stage.recall.first()
     try:
         try:
             return _once(stage, table)
-        except (XnerError, torch.OutOfMemoryError):
+        except (XnerError, _OutOfMemoryError):
             raise
         except Exception as error:  # whatever a model or a library raises is this row's fault, or no row's
             return _isolate(stage, table, error)
-    except torch.OutOfMemoryError as error:
+    except _OutOfMemoryError as error:
         return _halve(stage, table, error)
 
 
 def _once(stage: Stage, table: pa.Table) -> pa.Table:
-    return _checked(stage, table, stage(table))
+    try:
+        result = stage(table)
+    except RuntimeError as error:
+        torch = sys.modules.get("torch")  # a stage without a model must not pay for its import
+        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _OutOfMemoryError(str(error)) from error
+    return _checked(stage, table, result)
 
 
 def _checked(stage: Stage, before: pa.Table, after: pa.Table) -> pa.Table:
@@ -76,12 +87,14 @@ def _checked(stage: Stage, before: pa.Table, after: pa.Table) -> pa.Table:
     return after
 
 
-def _halve(stage: Stage, table: pa.Table, error: torch.OutOfMemoryError) -> pa.Table:
+def _halve(stage: Stage, table: pa.Table, error: _OutOfMemoryError) -> pa.Table:
     budget = stage.micro_batch_tokens
     if budget // 2 < _SMALLEST_BUDGET:
         raise FatalError(
             f"stage {stage.name} runs out of memory on micro-batches of {budget} tokens: {error}"
         ) from error
+    import torch
+
     torch.cuda.empty_cache()
     stage.micro_batch_tokens = budget // 2
     try:
@@ -104,7 +117,7 @@ def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
             stage.recall.again()
         try:
             result = _once(stage, table)
-        except (XnerError, torch.OutOfMemoryError):
+        except (XnerError, _OutOfMemoryError):
             raise
         except Exception as again:
             error = again
@@ -131,7 +144,7 @@ def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exceptio
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
         try:
             _once(stage, table.take(pa.array(half)))
-        except (XnerError, torch.OutOfMemoryError):
+        except (XnerError, _OutOfMemoryError):
             raise
         except Exception as cause:
             _find_poison(stage, table, half, cause, found)
@@ -146,7 +159,7 @@ def _in_pieces(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
     for piece in (table.slice(0, rows[len(rows) // 2]), table.slice(rows[len(rows) // 2])):
         try:
             pieces.append(_once(stage, piece))
-        except (XnerError, torch.OutOfMemoryError):
+        except (XnerError, _OutOfMemoryError):
             raise
         except Exception as cause:
             pieces.append(_in_pieces(stage, piece, cause))

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 METHODS: tuple[str, ...] = ("argmax", "itermax", "mwmf", "forward", "reverse", "softmax")
 """Names of the hard methods; method i is bit 1 << i of `Links.methods`."""
 
+FLOOR = 0.05
+"""Cells that no hard method links are kept from this probability on, of either direction."""
+
 FIELDS: dict[str, tuple[type[np.generic], pa.DataType]] = {
     "source": (np.int32, pa.int32()),
     "target": (np.int32, pa.int32()),

@@ -21,11 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xner_ray import projection, storage, write
-from xner_ray.align import FLOOR
 from xner_ray.errors import Reason
 from xner_ray.folder import RunFolder
 from xner_ray.guard import run_stage
-from xner_ray.links import METHODS, Links
+from xner_ray.links import FLOOR, METHODS, Links
 from xner_ray.prior import SCHEMA, Prior, count, merge, prune
 from xner_ray.read.units import Unit
 from xner_ray.recipe import Recipe
@@ -50,7 +49,8 @@ def make_priors(
     of_lang: dict[str, list[str]] = {}
     for unit in units:
         of_lang.setdefault(unit.lang, []).append(parts[unit.name])
-    priors = {lang: folder.prior_path(lang) for lang in of_lang}
+    output = folder.priors_folder
+    priors = {lang: f"{output}/{lang}.parquet" for lang in of_lang}
     todo = {lang: paths for lang, paths in of_lang.items() if not storage.exists(priors[lang])}
     step, level = count_parts, 0
     while todo:
@@ -61,7 +61,7 @@ def make_priors(
             if len(groups) == 1:
                 calls.append((paths, priors[lang], True))
                 continue
-            further[lang] = [folder.prior_path(f"{lang}-{level}-{n}") for n in range(len(groups))]
+            further[lang] = [f"{output}/{lang}-{level}-{n}.parquet" for n in range(len(groups))]
             calls += [(group, name, False) for group, name in zip(groups, further[lang], strict=True)]
         map_tasks(step, *zip(*calls, strict=True))
         step, level, todo = merge_counts, level + 1, further
@@ -101,7 +101,7 @@ def refine_units(
     map_tasks: MapTasks,
 ) -> None:
     """Publish the refined part of every unit that has none yet."""
-    done, output = folder.refined(), folder.refined_folder
+    done, output, priors = folder.refined(), folder.refined_folder, folder.priors_folder
     todo: dict[str, list[tuple[str, str]]] = {}
     for unit in units:
         if unit.name not in done:
@@ -109,8 +109,10 @@ def refine_units(
     size = _share(sum(map(len, todo.values())))
     calls: list[tuple[Jobs, str, Recipe, Sequence[str]]] = []
     for lang, jobs in todo.items():
-        prior = folder.prior_path(lang)
-        calls += [(jobs[first : first + size], prior, recipe, labels) for first in range(0, len(jobs), size)]
+        calls += [
+            (jobs[first : first + size], f"{priors}/{lang}.parquet", recipe, labels)
+            for first in range(0, len(jobs), size)
+        ]
     if calls:
         map_tasks(refine_parts, *zip(*calls, strict=True))
 
