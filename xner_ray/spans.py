@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _BEGIN, _INSIDE, _END, _SINGLE = "B", "I", "EL", "SU"
 
@@ -101,9 +102,12 @@ def outermost(spans: Iterable[Span]) -> tuple[list[Span], list[Span]]:
     >>> outermost([Span(0, 3, "ORG"), Span(2, 3, "LOC")])
     ([Span(start=0, end=3, label='ORG', score=1.0)], [Span(start=2, end=3, label='LOC', score=1.0)])
     """
+    in_order = sorted(spans)
+    if all(left.end <= right.start for left, right in pairwise(in_order)):
+        return in_order, []
     kept: list[Span] = []
     nested: list[Span] = []
-    for span in sorted(spans, key=lambda s: (-len(s), s.start, s.label)):
+    for span in sorted(in_order, key=lambda s: (-len(s), s.start, s.label)):
         (nested if any(overlaps(span, other) for other in kept) else kept).append(span)
     return sorted(kept), sorted(nested)
 

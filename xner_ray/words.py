@@ -223,8 +223,10 @@ def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
     parts: list[str] = []
     offsets = []
     position = 0
+    # Most words are nothing but letters or digits, and a space stands between two of these.
+    plain = [rules.spaces and token.isalnum() for token in tokens]
     for index, token in enumerate(tokens):
-        gap = _gap(tokens, index, sides, rules) if index else ""
+        gap = (" " if plain[index - 1] and plain[index] else _gap(tokens, index, sides, rules)) if index else ""
         parts.append(gap)
         position += len(gap)
         parts.append(token)
@@ -241,6 +243,7 @@ _CLOSED_BY = {
     '"': '"', "'": "'", "``": ("''", '"'), "“": "”", "”": "”", "„": "“”", "‘": "’", "’": "’", "‚": "‘’",
     "«": "»", "»": "«»", "‹": "›", "›": "‹›",
 }  # fmt: skip
+_QUOTES = frozenset({*_CLOSED_BY, "''"})
 
 
 def _quote_sides(tokens: Sequence[str]) -> list[str]:
@@ -253,6 +256,8 @@ def _quote_sides(tokens: Sequence[str]) -> list[str]:
     >>> _quote_sides(["'", "a", "'", "the", "States", "'"])
     ['open', '', 'close', '', '', 'close']
     """
+    if _QUOTES.isdisjoint(tokens):
+        return [""] * len(tokens)
     sides = []
     still_open: list[str] = []
     for index, token in enumerate(tokens):
