@@ -24,7 +24,7 @@ from xner_ray.recipe import Recipe
 from xner_ray.schema import fill, giving_way, live, offset_cells, span_cells
 from xner_ray.scores import Floats, threshold
 from xner_ray.sections import Tag, Translate, Translating
-from xner_ray.stage import ModelStage, Stage
+from xner_ray.stage import ModelStage, Stage, device_of
 from xner_ray.tag import Tagger
 from xner_ray.transfer import TransferStage
 from xner_ray.translate import Translation, Translator
@@ -335,7 +335,7 @@ def _aligner(recipe: Recipe) -> Aligner:
     from xner_ray.simalign_backend import SimAligner
 
     section = recipe.align
-    device = "cuda" if section.gpus else "cpu"
+    place = device_of(section)
     options = AlignOptions(
         level=section.level,
         center=section.center,
@@ -350,13 +350,13 @@ def _aligner(recipe: Recipe) -> Aligner:
             layer=section.layer,
             options=options,
             methods=[section.method],
-            device=device,
+            device=place,
             threads=section.threads,
         )
     encoder = Encoder(
         section.encoder,
         layer=section.layer,
-        device=device,
+        device=place,
         dtype=section.dtype,
         threads=section.threads,
         micro_batch_tokens=section.micro_batch_tokens,

@@ -29,6 +29,7 @@ from xner_ray.recall import Recall, filled
 from xner_ray.scores import SCALE
 from xner_ray.sections import Tag
 from xner_ray.spans import Span, label_list, split_tag, tags_to_spans
+from xner_ray.stage import device_of
 
 
 def check(section: Tag, key: str = "tag") -> dict[str, str | None]:
@@ -59,7 +60,7 @@ class HfTagger:
         """
         torch.set_num_threads(section.threads)
         torch.set_float32_matmul_precision("highest")  # no TF32
-        self.device = torch.device("cuda" if section.gpus else "cpu")
+        self.device = torch.device(device_of(section))
         self.tags = _read_tags(section, key)
         self.labels: tuple[str, ...] = self.tags.labels
         self.pooling = section.pooling

@@ -28,6 +28,7 @@ from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
 from xner_ray.hub import load_arguments, local_folder, pin
 from xner_ray.recall import Recall
 from xner_ray.sections import Translating
+from xner_ray.stage import device_of, kind_of_device
 from xner_ray.storage import publish_folder
 from xner_ray.translate import Translation, nllb
 from xner_ray.translate.nllb import NllbTranslator
@@ -59,8 +60,7 @@ def compute_type(section: Translating, key: str = "translate") -> str:
 
     RecipeError, with the section's `key`, if the device has no such arithmetic.
     """
-    device = "cuda" if section.gpus else "cpu"
-    known = _COMPUTE_TYPES[device]
+    known = _COMPUTE_TYPES[kind_of_device(section)]
     if section.dtype not in known:
         raise RecipeError(
             f"{key}.dtype: CTranslate2 does not compute in {section.dtype} on a CPU; allowed: {', '.join(known)}"
@@ -112,6 +112,7 @@ class Ct2Translator(NllbTranslator):
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
         self.recall = Recall(approximate=True)  # it drops finished rows from its batch
+        place = device_of(section, ctranslate2.get_cuda_device_count())
         kind = compute_type(section)
         self.positions: int = _refuse_other_kinds(section.model, "translate").max_position_embeddings
         self.tokenizer = nllb.tokenizer_of(section.model)
@@ -119,7 +120,7 @@ class Ct2Translator(NllbTranslator):
         try:
             self.model: Any = ctranslate2.Translator(
                 str(folder),
-                device="cuda" if section.gpus else "cpu",
+                device=place,
                 compute_type=kind,
                 inter_threads=1,
                 intra_threads=section.threads,

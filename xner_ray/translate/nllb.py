@@ -19,6 +19,7 @@ from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.hub import load_arguments, pick_dtype
 from xner_ray.recall import Recall, filled
 from xner_ray.sections import Translating
+from xner_ray.stage import device_of
 from xner_ray.translate import Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
@@ -35,7 +36,7 @@ def check(section: Translating, languages: Iterable[str], key: str = "translate"
 class NllbTranslator:
     def __init__(self, section: Translating) -> None:
         assert section.dtype != "int8"  # the recipe's check; Ct2Translator has a constructor of its own
-        device = "cuda" if section.gpus else "cpu"
+        place = device_of(section)
         self.name = section.model
         self.beams = section.beams
         self.max_new_tokens = section.max_new_tokens
@@ -45,9 +46,9 @@ class NllbTranslator:
         self.tokenizer = tokenizer_of(section.model)
         path, options = load_arguments(section.model)
         self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-            path, dtype=pick_dtype(section.dtype, device), use_safetensors=True, **options
+            path, dtype=pick_dtype(section.dtype, place), use_safetensors=True, **options
         )
-        self.model.to(device).eval()
+        self.model.to(place).eval()
         config = self.model.config
         self.positions: int = config.max_position_embeddings
         # Its own limit would cut long sentences at 200 tokens; ours is given with every call.
