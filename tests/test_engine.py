@@ -221,11 +221,11 @@ def test_own_errors_finds_what_was_raised_on_purpose(ray_here: None) -> None:
     def fail(error: Exception) -> None:
         raise error
 
-    with pytest.raises(RecipeError, match="on purpose"), engine._own_errors():
+    with pytest.raises(RecipeError, match="on purpose"), engine.own_errors():
         ray.get(fail.remote(RecipeError("on purpose")))
-    with pytest.raises(FatalError, match=r"a worker failed: .*no such thing"), engine._own_errors():
+    with pytest.raises(FatalError, match=r"a worker failed: .*no such thing"), engine.own_errors():
         ray.get(fail.remote(ValueError("no such thing")))
-    with pytest.raises(RetryableError), engine._own_errors():
+    with pytest.raises(RetryableError), engine.own_errors():
         ray.get(fail.remote(RetryableError("later")))
 
 

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from xner_ray import errors
@@ -7,7 +9,7 @@ def test_every_exception_of_the_tree_has_the_documented_status() -> None:
     lines = [
         line for line in (errors.__doc__ or "").splitlines() if "Error" in line and ("──" in line or "status" in line)
     ]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         name = line.replace("├──", "").replace("└──", "").split()[0]
         status = next(int(word) for word in line.split() if word.isdigit())
@@ -24,3 +26,18 @@ def test_missing_extra_says_how_to_install() -> None:
 )
 def test_did_you_mean(value: str, expected: str) -> None:
     assert errors.did_you_mean(value, ["method", "layer"]) == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NodeError("no GPU", "0a1b"),
+        errors.MissingExtraError("vllm", "llm", "tag.engine llm"),
+        errors.FatalError("x"),
+    ],
+)
+def test_exceptions_travel_between_processes(error: errors.XnerError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)

@@ -12,9 +12,11 @@ from xner_ray.fingerprint import fingerprint
 from xner_ray.planning import (
     READ_CPUS,
     Capacity,
+    bundles,
     check_tags,
     group,
     model_lines,
+    needs,
     notices,
     resolve,
     run_labels,
@@ -88,6 +90,22 @@ def test_what_the_cluster_can_never_give_is_refused(sections: dict[str, Any], me
 def test_two_pools_that_each_want_the_only_gpu_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"at least 2 GPUs.*share an actor"):
         group(_recipe(translate={"gpus": 1}, align={"gpus": 1}), GPU_MACHINE, 10)
+
+
+def test_an_autoscaler_is_asked_instead_of_refusing() -> None:
+    """Head without CPUs, nothing started yet: nothing is refused here, and minima are what the autoscaler is asked."""
+    empty = Capacity(0, 0, local=False, memory_gb=2, node=(0, 0, 2), autoscaled=True)
+    gpu = {"gpus": 1, "workers": (2, 4), "memory_gb": 3}
+    recipe = _recipe(translate=gpu, tag={"engine": "spacy", **gpu}, align=gpu, match={"workers": 1})
+    groups = group(recipe, empty, 100)
+    assert [(g.stages, g.workers) for g in groups] == [(("translate", "tag", "align"), (2, 4)), (("match",), (1, 1))]
+    gpu_bundle = {"CPU": 0.95, "GPU": 1.0, "memory": 3e9}
+    assert bundles(groups) == [gpu_bundle, gpu_bundle, {"CPU": 0.95}, {"CPU": READ_CPUS}]
+    assert needs(groups) == "2.85 CPUs, 2 GPUs, 6 GB of memory (translate+tag+align: 2 workers, match: 1 workers)"
+    assert not empty.holds(groups)
+    assert Capacity(3, 2, local=False, memory_gb=8, node=(2, 1, 4), autoscaled=True).holds(groups)
+    assert not Capacity(3, 2, local=False, memory_gb=8, node=(2, 1, 2), autoscaled=True).holds(groups), "one by one"
+    assert not Capacity(3, 1, local=False, memory_gb=8, node=(2, 1, 4), autoscaled=True).holds(groups)
 
 
 def test_shrink_never_leaves_an_idle_worker() -> None:

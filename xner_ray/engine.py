@@ -1,20 +1,24 @@
-"""The run on Ray Data. The only file that imports ray.
+"""The run on Ray Data. This file and ray_cluster.py alone import ray.
 
     unit source -> read tasks -> actor pool of model stages -> actor pool that matches and writes parts -> ledger
 
 A unit travels as one row (`envelope.py`), so `batch_size=1` is one call of each pool. The last pool publishes the
 unit's part and returns a ledger row; a unit is done when its part exists, so a resume reads only the missing units.
 Reads and workers ask for fractions of a CPU, or on two cores the reads would never start.
+
+Faults, from small to large. A worker whose process dies is started again by Ray, and its unit with it; a unit that
+kills its worker every time ends the run (`crashes.py`). A worker whose models do not load tries again in place, then
+its node is left out and the rest of the units go through new pools. So does a loss of workers that Ray gives up on.
+What does not help after `_TRIES` new pools that finish no unit ends the run, and the same command resumes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -27,97 +31,23 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
 from xner_ray import write
+from xner_ray.crashes import CrashCounter
 from xner_ray.envelope import pack, read_packed, unpack
-from xner_ray.errors import FatalError, RecipeError, XnerError
+from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
 from xner_ray.folder import RunFolder
 from xner_ray.guard import run_stage
-from xner_ray.planning import READ_CPUS, Capacity, Group
+from xner_ray.planning import READ_CPUS, Group
+from xner_ray.ray_cluster import cluster, map_tasks, own_errors, refuse_passing, reserve
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe import Recipe
 from xner_ray.stage import Stage
 from xner_ray.stages import build
 
+__all__ = ["cluster", "map_tasks", "refuse_passing", "reserve", "run_units"]
 
-@contextmanager
-def cluster(address: str) -> Iterator[Capacity]:
-    """Ray, joined or started, and what it can ever give. What was started here is shut down here.
-
-    RAY_ADDRESS comes first, because `ray job submit` sets it; a Ray that this process already runs comes before all.
-    """
-    address = os.environ.get("RAY_ADDRESS") or address
-    started = not ray.is_initialized()
-    if started:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
-        with _quiet():
-            _init(address)
-    try:
-        yield _capacity(local=address == "local")
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _init(address: str) -> None:
-    local = address == "local"
-    options: dict[str, Any] = {"include_dashboard": False} if local else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
-        raise RecipeError(
-            f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); allowed: local, "
-            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off"
-        ) from None
-
-
-def _capacity(*, local: bool) -> Capacity:
-    now = ray.cluster_resources()
-    config = ray._private.state.state.get_max_resources_from_cluster_config()
-    most = {key: max(now.get(key, 0), (config or {}).get(key, 0)) for key in ("CPU", "GPU", "memory")}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = [max((node.get(key, 0) for node in nodes), default=0) for key in ("CPU", "GPU", "memory")]
-    return Capacity(
-        cpus=float(most["CPU"]),
-        gpus=float(most["GPU"]),
-        local=local,
-        memory_gb=most["memory"] / 1e9,
-        node=None if config else (largest[0], largest[1], largest[2] / 1e9),
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what Ray's C++ core writes to the terminal while it starts; show it if it fails."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        terminal = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except XnerError:
-            raise
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
-def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """`map` over Ray tasks of one CPU each; results in order. One call only is made here, without a task.
-
-    Called before the pools are there and after they are gone, so that all CPUs are free.
-    """
-    calls = list(zip(*arguments, strict=True))
-    if len(calls) == 1:
-        return [function(*calls[0])]
-    remote = ray.remote(num_cpus=1, max_retries=3)(function)
-    with _own_errors():
-        result: list[Any] = ray.get([remote.remote(*call) for call in calls])
-    return result
+_TRIES = 3  # new pools in a row, no unit finished
+_DEATHS = 5  # of processes, in a row, by one unit or in loading
 
 
 class UnitSource(Datasource):
@@ -147,46 +77,94 @@ class UnitSource(Datasource):
 class Worker:
     """An actor: some stages with their models loaded, called with one unit at a time."""
 
-    def __init__(self, recipe: Recipe, group: Group) -> None:
+    pauses_s: tuple[float, ...] = (1.0, 5.0)  # before models are loaded again in the same process
+
+    def __init__(self, recipe: Recipe, group: Group, attempt: str) -> None:
+        """`attempt` names the folder of this driver's parts."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         torch.set_num_threads(group.threads)  # Ray would decide by num_cpus; bytes must not depend on that
+        self.recipe, self.name = recipe, "+".join(group.stages)
+        self.node = ray.get_runtime_context().get_node_id()
+        self.crashes = CrashCounter(_node_folder(self.node, attempt))
         self.stages: list[Stage] = []
         self.failure: XnerError | None = None
-        # Ray would restart an actor whose constructor raises without end; the first call says it instead.
-        for name in group.stages:
+        try:
+            self.stages = self._load_with_patience(group.stages)
+        except XnerError as error:
+            # Ray hands on what a call raises as it is, but of what a constructor raises only a text.
+            self.failure = error
+
+    def load(self, name: str) -> Stage:
+        return build(name, self.recipe)
+
+    def _load_with_patience(self, names: Sequence[str]) -> list[Stage]:
+        """NodeError if that goes wrong in a way that another node may not share."""
+        where = f"the models of {self.name} do not load on node {self.node[:12]}"
+        for pause in (*self.pauses_s, None):
             try:
-                self.stages.append(build(name, recipe))
-            except XnerError as error:
-                self.failure = error
-            except Exception as error:
-                self.failure = FatalError(f"stage {name} cannot be started: {type(error).__name__}: {error}")
+                with self.crashes.attempt(f"load {self.name}") as deaths:
+                    if deaths >= _DEATHS:
+                        raise NodeError(f"{where}: {deaths} processes died of it in a row ({_DYING})", self.node)
+                    return [self.load(name) for name in names]
+            except RetryableError as error:
+                failure = str(error)
+            except XnerError:
+                raise
+            except Exception as error:  # whatever a library raises for a broken disk, driver or download
+                failure = f"{type(error).__name__}: {error}"
+            if pause is not None:
+                time.sleep(pause)
+        raise NodeError(f"{where}: {failure}", self.node)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:
             raise self.failure
         unit, table, counted = unpack(batch)
+        with self.crashes.attempt(f"{self.name} {unit}") as deaths:
+            if deaths >= _DEATHS:
+                raise FatalError(
+                    f"unit {unit}: {deaths} workers in a row died in the stages {self.name} ({_DYING}); lower "
+                    "micro_batch_tokens or threads of these stages, give them memory_gb or nodes with more memory; "
+                    "Ray's logs say more of each death, and the same command goes on from here"
+                )
+            return self.work(unit, table, counted)
+
+    def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
         for stage in self.stages:
             table, stats = run_stage(stage, table)
             counted[stage.name] = asdict(stats)
         return pack(unit, table, counted)
 
 
+_DYING = "killed, mostly for want of host memory, or crashed in native code"
+
+
+def _node_folder(node: str, attempt: str) -> str:
+    """A local folder that the workers of one driver share on one node, below Ray's own of its session."""
+    context = ray.get_runtime_context()
+    of_run = hashlib.sha256(attempt.encode()).hexdigest()[:16]
+    return os.path.join(context.get_temp_dir(), context.get_session_name(), "xner_ray", of_run, node)
+
+
 class WritingWorker(Worker):
     """The last actor: publishes the part, and returns the ledger row instead of the rows."""
 
     def __init__(self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str]) -> None:
-        super().__init__(recipe, group)
+        super().__init__(recipe, group, parts)
         self.parts = parts
         self.labels = labels
         # A second matching may still find what the first did not.
         self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        unit, table, counted = unpack(super().__call__(batch))
+    def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
+        unit, table, counted = unpack(super().work(unit, table, counted))
         table = write.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
         counters = {**write.count(table), "stages": counted}
         write.write_part(f"{self.parts}/{unit}.parquet", table, counters)
         return pack(unit, table.slice(0, 0), counters)
+
+
+WORKERS: tuple[type[Worker], type[Worker]] = (Worker, WritingWorker)  # of every pool but the last, and of the last
 
 
 def run_units(
@@ -198,16 +176,53 @@ def run_units(
     folder: RunFolder,
     labels: Sequence[str],
     done: Callable[[str, Mapping[str, Any]], None],
+    notice: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Make the parts of `units`; `done(unit name, counters)` is called as each is published."""
+    """Make the parts of `units`; `done(unit name, counters)` is called once for each, as it is published.
+
+    `notice` is given a line when a fault of the cluster makes the rest of the units go through new pools.
+    NodeError, RetryableError if new pools do not help; FatalError.
+    """
+    left = {unit.name: unit for unit in units}
+
+    def ready(name: str, counters: Mapping[str, Any]) -> None:
+        if left.pop(name, None) is not None:
+            done(name, counters)
+
+    left_out: list[str] = []
+    tries = 0
+    while left:
+        before = len(left)
+        try:
+            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, left_out)
+        except (NodeError, RetryableError) as fault:
+            tries = tries + 1 if len(left) == before else 1
+            if isinstance(fault, NodeError):
+                left_out.append(fault.node)
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            if tries == _TRIES or alive <= set(left_out):
+                raise
+            notice(f"{fault}; {len(left):,} units go on " + ("on other nodes" if left_out else "with new workers"))
+
+
+def _run_pools(
+    units: Sequence[Unit],
+    recipe: Recipe,
+    plan: ReadPlan,
+    groups: Sequence[Group],
+    folder: RunFolder,
+    labels: Sequence[str],
+    ready: Callable[[str, Mapping[str, Any]], None],
+    left_out: Sequence[str],
+) -> None:
     parts = folder.path("_run", "parts", folder.next_attempt())
     _configure(DataContext.get_current())
     data = ray.data.read_datasource(UnitSource(units, plan), num_cpus=READ_CPUS, override_num_blocks=len(units))
     for group in groups:
         last = group is groups[-1]
-        arguments = (recipe, group, parts, labels) if last else (recipe, group)
+        arguments = (recipe, group, parts, labels) if last else (recipe, group, parts)
         data = data.map_batches(
-            WritingWorker if last else Worker,
+            WORKERS[last],
             fn_constructor_args=arguments,
             batch_size=1,
             batch_format="pyarrow",
@@ -217,12 +232,13 @@ def run_units(
             num_cpus=group.cpus,
             num_gpus=group.gpus or None,
             memory=group.memory_gb * 1e9 if group.memory_gb else None,
+            label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None,
         )
-    with _own_errors():
+    with own_errors():
         for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for row in range(batch.num_rows):
                 unit, _, counters = unpack(batch.slice(row, 1))
-                done(unit, counters)
+                ready(unit, counters)
 
 
 def _configure(context: DataContext) -> None:
@@ -236,19 +252,3 @@ def _configure(context: DataContext) -> None:
     context.raise_original_map_exception = True  # ours must arrive as what they are
     context.retried_map_errors = ["RetryableError"]
     context.max_map_retries = 3
-
-
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    """Ray's wrapped exceptions as ours: the one that was raised on purpose, else a FatalError with the cause."""
-    try:
-        yield
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        seen: list[BaseException] = []
-        while cause is not None and cause not in seen:
-            if isinstance(cause, XnerError) and not isinstance(cause, ray.exceptions.RayError):
-                raise cause from None
-            seen.append(cause)
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise FatalError(f"a worker failed: {type(seen[-1]).__name__}: {str(seen[-1]).strip()}") from None

@@ -6,7 +6,8 @@
     ├── RunFolderError        2  the run folder holds something else, or another driver works in it
     ├── MissingExtraError     2  an optional dependency; the message has the install line
     ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
-    └── RetryableError        1  a stage says that the same call may succeed later
+    ├── RetryableError        1  a stage says that the same call may succeed later
+    └── NodeError             1  a worker's node, not its work, is at fault: another node may do better
 
 A message says what is wrong, where, what is allowed and what to do. A row is never ended by an exception
 but by a `Reason`; an entity that finds no place has a `Loss`.
@@ -42,6 +43,10 @@ class MissingExtraError(XnerError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}: pip install 'xner_ray[{extra}]'")
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return MissingExtraError, self._given
 
 
 class FatalError(XnerError):
@@ -50,6 +55,17 @@ class FatalError(XnerError):
 
 class RetryableError(XnerError):
     pass
+
+
+class NodeError(XnerError):
+    """`node` is Ray's id of the node."""
+
+    def __init__(self, message: str, node: str) -> None:
+        super().__init__(message)
+        self.node = node
+
+    def __reduce__(self) -> tuple[type[NodeError], tuple[str, str]]:
+        return NodeError, (str(self), self.node)
 
 
 class Reason(StrEnum):

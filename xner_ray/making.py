@@ -47,6 +47,7 @@ def project(
     started = time.perf_counter()
     console = console or Console(quiet=True)
     folder = RunFolder(os.fspath(run))
+    engine.refuse_passing(folder.root)
     checked, models = planning.resolve(load_recipe(recipe, overrides))
     inputs, parallel = identities(checked)
     keys = fingerprint(checked, inputs, parallel, models)
@@ -56,6 +57,7 @@ def project(
         with engine.cluster(checked.engine.address) as capacity:
             index = _index(folder, checked, keys)
             groups = planning.group(checked, capacity, len(index.units))
+            engine.reserve(groups, capacity)
             labels = planning.run_labels(checked, index.labels_found)
             done = folder.parts()
             missing = [unit for unit in index.units if unit.name not in done]
@@ -166,7 +168,16 @@ def _run(
                 console.print(f"{done:,}/{total:,} rows, {rate:,.1f} rows/s, {rejected} rejected")
 
         plan = ReadPlan(recipe, index.extra)
-        engine.run_units(missing, recipe=recipe, plan=plan, groups=groups, folder=folder, labels=labels, done=ready)
+        engine.run_units(
+            missing,
+            recipe=recipe,
+            plan=plan,
+            groups=groups,
+            folder=folder,
+            labels=labels,
+            done=ready,
+            notice=lambda text: console.print(Text(text)),
+        )
 
 
 def seal(
@@ -209,7 +220,8 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
         index = build_index(checked, map_files=engine.map_tasks)
         groups = planning.group(checked, capacity, len(index.units))
     planning.check_tags(checked, planning.run_labels(checked, index.labels_found))
-    title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs)"
+    more = ", and an autoscaler, which is asked for the rest when the run starts" if capacity.autoscaled else ""
+    title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs{more})"
     pools = reporting.new_table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
     for pool in groups:
         low, high = pool.workers

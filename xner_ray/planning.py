@@ -23,6 +23,7 @@ from xner_ray.stages import stage_names
 # Logical CPUs of a read task. Reads and workers ask for a little less than the machine has, or reads would starve.
 READ_CPUS = 0.05
 _ONE_CPU = 0.95
+_RESOURCES = ("CPU", "GPU", "memory")
 _OF_TRANSLATORS = ("translate", "back_translate", "likelihood")
 
 
@@ -40,9 +41,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What Ray can ever give: the cluster now, or what its autoscaler may grow to; and its largest node.
+    """What Ray has, and its largest node.
 
-    Nodes that an autoscaler may still start are not known by size, so `node` is None where there is one.
+    `autoscaled`: an autoscaler may start more nodes. Nothing tells how many and of what size, so what such a cluster
+    can never give is not refused here, but by the autoscaler's own answer when the run starts (`engine.reserve`).
     """
 
     cpus: float
@@ -50,6 +52,20 @@ class Capacity:
     local: bool
     memory_gb: float = float("inf")
     node: tuple[float, float, float] | None = None  # cpus, gpus, memory_gb
+    autoscaled: bool = False
+
+    def holds(self, groups: Sequence[Group]) -> bool:
+        """Whether the nodes that are there now have room for the pools' minima, by their sums and one by one."""
+        wanted = bundles(groups)
+        most = dict(zip(_RESOURCES, (self.cpus, self.gpus, self.memory_gb * 1e9), strict=True))
+        one = (
+            dict(zip(_RESOURCES, (self.node[0], self.node[1], self.node[2] * 1e9), strict=True)) if self.node else most
+        )
+        return all(
+            sum(bundle.get(key, 0) for bundle in wanted) <= most[key] + 1e-6
+            and all(bundle.get(key, 0) <= one[key] + 1e-6 for bundle in wanted)
+            for key in _RESOURCES
+        )
 
 
 def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
@@ -167,7 +183,10 @@ def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
 
 
 def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
-    """Actor pools for the recipe's stages. RecipeError if their minima exceed what Ray can ever give."""
+    """Actor pools for the recipe's stages.
+
+    RecipeError if their minima exceed what Ray has, where no autoscaler may give more.
+    """
     groups: list[tuple[list[str], Runtime]] = []
     for name in stage_names(recipe):
         section = getattr(recipe, name)
@@ -176,12 +195,13 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
             groups[-1][0].append(name)
         else:
             groups.append(([name], runtime))
-    _refuse_gpus(groups, capacity)
-    _refuse_memory(groups, capacity)
+    if not capacity.autoscaled:
+        _refuse_gpus(groups, capacity)
+        _refuse_memory(groups, capacity)
     share = _cpu_share(groups, capacity)
     sized = [_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups]
     needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
-    if needed > capacity.cpus + 1e-6:
+    if needed > capacity.cpus + 1e-6 and not capacity.autoscaled:
         raise RecipeError(
             f"the recipe's stages need at least {needed:.2f} CPUs ({_list(sized, 'cpus')}, reading {READ_CPUS}), but "
             f"Ray has {capacity.cpus:g}; lower workers or cpus of a stage, or use a larger cluster (engine.address)"
@@ -240,6 +260,26 @@ def _minimum(runtime: Runtime) -> int:
 
 def _list(groups: Sequence[Group], key: str) -> str:
     return ", ".join(f"{'+'.join(g.stages)} {g.workers[0]} x {getattr(g, key):g}" for g in groups)
+
+
+def bundles(groups: Sequence[Group]) -> list[dict[str, float]]:
+    """Ray's resources for the least number of workers, one dict a worker, and one for reading."""
+    wanted = [
+        {"CPU": g.cpus, "GPU": g.gpus, "memory": (g.memory_gb or 0) * 1e9} for g in groups for _ in range(g.workers[0])
+    ]
+    return [{key: value for key, value in bundle.items() if value} for bundle in [*wanted, {"CPU": READ_CPUS}]]
+
+
+def needs(groups: Sequence[Group]) -> str:
+    """The same in words."""
+    kinds = (("cpus", "CPUs"), ("gpus", "GPUs"), ("memory_gb", "GB of memory"))
+    asked = [(field, unit) for field, unit in kinds if any(getattr(g, field) for g in groups)]
+    return (
+        ", ".join(f"{sum(g.workers[0] * (getattr(g, field) or 0) for g in groups):g} {unit}" for field, unit in asked)
+        + " ("
+        + ", ".join(f"{'+'.join(g.stages)}: {g.workers[0]} workers" for g in groups)
+        + ")"
+    )
 
 
 def shrink(groups: Sequence[Group], n_units: int) -> list[Group]:

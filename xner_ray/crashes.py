@@ -1,0 +1,67 @@
+"""How often a piece of work has killed its process: what the dead cannot say, and what nothing else counts.
+
+Ray starts an actor again whenever its process dies, without end. Work that kills its process each time (host memory,
+a crash in native code) would go round for ever. So every try leaves a file, locked while the process lives and deleted
+when the try ends, in whichever way; a file that nobody holds is a death.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class CrashCounter:
+    """Deaths by name of the work, seen by every process that is given the same local folder."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    @contextmanager
+    def attempt(self, name: str) -> Iterator[int]:
+        """Run the block as one try; yields the deaths before it. When it ends without dying, all is forgotten."""
+        place = self._place(name)
+        place.mkdir(parents=True, exist_ok=True)
+        deaths = self.deaths(name)
+        descriptor, path = tempfile.mkstemp(dir=place)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield deaths
+        finally:
+            Path(path).unlink(missing_ok=True)
+            os.close(descriptor)
+            self._forget(name)
+
+    def deaths(self, name: str) -> int:
+        """Tries whose process died, since one ended."""
+        return len(self._dead(name))
+
+    def _place(self, name: str) -> Path:
+        return self.folder / hashlib.sha256(name.encode()).hexdigest()[:32]
+
+    def _dead(self, name: str) -> list[Path]:
+        return [path for path in self._place(name).glob("*") if not _held(path)]
+
+    def _forget(self, name: str) -> None:
+        for path in self._dead(name):
+            path.unlink(missing_ok=True)
+
+
+def _held(path: Path) -> bool:
+    """Whether a living process holds the file; one that is gone meanwhile was held."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
