@@ -6,13 +6,21 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent))  # for fakes.py
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("RAY_ADDRESS", None)
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[_name]  # tests ask no store but their own
+os.environ.update(AWS_ACCESS_KEY_ID="tests", AWS_SECRET_ACCESS_KEY="tests-secret", AWS_EC2_METADATA_DISABLED="true")
+os.environ.update(AWS_MAX_ATTEMPTS="3")  # seven take half a minute
 
 # Ray's token authentication stays on, with a token of this test run and not the one in the home folder.
 _token = Path(tempfile.mkdtemp(prefix="xner_ray-tests-")) / "token"
@@ -36,6 +44,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs evaluation data that may not be published, looked for in {folder} (set XNER_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator["S3Server"]:
+    from s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: "S3Server") -> Iterator["S3Server"]:
+    """An empty S3 server without faults."""
+    s3_server.reset()
+    yield s3_server
+    s3_server.reset()
 
 
 @pytest.fixture(scope="session")

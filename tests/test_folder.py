@@ -86,7 +86,9 @@ def test_parts_of_several_attempts_count_once(tmp_path: Path) -> None:
     for name in ("0002/a", "0001/a", "0002/b"):
         path = tmp_path / "_run/parts" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+        path.write_bytes(b"PAR1....PAR1")
+    for name in ("0001/b", "0001/d"):  # too short to be a part: another program's, or a disk's
+        (tmp_path / "_run/parts" / f"{name}.parquet").write_bytes(b"PAR1")
     (tmp_path / "_run/parts/0002/.c.parquet.1.tmp").write_bytes(b"half")
     parts = RunFolder(str(tmp_path)).parts()
     assert {name: Path(path).parent.name for name, path in parts.items()} == {"a": "0001", "b": "0002"}
@@ -102,13 +104,13 @@ def test_parts_from_before_fresh_never_count_again(tmp_path: Path) -> None:
     folder = _folder(tmp_path, {"k": 1})
     old = folder.next_attempt()
     folder.discard()
-    storage.publish(folder.path("_run", "parts", old, "a.parquet"), b"late")
+    storage.publish(folder.path("_run", "parts", old, "a.parquet"), b"PAR1 late PAR1")
     folder.record(RECIPE, {"k": 2})
     storage.publish(folder.units_path, b"listed")
     assert folder.parts() == {}
     new = folder.next_attempt()
     assert new > old
-    storage.publish(folder.path("_run", "parts", new, "a.parquet"), b"now")
+    storage.publish(folder.path("_run", "parts", new, "a.parquet"), b"PAR1 now PAR1")
     assert list(folder.parts()) == ["a"]
 
 

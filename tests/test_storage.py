@@ -1,10 +1,12 @@
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from xner_ray import storage
-from xner_ray.errors import InputError
+from xner_ray.errors import InputError, StorageError
 
 
 def test_publish_replaces_whole_files_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -60,6 +62,49 @@ def test_a_published_folder_is_whole_and_the_first_one_stays(tmp_path: Path) -> 
     with pytest.raises(OSError, match="no space"):
         storage.publish_folder(tmp_path / "other", _full)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB in memory; skips where it may not be mounted."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    try:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a file system in memory cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing_behind(small_disk: Path) -> None:
+    path = str(small_disk / "parts" / "a.parquet")
+    storage.publish(path, b"old")
+    with pytest.raises(
+        StorageError, match=r"a\.parquet: cannot be written: no space is left there .*same command resumes"
+    ):
+        storage.publish(path, b"x" * (2 << 20))
+    assert storage.read_bytes(path) == b"old"
+    assert [file.name for file in (small_disk / "parts").iterdir()] == ["a.parquet"]
+
+
+def test_a_disk_that_is_full_for_this_process_is_the_same(tmp_path: Path) -> None:
+    """By the kernel's limit on the size of a file, which needs no right to mount."""
+    code = (
+        "import resource, signal, sys; from xner_ray import storage\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from xner_ray.errors import StorageError\n"
+        "try: storage.publish(sys.argv[1], b'x' * 2000)\n"
+        "except StorageError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a")]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "a: cannot be written: no space is left there (File too large)" in output
+    assert list(tmp_path.iterdir()) == []
 
 
 def _full(folder: Path) -> None:

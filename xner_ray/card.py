@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from xner_ray import storage
 from xner_ray.languages import LANGUAGES
 from xner_ray.recipe import Recipe
 from xner_ray.sections import TINY_NLLB, BackTranslate, Likelihood, TargetTag
@@ -197,7 +198,9 @@ def _matching(recipe: Recipe) -> str:
 
 
 def _shown(model: str) -> str:
-    """A model's name; of a local folder only its last part."""
+    """A model's name; of a local folder only its last part, of an address neither options nor identity."""
+    if "://" in model:
+        return storage.bare(model.partition("#")[0])
     return Path(model).name if model.startswith(("/", "~", ".")) else model
 
 

@@ -153,7 +153,7 @@ def explain(
 def export(
     run: Run,
     to: Annotated[Literal["conll", "jsonl"], typer.Option("--format")] = "conll",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="a folder; default RUN/export")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="a folder; default RUN/export")] = None,
     ids: Annotated[bool, typer.Option("--ids", help="conll: a '# id = ...' line before each sentence")] = False,
 ) -> None:
     """Write RUN as one CoNLL or JSONL file per language and split."""

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from xner_ray import card, combining, engine, planning, refining
+from xner_ray import card, combining, engine, planning, refining, storage
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import RunFolder
@@ -66,7 +66,9 @@ def rematch(
         with engine.cluster(changed.engine.address):
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             jobs = [
-                (parts[unit.name], f"{attempt}/{unit.name}.parquet") for unit in index.units if unit.name not in done
+                (parts[unit.name], storage.join(attempt, f"{unit.name}.parquet"))
+                for unit in index.units
+                if unit.name not in done
             ]
             console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
             refining.match_units(jobs, changed, labels, engine.map_tasks)
@@ -118,7 +120,7 @@ def combine(
     found = (planning.run_labels(recipe, index.labels_found) for recipe, index in zip(recipes, indices, strict=True))
     labels = list(dict.fromkeys(label for each in found for label in each))
     combined = Combined(
-        runs=[os.path.basename(old.root.rstrip("/")) for old in olds],
+        runs=[os.path.basename(storage.bare(old.root).rstrip("/")) for old in olds],
         weights=weights,
         method=method,
         models=list(dict.fromkeys(model for recipe in recipes for model in card.models(recipe))),
@@ -137,7 +139,9 @@ def combine(
         with engine.cluster(recipe.engine.address):
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             names = [unit.name for unit in index.units if unit.name not in done]
-            jobs = [([run_parts[name] for run_parts in parts], f"{attempt}/{name}.parquet") for name in names]
+            jobs = [
+                ([run_parts[name] for run_parts in parts], storage.join(attempt, f"{name}.parquet")) for name in names
+            ]
             console.print(f"{len(names):,} of {len(index.units):,} units to combine")
             options = (weights, method, labels, recipe.output.incomplete == "reject")
             refining.in_tasks(combining.combine_parts, jobs, options, engine.map_tasks)

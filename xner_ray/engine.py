@@ -30,7 +30,7 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
-from xner_ray import write
+from xner_ray import storage, write
 from xner_ray.crashes import CrashCounter
 from xner_ray.envelope import pack, read_packed, unpack
 from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
@@ -160,7 +160,7 @@ class WritingWorker(Worker):
         unit, table, counted = unpack(super().work(unit, table, counted))
         table = write.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
         counters = {**write.count(table), "stages": counted}
-        write.write_part(f"{self.parts}/{unit}.parquet", table, counters)
+        write.write_part(storage.join(self.parts, f"{unit}.parquet"), table, counters)
         return pack(unit, table.slice(0, 0), counters)
 
 

@@ -5,8 +5,9 @@
     ├── InputError            2  a file that cannot be used at all
     ├── RunFolderError        2  the run folder holds something else, or another driver works in it
     ├── MissingExtraError     2  an optional dependency; the message has the install line
+    ├── StorageError          1  storage that no further try will change: a full disk, a missing right, a file cut off
     ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
-    ├── RetryableError        1  a stage says that the same call may succeed later
+    ├── RetryableError        1  the same call may succeed later: a stage, or storage that fails for a while
     └── NodeError             1  a worker's node, not its work, is at fault: another node may do better
 
 A message says what is wrong, where, what is allowed and what to do. A row is never ended by an exception
@@ -47,6 +48,10 @@ class MissingExtraError(XnerError):
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
         return MissingExtraError, self._given
+
+
+class StorageError(XnerError):
+    pass
 
 
 class FatalError(XnerError):

@@ -3,6 +3,7 @@
 RUN/_run/recipe.yaml       the resolved recipe, models pinned
 RUN/_run/fingerprint.json  what decides the rows
 RUN/_run/versions.json     packages of the machine that made it
+RUN/_run/LOCK              who works in it (object stores; locally .lock, see `claim`)
 RUN/_run/units.parquet     every unit, listed once
 RUN/_run/parts/<attempt>/<unit>.parquet
 RUN/_run/retried/<attempt>/<unit>.parquet   parts whose rejects were tried again
@@ -25,9 +26,10 @@ import yaml
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from xner_ray import storage
+from xner_ray import storage, write
 from xner_ray.errors import RunFolderError
 from xner_ray.languages import LANGUAGES
+from xner_ray.lease import Lease
 from xner_ray.recipe import Recipe
 
 PACKAGES = (
@@ -40,8 +42,10 @@ class RunFolder:
     """Paths and small files of one run; nothing is created before `claim`."""
 
     def __init__(self, root: str) -> None:
+        storage.refuse_secrets(root)
         # Workers have working folders of their own, so a local path must not depend on ours.
-        self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
+        self.root = storage.join(root) if "://" in root else os.path.abspath(root)
+        self.lease: Lease | None = None
 
     def path(self, *parts: str) -> str:
         return storage.join(self.root, *parts)
@@ -49,7 +53,10 @@ class RunFolder:
     @property
     def place(self) -> str:
         """Where the run is, whatever it was called: through a symbolic link, or as file://."""
-        return os.path.realpath(storage.locate(self.root)[1]) if storage.is_local(self.root) else self.root
+        inner = storage.locate(self.root)[1]
+        return (
+            os.path.realpath(inner) if storage.is_local(self.root) else storage.bare(storage.within(self.root, inner))
+        )
 
     @property
     def units_path(self) -> str:
@@ -81,7 +88,8 @@ class RunFolder:
         """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts, and
         before them all the latest one whose rejects were tried again.
 
-        Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it.
+        Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it. A file too short for
+        Parquet is no part, so its unit is made again; one that is cut off elsewhere is found when it is read.
         """
         found: dict[str, str] = {}
         for _, unit, path in self._attempts("parts"):
@@ -94,7 +102,9 @@ class RunFolder:
         first = self._known().get("first_attempt", 1)
         for info in storage.files_below(self.path("_run", kind)):
             attempt = info.path.split("/")[-2]
-            if info.extension == "parquet" and attempt.isdigit() and int(attempt) >= first:
+            if info.extension != "parquet" or info.size < write.LEAST_BYTES:
+                continue
+            if attempt.isdigit() and int(attempt) >= first:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
                 yield int(attempt), info.base_name.removesuffix(".parquet"), self.path("_run", kind, relative)
 
@@ -117,8 +127,9 @@ class RunFolder:
     def refined(self) -> dict[str, str]:
         """Unit name -> path of its part after the second matching."""
         folder = self.refined_folder
-        names = [info.base_name for info in storage.files_below(folder)]
-        return {name.removesuffix(".parquet"): f"{folder}/{name}" for name in names if name.endswith(".parquet")}
+        files = [info for info in storage.files_below(folder) if info.size >= write.LEAST_BYTES]
+        names = [info.base_name for info in files if info.extension == "parquet"]
+        return {name.removesuffix(".parquet"): storage.join(folder, name) for name in names}
 
     def _known(self) -> dict[str, Any]:
         path = self.path("_run", "fingerprint.json")
@@ -148,8 +159,8 @@ class RunFolder:
 
     def refuse_other_files(self) -> None:
         """RunFolderError if the folder holds files and no run; `--fresh` must not delete those either."""
-        filesystem, inner = storage.locate(self.root)
-        if filesystem.get_file_info(inner).type == fs.FileType.File:
+        inner = storage.locate(self.root)[1]
+        if storage.info_of(self.root).type == fs.FileType.File:
             raise RunFolderError(f"{self.root}: is a file; name a folder")
         if self.is_run():
             return
@@ -199,10 +210,20 @@ class RunFolder:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Keep other drivers out while this one lives. Local folders only: an object store has no atomic lock,
-        and correctness does not depend on it (a second writer of a unit writes the same rows)."""
+        """Keep other drivers out while this one lives; RunFolderError if one does.
+
+        Correctness does not depend on it: a second writer of a unit writes the same rows. Locally the lock is the
+        kernel's (flock), which a dead process gives back at once. NFS passes it on between machines where both sides
+        run its lock manager (any mount without `nolock`, and NFSv4); on a mount with `nolock` it keeps out processes of
+        the same machine only. On an object store it is a lease, see `lease`.
+        """
         if not storage.is_local(self.root):
-            yield
+            self.lease = Lease(self.path("_run", "LOCK"))
+            try:
+                with self.lease.held():
+                    yield
+            finally:
+                self.lease = None
             return
         path = storage.locate(self.path("_run"))[1]
         lock = FileLock(f"{path}/.lock")
@@ -219,6 +240,11 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def still_ours(self) -> None:
+        """RunFolderError if another driver has taken over; to be asked now and then."""
+        if self.lease is not None:
+            self.lease.check()
 
     def discard(self) -> None:
         """Delete what a run made, and nothing else."""

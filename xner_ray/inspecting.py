@@ -14,7 +14,7 @@ from rich.text import Text
 
 from xner_ray import evaluation, explanation, exporting, planning, storage, write
 from xner_ray import report as reporting
-from xner_ray.errors import InputError, RunFolderError
+from xner_ray.errors import InputError, RunFolderError, StorageError
 from xner_ray.folder import RunFolder
 from xner_ray.prior import Prior
 from xner_ray.read.index import Index
@@ -30,7 +30,9 @@ def run_report(
     index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe
 ) -> dict[str, Any]:
     """The report of the units that have a part, from their footers."""
-    counted = ((unit.lang, write.part_counters(parts[unit.name])) for unit in index.units if unit.name in parts)
+    done = [unit for unit in index.units if unit.name in parts]
+    counters = write.counters_of([parts[unit.name] for unit in done])
+    counted = ((unit.lang, counted) for unit, counted in zip(done, counters, strict=True))
     scanned = {"labels_dropped": index.labels_dropped, "repaired": index.repaired}
     report = reporting.summarize(counted, index=scanned, labels=labels, seconds=seconds)
     rows = report["rows"]
@@ -139,7 +141,7 @@ def export(
             path = storage.join(target, f"{lang}.{split}.{to}")
             try:
                 storage.publish(path, "".join(lines).encode())
-            except OSError as error:
-                raise RunFolderError(f"{path}: cannot be written ({error}); name another folder") from None
+            except StorageError as error:
+                raise RunFolderError(f"{error}; name another folder") from None
             written.append(path)
     return written

@@ -65,8 +65,22 @@ def project(
             if not capacity.local and storage.is_local(folder.root):
                 console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
             if missing:
-                _run(folder, checked, index, missing, planning.shrink(groups, len(missing)), labels, console)
+                fetched = checked if capacity.local else mirrored(checked, folder)
+                _run(folder, fetched, index, missing, planning.shrink(groups, len(missing)), labels, console)
             return seal(folder, checked, index, labels, started, console)
+
+
+def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
+    """The recipe for workers on other machines: models of the hub are copied to the run's storage once."""
+    from xner_ray import hub
+
+    sections = {}
+    for name in ("translate", "tag", "back_translate", "target_tag", "align", "likelihood"):
+        section, key = getattr(recipe, name), "encoder" if name == "align" else "model"
+        if (model := getattr(section, key)) is not None:
+            place = hub.mirror(model, folder.path("_run", "models"))
+            sections[name] = section.model_copy(update={key: place})
+    return recipe.model_copy(update=sections)
 
 
 @contextmanager
@@ -158,6 +172,7 @@ def _run(
 
         def ready(unit: str, counters: Mapping[str, Any]) -> None:
             nonlocal done, rejected, last_line
+            folder.still_ours()
             done += sizes[unit]
             rejected += counters["rows"]["rejected"]
             now = time.perf_counter()
@@ -183,6 +198,7 @@ def _run(
 def seal(
     folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], started: float, console: Console
 ) -> dict[str, Any]:
+    folder.still_ours()
     parts = folder.parts()
     lost = [unit.name for unit in index.units if unit.name not in parts]
     if lost:

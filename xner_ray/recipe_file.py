@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from xner_ray.errors import RecipeError, did_you_mean
+from xner_ray import storage
+from xner_ray.errors import InputError, RecipeError, did_you_mean
 from xner_ray.recipe import Recipe
 
 # Names that pydantic gives the members of a union.
@@ -38,11 +39,27 @@ def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: S
             raise RecipeError(f"{path}: a recipe is a mapping of sections (input, targets, align, ...)")
     for override in overrides:
         data = _set(data, override)
+    _refuse_secrets("", data)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError("\n".join(f"{where}: {line}" for line in _messages(error))) from None
     return _absolute(recipe, base)
+
+
+def _refuse_secrets(key: str, value: Any) -> None:
+    """Before anything shows or writes a value; also of sections that this run does not use."""
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            _refuse_secrets(f"{key}.{name}" if key else str(name), child)
+    elif isinstance(value, (list, tuple)):
+        for child in value:
+            _refuse_secrets(key, child)
+    elif isinstance(value, str):
+        try:
+            storage.refuse_secrets(value)
+        except InputError as error:
+            raise RecipeError(f"{key}: {error}") from None
 
 
 def _set(data: Mapping[str, Any], override: str) -> dict[str, Any]:

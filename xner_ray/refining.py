@@ -105,7 +105,7 @@ def refine_units(
     todo: dict[str, list[tuple[str, str]]] = {}
     for unit in units:
         if unit.name not in done:
-            todo.setdefault(unit.lang, []).append((parts[unit.name], f"{output}/{unit.name}.parquet"))
+            todo.setdefault(unit.lang, []).append((parts[unit.name], storage.join(output, f"{unit.name}.parquet")))
     size = _share(sum(map(len, todo.values())))
     calls: list[tuple[Jobs, str, Recipe, Sequence[str]]] = []
     for lang, jobs in todo.items():

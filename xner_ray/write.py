@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
@@ -20,12 +22,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xner_ray import storage
-from xner_ray.errors import Reason
+from xner_ray.errors import Reason, StorageError
 from xner_ray.schema import OK, REJECTED, ROW, fill, live, with_features
 from xner_ray.spans import Span, label_list, spans_to_tags
 
 _FOOTER = b"xner_ray"
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
+LEAST_BYTES = 12  # of any Parquet file: twice its magic, and the length of its footer
+_AT_ONCE = 16  # footers
 
 
 class PlannedUnit(Protocol):
@@ -87,20 +91,49 @@ def write_part(path: str, table: pa.Table, counters: Mapping[str, Any]) -> None:
     storage.publish(path, _parquet([table], schema))
 
 
-def part_counters(path: str) -> dict[str, Any]:
-    """Counters from a part's footer; no row is read."""
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
+    """A part; StorageError if it is not whole, which none of ours ever is: the disk or another program did that."""
     filesystem, inner = storage.locate(path)
-    metadata = pq.read_metadata(inner, filesystem=filesystem).metadata
-    counters: dict[str, Any] = json.loads(metadata[_FOOTER])
+    try:
+        # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
+        with filesystem.open_input_file(inner) as stream:
+            yield pq.ParquetFile(stream, pre_buffer=True)
+    except OSError as error:
+        # Of a page that is cut off it is an OSError too, but neither the system's nor the store's.
+        raise storage.failure(path, "read", error, StorageError if storage.refused(error) else _broken) from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise _broken(f"{path}: cannot be read ({error})") from None
+
+
+def _broken(message: str) -> StorageError:
+    return StorageError(
+        f"{message}; another program or the disk damaged it. Delete this file and run the same command again: what was "
+        "in it is made again"
+    )
+
+
+def part_counters(path: str) -> dict[str, Any]:
+    """Counters from a part's footer; no row is read. StorageError if the part is not whole."""
+    with _opened(path) as part:
+        counters: dict[str, Any] = json.loads((part.metadata.metadata or {})[_FOOTER])
     return counters
 
 
+def counters_of(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """`part_counters` of many parts, in order; several at a time, since an object store answers slowly."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for first in range(0, len(paths), 1000):  # not all: what is read waits in memory for its turn
+            yield from pool.map(part_counters, paths[first : first + 1000])
+
+
 def read_part(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part's rows, or some of their columns in that order. Columns that are younger than the part are null."""
-    filesystem, inner = storage.locate(path)
-    # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
-    with filesystem.open_input_file(inner) as stream:
-        table = pq.ParquetFile(stream).read(columns=columns).replace_schema_metadata(None)
+    """A part's rows, or some of their columns in that order. Columns that are younger than the part are null.
+
+    StorageError if the part is not whole.
+    """
+    with _opened(path) as part:
+        table = part.read(columns=columns).replace_schema_metadata(None)
     names = list(table.schema.names)
     wanted = [*ROW.names, *(name for name in names if name not in ROW.names)] if columns is None else list(columns)
     for name in ROW.names:

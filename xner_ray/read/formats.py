@@ -18,7 +18,7 @@ from itertools import islice
 from pyarrow import fs
 
 from xner_ray import storage
-from xner_ray.errors import InputError
+from xner_ray.errors import InputError, StorageError
 from xner_ray.read.lines import read_conll, read_jsonl, read_links, read_text
 from xner_ray.read.records import (
     START,
@@ -27,7 +27,6 @@ from xner_ray.read.records import (
     Place,
     Reader,
     Record,
-    bare,
     cut,
     refuse_characters,
     split_name,
@@ -140,27 +139,24 @@ def _with_split(item: Found, split: str) -> Found:
 
 def _short_names(found: Sequence[Found]) -> list[str]:
     """The base name if no other file has it, else the path below the last folder that all files share."""
-    bases = Counter(item.path.rpartition("/")[2] for item in found)
-    folders = [bare(item.path).split("/")[:-1] for item in found]
+    bases = Counter(storage.bare(item.path).rpartition("/")[2] for item in found)
+    folders = [storage.bare(item.path).split("/")[:-1] for item in found]
     common = 0
     while folders and all(len(f) > common and f[common] == folders[0][common] for f in folders):
         common += 1
     names = []
     for item in found:
-        parts = bare(item.path).split("/")
+        parts = storage.bare(item.path).split("/")
         names.append(parts[-1] if max(bases.values()) == 1 else "/".join(parts[common:]))
     return names
 
 
 def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
-    filesystem, inner = storage.locate(path)
-    try:
-        info = filesystem.get_file_info(inner)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be reached: {error}") from None
+    inner = storage.locate(path)[1]
+    info = _info(path)
     if info.type == fs.FileType.File:
         kind = format or guess(path, [inner])
-        return [(kind, Found(path, info.base_name, "train", _identity(info)))]
+        return [(kind, Found(path, info.base_name, "train", _identity(path, info)))]
     if info.type == fs.FileType.Directory:
         return _folder(path, inner, format, lang, side)
     if not any(sign in inner for sign in _MAGIC):
@@ -168,7 +164,7 @@ def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Ki
     parts = inner.split("/")
     fixed = next(index for index, part in enumerate(parts) if any(sign in part for sign in _MAGIC))
     root = "/".join(parts[:fixed])
-    below = _below(path, inner, root)
+    below = _below(path, root)
     matching = [item for item in below if _matches(item.relative.split("/"), parts[fixed:])]
     if not matching:
         raise InputError(f"{path}: no file matches")
@@ -177,7 +173,7 @@ def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Ki
 
 
 def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
-    below = _below(path, inner, inner)
+    below = _below(path, inner)
     names = {item.relative for item in below}
     if format in (None, "dataset") and {"dataset_dict.json", "state.json"} & names:
         return [("dataset", item) for item in _saved_to_disk(path, below)]
@@ -193,27 +189,31 @@ def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) ->
     return [(kind, item) for item in files]
 
 
-def _below(path: str, inner: str, root: str) -> list[Found]:
+def _below(path: str, root: str) -> list[Found]:
     """Visible files at any depth below `root`, sorted by path."""
-    address = bare(path)
-    options = path[len(address) :]
-    at = address.rfind(inner.strip("/")) if "://" in path else -1
-    found = []
-    folder = address[:at] + root.lstrip("/") + options if at >= 0 else root or "/"
     try:
-        infos = storage.files_below(folder)
-    except OSError as error:
+        infos = storage.files_below(storage.within(path, root) if root else "/")
+    except (OSError, StorageError) as error:
         raise InputError(f"{path}: cannot be listed: {error}") from None
+    found = []
     for info in infos:
         relative = info.path[len(root) :].lstrip("/")
         if not any(part.startswith((".", "_")) for part in relative.split("/")):
-            full = address[:at] + info.path.lstrip("/") + options if at >= 0 else info.path
-            found.append(Found(full, relative, split_of_file(relative) or "train", _identity(info)))
+            full = storage.within(path, info.path)
+            found.append(Found(full, relative, split_of_file(relative) or "train", _identity(path, info)))
     return found
 
 
-def _identity(info: fs.FileInfo) -> str:
-    return f"{info.size}-{info.mtime_ns}"
+def _info(path: str) -> fs.FileInfo:
+    try:
+        return storage.info_of(path)
+    except (OSError, StorageError) as error:
+        raise InputError(f"{path}: cannot be reached: {error}") from None
+
+
+def _identity(path: str, info: fs.FileInfo) -> str:
+    """Size and time of last change; of an object in seconds, which is all that S3 says of a single one."""
+    return f"{info.size}-{int(info.mtime_ns / 1e9) if '://' in path else info.mtime_ns}"
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -250,7 +250,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
     def load(name: str) -> dict[str, object]:
         try:
             data = json.loads(storage.read_bytes(files[name].path))
-        except (KeyError, OSError, ValueError):
+        except (KeyError, StorageError, ValueError):
             raise InputError(f"{path}: {name} is missing or no JSON; is the dataset whole?") from None
         return data if isinstance(data, dict) else {}
 
@@ -297,14 +297,8 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 
 def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
     """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
-    if file.identity:
-        filesystem, inner = storage.locate(file.path)
-        try:
-            now = _identity(filesystem.get_file_info(inner))
-        except OSError as error:
-            raise InputError(f"{file.path}: cannot be reached: {error}") from None
-        if now != file.identity:
-            raise _changed(file)
+    if file.identity and _identity(file.path, _info(file.path)) != file.identity:
+        raise _changed(file)
     count = 0
     for _, record in islice(read_records(file, start, skip=skip), take):
         count += 1

@@ -57,7 +57,7 @@ def _chunks(file: File, offset: int) -> Iterator[tuple[int, bytes]]:
                 yield offset + bom, chunk[bom:]
                 offset += len(chunk)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file.path}: cannot be read: {error}") from None
+        raise storage.failure(file.path, "read", error, InputError) from None
 
 
 def byte_lines(file: File, start: int) -> Iterator[tuple[int, bytes]]:

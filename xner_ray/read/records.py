@@ -19,6 +19,7 @@ from xner_ray.errors import Reason
 from xner_ray.languages import LANGUAGES
 from xner_ray.recipe import SPLITS, Columns, Format
 from xner_ray.spans import Span, tags_to_spans
+from xner_ray.storage import bare
 
 Kind = Literal[Format, "links"]
 """What a file can be; links are no format of sentences, so no recipe names them."""
@@ -102,15 +103,6 @@ class BadRecord(Exception):  # noqa: N818  it is no error of the program
 
 
 Reader = Iterator[tuple[Place | None, Record]]
-
-
-def bare(path: str) -> str:
-    """A path, or a URI without its options.
-
-    >>> bare("s3://b/a.conll?region=eu"), bare("a?b")
-    ('s3://b/a.conll', 'a?b')
-    """
-    return path.partition("?")[0] if "://" in path else path
 
 
 def split_name(word: str) -> str | None:

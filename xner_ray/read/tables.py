@@ -35,7 +35,7 @@ def _opened(file: File) -> Iterator[pa.NativeFile]:
             yield stream
     except (pa.ArrowException, OSError, EOFError) as error:
         kind = "Arrow stream" if file.ends_with(".arrow") else "Parquet"
-        raise InputError(f"{file.path}: cannot be read as {kind}: {error}") from None
+        raise storage.failure(file.path, f"read as {kind}", error, InputError) from None
 
 
 def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.Field]]:

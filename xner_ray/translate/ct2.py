@@ -23,13 +23,12 @@ import filelock
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from xner_ray.builtin_encoder import cache_folder
 from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
 from xner_ray.hub import load_arguments, local_folder, pin
 from xner_ray.recall import Recall
 from xner_ray.sections import Translating
 from xner_ray.stage import device_of, kind_of_device
-from xner_ray.storage import publish_folder
+from xner_ray.storage import cache_folder, publish_folder
 from xner_ray.translate import Translation, nllb
 from xner_ray.translate.nllb import NllbTranslator
 
