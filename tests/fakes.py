@@ -15,6 +15,8 @@ from xner_ray.translate import Translation
 class FakeTranslator:
     """Reverses the words; text that holds "BOOM" is rejected."""
 
+    model_seconds = 0.0
+
     def __init__(self) -> None:
         self.tokens = 0
         self.micro_batch_tokens = 64
@@ -36,6 +38,7 @@ class FakeTagger:
 
     labels: tuple[str, ...] = ("PER", "ORG")
     micro_batch_tokens = 0
+    model_seconds = 0.0
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -68,6 +71,7 @@ class FakeEncoder:
     """Equal words have equal vectors; "LONG" is a word longer than the model reads."""
 
     tokens = 0
+    model_seconds = 0.0
     micro_batch_tokens = 64
     device = "cpu"
 
@@ -85,6 +89,8 @@ def _vector(word: str) -> NDArray[np.float32]:
 
 class FakeChat:
     """Answers by a function of the text in the user's message; a word is a token, of log-probability -0.5."""
+
+    model_seconds = 0.0
 
     def __init__(self, answer: Callable[[str], str | Reply]) -> None:
         self.answer, self.tokens = answer, 0

@@ -194,6 +194,7 @@ def test_one_process_a_call(fake: ApertiumTranslator, tmp_path: Path) -> None:
         assert _texts(fake.translate([f"{call} b", f"{call} c"], EN, ES)) == [f"{call} B", f"{call} C"]
     assert _starts(tmp_path) == 3
     assert (fake.tokens, fake.micro_batch_tokens) == (12, 0)
+    assert fake.model_seconds > 0
 
 
 def test_texts_that_are_not_sent(fake: ApertiumTranslator, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_text_and_score_equal_those_of_transformers(count: int, beams: int) -> N
     for source, target, texts in drawn(count):
         assert differing(ours.translate(texts, source, target), theirs.translate(texts, source, target), 1e-3) == 0
     assert ours.tokens == theirs.tokens
+    assert ours.model_seconds > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])

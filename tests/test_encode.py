@@ -67,6 +67,7 @@ def test_micro_batches_keep_the_budget_and_tokens_are_counted(bert: str, monkeyp
     assert all(rows == 1 or rows * length <= 40 for rows, length in shapes)
     assert shapes == sorted(shapes, key=lambda shape: -shape[1])
     letters = sum(1 + len(word) for words in SENTENCES for word in words)  # and the space before each
+    assert encoder.model_seconds > 0
     assert encoder.tokens == letters + 2 * sum(1 for words in SENTENCES if words)
     assert encoder.tokens + encoder.padding == sum(rows * length for rows, length in shapes)
 

@@ -16,6 +16,7 @@ class FakeStage:
     name = "fake"
     tokens = 0
     recall: Recall | None = None
+    model_seconds = 0.0
 
     def __init__(self, work: Callable[["FakeStage", pa.Table], None], budget: int = 1024) -> None:
         self.work = work
@@ -180,3 +181,13 @@ def test_reject_by_stage_is_counted_by_reason() -> None:
 
     _, stats = run_stage(Rejecting(lambda stage, table: None), _table(3))
     assert stats.rejects == {"translation_empty": 2}
+
+
+def test_seconds_in_the_model_are_those_of_the_call() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        stage.model_seconds += 0.5
+
+    stage = FakeStage(work)
+    stage.model_seconds = 7.0  # of units before
+    _, stats = run_stage(stage, _table(3))
+    assert stats.model_seconds == 0.5

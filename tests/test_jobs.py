@@ -43,6 +43,12 @@ def _adds_up(report: dict[str, Any]) -> None:
         rows, entities = counters["rows"], counters["entities"]
         assert rows["read"] == rows["emitted"] + rows["rejected"]
         assert entities["source"] == entities["projected"] + sum(entities["unprojected"].values())
+    for counters in report["stages"].values():  # a stage with a model has spent time in it, and not all of its time
+        assert bool(counters["model_seconds"]) == bool(counters["tokens"])
+        assert counters["model_seconds"] <= counters["seconds"]
+    assert (
+        sum(sum(counters["rejects"].values()) for counters in report["stages"].values()) == report["rows"]["rejected"]
+    )
 
 
 def _converted(name: str, data: Path, output: Path) -> dict[str, int]:

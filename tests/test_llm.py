@@ -56,6 +56,7 @@ def test_one_call_for_a_unit_greedy_with_each_prompt_in_the_models_own_template(
     assert [(p.temperature, p.max_tokens, p.logprobs) for p in params] == [(0.0, 7, 0), (0.0, 9, 0)]
     assert all(p.structured_outputs == vllm_stub.StructuredOutputsParams(json=SCHEMA) for p in params)
     assert model.tokens == sum(map(len, stub.calls[0][0])) + 12
+    assert model.model_seconds > 0
     model.chat([_messages("x")], [7])
     assert stub.calls[1][1][0].structured_outputs is None
 

@@ -22,6 +22,8 @@ FAILED = (Reason.TRANSLATION_TRUNCATED, "no end")
 class Dictionary:
     """Translates what it knows; the rest is rejected."""
 
+    model_seconds = 0.0
+
     def __init__(self, known: Mapping[str, str]) -> None:
         self.known = known
         self.tokens = 0

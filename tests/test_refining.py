@@ -108,7 +108,7 @@ def _digests(run: Path) -> dict[str, Any]:
     report, sealed = (json.loads((run / name).read_text()) for name in ("report.json", "_run/SEALED"))
     assert all(found[entry["file"]] == entry["sha256"] for entry in sealed["files"])
     for counters in (report, *report["stages"].values()):
-        counters.update(seconds=None, rows_per_second=None)
+        counters.update(seconds=None, model_seconds=None, rows_per_second=None)
     return {**found, "report": report, "sealed": sealed}
 
 

@@ -16,7 +16,7 @@ def _part(read: int = 3, rejected: int = 1, **extra: Any) -> dict[str, Any]:
         "entities": {"source": 2, "projected": 1, "unprojected": {"overlap": 1}, "in_rejected_rows": 0},
         "projected_by_label": {"PER": 1},
         "incomplete_rows": 1,
-        "stages": {"match": {"rows": 2, "seconds": 0.5, "tokens": 0, "rejects": {}}},
+        "stages": {"match": {"rows": 2, "seconds": 0.5, "tokens": 0, "model_seconds": 0.3, "rejects": {}}},
         **extra,
     }
 
@@ -39,6 +39,7 @@ def test_summary_adds_parts_and_languages() -> None:
         "rows": 6,
         "seconds": 1.5,
         "tokens": 0,
+        "model_seconds": 0.9,
         "rejects": {},
         "rows_per_second": 4.0,
     }

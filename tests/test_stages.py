@@ -229,6 +229,7 @@ class FakeScorer:
     """1 for the same letters in upper or lower case, else 0."""
 
     tokens = 0
+    model_seconds = 0.0
     micro_batch_tokens = 64
 
     def __init__(self) -> None:

@@ -19,12 +19,18 @@ Rejects = dict[int, tuple[Reason, str]]
 
 
 class Aligner(Protocol):
-    """`tokens`: how many the model read. `micro_batch_tokens`: what to halve when memory runs out; 0 for nothing."""
+    """`tokens`: how many the model read. `model_seconds`: of wall time in it, links not included.
+
+    `micro_batch_tokens`: what to halve when memory runs out; 0 for nothing.
+    """
 
     micro_batch_tokens: int
 
     @property
     def tokens(self) -> int: ...
+
+    @property
+    def model_seconds(self) -> float: ...
 
     def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
         """Links of the pairs, `row` being the index into the lists; and why a pair could not be aligned, by index."""
@@ -41,6 +47,10 @@ class BatchAligner:
     @property
     def tokens(self) -> int:
         return self.encoder.tokens
+
+    @property
+    def model_seconds(self) -> float:
+        return self.encoder.model_seconds
 
     @property
     def micro_batch_tokens(self) -> int:

@@ -21,6 +21,7 @@ from xner_ray.align import Subwords, Vectors
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.hub import pick_dtype
 from xner_ray.recall import filled
+from xner_ray.timing import Timed
 
 BUILTIN = "builtin"
 CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
@@ -28,7 +29,7 @@ Layer = int | list[int] | Literal["auto"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
-class Encoder:
+class Encoder(Timed):
     """A model, its tokenizer and a device.
 
     `tokens` and `padding` count the tokens encoded since the start, special ones included, and the padded
@@ -156,7 +157,9 @@ class Encoder:
             real = sum(len(piece.ids) for piece in batch)
             tokens += real
             padding += len(batch) * len(batch[0].ids) - real
-            for piece, vectors in zip(batch, self._forward(batch, units), strict=True):
+            with self.in_model():
+                states = self._forward(batch, units)
+            for piece, vectors in zip(batch, states, strict=True):
                 result = results[piece.sentence]
                 assert not isinstance(result, Reason)
                 result.append((piece, vectors))

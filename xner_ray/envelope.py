@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 from xner_ray.errors import FatalError
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.read.units import Unit
+from xner_ray.schema import REJECTED
 
 _ENVELOPE = pa.schema([("unit", pa.string()), ("rows", pa.large_binary()), ("counted", pa.string())])
 
@@ -48,4 +50,7 @@ def read_packed(unit: Unit, plan: ReadPlan) -> list[pa.Table]:
     finally:
         gc.enable()
     seconds = time.perf_counter() - started
-    return [pack(unit.name, table, {"read": {"rows": table.num_rows, "seconds": seconds, "tokens": 0, "rejects": {}}})]
+    status, reasons = table.column("status").to_pylist(), table.column("reason").to_pylist()
+    rejects = Counter(reason for state, reason in zip(status, reasons, strict=True) if state == REJECTED)
+    counted = {"rows": table.num_rows, "seconds": seconds, "tokens": 0, "model_seconds": 0.0, "rejects": dict(rejects)}
+    return [pack(unit.name, table, {"read": counted})]

@@ -33,12 +33,13 @@ class StageStats:
     rows: int = 0  # that were not rejected when it began
     seconds: float = 0.0
     tokens: int = 0
+    model_seconds: float = 0.0  # of `seconds`, those inside the model
     rejects: dict[str, int] = field(default_factory=dict)  # new ones, by reason
 
 
 def run_stage(stage: Stage, table: pa.Table) -> tuple[pa.Table, StageStats]:
     """The stage's output for the same rows, and what it did. FatalError if it lost, added or moved a row."""
-    started, tokens = time.perf_counter(), stage.tokens
+    started, tokens, model_seconds = time.perf_counter(), stage.tokens, stage.model_seconds
     before = live(table)
     result = _attempt(stage, table)
     alive = set(live(result))
@@ -47,6 +48,7 @@ def run_stage(stage: Stage, table: pa.Table) -> tuple[pa.Table, StageStats]:
         rows=len(before),
         seconds=time.perf_counter() - started,
         tokens=stage.tokens - tokens,
+        model_seconds=stage.model_seconds - model_seconds,
         rejects=dict(Counter(str(reasons[index]) for index in before if index not in alive)),
     )
     return result, stats

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoTokenizer
 from xner_ray.errors import FatalError, MissingExtraError, RecipeError, RetryableError
 from xner_ray.hub import load_arguments
 from xner_ray.sections import Tag, Translate
+from xner_ray.timing import Timed
 
 Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
 
@@ -45,9 +46,11 @@ class Reply:
 
 
 class Chat(Protocol):
-    """What translator and tagger ask of a model. `tokens` counts those of prompts and answers since the start."""
+    """What translator and tagger ask of a model. `tokens` counts those of prompts and answers since the start,
+    `model_seconds` the wall time of answering."""
 
     tokens: int
+    model_seconds: float
 
     def chat(
         self,
@@ -80,7 +83,7 @@ def identity(prompt: str) -> str:
     return f"vllm {metadata.version('vllm')}, prompt {hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
 
 
-class ChatModel:
+class ChatModel(Timed):
     """A model in vLLM. `tokens` counts those of prompts and answers."""
 
     def __init__(self, section: Translate | Tag, key: str) -> None:
@@ -184,7 +187,8 @@ class ChatModel:
             for limit in limits
         ]
         try:
-            outputs = self.model.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
+            with self.in_model():
+                outputs = self.model.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
         except VLLMClientError:  # about one prompt, and vLLM has taken back the others: the guard finds the row
             raise
         except Exception as error:  # prompts may be left in the engine, whose answers the next call would get

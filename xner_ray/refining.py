@@ -28,12 +28,12 @@ from xner_ray.links import FLOOR, METHODS, Links
 from xner_ray.prior import SCHEMA, Prior, count, merge, prune
 from xner_ray.read.units import Unit
 from xner_ray.recipe import Recipe
+from xner_ray.report import REFINE
 from xner_ray.schema import OK
 from xner_ray.stages import MatchStage
 
 MapTasks = Callable[..., Sequence[Any]]
 Jobs = Sequence[tuple[str, str]]  # (part to read, part to write) each
-STAGE = "refine"
 _FAN_IN = 64  # files that one task adds up
 _TASKS = 2_000  # of one step, and one more a language; more units share a task
 _MWMF = np.uint8(1 << METHODS.index("mwmf"))
@@ -139,7 +139,7 @@ def refine_parts(jobs: Jobs, prior_path: str, recipe: Recipe, labels: Sequence[s
     """Match some parts of one language again."""
     stage = MatchStage(recipe, Prior.from_parquet(storage.read_bytes(prior_path)))
     for part, output in jobs:
-        _match_part(part, output, stage, STAGE, recipe, labels, last=True)
+        _match_part(part, output, stage, REFINE, recipe, labels, last=True)
 
 
 def match_parts(jobs: Jobs, recipe: Recipe, labels: Sequence[str]) -> None:

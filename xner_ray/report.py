@@ -19,9 +19,10 @@ from xner_ray.errors import FatalError
 from xner_ray.evaluation import Evaluation
 from xner_ray.schema import set_aside
 
+REFINE = "refine"  # the second matching, which is no stage of a recipe
 STAGES = (  # in the order of the flow
     *("read", "translate", "tag", "back_translate", "target_tag"),
-    *("align", "likelihood", "match", "refine"),
+    *("align", "likelihood", "match", REFINE),
 )
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
 
@@ -73,6 +74,7 @@ def summarize(
     for stage in stages.values():
         stage["rows_per_second"] = round(stage["rows"] / stage["seconds"], 1) if stage["seconds"] else None
         stage["seconds"] = round(stage["seconds"], 3)
+        stage["model_seconds"] = round(stage.get("model_seconds", 0.0), 3)  # parts of earlier versions have none
     return {
         **total,
         "languages": by_language,
@@ -107,11 +109,12 @@ def tables(report: Mapping[str, Any]) -> Group:
         share = f"{100 * entities['projected'] / entities['source']:.1f}" if entities["source"] else "-"
         cells = [rows["read"], rows["emitted"], rows["rejected"], entities["source"], entities["projected"], share]
         languages.add_row(lang, *map(str, cells), str(counters["incomplete_rows"]))
-    stages = new_table("Stages", ["stage"], ["rows", "seconds", "rows/s", "tokens"])
+    stages = new_table("Stages", ["stage"], ["rows", "seconds", "rows/s", "tokens", "in model"])
     for name, counters in report.get("stages", {}).items():
         rate = counters["rows_per_second"]
         speed = "-" if rate is None else f"{rate:,.0f}"
-        stages.add_row(name, str(counters["rows"]), f"{counters['seconds']:.1f}", speed, f"{counters['tokens']:,}")
+        cells = [str(counters["rows"]), f"{counters['seconds']:.1f}", speed, f"{counters['tokens']:,}"]
+        stages.add_row(name, *cells, in_model(counters))
     losses = {f"rejected: {reason}": n for reason, n in report["rejects"].items()}
     losses |= {f"unprojected: {reason}": n for reason, n in report["entities"]["unprojected"].items()}
     losses |= {f"label dropped: {label}": n for label, n in report["labels"]["dropped"].items()}
@@ -124,6 +127,11 @@ def tables(report: Mapping[str, Any]) -> Group:
             table.add_row(Text(what), str(number))
         parts.append(table)
     return Group(*parts)
+
+
+def in_model(stage: Mapping[str, Any]) -> str:
+    """A stage's share of time inside its model, as text; a dash for a stage without one."""
+    return f"{stage['model_seconds'] / stage['seconds']:.0%}" if stage["model_seconds"] else "-"
 
 
 def evaluation_table(evaluations: Sequence[Evaluation]) -> Table:

@@ -22,12 +22,13 @@ from xner_ray.encode import BUILTIN, Encoder, Layer
 from xner_ray.errors import MissingExtraError, Reason, RecipeError
 from xner_ray.hub import local_folder
 from xner_ray.links import METHODS, Links
+from xner_ray.timing import Timed
 
 NAMES = {"argmax": "inter", "itermax": "itermax", "mwmf": "mwmf", "forward": "fwd", "reverse": "rev"}
 _LETTERS = {"argmax": "a", "itermax": "i", "mwmf": "m", "forward": "f", "reverse": "r"}
 
 
-class SimAligner:
+class SimAligner(Timed):
     """simalign's SentenceAligner in the place of `aligner.BatchAligner`."""
 
     micro_batch_tokens = 0  # one pair a call
@@ -112,7 +113,8 @@ class SimAligner:
     def _pair(self, row: int, sides: tuple[Any, Any], counts: list[NDArray[np.int64]]) -> Links:
         kept = [np.flatnonzero(c) for c in counts]
         words = [[side[i] for i in indices] for side, indices in zip(sides, kept, strict=True)]
-        links = self.aligner.get_word_aligns(*words)
+        with self.in_model():  # the package makes vectors and links in one call
+            links = self.aligner.get_word_aligns(*words)
         cosine = torch.from_numpy(self.aligner.similarities * 2.0 - 1.0)[None]
         units = []
         for indices, c in zip(kept, counts, strict=True):

@@ -2,8 +2,9 @@
 
 A stage is a plain class that never heard of Ray: built from the recipe, it loads its model; called with a table of rows
 it returns the same rows in the same order with its columns filled. A row that it cannot handle is rejected with a
-reason; rows that are rejected already pass through. `tokens` counts what its model read, `micro_batch_tokens` is what
-the engine halves when memory runs out; `recall` is there where a row's bytes depend on the rows beside it.
+reason; rows that are rejected already pass through. `tokens` counts what its model read, `model_seconds` the wall time
+in it (0 without a model), `micro_batch_tokens` is what the engine halves when memory runs out; `recall` is there where
+a row's bytes depend on the rows beside it.
 """
 
 from __future__ import annotations
@@ -31,16 +32,22 @@ class Stage(Protocol):
     @property
     def recall(self) -> Recall | None: ...
 
+    @property
+    def model_seconds(self) -> float: ...
+
     def __call__(self, table: pa.Table) -> pa.Table: ...
 
 
 class Budgeted(Protocol):
-    """A model that counts tokens and works in micro-batches."""
+    """A model that counts its tokens and seconds, and works in micro-batches."""
 
     micro_batch_tokens: int
 
     @property
     def tokens(self) -> int: ...
+
+    @property
+    def model_seconds(self) -> float: ...
 
 
 class ModelStage:
@@ -56,6 +63,10 @@ class ModelStage:
     @property
     def recall(self) -> Recall | None:
         return getattr(self._model, "recall", None)
+
+    @property
+    def model_seconds(self) -> float:
+        return self._model.model_seconds
 
     @property
     def micro_batch_tokens(self) -> int:

@@ -241,6 +241,7 @@ class MatchStage:
 
     name = "match"
     tokens = 0
+    model_seconds = 0.0
     micro_batch_tokens = 0
     recall = None
 

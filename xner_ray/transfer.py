@@ -25,6 +25,7 @@ class TransferStage:
 
     name = "match"
     tokens = 0
+    model_seconds = 0.0
     micro_batch_tokens = 0
     recall = None
 

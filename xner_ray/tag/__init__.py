@@ -30,12 +30,16 @@ def certain(spans: Sequence[Span], n_words: int, labels: Sequence[str]) -> NDArr
 class Tagger(Protocol):
     """Tags given words; `labels` are the labels that it can give, after its own mapping.
 
-    `tokens` counts what it has read; `micro_batch_tokens` is what to halve when memory runs out, 0 for nothing.
+    `tokens` counts what it has read, `model_seconds` the wall time in its model; `micro_batch_tokens` is what to halve
+    when memory runs out, 0 for nothing.
     """
 
     labels: tuple[str, ...]
     tokens: int
     micro_batch_tokens: int
+
+    @property
+    def model_seconds(self) -> float: ...
 
     def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> Sequence[list[Span] | Rejected]:
         """Spans of each sentence; a sentence is its words, and for each whether a space follows it.

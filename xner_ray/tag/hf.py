@@ -30,6 +30,7 @@ from xner_ray.scores import SCALE
 from xner_ray.sections import Tag
 from xner_ray.spans import Span, label_list, split_tag, tags_to_spans
 from xner_ray.stage import device_of
+from xner_ray.timing import Timed
 
 
 def check(section: Tag, key: str = "tag") -> dict[str, str | None]:
@@ -44,7 +45,7 @@ def check(section: Tag, key: str = "tag") -> dict[str, str | None]:
     return dict(sorted(tags.ours_of.items()))
 
 
-class HfTagger:
+class HfTagger(Timed):
     """A token classifier, its tokenizer and a device.
 
     `labels` are those that it can give, after the map. `tokens` counts the subwords read since the start, special ones
@@ -146,7 +147,9 @@ class HfTagger:
             found.append((word_of, np.zeros((len(word_of), self.to_columns.shape[1]), dtype=np.float32)))
             pieces += own
         for batch in micro_batches(pieces, self.micro_batch_tokens, self.device):
-            for piece, rows in zip(batch, self._forward(batch), strict=True):
+            with self.in_model():
+                probabilities = self._forward(batch)
+            for piece, rows in zip(batch, probabilities, strict=True):
                 found[piece.sentence][1][piece.rows] = rows[piece.places]
         self.tokens += sum(len(piece.ids) for piece in pieces)  # only now: a call that ran out of memory is made again
         return [rows for rows, here in zip(found, present, strict=True) if here]

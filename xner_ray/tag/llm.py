@@ -132,6 +132,10 @@ class LlmTagger:
         self.labels: tuple[str, ...] = tuple(sorted(section.labels))
         self.tokens = self.micro_batch_tokens = 0
 
+    @property
+    def model_seconds(self) -> float:
+        return self.model.model_seconds
+
     def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span] | Rejected]:
         """Spans of each sentence, which may overlap, or the reason and detail of its reject.
 

@@ -17,6 +17,7 @@ from xner_ray.errors import MissingExtraError, RecipeError
 from xner_ray.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
 from xner_ray.spans import Span
 from xner_ray.tag import certain
+from xner_ray.timing import Timed
 
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
 
@@ -36,7 +37,7 @@ def check(section: Tag, key: str = "tag") -> str:
         ) from None
 
 
-class SpacyTagger:
+class SpacyTagger(Timed):
     labels: tuple[str, ...] = BUILTIN_TAGGER_LABELS
 
     def __init__(self, section: Tag) -> None:
@@ -54,13 +55,14 @@ class SpacyTagger:
         docs = (Doc(self.nlp.vocab, words=list(words), spaces=list(spaces)) for words, spaces in sentences)
         self.tokens += sum(len(words) for words, _ in sentences)
         result = []
-        for doc in self.nlp.pipe(docs, batch_size=64):
-            spans = []
-            for entity in doc.ents:
-                start = entity.start + (entity[0].lower_ == "the")
-                if entity.label_ in _LABELS and start < entity.end:
-                    spans.append(Span(start, entity.end, _LABELS[entity.label_]))
-            result.append(spans)
+        with self.in_model():  # docs pass one by one, so that a unit's are never all in memory
+            for doc in self.nlp.pipe(docs, batch_size=64):
+                spans = []
+                for entity in doc.ents:
+                    start = entity.start + (entity[0].lower_ == "the")
+                    if entity.label_ in _LABELS and start < entity.end:
+                        spans.append(Span(start, entity.end, _LABELS[entity.label_]))
+                result.append(spans)
         return result
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:

@@ -24,12 +24,15 @@ class Translation:
 class Translator(Protocol):
     """Translates one unit's sentences.
 
-    `tokens` counts what went through the model, for the report. An engine that works in micro-batches has
-    `micro_batch_tokens`, which the engine room halves when the device runs out of memory.
+    `tokens` counts what went through the model, `model_seconds` the wall time in it, for the report. An engine that
+    works in micro-batches has `micro_batch_tokens`, which the engine room halves when the device runs out of memory.
     """
 
     tokens: int
     micro_batch_tokens: int
+
+    @property
+    def model_seconds(self) -> float: ...
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
         """One result a text, in order: a translation, or the reason and detail of a reject."""

@@ -28,6 +28,7 @@ from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.languages import resolve
 from xner_ray.recall import Recall
 from xner_ray.sections import Translating
+from xner_ray.timing import Timed
 from xner_ray.translate import Translation
 from xner_ray.translate.apertium_pipeline import BrokenError, Pipeline
 
@@ -49,7 +50,7 @@ def check(section: Translating, directions: Iterable[Direction], key: str = "tra
         raise RecipeError(f"{key}.engine: {error}") from None
 
 
-class ApertiumTranslator:
+class ApertiumTranslator(Timed):
     """Starts a pipeline a call.
 
     When a pipeline dies, hangs or loses a sentence, the sentence that it owed is tried alone. If that passes, all is
@@ -78,7 +79,9 @@ class ApertiumTranslator:
             elif words := unicodedata.normalize("NFC", text).split():  # as the dictionaries are
                 sent[len(results) - 1] = " ".join(words)
                 self.tokens += len(words)
-        for index, answer in zip(sent, self._answers(mode, list(sent.values())), strict=True):
+        with self.in_model():  # its program starts with each call
+            answers = self._answers(mode, list(sent.values()))
+        for index, answer in zip(sent, answers, strict=True):
             if isinstance(answer, BrokenError):
                 results[index] = (Reason.STAGE_ERROR, f"translate: {answer}"[:1000])
             elif answer:

@@ -134,18 +134,20 @@ class Ct2Translator(NllbTranslator):
     ) -> list[Translation | tuple[Reason, str]]:
         limit = self._limit(max(map(len, ids)))
         forced = self.tokenizer.convert_ids_to_tokens(first)
+        pieces = [self.tokenizer.convert_ids_to_tokens(row) for row in ids]
         try:
-            decoded = self.model.translate_batch(
-                [self.tokenizer.convert_ids_to_tokens(row) for row in ids],
-                [[forced]] * len(ids),
-                beam_size=self.beams,
-                patience=PATIENCE,
-                return_scores=True,
-                return_end_token=True,
-                max_input_length=0,  # never cut; `translate` has rejected what is too long
-                max_decoding_length=limit,
-                min_decoding_length=0,
-            )
+            with self.in_model():
+                decoded = self.model.translate_batch(
+                    pieces,
+                    [[forced]] * len(ids),
+                    beam_size=self.beams,
+                    patience=PATIENCE,
+                    return_scores=True,
+                    return_end_token=True,
+                    max_input_length=0,  # never cut; `translate` has rejected what is too long
+                    max_decoding_length=limit,
+                    min_decoding_length=0,
+                )
         except RuntimeError as error:
             raise _known(error) from error
         tokens = [result.hypotheses[0] for result in decoded]  # language token, subwords, end

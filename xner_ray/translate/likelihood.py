@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 
 from xner_ray.recall import Recall, filled
 from xner_ray.sections import Translating
+from xner_ray.timing import Timed
 from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id
 
 _Phrase = tuple[str, str]  # language, text
 _Job = tuple[_Phrase, _Phrase]  # condition, output
 
 
-class LikelihoodScorer:
+class LikelihoodScorer(Timed):
     """`tokens` counts the subwords of all conditions and outputs that went through the model, for the report.
 
     `micro_batch_tokens` bounds rows x (longest condition + longest output) of one forward pass; a single longer pair
@@ -125,7 +126,7 @@ class LikelihoodScorer:
         lengths = torch.tensor([len(row) for row in conditions], device=device)
         mask = (torch.arange(width[0], device=device) < lengths[:, None]).long()
         start = torch.full_like(given[:, :1], self.model.config.decoder_start_token_id)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.in_model():
             logits = self.model(
                 input_ids=read, attention_mask=mask, decoder_input_ids=torch.cat([start, given[:, :-1]], dim=1)
             ).logits

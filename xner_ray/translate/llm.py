@@ -123,6 +123,10 @@ class LlmTranslator:
         self.max_new_tokens = section.max_new_tokens
         self.tokens = self.micro_batch_tokens = 0
 
+    @property
+    def model_seconds(self) -> float:
+        return self.model.model_seconds
+
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
         """One result a text, in order; a cut, empty or commented answer is a reject, never shortened."""
         replies = self.model.chat(

@@ -20,6 +20,7 @@ from xner_ray.hub import load_arguments, pick_dtype
 from xner_ray.recall import Recall, filled
 from xner_ray.sections import Translating
 from xner_ray.stage import device_of
+from xner_ray.timing import Timed
 from xner_ray.translate import Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
@@ -33,7 +34,7 @@ def check(section: Translating, languages: Iterable[str], key: str = "translate"
         language_id(tokenizer, code, section.model, key)
 
 
-class NllbTranslator:
+class NllbTranslator(Timed):
     def __init__(self, section: Translating) -> None:
         assert section.dtype != "int8"  # the recipe's check; Ct2Translator has a constructor of its own
         place = device_of(section)
@@ -112,7 +113,7 @@ class NllbTranslator:
         inputs = torch.tensor([row + [padding] * (width - len(row)) for row in ids], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=device)
         limit = self._limit(width)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self.in_model():
             warnings.filterwarnings("ignore", message=".*max_new_tokens.*")
             sequences = self.model.generate(
                 input_ids=inputs,
@@ -122,11 +123,11 @@ class NllbTranslator:
                 do_sample=False,
                 max_new_tokens=limit,
             )
-        lengths = [_length(row, end) for row in sequences[:, 1:].tolist()]
-        # In steps of 16, and without those that are gone: the shape of the scoring pass must not depend on one row.
-        longest = max((length or limit for length, here in zip(lengths, present, strict=True) if here), default=1)
-        sequences = _fitted(sequences, 1 + min(-(-longest // 16) * 16, limit), padding)
-        scores = self._scores(inputs, mask, sequences, lengths)
+            lengths = [_length(row, end) for row in sequences[:, 1:].tolist()]
+            # In steps of 16, and without those that are gone: the scoring pass's shape must not depend on one row.
+            longest = max((length or limit for length, here in zip(lengths, present, strict=True) if here), default=1)
+            sequences = _fitted(sequences, 1 + min(-(-longest // 16) * 16, limit), padding)
+            scores = self._scores(inputs, mask, sequences, lengths)
         self.tokens += int(mask.sum()) + sum(length or limit for length in lengths)
         texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         results: list[Translation | tuple[Reason, str]] = []
