@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,40 @@ def test_a_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> Non
     assert first.stdout.readline() == "in\n"
     with pytest.raises(RunFolderError, match="another xner-ray works in this folder"), RunFolder(str(tmp_path)).claim():
         pass
+    assert RunFolder(str(tmp_path)).is_claimed() is True
     first.kill()  # a killed driver holds nothing
     first.wait()
     first.stdin.close()
     first.stdout.close()
     with RunFolder(str(tmp_path)).claim():
         pass
+
+
+def test_asking_whether_a_driver_lives_keeps_none_out_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(str(tmp_path / "run"))
+    assert folder.is_claimed() is False
+    assert not (tmp_path / "run").exists()
+    with folder.claim():
+        pass
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            RunFolder(folder.root).is_claimed()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(5):
+            with folder.claim():
+                pass
+    finally:
+        stop.set()
+        thread.join()
+    monkeypatch.setattr(storage, "is_local", lambda _: False)  # as an object store has no lock
+    assert folder.is_claimed() is None
 
 
 def test_parts_of_several_attempts_count_once(tmp_path: Path) -> None:

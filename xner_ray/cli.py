@@ -113,11 +113,16 @@ def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def status(run: Run) -> None:
-    """Say how far RUN is, from the folder alone."""
+def status(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False) -> None:
+    """Say how far RUN is, from the folder alone, also of a dead run: done, left, rejected, rate, time left, cost."""
     from xner_ray import inspecting
 
-    Console().print(inspecting.status(run))
+    if as_json:
+        import json
+
+        sys.stdout.write(json.dumps(inspecting.how_far(run), indent=1) + "\n")
+    else:
+        Console().print(inspecting.status(run))
 
 
 @app.command()

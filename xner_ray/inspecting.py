@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -15,8 +18,9 @@ from rich.text import Text
 from xner_ray import evaluation, explanation, exporting, planning, storage, write
 from xner_ray import report as reporting
 from xner_ray.errors import InputError, RunFolderError, StorageError
-from xner_ray.folder import RunFolder
+from xner_ray.folder import Attempt, RunFolder
 from xner_ray.prior import Prior
+from xner_ray.progress import busy_seconds, cost, cost_text, duration, pace
 from xner_ray.read.index import Index
 from xner_ray.recipe import Recipe
 
@@ -41,23 +45,104 @@ def run_report(
     return report
 
 
-def status(run: str | os.PathLike[str]) -> Group:
-    """How far a run is, from its folder alone, also of a dead one, as terminal output."""
+def how_far(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
+    """How far a run is, from its folder alone, also of a dead one; plain data, as `status --json` prints it.
+
+    Rates are of the last driver that finished a unit, up to its last one; `seconds_left` follows from them and does
+    not ask whether a driver lives. `seconds` and `cost` are of all drivers, each from its first unit's beginning to its
+    last file. `second_matching` has the same figures for that pass, or is None if the recipe has none. `driver_lives`
+    is None where it cannot be known. now: seconds since the epoch; the clock's time if left out.
+    RunFolderError if there is no run.
+    """
+    now = time.time() if now is None else now
     folder = RunFolder(os.fspath(run))
     recipe = folder.recipe()
-    index, refined = read_index(folder), folder.refined()
-    parts = {**folder.parts(), **refined}
-    report = run_report(index, parts, planning.run_labels(recipe, index.labels_found), 0.0, recipe)
-    left = [unit for unit in index.units if unit.name not in parts]
-    rows_left = sum(unit.n_rows for unit in left)
-    sealed = folder.sealed()
-    state = "sealed: the data set is complete" if sealed is not None and not left else "not sealed"
-    lines = [
-        f"{folder.root}: {state}",
-        f"units: {len(index.units) - len(left):,} done, {len(left):,} left ({rows_left:,} rows)",
-        *([f"second matching: {len(refined):,} of {len(index.units):,} units"] if recipe.two_passes else []),
-    ]
-    return Group(*map(Text, lines), reporting.tables(report))
+    index, refined, attempts = read_index(folder), folder.refined(), folder.attempts()
+    sizes = {unit.name: unit.n_rows for unit in index.units}
+    made = {name: path for name, path in {**folder.parts(), **refined}.items() if name in sizes}
+    lives, total = folder.is_claimed(), sum(sizes.values())
+    nobody = Attempt(now, now, {}, {})
+    first = next((attempt for attempt in reversed(attempts) if attempt.parts), nobody)
+    second = next((attempt for attempt in reversed(attempts) if attempt.refined), nobody)
+    last = max((attempt.last for attempt in attempts), default=now)
+
+    def busy(unit: str, *, again: bool = False) -> float:
+        return busy_seconds(write.part_counters(made[unit]), again=again)
+
+    passes = {"first": _figures(sizes, made, first.parts, busy, first.started)}
+    if recipe.two_passes:
+        began = max([second.started, *second.parts.values()])
+        passes["second"] = _figures(sizes, refined, second.refined, partial(busy, again=True), began)
+    sealed = folder.sealed() is not None and not any(figures["units"]["left"] for figures in passes.values())
+    rows_done = passes["first"]["rows"]["done"]
+    seconds = sum(attempt.seconds for attempt in attempts)
+    left = [figures["seconds_left"] for figures in passes.values()]
+    price = cost(
+        recipe.engine.price_per_hour,
+        seconds,
+        rows_done,
+        seconds_left=None if left[0] is None else sum(each or 0.0 for each in left),
+        rows_left=total - rows_done,
+    )
+    if sealed:  # its driver knew when it began, before any file of it
+        price = json.loads(storage.read_bytes(folder.path("report.json"))).get("cost", price)
+    return {
+        "run": folder.root,
+        "sealed": sealed,
+        "driver_lives": lives,
+        "drivers": len(attempts),
+        **passes["first"],
+        "second_matching": passes.get("second"),
+        "seconds": round(seconds, 1),
+        "seconds_since_last_file": round(now - last, 1) if attempts else None,
+        "cost": price,
+        "report": run_report(index, made, planning.run_labels(recipe, index.labels_found), seconds, recipe),
+    }
+
+
+def _figures(
+    sizes: Mapping[str, int],
+    done: Mapping[str, str],
+    times: Mapping[str, float],
+    busy: Callable[[str], float],
+    start: float,
+) -> dict[str, Any]:
+    """Of one pass over the units: what is done and left, and the rate at which `times` says that it was done."""
+    rows, total = sum(n for unit, n in sizes.items() if unit in done), sum(sizes.values())
+    speed = pace({unit: time for unit, time in times.items() if unit in done}, sizes, busy, start)
+    rate, left = speed.rows_per_second, speed.seconds_for(total - rows)
+    n_done = sum(unit in done for unit in sizes)
+    return {
+        "units": {"total": len(sizes), "done": n_done, "left": len(sizes) - n_done},
+        "rows": {"total": total, "done": rows, "left": total - rows},
+        "rows_per_second": None if rate is None else round(rate, 1),
+        "seconds_left": None if left is None else round(left, 1),
+    }
+
+
+def status(run: str | os.PathLike[str]) -> Group:
+    """`how_far`, as terminal output."""
+    return status_text(how_far(run))
+
+
+def status_text(found: Mapping[str, Any]) -> Group:
+    """The figures of `how_far` as terminal output."""
+    state = "sealed: the data set is complete" if found["sealed"] else "not sealed"
+    lines = [f"{found['run']}: {state}"]
+    if not found["sealed"]:
+        alive = {True: "a driver works in it", False: "no driver lives; the same command goes on", None: ""}
+        since = found["seconds_since_last_file"]
+        ago = "no unit was begun" if since is None else f"last file {duration(since)} ago"
+        lines.append(", ".join(filter(None, (alive[found["driver_lives"]], ago))))
+    for title, figures in (("units", found), ("second matching", found["second_matching"])):
+        if figures is not None:
+            units, rows, rate, left = (figures[k] for k in ("units", "rows", "rows_per_second", "seconds_left"))
+            line = f"{title}: {units['done']:,} done, {units['left']:,} left ({rows['left']:,} rows)"
+            line += f"; {rate:,.1f} rows/s" if rate is not None else ""
+            lines.append(line + (f", {duration(left)} left" if left else ""))
+    if found["cost"] is not None:
+        lines.append(cost_text(found["cost"]))
+    return Group(*map(Text, lines), reporting.tables(found["report"]))
 
 
 def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

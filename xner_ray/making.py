@@ -12,16 +12,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from xner_ray import card, engine, planning, refining, storage, write
 from xner_ray import report as reporting
 from xner_ray.errors import FatalError
 from xner_ray.fingerprint import fingerprint
-from xner_ray.folder import RunFolder
+from xner_ray.folder import Attempt, RunFolder
 from xner_ray.inspecting import read_index, run_report
 from xner_ray.prior import LEAST_ROWS
+from xner_ray.progress import Progress, cost
 from xner_ray.read.index import Index, build_index, identities
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
@@ -66,7 +66,10 @@ def project(
                 console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
             if missing:
                 fetched = checked if capacity.local else mirrored(checked, folder)
-                _run(folder, fetched, index, missing, planning.shrink(groups, len(missing)), labels, console)
+                pools = planning.shrink(groups, len(missing))
+                _run(folder, fetched, index, missing, pools, labels, started, console)
+            else:
+                folder.next_attempt()  # as every driver, so that the times of its files are known as its own
             return seal(folder, checked, index, labels, started, console)
 
 
@@ -153,36 +156,24 @@ def _run(
     missing: Sequence[Unit],
     groups: Sequence[planning.Group],
     labels: Sequence[str],
+    started: float,
     console: Console,
 ) -> None:
     sizes = {unit.name: unit.n_rows for unit in missing}
-    total, done, rejected = sum(sizes.values()), 0, 0
-    started = time.perf_counter()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows  {task.fields[rate]:,.1f} rows/s  {task.fields[rejected]} rejected"),
-        TimeRemainingColumn(),
+    progress = Progress(
+        ["read", *(name for pool in groups for name in pool.stages)],
+        sizes,
+        price_per_hour=recipe.engine.price_per_hour,
+        seconds_before=_seconds(folder.attempts()) + time.perf_counter() - started,
+        rows_before=sum(unit.n_rows for unit in index.units) - sum(sizes.values()),
     )
-    live = console.is_terminal
-    with Progress(*columns, console=console, disable=not live) as progress:
-        task = progress.add_task("projecting", total=total, rate=0.0, rejected=0)
-        last_line = started
+    plan = ReadPlan(recipe, index.extra)
 
-        def ready(unit: str, counters: Mapping[str, Any]) -> None:
-            nonlocal done, rejected, last_line
-            folder.still_ours()
-            done += sizes[unit]
-            rejected += counters["rows"]["rejected"]
-            now = time.perf_counter()
-            rate = done / (now - started)
-            progress.update(task, completed=done, rate=rate, rejected=rejected)
-            if not live and (now - last_line > 10 or done == total):
-                last_line = now
-                console.print(f"{done:,}/{total:,} rows, {rate:,.1f} rows/s, {rejected} rejected")
+    def ready(unit: str, counters: Mapping[str, Any]) -> None:
+        folder.still_ours()
+        progress.add(unit, counters)
 
-        plan = ReadPlan(recipe, index.extra)
+    with progress.shown(console):
         engine.run_units(
             missing,
             recipe=recipe,
@@ -191,8 +182,13 @@ def _run(
             folder=folder,
             labels=labels,
             done=ready,
+            watch=progress.watch,
             notice=lambda text: console.print(Text(text)),
         )
+
+
+def _seconds(attempts: Sequence[Attempt]) -> float:
+    return sum(attempt.seconds for attempt in attempts)
 
 
 def seal(
@@ -214,6 +210,9 @@ def seal(
         parts = folder.refined()
     report = run_report(index, parts, labels, time.perf_counter() - started, recipe)
     report["priors"] = priors
+    spent = _seconds(folder.attempts()[:-1]) + time.perf_counter() - started  # the last one is this driver's
+    if (price := cost(recipe.engine.price_per_hour, spent, report["rows"]["read"])) is not None:
+        report["cost"] = price
     files = write.plan_files(
         index.units,
         {unit.name: parts[unit.name] for unit in index.units},

@@ -99,6 +99,7 @@ class Output(Section):
 class Engine(Section):
     address: str = "local"  # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
     unit_rows: int = Field(default=2048, ge=1)
+    price_per_hour: float | None = Field(default=None, gt=0)  # of the whole cluster, in any currency
 
 
 class Combined(Section):
