@@ -36,13 +36,19 @@ def project(
     run: Run,
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="discard what RUN holds")] = False,
+    retry_rejects: Annotated[
+        list[str] | None,
+        typer.Option("--retry-rejects", metavar="REASON", help="try rows again that were rejected, as for stage_error"),
+    ] = None,
     show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
 ) -> None:
     """Make the data set that RECIPE describes in RUN. The same command resumes after anything."""
     from xner_ray import making
 
     console = Console()
-    report = making.project(recipe, run, overrides=overrides or (), fresh=fresh, console=console)
+    report = making.project(
+        recipe, run, overrides=overrides or (), fresh=fresh, retry_rejects=retry_rejects or (), console=console
+    )
     _show(console, run, report, show)
 
 

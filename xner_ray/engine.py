@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -25,7 +26,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import torch
 from ray.data import ActorPoolStrategy, DataContext, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
@@ -83,7 +83,7 @@ class Worker:
     def __init__(self, recipe: Recipe, group: Group, attempt: str) -> None:
         """`attempt` names the folder of this driver's parts."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        torch.set_num_threads(group.threads)  # Ray would decide by num_cpus; bytes must not depend on that
+        os.environ["OMP_NUM_THREADS"] = str(group.threads)  # Ray would decide by num_cpus; bytes must not depend on it
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
         self.crashes = CrashCounter(_node_folder(self.node, attempt))
@@ -94,6 +94,8 @@ class Worker:
         except XnerError as error:
             # Ray hands on what a call raises as it is, but of what a constructor raises only a text.
             self.failure = error
+        if (torch := sys.modules.get("torch")) is not None:  # not for stages without a model: 0.2 GB and 2 s a worker
+            torch.set_num_threads(group.threads)
 
     def load(self, name: str) -> Stage:
         return build(name, self.recipe)
@@ -150,16 +152,19 @@ def _node_folder(node: str, attempt: str) -> str:
 class WritingWorker(Worker):
     """The last actor: publishes the part, and returns the ledger row instead of the rows."""
 
-    def __init__(self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str]) -> None:
+    def __init__(
+        self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str], retry: write.Retry | None
+    ) -> None:
         super().__init__(recipe, group, parts)
-        self.parts = parts
-        self.labels = labels
+        self.parts, self.labels, self.retry = parts, labels, retry
         # A second matching may still find what the first did not.
         self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
 
     def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
         unit, table, counted = unpack(super().work(unit, table, counted))
         table = write.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
+        if self.retry is not None:
+            table = write.retried(write.read_part(self.retry.parts[unit]), table, self.retry.reasons)
         counters = {**write.count(table), "stages": counted}
         write.write_part(storage.join(self.parts, f"{unit}.parquet"), table, counters)
         return pack(unit, table.slice(0, 0), counters)
@@ -179,11 +184,13 @@ def run_units(
     done: Callable[[str, Mapping[str, Any]], None],
     watch: Callable[[Callable[[], Queues]], None],
     notice: Callable[[str], None] = lambda text: None,
+    retry: write.Retry | None = None,
 ) -> None:
     """Make the parts of `units`; `done(unit name, counters)` is called once for each, as it is published.
 
     `watch` gets a function that says at any time, from any thread, how many units are on their way. `notice` is given
-    a line when a fault of the cluster makes the rest of the units go through new pools.
+    a line when a fault of the cluster makes the rest of the units go through new pools. With `retry` the units have
+    parts already, and new ones take the place of the rows that it names.
     NodeError, RetryableError if new pools do not help; FatalError.
     """
     left = {unit.name: unit for unit in units}
@@ -197,7 +204,7 @@ def run_units(
     while left:
         before = len(left)
         try:
-            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, watch, left_out)
+            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, watch, left_out, retry)
         except (NodeError, RetryableError) as fault:
             tries = tries + 1 if len(left) == before else 1
             if isinstance(fault, NodeError):
@@ -218,13 +225,14 @@ def _run_pools(
     ready: Callable[[str, Mapping[str, Any]], None],
     watch: Callable[[Callable[[], Queues]], None],
     left_out: Sequence[str],
+    retry: write.Retry | None,
 ) -> None:
-    parts = folder.path("_run", "parts", folder.next_attempt())
+    parts = folder.path("_run", "parts" if retry is None else "retried", folder.next_attempt())
     _configure(DataContext.get_current())
     data = ray.data.read_datasource(UnitSource(units, plan), num_cpus=READ_CPUS, override_num_blocks=len(units))
     for group in groups:
         last = group is groups[-1]
-        arguments = (recipe, group, parts, labels) if last else (recipe, group, parts)
+        arguments = (recipe, group, parts, labels, retry) if last else (recipe, group, parts)
         data = data.map_batches(
             WORKERS[last],
             fn_constructor_args=arguments,

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from xner_ray import card, engine, planning, refining, storage, write
 from xner_ray import report as reporting
-from xner_ray.errors import FatalError
+from xner_ray.errors import FatalError, Reason, RecipeError, did_you_mean
 from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import Attempt, RunFolder
 from xner_ray.inspecting import read_index, run_report
@@ -37,21 +37,24 @@ def project(
     *,
     overrides: Sequence[str] = (),
     fresh: bool = False,
+    retry_rejects: Collection[str] = (),
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Make the data set of `recipe` in the folder `run`, or go on with it; returns the report.
 
-    The same call again does only what is missing. `fresh` discards what the folder holds. RecipeError, InputError and
-    RunFolderError come before any work is done.
+    The same call again does only what is missing. `fresh` discards what the folder holds. `retry_rejects`: units with
+    rows that were rejected for one of these reasons (`errors.Reason`) are made again, for these rows alone: all other
+    rows stay as they are. RecipeError, InputError and RunFolderError come before any work is done.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
+    _check_reasons(retry_rejects)
     folder = RunFolder(os.fspath(run))
     engine.refuse_passing(folder.root)
     checked, models = planning.resolve(load_recipe(recipe, overrides))
     inputs, parallel = identities(checked)
     keys = fingerprint(checked, inputs, parallel, models)
-    with opened(folder, checked, keys, console, fresh=fresh) as report:
+    with opened(folder, checked, keys, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report:
         if report is not None:
             return report
         with engine.cluster(checked.engine.address) as capacity:
@@ -64,12 +67,21 @@ def project(
             _describe(console, checked, index, groups, missing)
             if not capacity.local and storage.is_local(folder.root):
                 console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
+            alone = capacity.local or not (missing or retry_rejects)
+            workers = checked if alone else mirrored(checked, folder)
             if missing:
-                fetched = checked if capacity.local else mirrored(checked, folder)
                 pools = planning.shrink(groups, len(missing))
-                _run(folder, fetched, index, missing, pools, labels, started, console)
+                _run(folder, workers, index, missing, pools, labels, started, console)
             else:
                 folder.next_attempt()  # as every driver, so that the times of its files are known as its own
+            if retry_rejects:
+                retry = _to_retry(folder, index, retry_rejects)
+                units = [unit for unit in index.units if unit.name in retry.parts]
+                console.print(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
+                if units:
+                    folder.unseal()
+                    pools = planning.shrink(groups, len(units))
+                    _run(folder, workers, index, units, pools, labels, started, console, retry)
             return seal(folder, checked, index, labels, started, console)
 
 
@@ -86,13 +98,41 @@ def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
     return recipe.model_copy(update=sections)
 
 
+def _check_reasons(names: Collection[str]) -> None:
+    """RecipeError for a name that is no reason to reject a row."""
+    for name in names:
+        if name not in set(Reason):
+            raise RecipeError(
+                f"retry_rejects: {name!r} is no reason to reject a row{did_you_mean(name, map(str, Reason))}"
+            )
+
+
+def _has_rejects(reasons: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a report counts rows that were rejected for one of `reasons`."""
+    return lambda report: any(report["rejects"].get(reason) for reason in reasons)
+
+
+def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> write.Retry:
+    parts = folder.parts()
+    wanted = _has_rejects(reasons)
+    found = {unit.name: parts[unit.name] for unit in index.units if wanted(write.part_counters(parts[unit.name]))}
+    return write.Retry(found, frozenset(reasons))
+
+
 @contextmanager
 def opened(
-    folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], console: Console, *, fresh: bool
+    folder: RunFolder,
+    recipe: Recipe,
+    keys: Mapping[str, Any],
+    console: Console,
+    *,
+    fresh: bool,
+    again: Callable[[Mapping[str, Any]], bool] = lambda report: False,
 ) -> Iterator[dict[str, Any] | None]:
     """The folder as ours for as long as the block runs; the report of a run that is complete, which the console says.
 
-    RunFolderError if it holds other files or another run, or a driver lives. `fresh` discards what it holds.
+    RunFolderError if it holds other files or another run, or a driver lives. `fresh` discards what it holds. `again`
+    says of a report that the run is to be gone on with, complete as it is.
     """
     folder.refuse_other_files()
     with folder.claim():
@@ -100,6 +140,7 @@ def opened(
             folder.discard()
         folder.check(keys, recipe.languages)
         report = _finished(folder, recipe)
+        report = None if report is not None and again(report) else report
         if report is not None:
             console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
         yield report
@@ -158,6 +199,7 @@ def _run(
     labels: Sequence[str],
     started: float,
     console: Console,
+    retry: write.Retry | None = None,
 ) -> None:
     sizes = {unit.name: unit.n_rows for unit in missing}
     progress = Progress(
@@ -184,6 +226,7 @@ def _run(
             done=ready,
             watch=progress.watch,
             notice=lambda text: console.print(Text(text)),
+            retry=retry,
         )
 
 

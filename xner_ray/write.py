@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xner_ray import storage
-from xner_ray.errors import Reason, StorageError
+from xner_ray.errors import FatalError, Reason, StorageError
 from xner_ray.schema import OK, REJECTED, ROW, fill, live, with_features
 from xner_ray.spans import Span, label_list, spans_to_tags
 
@@ -140,6 +141,31 @@ def read_part(path: str, columns: Sequence[str] | None = None) -> pa.Table:
         if name in wanted and name not in names:
             table = table.append_column(ROW.field(name), pa.nulls(table.num_rows, ROW.field(name).type))
     return table if table.schema.names == wanted else table.select(wanted)
+
+
+def retried(old: pa.Table, new: pa.Table, reasons: Collection[str]) -> pa.Table:
+    """The rows of a finished unit, those that were rejected for one of `reasons` as they are now.
+
+    The unit was made again whole, so they come from the micro-batches that they had; the other rows stay what they
+    are, whatever else is new. FatalError if the tables are not of the same rows.
+    """
+    if not old.schema.equals(new.schema) or not old.column("row").equals(new.column("row")):
+        raise FatalError("a unit that was made again has other rows or columns than its part")
+    again = pc.and_(
+        pc.equal(old.column("status"), REJECTED),
+        pc.is_in(old.column("reason"), value_set=pa.array(sorted(reasons), pa.string())),
+    )
+    number = np.arange(old.num_rows)
+    chosen = np.where(again.to_numpy(), number + old.num_rows, number)
+    return pa.concat_tables([old, new]).take(pa.array(chosen)).combine_chunks()
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Finished units to make again for the sake of rows that were rejected."""
+
+    parts: Mapping[str, str]  # unit name -> path of its part
+    reasons: frozenset[str]
 
 
 @dataclass(frozen=True)

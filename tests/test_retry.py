@@ -1,0 +1,147 @@
+"""Rejects that are tried again. Stages raise on chosen rows, in workers of a real run that needs no model."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+
+import xner_ray
+from xner_ray import engine, schema, write
+from xner_ray.errors import FatalError, RecipeError
+from xner_ray.folder import RunFolder
+from xner_ray.stage import Stage
+
+N_ROWS = 60
+
+
+def _digests(run: Path) -> dict[str, str]:
+    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
+    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
+    """Enough rows for a prior, in units of 8, with one row that no retry mends."""
+    folder = tmp_path_factory.mktemp("retry")
+    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
+    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
+    (folder / "in.conll").write_text("\n\n".join(rows) + "\n")
+    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
+    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
+    recipe = {
+        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
+        "targets": ["deu_Latn"],
+        "align": {"backend": "provided"},
+        "output": {"max_reject_rate": 0.5},
+        "engine": {"unit_rows": 8},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder / "recipe.yaml"
+
+
+def _raising(bad: set[str]) -> type[engine.WritingWorker]:
+    """Workers whose first stage raises on rows with these ids."""
+
+    class Raising(engine.WritingWorker):
+        def load(self, name: str) -> Stage:
+            stage = super().load(name)
+            return Poisoned(stage) if name == "match" else stage
+
+    class Poisoned:
+        tokens = micro_batch_tokens = 0
+        recall = None
+
+        def __init__(self, stage: Stage) -> None:
+            self.stage, self.name = stage, stage.name
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stage, name)
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            ids = table.column("id").to_pylist()
+            if found := [ids[index] for index in schema.live(table) if ids[index] in bad]:
+                raise OSError(f"no word list for {found[0]}")
+            return self.stage(table)
+
+    return Raising
+
+
+@pytest.mark.slow
+def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tmp_path / "undisturbed"
+    report = xner_ray.project(recipe, expected)
+    assert report["rejects"] == {"illegal_tag": 1}
+    assert report["priors"]["deu_Latn"]["used"]
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(engine, "WORKERS", (engine.Worker, _raising({"3", "17", "18", "40"})))
+    report = xner_ray.project(recipe, run)
+    assert report["rejects"] == {"illegal_tag": 1, "stage_error": 4}
+    row = next(
+        r for r in write.read_part(RunFolder(str(run)).parts()["deu_Latn-000000000000"]).to_pylist() if r["id"] == "3"
+    )
+    assert row["detail"].endswith("OSError: no word list for 3")
+
+    # Half of the fault is gone. What is made again and is no reject stays as it was.
+    monkeypatch.setattr(engine, "WORKERS", (engine.Worker, _raising({"17"})))
+    report = xner_ray.project(recipe, run, retry_rejects=["stage_error"])
+    assert report["rejects"] == {"illegal_tag": 1, "stage_error": 1}
+    assert report["rows"] == {"read": N_ROWS, "emitted": N_ROWS - 2, "rejected": 2}
+    assert report["stages"]["match"]["rows"] == N_ROWS - 2
+    retried = sorted(path.stem for path in (run / "_run/retried").glob("*/*.parquet"))
+    assert retried == [f"deu_Latn-{row:012d}" for row in (0, 16, 40)]
+
+    monkeypatch.undo()
+    report = xner_ray.project(recipe, run, retry_rejects=["stage_error"])
+    assert _digests(run) == _digests(expected)
+    assert len(list((run / "_run/retried").glob("*/*.parquet"))) == 4
+
+    sealed = (run / "_run/SEALED").stat().st_mtime_ns
+    assert xner_ray.project(recipe, run, retry_rejects=["stage_error"])["rejects"] == {"illegal_tag": 1}
+    assert (run / "_run/SEALED").stat().st_mtime_ns == sealed, "nothing was left to try again"
+    xner_ray.project(recipe, run, retry_rejects=["illegal_tag"])
+    assert _digests(run) == _digests(expected)
+
+
+def test_reasons_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="'stage_eror' is no reason to reject a row; did you mean 'stage_error'"):
+        xner_ray.project({"input": {"path": "a"}, "targets": ["deu_Latn"]}, tmp_path, retry_rejects=["stage_eror"])
+
+
+def _unit(*cells: tuple[str, str | None, str]) -> pa.Table:
+    rows = [
+        {"row": n, "id": str(n), "status": status, "reason": reason, "text": text}
+        for n, (status, reason, text) in enumerate(cells)
+    ]
+    return schema.table_from_rows(rows, schema.row_schema())
+
+
+def test_only_rows_with_the_reason_are_taken_anew() -> None:
+    old = _unit(("ok", None, "old"), ("rejected", "stage_error", "old"), ("rejected", "empty", "old"))
+    new = _unit(("ok", None, "new"), ("ok", None, "new"), ("ok", None, "new"))
+    merged = write.retried(old, new, {"stage_error", "too_long"})
+    assert merged.column("text").to_pylist() == ["old", "new", "old"]
+    assert merged.column("status").to_pylist() == ["ok", "ok", "rejected"]
+    with pytest.raises(FatalError, match="other rows"):
+        write.retried(old, new.slice(1), {"stage_error"})
+
+
+def test_the_latest_retry_counts(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path))
+    before = folder.priors_folder
+    for kind, attempt, unit in (
+        ("parts", 1, "a"), ("parts", 1, "b"), ("retried", 2, "a"), ("retried", 3, "a"), ("parts", 4, "a")
+    ):  # fmt: skip
+        path = tmp_path / f"_run/{kind}/{attempt:04d}/{unit}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"PAR1" * 3)
+    assert {unit: path.split("/_run/")[1] for unit, path in folder.parts().items()} == {
+        "a": "retried/0003/a.parquet",
+        "b": "parts/0001/b.parquet",
+    }
+    assert folder.priors_folder != before, "a retry changes what a prior counts"
