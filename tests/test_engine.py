@@ -4,10 +4,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rich.console import Console
 import xner_ray
 from xner_ray import engine
 from xner_ray.errors import FatalError, RecipeError, RetryableError, RunFolderError
+from xner_ray.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 
@@ -199,6 +202,68 @@ context = ray.init(address="local", include_dashboard=False, log_to_driver=False
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.mark.slow
+def test_counters_and_queues_of_a_run_at_work(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus gets, from the node's own exporter and without a dashboard, what the report says.
+
+    The language is in no other run of this Ray, whose counters go on from run to run.
+    """
+    text = "\n\n".join(f"Anna B-PER\nsees_{n} O" for n in range(40)) + "\n\nBad X-TAG\n"
+    (tmp_path / "in.conll").write_text(text)
+    queues: list[dict[str, tuple[int, int]]] = []
+    add = Progress.add
+
+    def looked(self: Progress, unit: str, counters: Any) -> None:
+        queues.append(dict(self._queues()))
+        add(self, unit, counters)
+
+    monkeypatch.setattr(Progress, "add", looked)
+    recipe = {
+        "input": {"path": str(tmp_path / "in.conll"), "parallel": {"nno_Latn": str(tmp_path / "in.conll")}},
+        "targets": ["nno_Latn"],
+        "output": {"max_reject_rate": 1},
+        "engine": {"unit_rows": 2, "price_per_hour": 3600},
+    }
+    report = xner_ray.project(recipe, tmp_path / "run", overrides=["align.workers=1", "match.workers=1"])
+    assert report["rows"] == {"read": 41, "emitted": 40, "rejected": 1}
+    assert report["cost"]["so_far"] == pytest.approx(report["seconds"], rel=0.1)
+    assert len(queues) == 21
+    assert all(list(queue) == ["read", "align"] for queue in queues)
+    on_their_way = [sum(map(sum, queue.values())) for queue in queues]
+    assert max(on_their_way) > 0
+    assert all(units <= 21 - done + 2 for done, units in enumerate(on_their_way))  # a unit may be seen twice
+    assert on_their_way[-1] <= 2
+
+    expected = {("rejects", "read", "illegal_tag"): 1.0}
+    for stage, counters in report["stages"].items():
+        if stage != "refine":  # of the second matching, which no worker makes
+            expected[("rows", stage, "")] = counters["rows"]
+            expected[("stage_seconds", stage, "")] = counters["seconds"]
+    for name in ("tokens", "model_seconds"):
+        expected[(name, "align", "")] = report["stages"]["align"][name]
+    deadline = time.monotonic() + 60
+    while (found := _exported("nno_Latn")) != pytest.approx(expected, abs=0.02) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def _exported(lang: str) -> dict[tuple[str, str, str], float]:
+    """(counter, stage, reason) -> its sum over all workers, as Prometheus would read it."""
+    import ray
+
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found: dict[tuple[str, str, str], float] = {}
+    for line in lines:
+        if (match := re.match(r"ray_xner_ray_(\w+)_total\{(.*)\} (\S+)$", line)) and f'lang="{lang}"' in match[2]:
+            tags = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
+            key = (match[1], tags["stage"], tags.get("reason", ""))
+            found[key] = found.get(key, 0.0) + float(match[3])
+    return found
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:

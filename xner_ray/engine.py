@@ -29,6 +29,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
+from ray.util.metrics import Counter, Gauge
 
 from xner_ray import storage, write
 from xner_ray.crashes import CrashCounter
@@ -75,6 +76,35 @@ class UnitSource(Datasource):
         ]
 
 
+class Metrics:
+    """Counters for Prometheus, through Ray: what the stages of one worker have done, as they do it.
+
+    Live counters may count twice a unit that Ray gives to a worker again, and may lose the last seconds before a worker
+    is killed. The report never does either: it is the sum of the parts' footers.
+    """
+
+    def __init__(self) -> None:
+        tags = ("stage", "lang")
+        self.sums = {
+            key: Counter(f"xner_ray_{name}_total", description=text, tag_keys=tags)
+            for key, name, text in (
+                ("rows", "rows", "rows that came to a stage without being rejected"),
+                ("tokens", "tokens", "tokens that a stage's model read or wrote"),
+                ("seconds", "stage_seconds", "wall time of a stage"),
+                ("model_seconds", "model_seconds", "wall time of a stage inside its model"),
+            )
+        }
+        self.rejects = Counter("xner_ray_rejects_total", description="rows rejected", tag_keys=(*tags, "reason"))
+
+    def add(self, stage: str, lang: str, counted: Mapping[str, Any]) -> None:
+        tags = {"stage": stage, "lang": lang}
+        for key, counter in self.sums.items():
+            if counted[key] > 0:  # a counter takes no 0
+                counter.inc(counted[key], tags=tags)
+        for reason, number in counted["rejects"].items():
+            self.rejects.inc(number, tags={**tags, "reason": reason})
+
+
 class Worker:
     """An actor: some stages with their models loaded, called with one unit at a time."""
 
@@ -88,6 +118,7 @@ class Worker:
         self.node = ray.get_runtime_context().get_node_id()
         self.crashes = CrashCounter(_node_folder(self.node, attempt))
         self.stages: list[Stage] = []
+        self.metrics = Metrics()
         self.failure: XnerError | None = None
         try:
             self.stages = self._load_with_patience(group.stages)
@@ -133,9 +164,13 @@ class Worker:
             return self.work(unit, table, counted)
 
     def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
+        lang = table.column("lang")[0].as_py()
+        if list(counted) == ["read"]:  # which read tasks, that last for one unit, leave to the first worker
+            self.metrics.add("read", lang, counted["read"])
         for stage in self.stages:
             table, stats = run_stage(stage, table)
             counted[stage.name] = asdict(stats)
+            self.metrics.add(stage.name, lang, counted[stage.name])
         return pack(unit, table, counted)
 
 
@@ -246,12 +281,21 @@ def _run_pools(
             memory=group.memory_gb * 1e9 if group.memory_gb else None,
             label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None,
         )
-    watch(partial(_queues, data, ["read", *(group.stages[0] for group in groups)]))
+    queues = partial(_queues, data, ["read", *(group.stages[0] for group in groups)])
+    watch(queues)
+    rows_left, sizes = sum(unit.n_rows for unit in units), {unit.name: unit.n_rows for unit in units}
+    left = Gauge("xner_ray_rows_left", description="rows of units that are not published yet")
+    on_their_way = Gauge("xner_ray_units", description="units at a stage's pool", tag_keys=("stage", "state"))
     with own_errors():
         for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for row in range(batch.num_rows):
                 unit, _, counters = unpack(batch.slice(row, 1))
                 ready(unit, counters)
+                rows_left -= sizes[unit]
+                left.set(rows_left)
+                for stage, numbers in queues().items():
+                    for state, number in zip(("waiting", "working"), numbers, strict=True):
+                        on_their_way.set(number, tags={"stage": stage, "state": state})
 
 
 def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
