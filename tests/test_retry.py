@@ -52,6 +52,7 @@ def _raising(bad: set[str]) -> type[engine.WritingWorker]:
 
     class Poisoned:
         tokens = micro_batch_tokens = 0
+        model_seconds = 0.0
         recall = None
 
         def __init__(self, stage: Stage) -> None:

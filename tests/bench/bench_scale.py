@@ -80,6 +80,7 @@ def waiting(seconds: float) -> type[engine.WritingWorker]:
 
     class Empty:
         tokens = micro_batch_tokens = 0
+        model_seconds = 0.0
         recall = None
 
         def __init__(self, name: str, wait: float) -> None:
