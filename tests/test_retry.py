@@ -93,7 +93,7 @@ def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
     report = xner_ray.project(recipe, run, retry_rejects=["stage_error"])
     assert report["rejects"] == {"illegal_tag": 1, "stage_error": 1}
     assert report["rows"] == {"read": N_ROWS, "emitted": N_ROWS - 2, "rejected": 2}
-    assert report["stages"]["match"]["rows"] == N_ROWS - 2
+    assert report["stages"]["match"]["rows"] == N_ROWS - 1, "a retry is no second time"
     retried = sorted(path.stem for path in (run / "_run/retried").glob("*/*.parquet"))
     assert retried == [f"deu_Latn-{row:012d}" for row in (0, 16, 40)]
 
