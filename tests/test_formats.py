@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.formats import find_files, guess, read_records
-from xner_ray.read.records import File, Record, char_span, cut, split_of_file
+from xner_ray.read.formats import find_files, guess, iterate, read_records
+from xner_ray.read.records import File, Place, Record, char_span, cut, split_of_file
 from xner_ray.recipe import Columns
 from xner_ray.spans import Span, spans_to_tags
 
@@ -573,3 +575,24 @@ def test_blocks_do_not_depend_on_where_chunks_end(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("xner_ray.read.lines._CHUNK_BYTES", size)
         assert list(read_records(_file(tmp_path, content, "conll"))) == whole
         assert list(read_records(_file(tmp_path, content, "text", "b.txt"))) == lines
+
+
+def test_input_in_the_working_directory_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray unpacks a copy for every node and every change: the same file when its content is, wherever it lies."""
+    copies = [
+        tmp_path / "s/runtime_resources/working_dir_files" / name / "jobs" for name in ("_ray_pkg_1", "_ray_pkg_2")
+    ]
+    for number, folder in enumerate(copies):
+        folder.mkdir(parents=True)
+        (folder / "a.conll").write_text("Ada\tB-PER\n")
+        os.utime(folder / "a.conll", ns=(number, number))
+    options: dict[str, Any] = {"format": None, "lang": "eng_Latn", "side": "input", "columns": Columns()}
+    (first, said), (_, again) = (find_files(str(folder / "a.conll"), **options) for folder in copies)
+    assert said == again
+    monkeypatch.chdir(copies[1])
+    (copies[0] / "a.conll").unlink()
+    (record,) = iterate(first[0], Place(), 0, 1)
+    assert list(record.tokens or ()) == ["Ada"]
+    (copies[1] / "a.conll").write_text("Bob\tB-PER\n")
+    with pytest.raises(InputError, match=r"a\.conll"):
+        list(iterate(first[0], Place(), 0, 1))

@@ -7,12 +7,15 @@ split is taken from names, as `datasets` does (`train-00000.parquet`, `dev/a.con
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import islice
 
 from pyarrow import fs
@@ -84,6 +87,9 @@ def _cut(reader: Reader, file: File) -> Reader:
         yield place, first
         for sentence in rest:
             yield None, sentence
+
+
+_COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +218,32 @@ def _info(path: str) -> fs.FileInfo:
 
 
 def _identity(path: str, info: fs.FileInfo) -> str:
-    """Size and time of last change; of an object in seconds, which is all that S3 says of a single one."""
+    """Size and time of last change; of an object in seconds, which is all that S3 says of a single one.
+
+    Of a file in a job's working directory the content instead of the time: each node and each job has a copy.
+    """
+    if _COPIES in path:
+        return f"{info.size}-{_sha256(path, info.mtime_ns)}"
     return f"{info.size}-{int(info.mtime_ns / 1e9) if '://' in path else info.mtime_ns}"
+
+
+@lru_cache
+def _sha256(path: str, mtime_ns: int) -> str:
+    del mtime_ns  # for the cache
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _here(path: str) -> str:
+    """The same file in this process's own copy of the job's working directory, if it is in such a copy.
+
+    The copy of an earlier job, or of another node, may be gone or may never have been here.
+    """
+    if _COPIES not in path or _COPIES not in os.getcwd():
+        return path
+    root, own = os.getcwd().split(_COPIES, 1)
+    inside = path.split(_COPIES, 1)[1].split("/", 1)[1]
+    return f"{root}{_COPIES}{own.split('/')[0]}/{inside}"
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -297,6 +327,7 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 
 def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
     """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
+    file = replace(file, path=_here(file.path))
     if file.identity and _identity(file.path, _info(file.path)) != file.identity:
         raise _changed(file)
     count = 0
