@@ -184,7 +184,8 @@ def _wait_until_up(cluster: LocalCluster, n_nodes: int) -> None:
     def up() -> bool:
         if cluster.head.poll() is not None:
             raise RuntimeError(f"the head ended with status {cluster.head.returncode}:\n{cluster.logs()}")
-        if len(cluster.nodes()) < n_nodes:
+        started = "Ray runtime started" in (cluster.folder / "head.log").read_text(errors="replace")
+        if not started or len(cluster.nodes()) < n_nodes:
             return False
         if cluster.dashboard is None:
             return True
@@ -282,6 +283,7 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=10, help="after which a GPU node goes")
     parser.add_argument("command", nargs="+", help="what to run, after --")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or the cluster would outlive it
     nodes = {
         "cpu": NodeType({"CPU": options.cpus}, least=1),
         "gpu": NodeType({"CPU": 2, "GPU": options.gpus}, most=options.gpu_nodes),
