@@ -110,7 +110,7 @@ def test_what_the_autoscaler_can_never_give_is_refused(autoscaled: LocalCluster,
     for settings in (
         ["translate.gpus=1", "translate.workers=4"],  # of three
         ["translate.gpus=2", "translate.workers=1"],  # no node has two
-        ["translate.gpus=1", "translate.workers=2", "align.gpus=1", "align.workers=2"],
+        ["translate.gpus=1", "translate.workers=2", "align.gpus=1", "align.workers=[2,3]"],  # two pools
     ):
         output = _finish(_project(autoscaled, recipe, tmp_path / "run", settings), status=2)
         assert "its autoscaler says that its node types and their maxima cannot give the rest" in output
