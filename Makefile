@@ -29,8 +29,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Two tests files at a time: a file's tests share their runs and clusters
 test: lint apertium
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # Tests of the engine apertium skip where it is neither installed nor can be
 apertium:
