@@ -1,6 +1,7 @@
 # make demo    set up, project the quick starts, show sentences and tables
 # make test    set up, then everything that CI checks
 # make check   style, types and the quick tests (under 4 minutes)
+# make chaos   30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
 # make bench   benchmarks; each prints a ratio against a named baseline
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check lint bench apertium
+.PHONY: setup demo test check lint chaos bench apertium
 
 setup: $(VENV)/.ready
 
@@ -41,6 +42,9 @@ apertium:
 
 check: lint
 	$(BIN)/pytest -m "not slow"
+
+chaos: setup
+	$(BIN)/pytest -m chaos -s
 
 bench: setup
 	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
