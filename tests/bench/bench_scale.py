@@ -3,8 +3,8 @@
     python tests/bench/bench_scale.py empty [--rows 200000]        rows per second with stages that do nothing
     python tests/bench/bench_scale.py workers [--workers 1,2,4,8,16,32,64] [--units 6] [--seconds 10]
     python tests/bench/bench_scale.py memory [--rows 200000,2000000] [--unit-rows 4096]
-    python tests/bench/bench_scale.py encoder [--pairs 5000]       the real encoder in a process, and through the engine
-    python tests/bench/bench_scale.py plot FILE                    docs/scale.svg from what the others appended to FILE
+    python tests/bench/bench_scale.py encoder [--pairs 5120]       the real encoder in a process, and through the engine
+    python tests/bench/bench_scale.py plot --log FILE              docs/scale.svg of what `workers --log FILE` logged
 
 Everything but the stages is the real run: Parquet input with text, words, labels and given links, reading, Arrow
 through Ray, the whole schema, accounting, part files, sealing. Times come from the files that a run publishes: from its
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import tempfile
 import threading
@@ -32,8 +33,13 @@ import ray
 
 import xner_ray
 from xner_ray import engine
+from xner_ray.guard import run_stage
 from xner_ray.projection import WRITES
+from xner_ray.read.index import build_index
+from xner_ray.read.rows import ReadPlan, read_unit
+from xner_ray.recipe_file import load_recipe
 from xner_ray.stage import Stage
+from xner_ray.stages import build, stage_names
 
 ROOT = Path(__file__).parents[2]
 SENTENCE = "the minister of the interior met Ada Lovelace in Rome on Monday and spoke of work"
@@ -216,13 +222,109 @@ def one_memory(n_rows: int, options: argparse.Namespace) -> None:
         log(options, "memory", rows=n_rows, units=len(parts), driver=most["driver"], worker=most["worker"], rate=rate)
 
 
-def log(options: argparse.Namespace, kind: str, **figures: float) -> None:
+def europarl(folder: Path, n_pairs: int) -> dict[str, Any]:
+    """A recipe over `n_pairs` real sentence pairs, the quick start's again and again."""
+    for side in ("en", "es"):
+        blocks = (ROOT / f"jobs/data/europarl.{side}.conll").read_text(encoding="utf-8").strip().split("\n\n")
+        chosen = [blocks[(number * 31) % len(blocks)] for number in range(n_pairs)]
+        (folder / f"in.{side}.conll").write_text("\n\n".join(chosen) + "\n", encoding="utf-8")
+    return {
+        "input": {"path": str(folder / "in.en.conll"), "parallel": {"spa_Latn": str(folder / "in.es.conll")}},
+        "targets": ["spa_Latn"],
+        "match": {"prior": "none"},
+        "engine": {"unit_rows": 512},
+    }
+
+
+def in_process(recipe: dict[str, Any], threads: int, share: slice, ready: Any, go: Any, seconds: Any) -> None:
+    """Some of the units through the stages, in a process of its own, timed from `go` on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    loaded = load_recipe({**recipe, "align": {"threads": threads}})
+    index = build_index(loaded)
+    tables = [read_unit(unit, ReadPlan(loaded, index.extra)) for unit in index.units]
+    stages = [build(name, loaded) for name in stage_names(loaded)]
+    for stage in stages:
+        stage(tables[0].slice(0, 8))
+    ready.release()
+    go.wait()
+    started = time.perf_counter()
+    for table in tables[share]:
+        for stage in stages:
+            table, _ = run_stage(stage, table)
+    seconds.put(time.perf_counter() - started)
+
+
+def encoder(options: argparse.Namespace) -> None:
+    context = multiprocessing.get_context("spawn")
+    rates: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recipe = europarl(folder, options.pairs)
+        for label, shares in (
+            ("one process, 2 threads", [slice(None)]),
+            ("two processes, 1 thread", [slice(0, None, 2), slice(1, None, 2)]),
+        ):
+            ready, go, seconds = context.Semaphore(0), context.Event(), context.Queue()
+            threads = 2 // len(shares)
+            processes = [
+                context.Process(target=in_process, args=(recipe, threads, share, ready, go, seconds))
+                for share in shares
+            ]
+            for process in processes:
+                process.start()
+            for _ in processes:
+                ready.acquire()
+            go.set()
+            rates[label] = options.pairs / max(seconds.get() for _ in processes)
+            for process in processes:
+                process.join()
+        xner_ray.project(recipe, folder / "run")
+        report = json.loads((folder / "run/report.json").read_text())
+        assert report["rows"]["emitted"] == options.pairs
+        parts, _ = times(folder / "run")
+        # From the first two parts on: until then the workers load the model, one after the other.
+        rates["engine, 2 workers, 1 thread"] = (options.pairs - 2 * 512) / (parts[-1] - parts[1])
+    best = max(rate for label, rate in rates.items() if "process" in label)
+    print(f"{options.pairs:,} pairs of Europarl, built-in encoder and matching, units of 512 rows\n")
+    print("| way | pairs/s | of the best in a process |")
+    print("| --- | ---: | ---: |")
+    for label, rate in rates.items():
+        print(f"| {label} | {rate:.1f} | {rate / best:.1%} |")
+        log(options, "encoder", way=label, rate=rate, share=rate / best)
+
+
+def plot(options: argparse.Namespace) -> None:
+    """docs/scale.svg: what the runs of `workers` have logged. Needs matplotlib."""
+    from matplotlib import pyplot
+
+    found = [json.loads(line) for line in Path(options.log).read_text(encoding="utf-8").splitlines()]
+    points = sorted((e["workers"], e["rate"], e["efficiency"]) for e in found if e["kind"] == "workers")
+    count, rate, efficiency = zip(*points, strict=True)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    left.loglog(count, rate, "o-", base=2)
+    left.loglog(count, [rate[0] / efficiency[0] / count[0] * n for n in count], "--", color="grey", base=2)
+    left.set(xlabel="workers", ylabel="rows per second", title="units of 4,096 rows, 10 s each")
+    right.semilogx(count, efficiency, "o-", base=2)
+    right.set(xlabel="workers", ylabel="efficiency", ylim=(0, 1.05))
+    figure.tight_layout()
+    figure.savefig(ROOT / "docs/scale.svg", metadata={"Date": None})
+
+
+def log(options: argparse.Namespace, kind: str, **figures: Any) -> None:
     if options.log:
         with open(options.log, "a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, **figures}) + "\n")
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {"empty": empty, "workers": workers, "memory": memories}
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "empty": empty,
+    "workers": workers,
+    "memory": memories,
+    "encoder": encoder,
+    "plot": plot,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -233,6 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", default="1,2,4,8,16,32,64")
     parser.add_argument("--units", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--pairs", type=int, default=5120)
     parser.add_argument("--log", default=None)
     options = parser.parse_args(arguments)
     if options.command == "empty":
