@@ -32,7 +32,7 @@ lint: setup
 
 # Two tests files at a time: a file's tests share their runs and clusters
 test: lint apertium
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --durations 40
 
 # Tests of the engine apertium skip where it is neither installed nor can be
 apertium:

@@ -131,6 +131,7 @@ def test_a_unit_that_kills_its_worker(
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_workers_killed_at_random_moments(
     undisturbed: tuple[Path, dict[str, str]], faulty: Callable[[Worker], None], tmp_path: Path
 ) -> None:

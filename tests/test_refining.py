@@ -377,8 +377,8 @@ def test_what_a_dead_driver_still_writes_after_fresh_is_not_looked_at(tmp_path: 
     folder.discard()
     folder.record(recipe, {})
     storage.publish(folder.units_path, b"listed")
-    storage.publish(late, b"late")
-    storage.publish(f"{folder.refined_folder}/b.parquet", b"now")
+    storage.publish(late, b"late, and long enough")
+    storage.publish(f"{folder.refined_folder}/b.parquet", b"now, and long enough")
     assert list(folder.refined()) == ["b"]
     assert f"{folder.priors_folder}/spa_Latn.parquet" != late_prior
 

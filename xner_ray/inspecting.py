@@ -177,7 +177,9 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
             final, prior = table, None
             if unit.name in refined:
                 final = write.read_part(refined[unit.name])
-                prior = Prior.from_parquet(storage.read_bytes(f"{folder.priors_folder}/{unit.lang}.parquet"))
+                prior = Prior.from_parquet(
+                    storage.read_bytes(storage.join(folder.priors_folder, f"{unit.lang}.parquet"))
+                )
             row = final.slice(at, 1).to_pylist()[0]
             shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))
     if not shown:

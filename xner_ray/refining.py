@@ -50,7 +50,7 @@ def make_priors(
     for unit in units:
         of_lang.setdefault(unit.lang, []).append(parts[unit.name])
     output = folder.priors_folder
-    priors = {lang: f"{output}/{lang}.parquet" for lang in of_lang}
+    priors = {lang: storage.join(output, f"{lang}.parquet") for lang in of_lang}
     todo = {lang: paths for lang, paths in of_lang.items() if not storage.exists(priors[lang])}
     step, level = count_parts, 0
     while todo:
@@ -61,7 +61,7 @@ def make_priors(
             if len(groups) == 1:
                 calls.append((paths, priors[lang], True))
                 continue
-            further[lang] = [f"{output}/{lang}-{level}-{n}.parquet" for n in range(len(groups))]
+            further[lang] = [storage.join(output, f"{lang}-{level}-{n}.parquet") for n in range(len(groups))]
             calls += [(group, name, False) for group, name in zip(groups, further[lang], strict=True)]
         map_tasks(step, *zip(*calls, strict=True))
         step, level, todo = merge_counts, level + 1, further
@@ -110,7 +110,7 @@ def refine_units(
     calls: list[tuple[Jobs, str, Recipe, Sequence[str]]] = []
     for lang, jobs in todo.items():
         calls += [
-            (jobs[first : first + size], f"{priors}/{lang}.parquet", recipe, labels)
+            (jobs[first : first + size], storage.join(priors, f"{lang}.parquet"), recipe, labels)
             for first in range(0, len(jobs), size)
         ]
     if calls:
