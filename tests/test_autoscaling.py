@@ -3,7 +3,6 @@
 Minutes long, so `make chaos` runs them and `make test` does not.
 """
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -17,16 +16,12 @@ import psutil
 import pytest
 import yaml
 from local_cluster import LocalCluster, NodeType, local_cluster
+from published import digests
 
 import xner_ray
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
-
-
-def _digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 def _recipe(folder: Path, sentences: int, **sections: Mapping[str, Any]) -> Path:
@@ -76,7 +71,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     folder = tmp_path_factory.mktemp("expected")
     recipe = _recipe(folder, 200, engine={"unit_rows": 5})
     xner_ray.project(recipe, folder / "run")
-    return recipe, _digests(folder / "run")
+    return recipe, digests(folder / "run")
 
 
 GPU_POOL = ("translate.gpus=1", "translate.workers=[1,3]", "align.workers=1", "match.workers=1")
@@ -86,7 +81,7 @@ def test_gpu_nodes_come_are_killed_and_go(
     autoscaled: LocalCluster, expected: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     """0 -> 3, one killed with its worker in the middle of a unit, 3 again, 0. The same bytes as without any of it."""
-    recipe, digests = expected
+    recipe, wanted = expected
     assert not autoscaled.nodes("gpu")
     driver = _project(autoscaled, recipe, tmp_path / "run", GPU_POOL)
     autoscaled.wait("ten parts", lambda: _parts(tmp_path / "run") >= 10 or driver.poll() is not None, 400)
@@ -99,7 +94,7 @@ def test_gpu_nodes_come_are_killed_and_go(
         most = max(most, len(autoscaled.nodes("gpu")))
         time.sleep(0.2)
     _finish(driver)
-    assert _digests(tmp_path / "run") == digests
+    assert digests(tmp_path / "run") == wanted
     assert most >= 2
     assert busy.pid in before
     autoscaled.wait("no GPU node", lambda: not autoscaled.nodes("gpu"), 60)
@@ -148,4 +143,4 @@ def test_three_stages_share_one_gpu_on_two_cpus(one_gpu: LocalCluster, tmp_path:
     assert 3 <= done < 16
     output = _finish(_project(one_gpu, recipe, tmp_path / "apart", apart))
     assert "translate x 3, align x 3, likelihood x 2" in output
-    assert _digests(tmp_path / "apart") == _digests(tmp_path / "together")
+    assert digests(tmp_path / "apart") == digests(tmp_path / "together")

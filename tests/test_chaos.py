@@ -4,7 +4,6 @@ XNER_RAY_KILLS sets another number, XNER_RAY_SEED another order of events; both 
 Nodes are killed in test_autoscaling.py, named points in test_kill_points.py.
 """
 
-import hashlib
 import os
 import random
 import signal
@@ -19,6 +18,7 @@ import psutil
 import pytest
 import yaml
 from local_cluster import LocalCluster, local_cluster
+from published import digests
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("XNER_RAY_KILLS", "30"))
@@ -30,11 +30,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(7200)]
 def cluster() -> Iterator[LocalCluster]:
     with local_cluster(cpus=2) as started:
         yield started
-
-
-def _digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 def _start(cluster: LocalCluster, recipe: Path, run: Path) -> "subprocess.Popen[bytes]":
@@ -70,9 +65,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster)
     started = time.monotonic()
     assert _start(cluster, folder / "recipe.yaml", folder / "run").wait(900) == 0, (folder / "run.log").read_text()
     seconds = time.monotonic() - started
-    digests = _digests(folder / "run")
-    assert len(digests) == 13  # 5 files a language, a file of rejects each, the card
-    return folder / "recipe.yaml", digests, seconds
+    expected = digests(folder / "run")
+    assert len(expected) == 13  # 5 files a language, a file of rejects each, the card
+    return folder / "recipe.yaml", expected, seconds
 
 
 def _moments(run: Path, seconds: float, order: random.Random) -> Iterator[tuple[str, Callable[[], bool]]]:
@@ -118,7 +113,7 @@ def test_kills_of_the_driver(
                 hit[moment] += 1
                 continue
             assert driver.returncode == 0, (run.parent / f"{run.name}.log").read_text()
-            assert _digests(run) == expected, (SEED, hit)
+            assert digests(run) == expected, (SEED, hit)
             break
     print(f"\n{sum(hit.values())} kills of the driver in {runs} runs (seed {SEED}): {dict(hit)}; bytes equal each time")
     assert sum(hit.values()) == KILLS
@@ -155,7 +150,7 @@ def test_kills_of_workers(
                 hit[titles[pid].removeprefix("ray::").split(".")[0]] += 1
                 pause = time.monotonic() + order.uniform(0.5, 4.0)
         assert driver.returncode == 0, (run.parent / f"{run.name}.log").read_text()
-        assert _digests(run) == expected, (SEED, hit)
+        assert digests(run) == expected, (SEED, hit)
     print(f"\n{sum(hit.values())} kills of workers in {runs} runs (seed {SEED}): {dict(hit)}; bytes equal each time")
     assert sum(hit.values()) == KILLS
 

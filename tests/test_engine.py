@@ -1,6 +1,5 @@
 """The run on Ray: resume, exactly once, the same bytes for any number of workers. Real Ray, real models."""
 
-import hashlib
 import io
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from published import digests
 from rich.console import Console
 
 import xner_ray
@@ -24,12 +24,6 @@ from xner_ray.errors import FatalError, RecipeError, RetryableError, RunFolderEr
 from xner_ray.progress import Progress
 
 ROOT = Path(__file__).parent.parent
-
-
-def _digests(run: Path) -> dict[str, str]:
-    """SHA-256 of everything that a run publishes, but for the report, which has times."""
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 def _everywhere(*settings: str) -> list[str]:
@@ -75,7 +69,7 @@ def test_undisturbed_run_is_whole(many_units: tuple[Path, Path]) -> None:
     )
     sealed = json.loads((run / "_run/SEALED").read_text())["files"]
     assert sum(entry["rows"] for entry in sealed) == 430
-    published = _digests(run)
+    published = digests(run)
     assert all(published[entry["file"]] == entry["sha256"] for entry in sealed)
     assert [len(list((run / f"data/{lang}").iterdir())) for lang in ("swh_Latn", "spa_Latn")] == [5, 5]
 
@@ -84,7 +78,7 @@ def test_undisturbed_run_is_whole(many_units: tuple[Path, Path]) -> None:
 def test_four_workers_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, expected = many_units
     xner_ray.project(recipe, tmp_path / "four", overrides=_everywhere("workers=4", "cpus=0.4"))
-    assert _digests(tmp_path / "four") == _digests(expected)
+    assert digests(tmp_path / "four") == digests(expected)
 
 
 @pytest.mark.slow
@@ -92,7 +86,7 @@ def test_two_pools_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: 
     recipe, expected = many_units
     overrides = ["match.cpus=0.3", "translate.cpus=0.5", "align.cpus=0.5"]
     xner_ray.project(recipe, tmp_path / "pools", overrides=overrides)
-    assert _digests(tmp_path / "pools") == _digests(expected)
+    assert digests(tmp_path / "pools") == digests(expected)
 
 
 @pytest.mark.slow
@@ -118,7 +112,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
     done = {path.stem: path.read_bytes() for path in parts.glob("*/*.parquet")}
     assert 15 <= len(done) < 44
     xner_ray.project(recipe, run)
-    assert _digests(run) == _digests(expected)
+    assert digests(run) == digests(expected)
     assert sorted(_rows(run)) == sorted(_rows(expected))
     still = {path.stem: path.read_bytes() for path in sorted(parts.glob("*/*.parquet"), reverse=True)}
     assert {name: still[name] for name in done} == done, "a finished unit was made again"
@@ -133,7 +127,7 @@ def test_targets_grow_and_finished_languages_stay(many_units: tuple[Path, Path],
     assert len(parts) == 22
     # Another unit size now would name other units; those that are listed stay.
     xner_ray.project(recipe, run, overrides=["engine.unit_rows=50"])
-    assert _digests(run) == _digests(expected)
+    assert digests(run) == digests(expected)
     assert {path: path.stat().st_mtime_ns for path in parts} == parts
     with pytest.raises(RunFolderError, match="targets: spa_Latn there, missing now"):
         xner_ray.project(recipe, run, overrides=["targets=[swh_Latn]"])

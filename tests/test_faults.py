@@ -1,6 +1,5 @@
 """Workers that fail: models that do not load, processes that die. A run that needs no model, on a local Ray."""
 
-import hashlib
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import ray.cloudpickle
 import yaml
+from published import digests
 
 import xner_ray
 from xner_ray import engine
@@ -23,11 +23,6 @@ from xner_ray.stage import Stage
 
 N_UNITS = 20
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
-
-
-def _digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +45,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> tup
     assert report["units"] == N_UNITS
     assert report["rows"]["emitted"] == 2 * N_UNITS
     assert report["entities"]["projected"] == 6 * N_UNITS
-    return folder / "recipe.yaml", _digests(folder / "run")
+    return folder / "recipe.yaml", digests(folder / "run")
 
 
 Worker = type[engine.WritingWorker]
@@ -87,7 +82,7 @@ def test_models_that_do_not_load(
 
     faulty(LoadsLate)
     xner_ray.project(recipe, tmp_path / "late")
-    assert _digests(tmp_path / "late") == expected
+    assert digests(tmp_path / "late") == expected
 
     bad_tries = 99
     tries.unlink()
@@ -118,7 +113,7 @@ def test_a_unit_that_kills_its_worker(
     faulty(Dies)
     xner_ray.project(recipe, tmp_path / "twice")
     assert deaths.stat().st_size == 3
-    assert _digests(tmp_path / "twice") == expected
+    assert digests(tmp_path / "twice") == expected
 
     most = 99
     deaths.unlink()
@@ -127,7 +122,7 @@ def test_a_unit_that_kills_its_worker(
     assert deaths.stat().st_size == 5
     monkeypatch.undo()
     xner_ray.project(recipe, tmp_path / "always")
-    assert _digests(tmp_path / "always") == expected
+    assert digests(tmp_path / "always") == expected
 
 
 @pytest.mark.slow
@@ -164,4 +159,4 @@ def test_workers_killed_at_random_moments(
         done.set()
         killer.join()
     assert len(killed) >= 3
-    assert _digests(tmp_path / "run") == expected
+    assert digests(tmp_path / "run") == expected

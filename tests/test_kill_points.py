@@ -4,7 +4,6 @@ One run is killed at one point after the other, so that every resume meets what 
 kills at random moments.
 """
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import ray
 import yaml
+from published import digests
 
 import xner_ray
 
@@ -77,11 +77,6 @@ xner_ray.project(recipe, run)
 '''
 
 
-def _digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_every_point(tmp_path: Path, ray_here: None) -> None:
     sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
@@ -126,7 +121,7 @@ def test_a_run_that_is_killed_at_every_point(tmp_path: Path, ray_here: None) -> 
     assert not seen["SEALED"]["_run/SEALED"]
 
     xner_ray.project(path, run)
-    assert _digests(run) == _digests(expected)
+    assert digests(run) == digests(expected)
     leftovers = [p for p in run.rglob(".*") if p.name != ".lock"]
     assert all(p.name.endswith(".tmp") for p in leftovers), "what a killed writer leaves is hidden and no part"
     assert not any(p.is_relative_to(run / "data") for p in leftovers)

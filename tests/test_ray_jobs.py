@@ -1,6 +1,5 @@
 """`ray job submit` on a head of our own: submission id, status, logs, exit status, cancel, resubmit."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from local_cluster import LocalCluster, local_cluster
+from published import digests
 
 ROOT = Path(__file__).parent.parent
 # The quick start's first sentences, in units small enough that a job can be stopped between two of them
@@ -35,11 +35,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _ray_job(head: LocalCluster, checkout: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     ray = [sys.executable, "-m", "ray.scripts.scripts", "job", command, *arguments]
     return subprocess.run(ray, env=head.env, cwd=checkout, capture_output=True, text=True, timeout=500)
-
-
-def _digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 @pytest.mark.slow
@@ -73,7 +68,7 @@ def test_a_job_from_submission_to_data(head: LocalCluster, checkout: Path, tmp_p
 
     local = [sys.executable, "-m", "xner_ray.cli", "project", "jobs/quickstart.yaml", str(tmp_path / "local"), *SMALL]
     subprocess.run(local, env=head.env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=500)
-    assert _digests(run) == _digests(tmp_path / "local")
+    assert digests(run) == digests(tmp_path / "local")
     assert json.loads((run / "report.json").read_text())["rows"]["emitted"] == 120
 
 

@@ -1,12 +1,12 @@
 """Rejects that are tried again. Stages raise on chosen rows, in workers of a real run that needs no model."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import yaml
+from published import digests
 
 import xner_ray
 from xner_ray import engine, schema, write
@@ -15,11 +15,6 @@ from xner_ray.folder import RunFolder
 from xner_ray.stage import Stage
 
 N_ROWS = 60
-
-
-def _digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("data/**/*"), *run.glob("rejects/**/*"), run / "README.md"]
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +94,14 @@ def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
 
     monkeypatch.undo()
     report = xner_ray.project(recipe, run, retry_rejects=["stage_error"])
-    assert _digests(run) == _digests(expected)
+    assert digests(run) == digests(expected)
     assert len(list((run / "_run/retried").glob("*/*.parquet"))) == 4
 
     sealed = (run / "_run/SEALED").stat().st_mtime_ns
     assert xner_ray.project(recipe, run, retry_rejects=["stage_error"])["rejects"] == {"illegal_tag": 1}
     assert (run / "_run/SEALED").stat().st_mtime_ns == sealed, "nothing was left to try again"
     xner_ray.project(recipe, run, retry_rejects=["illegal_tag"])
-    assert _digests(run) == _digests(expected)
+    assert digests(run) == digests(expected)
 
 
 def test_reasons_are_checked(tmp_path: Path) -> None:
