@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -230,9 +231,11 @@ def _autoscaler(nodes: Mapping[str, NodeType], cpus: int, gpus: int, address: st
 
 
 def _plain_environment() -> dict[str, str]:
-    """Ours, without what says which cluster or which fake node a process belongs to."""
+    """Ours, with our commands, without what says which cluster or which fake node a process belongs to."""
     ours = ("RAY_ADDRESS", "RAY_FAKE_CLUSTER", "RAY_enable_autoscaler_v2", "RAY_CLOUD_INSTANCE_ID", MARK)
-    return {key: value for key, value in os.environ.items() if key not in (*ours, "RAY_OVERRIDE_NODE_ID_FOR_TESTING")}
+    kept = {key: value for key, value in os.environ.items() if key not in (*ours, "RAY_OVERRIDE_NODE_ID_FOR_TESTING")}
+    # A job's command is looked up on the head's PATH: `make test` calls .venv/bin/python with no venv activated
+    return {**kept, "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
 
 
 def _free_ports(n: int) -> list[int]:
