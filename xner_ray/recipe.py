@@ -58,8 +58,10 @@ class Labels(Section):
 
     def map(self, spans: Iterable[Span]) -> list[Span]:
         """The spans whose label is kept, under its new name."""
-        renamed = [replace(span, label=self.rename.get(span.label, span.label)) for span in spans]
-        return [span for span in renamed if self.keep is None or span.label in self.keep]
+        found = list(spans)
+        if self.rename:
+            found = [replace(span, label=self.rename.get(span.label, span.label)) for span in found]
+        return [span for span in found if self.keep is None or span.label in self.keep]
 
 
 class Sample(Section):

@@ -62,6 +62,8 @@ def tags_to_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
     repaired = 0
     start, open_label = 0, ""
     for position, tag in enumerate(tags):
+        if tag == "O" and not open_label:
+            continue
         prefix, label = split_tag(tag)
         continues = bool(open_label) and label == open_label and (prefix == _INSIDE or prefix in _END)
         if not continues:

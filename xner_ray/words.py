@@ -219,20 +219,17 @@ def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
     "Don't say (5%)."
     """
     rules = _rules(lang)
-    sides = _quote_sides(tokens)
-    parts: list[str] = []
-    offsets = []
-    position = 0
     # Most words are nothing but letters or digits, and a space stands between two of these.
     plain = [rules.spaces and token.isalnum() for token in tokens]
-    for index, token in enumerate(tokens):
-        gap = (" " if plain[index - 1] and plain[index] else _gap(tokens, index, sides, rules)) if index else ""
-        parts.append(gap)
-        position += len(gap)
-        parts.append(token)
-        offsets.append((position, position + len(token)))
-        position += len(token)
-    return "".join(parts), offsets
+    sides = _quote_sides(tokens)
+    # Each token with what stands before it
+    parts = [
+        (" " if left and right else _gap(tokens, index, sides, rules)) + tokens[index]
+        for index, (left, right) in enumerate(pairwise(plain), start=1)
+    ]
+    parts = [*tokens[:1], *parts]
+    ends = accumulate(map(len, parts))
+    return "".join(parts), [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
 
 
 _OPENING = frozenset({"``", *"([{¿¡⟨（［「『【《〈"})

@@ -30,7 +30,9 @@ _BLANKS = b" \t\r\n"
 _BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)+")
 _GAP = re.compile(rb"\n(?:[ \t\r]*\n)+")
 _LINE_END = re.compile(rb"\r+\n")
-_LINK = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+_LINK = re.compile(r"[0-9]{1,9}-[0-9]{1,9}")
+_LINKS = re.compile(rf"[ \t]*(?:{_LINK.pattern}(?:[ \t]+|\Z))*")
+_NUMBER = re.compile(r"[0-9]+")
 _NOT_BLANK = re.compile(r"[^ \t]+")
 _LONE_CR = "carriage returns (CR) stand alone; lines must end with LF or CRLF"
 _COMMENT = re.compile(r"#\s*([A-Za-z][\w.:-]*(?: [\w.:-]+)*)(?:\s*=\s?(.*))?$")
@@ -104,8 +106,8 @@ def read_links(file: File, start: Place) -> Reader:
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset), start=start.line + 1):
         text, _ = decode(raw)
         record = Record(number, text=text)
-        wrong = next((part for part in _NOT_BLANK.findall(text) if not _LINK.fullmatch(part)), None)
-        if wrong is not None:
+        if not _LINKS.fullmatch(text):
+            wrong = next(part for part in _NOT_BLANK.findall(text) if not _LINK.fullmatch(part))
             record.reason = Reason.MALFORMED
             record.detail = f"{short(wrong)} is no link; allowed: i-j between blanks, word numbers from 0"
         yield Place(offset, number - 1), record
@@ -115,12 +117,13 @@ def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, 
     """(source word, target word) of every link of a record; BadRecord if it has none of that kind."""
     if record.reason is not None:
         raise BadRecord(record.reason, record.detail)
-    pairs = [(int(source), int(target)) for source, target in _LINK.findall(record.text or "")]
-    for source, target in pairs:
-        if source >= n_source or target >= n_target:
-            problem = f"link {source}-{target} leaves the {n_source} words of the source side"
-            allowed = f"0 to {n_source - 1} (source) and 0 to {n_target - 1} (target)"
-            raise BadRecord(Reason.MALFORMED, f"{problem} or the {n_target} of the target side; allowed: {allowed}")
+    numbers = [int(number) for number in _NUMBER.findall(record.text or "")]
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if pairs and (max(numbers[::2]) >= n_source or max(numbers[1::2]) >= n_target):
+        source, target = next((source, target) for source, target in pairs if source >= n_source or target >= n_target)
+        problem = f"link {source}-{target} leaves the {n_source} words of the source side"
+        allowed = f"0 to {n_source - 1} (source) and 0 to {n_target - 1} (target)"
+        raise BadRecord(Reason.MALFORMED, f"{problem} or the {n_target} of the target side; allowed: {allowed}")
     return pairs
 
 

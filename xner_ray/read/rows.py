@@ -26,7 +26,7 @@ from xner_ray.read.lines import link_pairs
 from xner_ray.read.records import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe import Labels, Recipe
-from xner_ray.schema import OK, REJECTED, ROW, giving_way, offset_cells, row_schema, span_cells, table_from_rows
+from xner_ray.schema import OK, REJECTED, ROW, giving_way, row_schema, span_cells, table_from_rows
 from xner_ray.spans import Span, outermost
 
 SNAPPED = "snapped"  # a flag, once for every character span whose edges moved
@@ -139,15 +139,14 @@ def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[
     cells: dict[str, Any] = {"flags": []}
     if source is not None:
         cells |= {"source_text": source.text, "source_tokens": source.tokens}
-        cells["source_offsets"] = offset_cells(source.offsets) if source.offsets is not None else None
+        cells["source_offsets"] = source.offsets  # Arrow takes pairs as cells too, 6 times as fast as dicts
         if labelled and source.spans is not None:
-            lost = giving_way(source.spans)
             cells["source_spans"] = span_cells(source.spans)
-            cells["unprojected"] = lost
+            cells["unprojected"] = giving_way(source.spans)
             cells["flags"] += source.flags
     if target is not None:
         cells |= {"text": target.text, "tokens": target.tokens}
-        cells["offsets"] = offset_cells(target.offsets) if target.offsets is not None else None
+        cells["offsets"] = target.offsets
         if target.spans is not None:
             gold = outermost(target.spans)[0]
             cells["gold_spans"] = [{"start": s.start, "end": s.end, "label": s.label} for s in gold]
