@@ -37,7 +37,7 @@ from xner_ray.envelope import pack, read_packed, unpack
 from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
 from xner_ray.folder import RunFolder
 from xner_ray.guard import run_stage
-from xner_ray.planning import READ_CPUS, Group
+from xner_ray.planning import READ_CPUS, Group, readers
 from xner_ray.progress import Queues
 from xner_ray.ray_cluster import cluster, map_tasks, own_errors, refuse_passing, reserve
 from xner_ray.read.rows import ReadPlan
@@ -264,7 +264,9 @@ def _run_pools(
 ) -> None:
     parts = folder.path("_run", "parts" if retry is None else "retried", folder.next_attempt())
     _configure(DataContext.get_current())
-    data = ray.data.read_datasource(UnitSource(units, plan), num_cpus=READ_CPUS, override_num_blocks=len(units))
+    data = ray.data.read_datasource(
+        UnitSource(units, plan), num_cpus=READ_CPUS, concurrency=readers(groups), override_num_blocks=len(units)
+    )
     for group in groups:
         last = group is groups[-1]
         arguments = (recipe, group, parts, labels, retry) if last else (recipe, group, parts)

@@ -262,6 +262,15 @@ def _list(groups: Sequence[Group], key: str) -> str:
     return ", ".join(f"{'+'.join(g.stages)} {g.workers[0]} x {getattr(g, key):g}" for g in groups)
 
 
+def readers(groups: Sequence[Group]) -> int:
+    """How many read tasks may run at a time.
+
+    Reading a row takes less than half the time of the cheapest first stage (matching of given links). Without a bound,
+    READ_CPUS would let twenty processes start for every CPU that no stage asks for.
+    """
+    return max(2, (groups[0].workers[1] + 1) // 2)
+
+
 def bundles(groups: Sequence[Group]) -> list[dict[str, float]]:
     """Ray's resources for the least number of workers, one dict a worker, and one for reading."""
     wanted = [
