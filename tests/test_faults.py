@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import ray.cloudpickle
 import yaml
@@ -100,11 +101,16 @@ def test_a_unit_that_kills_its_worker(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Twice is survived; every time ends the run, which says which unit, and goes on when the cause is gone."""
+    """Twice is survived; every time ends the run, which says which unit, and goes on when the cause is gone.
+
+    If it is a row that kills, the row is found and rejected.
+    """
     recipe, expected = undisturbed
     deaths, most = tmp_path / "deaths", 2
 
     class Dies(engine.WritingWorker):
+        deaths, most_deaths = 3, 4
+
         def work(self, unit: str, table: Any, counted: dict[str, Any]) -> Any:
             if table.column("row")[0].as_py() == 20 and _count(deaths) <= most:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -117,12 +123,59 @@ def test_a_unit_that_kills_its_worker(
 
     most = 99
     deaths.unlink()
-    with pytest.raises(FatalError, match=r"unit deu_Latn-0*20: 5 workers in a row died in the stages match"):
+    with pytest.raises(FatalError, match=r"unit deu_Latn-0*20: 4 workers in a row died in the stages match"):
         xner_ray.project(recipe, tmp_path / "always")
-    assert deaths.stat().st_size == 5
+    assert deaths.stat().st_size == 4
     monkeypatch.undo()
     xner_ray.project(recipe, tmp_path / "always")
     assert digests(tmp_path / "always") == expected
+
+
+@pytest.mark.slow
+def test_a_row_that_kills_its_worker(
+    undisturbed: tuple[Path, dict[str, str]], faulty: Callable[[Worker], None], tmp_path: Path
+) -> None:
+    recipe, _ = undisturbed
+
+    class Deadly:
+        """The stage, where a process dies of row 21."""
+
+        def __init__(self, stage: Stage) -> None:
+            self.stage = stage
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stage, name)
+
+        def __call__(self, table: Any) -> Any:
+            status = dict(zip(table.column("row").to_pylist(), table.column("status").to_pylist(), strict=True))
+            if status.get(21) == "ok":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.stage(table)
+
+    class Dies(engine.WritingWorker):
+        deaths = 1
+
+        def load(self, name: str) -> Stage:
+            return Deadly(super().load(name))  # type: ignore[return-value]
+
+    faulty(Dies)
+    report = xner_ray.project(recipe, tmp_path / "run", overrides=["engine.unit_rows=8"])
+    assert report["rejects"] == {"stage_error": 1}
+    (rejected,) = (tmp_path / "run").glob("rejects/**/*.parquet")
+    row = pq.read_table(rejected).to_pylist()[0]
+    assert row["row"] == 21
+    assert row["detail"].startswith("match: two worker processes in a row died of this row alone (killed,")
+    rows = {row["row"]: row for path in (tmp_path / "run").glob("data/**/*.parquet") for row in _read(path)}
+    undisturbed_rows = {row["row"]: row for path in recipe.parent.glob("run/data/**/*.parquet") for row in _read(path)}
+    for number, row in rows.items():
+        changed = {"flags": ["bisected"]} if 16 <= number < 24 else {}
+        assert row == {**undisturbed_rows[number], **changed}
+    assert sorted(rows) == [number for number in range(2 * N_UNITS) if number != 21]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.ParquetFile(path).read().to_pylist()
+    return rows
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DYING = "killed, mostly for want of host memory, or crashed in native code"
+
 
 class CrashCounter:
     """Deaths by name of the work, seen by every process that is given the same local folder."""

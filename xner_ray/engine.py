@@ -32,7 +32,7 @@ from ray.data.datasource import ReadTask
 from ray.util.metrics import Counter, Gauge
 
 from xner_ray import storage, write
-from xner_ray.crashes import CrashCounter
+from xner_ray.crashes import DYING, CrashCounter
 from xner_ray.envelope import pack, read_packed, unpack
 from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
 from xner_ray.folder import RunFolder
@@ -49,7 +49,6 @@ from xner_ray.stages import build
 __all__ = ["cluster", "map_tasks", "refuse_passing", "reserve", "run_units"]
 
 _TRIES = 3  # new pools in a row, no unit finished
-_DEATHS = 5  # of processes, in a row, by one unit or in loading
 
 
 class UnitSource(Datasource):
@@ -109,6 +108,8 @@ class Worker:
     """An actor: some stages with their models loaded, called with one unit at a time."""
 
     pauses_s: tuple[float, ...] = (1.0, 5.0)  # before models are loaded again in the same process
+    deaths = 5  # of processes in a row: in loading, the node is left out; of one unit, it is cut into pieces
+    most_deaths = 40  # of one unit: a row is found after some 20
 
     def __init__(self, recipe: Recipe, group: Group, attempt: str) -> None:
         """`attempt` names the folder of this driver's parts."""
@@ -117,6 +118,7 @@ class Worker:
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
         self.crashes = CrashCounter(_node_folder(self.node, attempt))
+        self.in_pieces = False
         self.stages: list[Stage] = []
         self.metrics = Metrics()
         self.failure: XnerError | None = None
@@ -137,8 +139,8 @@ class Worker:
         for pause in (*self.pauses_s, None):
             try:
                 with self.crashes.attempt(f"load {self.name}") as deaths:
-                    if deaths >= _DEATHS:
-                        raise NodeError(f"{where}: {deaths} processes died of it in a row ({_DYING})", self.node)
+                    if deaths >= self.deaths:
+                        raise NodeError(f"{where}: {deaths} processes died of it in a row ({DYING})", self.node)
                     return [self.load(name) for name in names]
             except RetryableError as error:
                 failure = str(error)
@@ -155,12 +157,13 @@ class Worker:
             raise self.failure
         unit, table, counted = unpack(batch)
         with self.crashes.attempt(f"{self.name} {unit}") as deaths:
-            if deaths >= _DEATHS:
+            if deaths >= self.most_deaths:
                 raise FatalError(
-                    f"unit {unit}: {deaths} workers in a row died in the stages {self.name} ({_DYING}); lower "
+                    f"unit {unit}: {deaths} workers in a row died in the stages {self.name} ({DYING}); lower "
                     "micro_batch_tokens or threads of these stages, give them memory_gb or nodes with more memory; "
                     "Ray's logs say more of each death, and the same command goes on from here"
                 )
+            self.in_pieces = deaths >= self.deaths
             return self.work(unit, table, counted)
 
     def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
@@ -168,13 +171,10 @@ class Worker:
         if list(counted) == ["read"]:  # which read tasks, that last for one unit, leave to the first worker
             self.metrics.add("read", lang, counted["read"])
         for stage in self.stages:
-            table, stats = run_stage(stage, table)
+            table, stats = run_stage(stage, table, self.crashes if self.in_pieces else None, unit)
             counted[stage.name] = asdict(stats)
             self.metrics.add(stage.name, lang, counted[stage.name])
         return pack(unit, table, counted)
-
-
-_DYING = "killed, mostly for want of host memory, or crashed in native code"
 
 
 def _node_folder(node: str, attempt: str) -> str:

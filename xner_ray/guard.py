@@ -4,7 +4,8 @@ Out of memory on the device halves the stage's micro-batches and calls again. A 
 by bisection and rejected; then the stage is called again without it, in the same micro-batches (`recall.py`), so that
 its neighbours have the bytes that they would have had. Where that cannot be, the rows say so in `flags`. A stage that
 raises on many rows of a unit is broken, and no row is at fault: FatalError. `FatalError` and `RetryableError` pass: the
-first ends the run, the second is Ray's to retry.
+first ends the run, the second is Ray's to retry. A row that kills the process is found in the same way, but by those
+that come after: `crashes.py` tells them which piece of the unit the dead were at.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from xner_ray.crashes import DYING, CrashCounter
 from xner_ray.errors import FatalError, Reason, XnerError
 from xner_ray.schema import REJECTED, fill, live
 from xner_ray.stage import Stage
@@ -37,11 +39,16 @@ class StageStats:
     rejects: dict[str, int] = field(default_factory=dict)  # new ones, by reason
 
 
-def run_stage(stage: Stage, table: pa.Table) -> tuple[pa.Table, StageStats]:
-    """The stage's output for the same rows, and what it did. FatalError if it lost, added or moved a row."""
+def run_stage(
+    stage: Stage, table: pa.Table, crashes: CrashCounter | None = None, unit: str = ""
+) -> tuple[pa.Table, StageStats]:
+    """The stage's output for the same rows, and what it did. FatalError if it lost, added or moved a row.
+
+    With `crashes`, which counts the deaths at pieces of this `unit`, the stage gets it in pieces that kill nobody.
+    """
     started, tokens, model_seconds = time.perf_counter(), stage.tokens, stage.model_seconds
     before = live(table)
-    result = _attempt(stage, table)
+    result = _attempt(stage, table) if crashes is None else _flag(_survive(stage, table, crashes, unit), BISECTED)
     alive = set(live(result))
     reasons = result.column("reason").to_pylist()
     stats = StageStats(
@@ -166,6 +173,22 @@ def _in_pieces(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
         except Exception as cause:
             pieces.append(_in_pieces(stage, piece, cause))
     return pa.concat_tables(pieces).combine_chunks()
+
+
+def _survive(stage: Stage, table: pa.Table, crashes: CrashCounter, unit: str) -> pa.Table:
+    """As large pieces as no process has died of; a row of which alone two have died is rejected."""
+    rows = live(table)
+    numbers = table.column("row")
+    piece = f"{unit} {stage.name} {numbers[0]}-{numbers[-1]}"
+    if crashes.deaths(piece) < (1 if len(rows) > 1 else 2):
+        with crashes.attempt(piece):
+            return _attempt(stage, table)
+    if len(rows) <= 1:
+        detail = f"{stage.name}: two worker processes in a row died of this row alone ({DYING})"
+        return fill(table, {}, dict.fromkeys(rows, (Reason.STAGE_ERROR, detail)))
+    middle = rows[len(rows) // 2]
+    halves = [_survive(stage, half, crashes, unit) for half in (table.slice(0, middle), table.slice(middle))]
+    return pa.concat_tables(halves).combine_chunks()
 
 
 def _said(stage: Stage, error: Exception) -> str:
