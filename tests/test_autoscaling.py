@@ -18,8 +18,6 @@ import yaml
 from local_cluster import LocalCluster, NodeType, local_cluster
 from published import digests
 
-import xner_ray
-
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -39,11 +37,15 @@ def _recipe(folder: Path, sentences: int, **sections: Mapping[str, Any]) -> Path
     return folder / "recipe.yaml"
 
 
-def _project(cluster: LocalCluster, recipe: Path, run: Path, settings: Sequence[str] = ()) -> "subprocess.Popen[str]":
+def _project(
+    cluster: LocalCluster | None, recipe: Path, run: Path, settings: Sequence[str] = ()
+) -> "subprocess.Popen[str]":
+    """A driver on the cluster, or on a Ray that it starts."""
     command = [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run)]
     command += [f"--set={setting}" for setting in settings]
+    environment = cluster.env if cluster is not None else None
     return subprocess.Popen(
-        command, env=cluster.env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -70,7 +72,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """80 units, and the digests of an undisturbed run by local workers without any GPU."""
     folder = tmp_path_factory.mktemp("expected")
     recipe = _recipe(folder, 200, engine={"unit_rows": 5})
-    xner_ray.project(recipe, folder / "run")
+    _finish(_project(None, recipe, folder / "run"))
     return recipe, digests(folder / "run")
 
 
@@ -133,7 +135,7 @@ def test_three_stages_share_one_gpu_on_two_cpus(one_gpu: LocalCluster, tmp_path:
     assert "workers: translate x 1" not in output
     assert "translate+align+likelihood x 1, match x" in output
 
-    apart = ["translate.gpus=0.3", "align.gpus=0.3", "likelihood.gpus=0.4"]
+    apart = ["translate.gpus=0.3", "align.gpus=0.25", "likelihood.gpus=0.4"]
     driver = _project(one_gpu, recipe, tmp_path / "apart", apart)
     one_gpu.wait("three parts", lambda: _parts(tmp_path / "apart") >= 3 or driver.poll() is not None, 400)
     assert driver.poll() is None, driver.communicate()[0]
@@ -142,5 +144,5 @@ def test_three_stages_share_one_gpu_on_two_cpus(one_gpu: LocalCluster, tmp_path:
     done = _parts(tmp_path / "apart")
     assert 3 <= done < 16
     output = _finish(_project(one_gpu, recipe, tmp_path / "apart", apart))
-    assert "translate x 3, align x 3, likelihood x 2" in output
+    assert "workers: translate x 3, align x 4, likelihood x 2, match x 1" in output
     assert digests(tmp_path / "apart") == digests(tmp_path / "together")

@@ -147,7 +147,7 @@ def test_kills_of_workers(
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-                hit[titles[pid].removeprefix("ray::").split(".")[0]] += 1
+                hit[titles[pid].removeprefix("ray::").split(".")[0].strip()] += 1
                 pause = time.monotonic() + order.uniform(0.5, 4.0)
         assert driver.returncode == 0, (run.parent / f"{run.name}.log").read_text()
         assert digests(run) == expected, (SEED, hit)

@@ -30,6 +30,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+from ray.data import DataContext
 
 import xner_ray
 from xner_ray import engine
@@ -47,8 +48,8 @@ WORDS = SENTENCE.split(" ")
 TAGS = ["O"] * 6 + ["B-PER", "I-PER", "O", "B-LOC"] + ["O"] * 6
 
 
-def make_input(folder: Path, n_rows: int) -> dict[str, Any]:
-    """A recipe over `n_rows` sentences of 16 words with two entities, their translation and links given."""
+def make_input(folder: Path, n_rows: int, *, parallel: bool = True) -> dict[str, Any]:
+    """A recipe over `n_rows` sentences of 16 words with two entities; with `parallel`, translation and links given."""
     chunk = 100_000
     schema = pa.schema([("id", pa.string()), ("tokens", pa.list_(pa.string())), ("tags", pa.list_(pa.string()))])
     with (
@@ -63,11 +64,17 @@ def make_input(folder: Path, n_rows: int) -> dict[str, Any]:
             given.write_table(pa.table([ids, words, pa.array([TAGS] * n)], schema=schema))
             target.write_table(pa.table([ids, words], schema=schema.remove(2)))
             links.write((" ".join(f"{place}-{place}" for place in range(len(WORDS))) + "\n") * n)
+    source = {"path": str(folder / "in.parquet"), "lang": "eng_Latn", "columns": {"tags": "tags"}}
+    if not parallel:
+        return {
+            "input": source,
+            "targets": ["spa_Latn"],
+            "translate": {"model": "tiny-nllb"},
+            "match": {"prior": "none"},
+        }
     return {
         "input": {
-            "path": str(folder / "in.parquet"),
-            "lang": "eng_Latn",
-            "columns": {"tags": "tags"},
+            **source,
             "parallel": {"spa_Latn": str(folder / "out.parquet")},
             "links": str(folder / "links.txt"),
         },
@@ -78,11 +85,11 @@ def make_input(folder: Path, n_rows: int) -> dict[str, Any]:
 
 
 def waiting(seconds: float) -> type[engine.WritingWorker]:
-    """Workers whose stage waits as long as a model would compute and fills what matching fills."""
+    """Workers whose first stage waits as long as a model would compute; each fills what the real one fills."""
 
     class Waiting(engine.WritingWorker):
         def load(self, name: str) -> Stage:
-            return Empty(name, seconds)
+            return Empty(name, seconds if self.name.startswith(name) else 0.0)
 
     class Empty:
         tokens = micro_batch_tokens = 0
@@ -93,16 +100,16 @@ def waiting(seconds: float) -> type[engine.WritingWorker]:
             self.name, self.wait = name, wait
 
         def __call__(self, table: pa.Table) -> pa.Table:
-            time.sleep(self.wait)
-            if self.name == "match":
-                values = {"complete": True, "optimal": True, "objective": 0.0, "solver": "none"}
-                for column in WRITES:
-                    field = table.schema.field(column)
-                    value = [] if pa.types.is_list(field.type) else values.get(column)
-                    cells = pa.array([value], field.type)
-                    table = table.set_column(
-                        table.schema.get_field_index(column), field, pa.repeat(cells[0], len(table))
-                    )
+            if self.name == "translate":
+                for column in ("text", "tokens", "offsets"):
+                    place = table.schema.get_field_index(column)
+                    table = table.set_column(place, table.schema.field(place), table.column(f"source_{column}"))
+            values = {"complete": True, "optimal": True, "objective": 0.0, "solver": "none"}
+            for column in {"align": ("links",), "match": WRITES}.get(self.name, ()):
+                field = table.schema.field(column)
+                cells = pa.array([[] if pa.types.is_list(field.type) else values.get(column)], field.type)
+                place = table.schema.get_field_index(column)
+                table = table.set_column(place, field, pa.repeat(cells[0], len(table)))
             return table
 
     return Waiting
@@ -166,9 +173,9 @@ def workers(options: argparse.Namespace) -> None:
         n_units = options.units * count
         with tempfile.TemporaryDirectory() as name, cpus(count), memory() as most:
             folder = Path(name)
-            recipe = make_input(folder, n_units * options.unit_rows)
+            recipe = make_input(folder, n_units * options.unit_rows, parallel=False)
             recipe["engine"] = {"unit_rows": options.unit_rows, "address": "local"}
-            for section in ("align", "match"):
+            for section in ("translate", "align", "match"):
                 recipe.setdefault(section, {}).update(workers=count, cpus=0.9)
             engine.WORKERS = (engine.Worker, waiting(options.seconds))
             xner_ray.project(recipe, folder / "run")
@@ -188,6 +195,8 @@ def workers(options: argparse.Namespace) -> None:
 def cpus(count: int) -> Iterator[None]:
     """A Ray here that believes in enough CPUs for `count` workers that only wait."""
     ray.init(address="local", num_cpus=count + 2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # All at work before the first unit: the start of 64 processes on few cores is no part of a steady state
+    DataContext.get_current().wait_for_min_actors_s = 900
     try:
         yield
     finally:
