@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from local_cluster import LocalCluster, local_cluster
@@ -160,3 +162,40 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def test_an_object_store_that_holds_less_than_the_run(cluster: LocalCluster, tmp_path: Path) -> None:
+    """Three units of 60 MB at a time in a store of 160 MB: Ray spills or waits, and no row is lost.
+
+    The rows' own column makes them heavy, and noise is what nothing packs.
+    """
+    n_rows, noise = 6_000, random.Random(SEED)
+    words = ["Ada", "met", "Bo"]
+    rows = {
+        "tokens": [words] * n_rows,
+        "tags": [["B-PER", "O", "B-PER"]] * n_rows,
+        "note": [noise.randbytes(30_000) for _ in range(n_rows)],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet", row_group_size=1_000)
+    pq.write_table(pa.table({"tokens": [["Ada", "traf", "Bo"]] * n_rows}), tmp_path / "out.parquet")
+    (tmp_path / "links.txt").write_text("0-0 1-1 2-2\n" * n_rows)
+    recipe = {
+        "input": {
+            "path": "in.parquet",
+            "parallel": {"deu_Latn": "out.parquet"},
+            "links": "links.txt",
+            "columns": {"tags": "tags"},
+        },
+        "targets": ["deu_Latn"],
+        "align": {"backend": "provided"},
+        "match": {"workers": 1, "prior": "none"},
+        "engine": {"unit_rows": 2_000},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    driver = _start(cluster, tmp_path / "recipe.yaml", tmp_path / "run")
+    assert driver.wait(600) == 0, (tmp_path / "run.log").read_text()
+    files = sorted((tmp_path / "run").glob("data/*/*.parquet"))
+    whole = pa.concat_tables([pq.ParquetFile(path).read() for path in files])
+    assert whole.num_rows == n_rows
+    assert whole.column("note").to_pylist() == rows["note"]
+    assert all(len(spans) == 2 for spans in whole.column("spans").to_pylist())

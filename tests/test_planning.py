@@ -18,6 +18,7 @@ from xner_ray.planning import (
     model_lines,
     needs,
     notices,
+    readers,
     resolve,
     run_labels,
     shrink,
@@ -265,3 +266,9 @@ def test_labels_of_a_language_model_on_the_target_side_are_compared_with_the_run
     else:
         with pytest.raises(RecipeError, match=r"the tagger's labels \(DOG\) are none of this run's \(PER\)"):
             check_tags(recipe, ["PER"])
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 2), (2, 2), (5, 3), ((1, 64), 32)])
+def test_reads_are_bounded_by_the_first_pool(workers: int | tuple[int, int], most: int) -> None:
+    recipe = _recipe(translate={"workers": workers}, match={"workers": 100})
+    assert readers(group(recipe, Capacity(cpus=1000, gpus=0, local=False), 10_000)) == most
