@@ -295,3 +295,9 @@ def test_map_tasks_keeps_order(ray_here: None) -> None:
     assert engine.map_tasks(divide, [7, 8, 9], [2, 2, 2]) == [3, 4, 4]
     assert engine.map_tasks(divide, [7], [2]) == [3]
     assert engine.map_tasks(divide, [], []) == []
+
+
+def test_one_call_is_a_task_too(ray_here: None) -> None:
+    """What it needs for a large file must not stay with the driver."""
+    (process,) = engine.map_tasks(lambda _: os.getpid(), [0])
+    assert process != os.getpid()

@@ -16,7 +16,8 @@ from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderEr
 from xner_ray.folder import RunFolder
 from xner_ray.lease import Lease
 from xner_ray.read.formats import find_files, read_records
-from xner_ray.recipe import Columns
+from xner_ray.read.index import build_index
+from xner_ray.recipe import Columns, Recipe
 from xner_ray.recipe_file import load_recipe
 
 CONLL = b"# id = a\nAnn\tB-PER\nsings\tO\n\n"
@@ -72,6 +73,17 @@ def test_folders_globs_and_languages_are_found(s3: S3Server) -> None:
     assert found("bucket/*/d*/*.conll") == [("validation", "b.conll")]
     with pytest.raises(InputError, match="no such file or folder"):
         found("bucket/nothing")
+
+
+def test_ids_are_compared_through_the_store(s3: S3Server) -> None:
+    s3.put("/bucket/in/a.conll", CONLL * 3)
+    s3.put("/bucket/in/b.conll", CONLL)
+    recipe = Recipe.model_validate({"input": {"path": s3.uri("bucket/in")}, "targets": ["spa_Latn"]})
+    (unit,) = build_index(recipe, folder=RunFolder(s3.uri("bucket/run")).ids_folder).units
+    assert unit.duplicates == ((1, 0), (2, 0), (3, 0))
+    written = {path.rpartition("/")[2] for method, path, _ in s3.requests if method == "PUT"}
+    assert {"000000-0000", "000001-0000"} <= written
+    assert not [path for path in s3.objects if "/_run/ids/" in path and not path.endswith("/")]
 
 
 def test_a_file_is_the_same_whether_listed_or_asked_for(s3: S3Server) -> None:

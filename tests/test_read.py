@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from xner_ray.errors import InputError, Loss, Reason, RecipeError
 from xner_ray.read.index import Index, build_index, identities
 from xner_ray.read.rows import SNAPPED, ReadPlan, read_unit
-from xner_ray.read.scan import Ids
 from xner_ray.read.units import MOST_UNITS, grown_unit_rows
 from xner_ray.recipe import Recipe
 from xner_ray.schema import ROW, row_schema, table_from_rows
@@ -589,21 +587,6 @@ def test_a_sample_keeps_the_first_picked_of_an_id(tmp_path: Path) -> None:
             first = seen.setdefault(row["id"], row["row"])
             assert row["reason"] == (None if first == row["row"] else "duplicate_id")
             assert row["reason"] is None or f"stands in row {first} already" in row["detail"]
-
-
-def test_ids_in_buckets_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xner_ray.read.scan._BUCKET_BYTES", 100)
-    random = np.random.default_rng(0)
-    values = random.integers(0, 500, 1000)
-    hashes = np.array([values.astype("<u8") * np.uint64(0x9E3779B97F4A7C15), values], dtype="<u8").T.copy()
-    ids = Ids(tmp_path)
-    ids.add(1, hashes[600:].tobytes())
-    ids.add(0, hashes[:600].tobytes())
-    assert any(tmp_path.iterdir())
-    first: dict[int, int] = {}
-    expected = {row: first[value] for row, value in enumerate(values.tolist()) if first.setdefault(value, row) != row}
-    found = {file * 600 + row: owner_file * 600 + owner for (file, row), (owner_file, owner) in ids.duplicates()}
-    assert found == expected
 
 
 def test_units_grow_with_the_input() -> None:

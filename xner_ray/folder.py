@@ -4,6 +4,7 @@ RUN/_run/recipe.yaml       the resolved recipe, models pinned
 RUN/_run/fingerprint.json  what decides the rows
 RUN/_run/versions.json     packages of the machine that made it
 RUN/_run/LOCK              who works in it (object stores; locally .lock, see `claim`)
+RUN/_run/ids/<...>         hashes of ids, only while the input is indexed
 RUN/_run/units.parquet     every unit, listed once
 RUN/_run/attempts/<attempt>  empty; its time is when that driver began with its units
 RUN/_run/parts/<attempt>/<unit>.parquet
@@ -78,6 +79,11 @@ class RunFolder:
     @property
     def units_path(self) -> str:
         return self.path("_run", "units.parquet")
+
+    @property
+    def ids_folder(self) -> str:
+        """Where jobs that index the input exchange hashes of ids."""
+        return self.path("_run", "ids")
 
     @property
     def recipe_path(self) -> str:

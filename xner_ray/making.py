@@ -165,7 +165,7 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
         if {unit.lang for unit in old.units} >= set(recipe.languages):
             return old
         unit_rows = old.unit_rows
-    index = build_index(recipe, map_files=engine.map_tasks, unit_rows=unit_rows)
+    index = build_index(recipe, map_files=engine.map_tasks, unit_rows=unit_rows, folder=folder.ids_folder)
     planning.check_tags(recipe, planning.run_labels(recipe, index.labels_found))
     begin(folder, recipe, keys, index)
     return index
@@ -275,7 +275,7 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     """What `project` would do, as terminal output. The same errors as `project`; loads no model, writes nothing."""
     checked, models = planning.resolve(load_recipe(recipe, overrides))
     with engine.cluster(checked.engine.address) as capacity:
-        index = build_index(checked, map_files=engine.map_tasks)
+        index = build_index(checked, map_files=engine.map_tasks, compare=False)
         groups = planning.group(checked, capacity, len(index.units))
     planning.check_tags(checked, planning.run_labels(checked, index.labels_found))
     more = ", and an autoscaler, which is asked for the rest when the run starts" if capacity.autoscaled else ""

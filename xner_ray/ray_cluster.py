@@ -135,13 +135,12 @@ def refuse_passing(root: str) -> None:
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """`map` over Ray tasks of one CPU each; results in order. One call only is made here, without a task.
+    """`map` over Ray tasks of one CPU each; results in order.
 
-    Called before the pools are there and after they are gone, so that all CPUs are free.
+    Called before the pools are there and after they are gone, so that all CPUs are free. One call only is a task too:
+    what it needs for a large file would stay with the driver.
     """
     calls = list(zip(*arguments, strict=True))
-    if len(calls) == 1:
-        return [function(*calls[0])]
     remote = ray.remote(num_cpus=1, max_retries=3)(function)
     with own_errors():
         result: list[Any] = ray.get([remote.remote(*call) for call in calls])

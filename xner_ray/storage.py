@@ -264,6 +264,18 @@ def read_bytes(path: str) -> bytes:
         return bytes(stream.read())
 
 
+def read_range(path: str, offset: int, length: int) -> bytes:
+    """`length` bytes of a file from `offset` on; StorageError if it has fewer."""
+    filesystem, inner = locate(path)
+    with _failing(path, "read"), filesystem.open_input_file(inner) as stream:
+        data = bytes(stream.read_at(length, offset))
+    if len(data) != length:
+        raise StorageError(
+            f"{path}: ends at byte {offset + len(data)}, before {offset + length}; run the command again"
+        )
+    return data
+
+
 def publish(path: str, data: bytes) -> None:
     """Write `data` under `path` so that a reader sees the old file, no file, or all of it."""
     filesystem, inner = locate(path)

@@ -1,9 +1,9 @@
 """The index: one scan of the input that fixes the units, once, for this run and every later resume.
 
 The scan of each file is a job of its own, so `map_files` may spread them over a cluster. What comes back is small:
-marks every few hundred rows, counts, and hashes of ids. A file whose rows have no ids of their own is left out of
-the search for duplicates: each `<file>:<line>` stands there once. (A user's id in another file that is spelt just so
-goes unseen.)
+marks every few hundred rows, counts, and where the hashes of ids are. Those are compared by further jobs, and what
+comes back are the rows that repeat an id. A file whose rows have no ids of their own is left out of the search for
+duplicates: each `<file>:<line>` stands there once. (A user's id in another file that is spelt just so goes unseen.)
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import base64
 import json
 import random
 import tempfile
-from bisect import bisect_left
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from xner_ray import storage
 from xner_ray.errors import InputError
+from xner_ray.read.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
 from xner_ray.read.inputs import Text, find_texts, identities, input_keys, input_of, parallel_keys
 from xner_ray.read.records import File, Place
-from xner_ray.read.scan import Ids, Integers, Scan, ScanJob, scan_file
+from xner_ray.read.scan import Scan, ScanJob, scan_file
 from xner_ray.read.units import Rows, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
 from xner_ray.recipe import SPLITS, Columns, Labels, Recipe
 
 __all__ = ["Index", "build_index", "identities", "kept", "new_label"]
 
-MapFiles = Callable[[Callable[[ScanJob], Scan], list[ScanJob]], Iterable[Scan]]
+MapFiles = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 
 _PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()), ("docs", pa.int64())]
 _SEGMENT = pa.list_(
@@ -134,24 +136,36 @@ def kept(label: str, labels: Labels) -> bool:
     return labels.keep is None or label in labels.keep
 
 
-def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | None = None) -> Index:
+def build_index(
+    recipe: Recipe,
+    *,
+    map_files: MapFiles = map,
+    unit_rows: int | None = None,
+    folder: str | None = None,
+    compare: bool = True,
+) -> Index:
     """Scan every file of the input and fix the units.
 
-    `map_files` is called once, like `map`, with a top-level function and one job a file; answers may come in any
-    order. `unit_rows` is that of an earlier index, whose units have to stay as they are. InputError for files that
-    cannot be used, and for parallel text or links of another length than the input.
+    `map_files` is called like `map`, with a top-level function and a list of jobs: once to scan, one job a file, and
+    once to compare ids, if there are any; answers may come in any order. `unit_rows` is that of an earlier index, whose
+    units have to stay as they are. `folder`, emptied afterwards, takes 24 bytes a row meanwhile; each job must reach
+    it; a local one if left out. Without `compare` no row counts as a duplicate. InputError for files that cannot be
+    used, and for parallel text or links of another length than the input.
     """
     inputs, parallel, links = find_texts(recipe)
     texts = [*inputs.values(), *(text for beside in (parallel, links) for _, text in sorted(beside.items()))]
     train = recipe.direction == "train"
     entities_in = list((inputs if train else parallel).values()) if recipe.entities_given else []
-    jobs: list[ScanJob] = []
-    owner: list[Text] = []
-    for text in texts:
-        for file in text.files:
-            jobs.append(ScanJob(len(jobs), file, text in entities_in, recipe.input.limit))
-            owner.append(text)
-    duplicates = _scan(jobs, owner, list(inputs.values()), map_files)
+    with _folder(folder) as ids:
+        jobs: list[ScanJob] = []
+        owner: list[Text] = []
+        for text in texts:
+            for file in text.files:
+                into = ids if compare and text in inputs.values() else None
+                jobs.append(ScanJob(len(jobs), file, text in entities_in, recipe.input.limit, into))
+                owner.append(text)
+        _scan(jobs, owner, map_files)
+        duplicates = _duplicates(owner, inputs, map_files)
     for text in inputs.values():
         if not text.rows:
             raise InputError(f"{text.described}: holds no sentence")
@@ -178,7 +192,7 @@ def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | N
     units: list[Unit] = []
     for lang, splits in selections.items():
         text = input_of(inputs, lang)
-        repeated = duplicates.get(text.lang, [])
+        repeated = duplicates[text.lang]
         if recipe.input.sample is not None:
             repeated = _duplicates_among(repeated, splits)
         units += _units(lang, text, [parallel.get(lang), links.get(lang)], splits, unit_rows, repeated)
@@ -198,34 +212,47 @@ def build_index(recipe: Recipe, *, map_files: MapFiles = map, unit_rows: int | N
     )
 
 
-def _scan(
-    jobs: list[ScanJob], owner: Sequence[Text], inputs: Sequence[Text], map_files: MapFiles
-) -> dict[str, list[tuple[int, int]]]:
-    """Scan all files into their texts; sorted (row, first row with its id) of each input, by its language."""
-    scans: dict[int, Scan] = {}
-    with tempfile.TemporaryDirectory(prefix="xner_ray-index-") as folder:
-        ids = {}
-        for text in inputs:
-            path = Path(folder, text.lang)
-            path.mkdir()
-            ids[text.lang] = Ids(path)
-        for scan in map_files(scan_file, jobs):
-            text = owner[scan.number]
-            if text in inputs:
-                ids[text.lang].add(scan.number, scan.hashes)
-            scan.hashes = b""
-            scans[scan.number] = scan
-        for number, text in enumerate(owner):
-            text.scans.append(scans[number])
-        numbers = {id(text): [number for number, one in enumerate(owner) if one is text] for text in inputs}
-        starts = {n: at for text in inputs for n, at in zip(numbers[id(text)], text.starts(), strict=False)}
-        return {
-            lang: sorted(
-                (starts[file] + row, starts[first_file] + first)
-                for (file, row), (first_file, first) in found.duplicates()
-            )
-            for lang, found in ids.items()
-        }
+@contextmanager
+def _folder(given: str | None) -> Iterator[str]:
+    """A new folder, gone afterwards. Of its own in `given`, which a dead driver's last jobs may still write to."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="xner_ray-index-") as folder:
+            yield folder
+        return
+    storage.delete(given)
+    try:
+        yield storage.join(given, uuid.uuid4().hex)
+    finally:
+        storage.delete(given)
+
+
+def _scan(jobs: list[ScanJob], owner: Sequence[Text], map_files: MapFiles) -> None:
+    """Scan all files into their texts."""
+    scans: dict[int, Scan] = {scan.number: scan for scan in map_files(scan_file, jobs)}
+    for number, text in enumerate(owner):
+        text.scans.append(scans[number])
+
+
+def _duplicates(owner: Sequence[Text], inputs: dict[str, Text], map_files: MapFiles) -> dict[str, Integers]:
+    """(row, first row with its id) of the rows of each input that repeat one, by its language; shape (n, 2), sorted."""
+    starts = np.zeros(len(owner), np.int64)
+    for text in inputs.values():
+        of_text = [number for number, one in enumerate(owner) if one is text]
+        starts[of_text] = text.starts()[:-1]
+    jobs: list[CompareJob] = []
+    for lang, text in inputs.items():
+        with_ids = [scan for scan in text.scans if scan.pieces]
+        pieces = tuple(piece for scan in with_ids for piece in scan.pieces)
+        jobs += compare_jobs(lang, pieces, sum(scan.rows for scan in with_ids))
+    found: dict[str, list[Integers]] = {lang: [np.empty((0, 2), np.int64)] for lang in inputs}
+    for equal in map_files(compare_ids, jobs) if jobs else ():
+        columns = []
+        for keys in (equal.rows, equal.firsts):
+            number, row = places(keys)
+            columns.append(starts[number] + row)
+        found[equal.lang].append(np.stack(columns, axis=1))
+    pairs = {lang: np.concatenate(found.pop(lang)) for lang in inputs}
+    return {lang: rows[np.argsort(rows[:, 0])] for lang, rows in pairs.items()}
 
 
 def _refuse_other_length(text: Text, beside: Text, limit: int | None, key: str) -> None:
@@ -284,17 +311,15 @@ def _selection(text: Text, recipe: Recipe) -> list[tuple[str, Rows]]:
     return selection
 
 
-def _duplicates_among(
-    duplicates: Sequence[tuple[int, int]], splits: Sequence[tuple[str, Rows]]
-) -> list[tuple[int, int]]:
+def _duplicates_among(duplicates: Integers, splits: Sequence[tuple[str, Rows]]) -> Integers:
     """The duplicates that are left if only the rows of `splits` are there: the first of them keeps the id."""
     picked = {int(row) for _, rows in splits for row in rows}
     owners: dict[int, int] = {}
     left = []
-    for row, first in duplicates:  # ascending
+    for row, first in map(np.ndarray.tolist, duplicates):  # ascending
         if row in picked and (owner := owners.setdefault(first, first if first in picked else row)) != row:
             left.append((row, owner))
-    return left
+    return np.array(left, np.int64).reshape(-1, 2)
 
 
 def _units(
@@ -303,11 +328,11 @@ def _units(
     parallel_and_links: Sequence[Text | None],
     splits: Sequence[tuple[str, Rows]],
     unit_rows: int,
-    duplicates: Sequence[tuple[int, int]],
+    duplicates: Integers,
 ) -> list[Unit]:
     stretches = text.stretches()
     beside = [one.stretches() if one is not None else [] for one in parallel_and_links]
-    known_rows, known_words = map(np.asarray, words_before(stretches))
+    known_rows, known_words = words_before(stretches)
     units = []
     for split, all_rows in splits:
         for rows in chunks(all_rows, unit_rows):
@@ -317,7 +342,7 @@ def _units(
             members = set(picked or ())
             wanted = rows if not whole else range(start, stop)
             parallel, links = (segments(wanted, found) if found else () for found in beside)
-            near = duplicates[bisect_left(duplicates, (start, -1)) : bisect_left(duplicates, (stop, -1))]
+            near = duplicates[slice(*np.searchsorted(duplicates[:, 0], (start, stop)))].tolist()
             words = float(np.diff(np.interp([start, stop], known_rows, known_words))[0])
             units.append(
                 Unit(
@@ -327,7 +352,7 @@ def _units(
                     start=start,
                     stop=stop,
                     picked=picked,
-                    duplicates=tuple(pair for pair in near if whole or pair[0] in members),
+                    duplicates=tuple((row, first) for row, first in near if whole or row in members),
                     segments=segments(wanted, stretches),
                     parallel=parallel,
                     n_words=round(words * len(rows) / (stop - start)),

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
-
-import numpy as np
+from itertools import accumulate
 
 from xner_ray.errors import RecipeError
 from xner_ray.read.formats import find_files
@@ -41,7 +39,7 @@ class Text:
     def stretches(self) -> list[Stretch]:
         """The files that hold rows, with their input rows."""
         pairs = zip(self.starts(), self.files, self.scans, strict=False)
-        return [Stretch(f, at, at + s.rows, tuple(s.marks), s.words) for at, f, s in pairs if s.rows]
+        return [Stretch(f, at, at + s.rows, s.marks, s.words) for at, f, s in pairs if s.rows]
 
     def split_runs(self) -> Iterator[tuple[str, int, int]]:
         """(split, start, stop) of consecutive input rows, in order."""
@@ -50,10 +48,10 @@ class Text:
                 if scan.rows:
                     yield file.split, start, start + scan.rows
                 continue
-            codes = np.frombuffer(scan.splits, np.uint8)
-            edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
-            for begin, end in pairwise(edges):
-                yield SPLITS[codes[begin]], start + begin, start + end
+            begin = 0
+            for code, end in zip(scan.splits, scan.split_ends, strict=True):
+                yield SPLITS[code], start + begin, start + end
+                begin = end
 
 
 def input_of(inputs: dict[str, Text], lang: str) -> Text:

@@ -6,9 +6,10 @@ and splits that are mixed in one file make units whose rows do not follow each o
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,43 @@ from xner_ray.read.records import File, Place
 
 MOST_UNITS = 60_000
 
+Floats = npt.NDArray[np.float64]
 Rows = range | npt.NDArray[np.int64]  # ascending input rows
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A place in a file, the records of the file before it, and their words."""
+def _integers() -> array[int]:
+    return array("q")
 
-    row: int
-    place: Place
-    words: int
+
+@dataclass(slots=True)
+class Marks:
+    """Places in a file, ascending, each with the records of the file before it, and their words.
+
+    As columns: there is one every few hundred rows, and as objects they would take eight times as much.
+    """
+
+    rows: array[int] = field(default_factory=_integers)
+    words: array[int] = field(default_factory=_integers)
+    offsets: array[int] = field(default_factory=_integers)  # of Place, as are the following
+    lines: array[int] = field(default_factory=_integers)
+    docs: array[int] = field(default_factory=_integers)
+    doc_ids: dict[int, str] = field(default_factory=dict)  # by number of the mark
+
+    def add(self, row: int, place: Place, words: int) -> None:
+        if place.doc_id is not None:
+            self.doc_ids[len(self.rows)] = place.doc_id
+        self.rows.append(row)
+        self.words.append(words)
+        self.offsets.append(place.offset)
+        self.lines.append(place.line)
+        self.docs.append(place.docs)
+
+    def last_before(self, row: int) -> int:
+        """Number of the last mark before this record of the file, or at it."""
+        return bisect_right(self.rows, row) - 1
+
+    def place(self, number: int) -> Place:
+        return Place(self.offsets[number], self.lines[number], self.doc_ids.get(number), self.docs[number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +96,7 @@ class Stretch:
     file: File
     start: int
     stop: int
-    marks: tuple[Mark, ...]
+    marks: Marks
     n_words: int
 
 
@@ -106,18 +134,18 @@ def segments(rows: Rows, stretches: Sequence[Stretch]) -> tuple[Segment, ...]:
         last = min(len(rows), at + stretch.stop - rows[at]) if isinstance(rows, range) else last
         while at < last:
             first = int(rows[at])
-            mark = stretch.marks[bisect_right(stretch.marks, first - stretch.start, key=_row) - 1]
+            mark = stretch.marks.last_before(first - stretch.start)
             if isinstance(rows, range):
                 stop, at = int(rows[last - 1]) + 1, last
             else:
                 stop, at = first + 1, at + 1
                 while at < last:
-                    following = bisect_right(stretch.marks, int(rows[at]) - stretch.start, key=_row) - 1
-                    if stretch.marks[following].row + stretch.start > stop:
+                    following = stretch.marks.last_before(int(rows[at]) - stretch.start)
+                    if stretch.marks.rows[following] + stretch.start > stop:
                         break
                     stop, at = int(rows[at]) + 1, at + 1
-            skip = first - stretch.start - mark.row
-            found.append(Segment(stretch.file, mark.place, first, skip, stop - first))
+            skip = first - stretch.start - stretch.marks.rows[mark]
+            found.append(Segment(stretch.file, stretch.marks.place(mark), first, skip, stop - first))
     return tuple(found)
 
 
@@ -125,17 +153,12 @@ def _stop(stretch: Stretch) -> int:
     return stretch.stop
 
 
-def _row(mark: Mark) -> int:
-    return mark.row
-
-
-def words_before(stretches: Sequence[Stretch]) -> tuple[list[int], list[int]]:
+def words_before(stretches: Sequence[Stretch]) -> tuple[Floats, Floats]:
     """Points (row, words before it) between which words are taken to be spread evenly."""
-    rows, words, total = [], [], 0
+    rows, words, total = [np.empty(0)], [np.empty(0)], 0
     for stretch in stretches:
-        rows += [stretch.start + mark.row for mark in stretch.marks]
-        words += [total + mark.words for mark in stretch.marks]
+        rows += [stretch.start + np.asarray(stretch.marks.rows, np.float64), np.array([stretch.stop], np.float64)]
+        words += [total + np.asarray(stretch.marks.words, np.float64)]
         total += stretch.n_words
-        rows.append(stretch.stop)
-        words.append(total)
-    return rows, words
+        words.append(np.array([total], np.float64))
+    return np.concatenate(rows), np.concatenate(words)
