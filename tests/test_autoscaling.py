@@ -76,7 +76,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return recipe, digests(folder / "run")
 
 
-GPU_POOL = ("translate.gpus=1", "translate.workers=[1,3]", "align.workers=1", "match.workers=1")
+# Nothing says how many GPU workers: as many as the autoscaler gives
+GPU_POOL = ("translate.gpus=1", "align.workers=1", "match.workers=1")
 
 
 def test_gpu_nodes_come_are_killed_and_go(
@@ -97,7 +98,7 @@ def test_gpu_nodes_come_are_killed_and_go(
         time.sleep(0.2)
     _finish(driver)
     assert digests(tmp_path / "run") == wanted
-    assert most >= 2
+    assert most == 3
     assert busy.pid in before
     autoscaled.wait("no GPU node", lambda: not autoscaled.nodes("gpu"), 60)
 
@@ -144,5 +145,5 @@ def test_three_stages_share_one_gpu_on_two_cpus(one_gpu: LocalCluster, tmp_path:
     done = _parts(tmp_path / "apart")
     assert 3 <= done < 16
     output = _finish(_project(one_gpu, recipe, tmp_path / "apart", apart))
-    assert "workers: translate x 3, align x 4, likelihood x 2, match x 1" in output
+    assert "workers: translate x 1-3, align x 1-4, likelihood x 1-2, match x 1" in output
     assert digests(tmp_path / "apart") == digests(tmp_path / "together")

@@ -104,6 +104,8 @@ def test_an_autoscaler_is_asked_instead_of_refusing() -> None:
     assert bundles(groups) == [gpu_bundle, gpu_bundle, {"CPU": 0.95}, {"CPU": READ_CPUS}]
     assert needs(groups) == "2.85 CPUs, 2 GPUs, 6 GB of memory (translate+tag+align: 2 workers, match: 1 workers)"
     assert not empty.holds(groups)
+    unstated = group(_recipe(translate={"gpus": 1}), empty, 300)
+    assert [(g.workers, g.cpus) for g in unstated] == [((1, 300), 0.95)] * 2, "they grow as far as the cluster does"
     assert Capacity(3, 2, local=False, memory_gb=8, node=(2, 1, 4), autoscaled=True).holds(groups)
     assert not Capacity(3, 2, local=False, memory_gb=8, node=(2, 1, 2), autoscaled=True).holds(groups), "one by one"
     assert not Capacity(3, 1, local=False, memory_gb=8, node=(2, 1, 4), autoscaled=True).holds(groups)
@@ -268,7 +270,7 @@ def test_labels_of_a_language_model_on_the_target_side_are_compared_with_the_run
             check_tags(recipe, ["PER"])
 
 
-@pytest.mark.parametrize(("workers", "most"), [(1, 2), (2, 2), (5, 3), ((1, 64), 32)])
+@pytest.mark.parametrize(("workers", "most"), [(1, 2), (2, 2), (5, 3), ((1, 64), 32), ((1, 640), 64)])
 def test_reads_are_bounded_by_the_first_pool(workers: int | tuple[int, int], most: int) -> None:
     recipe = _recipe(translate={"workers": workers}, match={"workers": 100})
     assert readers(group(recipe, Capacity(cpus=1000, gpus=0, local=False), 10_000)) == most

@@ -183,7 +183,7 @@ def _describe(
     console: Console, recipe: Recipe, index: Index, groups: Sequence[planning.Group], missing: Sequence[Unit]
 ) -> None:
     rows = sum(unit.n_rows for unit in index.units)
-    pools = ", ".join(f"{'+'.join(g.stages)} x {g.workers[1]}" for g in groups)
+    pools = ", ".join(f"{'+'.join(g.stages)} x {'-'.join(map(str, sorted(set(g.workers))))}" for g in groups)
     console.print(
         f"{rows:,} rows in {len(index.units):,} units for {', '.join(recipe.languages)}; "
         f"{len(missing):,} units to do; workers: {pools}"

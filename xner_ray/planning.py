@@ -23,6 +23,8 @@ from xner_ray.stages import stage_names
 # Logical CPUs of a read task. Reads and workers ask for a little less than the machine has, or reads would starve.
 READ_CPUS = 0.05
 _ONE_CPU = 0.95
+_MOST_READERS = 64  # half a million rows a second
+_MOST_WORKERS = 1000  # of a pool that grows with an autoscaled cluster
 _RESOURCES = ("CPU", "GPU", "memory")
 _OF_TRANSLATORS = ("translate", "back_translate", "likelihood")
 
@@ -243,10 +245,13 @@ def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) 
 
 
 def _size(names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: float, n_units: int) -> Group:
-    cpus = runtime.cpus or min(_ONE_CPU * runtime.threads, share if runtime.workers is None and share > 0.1 else 1e9)
+    shares = runtime.workers is None and not capacity.autoscaled and share > 0.1
+    cpus = runtime.cpus or min(_ONE_CPU * runtime.threads, share if shares else 1e9)
     if runtime.workers is not None:
         low = _minimum(runtime)
         high = runtime.workers[1] if isinstance(runtime.workers, tuple) else runtime.workers
+    elif capacity.autoscaled:
+        low, high = 1, max(1, min(_MOST_WORKERS, n_units))  # the autoscaler's maxima are the bound
     else:
         high = int(capacity.gpus / runtime.gpus + 1e-6) if runtime.gpus else int(share / cpus + 1e-6)
         high = max(1, min(high, n_units))
@@ -268,7 +273,7 @@ def readers(groups: Sequence[Group]) -> int:
     Reading a row takes less than half the time of the cheapest first stage (matching of given links). Without a bound,
     READ_CPUS would let twenty processes start for every CPU that no stage asks for.
     """
-    return max(2, (groups[0].workers[1] + 1) // 2)
+    return min(_MOST_READERS, max(2, (groups[0].workers[1] + 1) // 2))
 
 
 def bundles(groups: Sequence[Group]) -> list[dict[str, float]]:
