@@ -151,9 +151,16 @@ def test_status_and_evaluate_read_the_folder_alone(run: Path) -> None:
     status = _main("status", str(run))
     assert "sealed: the data set is complete" in status.stdout
     assert "1 done, 0 left" in status.stdout
-    scores = json.loads(_main("evaluate", str(run), "--json").stdout)
-    assert scores[0]["overall"]["f1"] == 1.0
-    assert scores[0]["rows"] == 3
+    scores = json.loads(_main("evaluate", str(run), "--json", "--samples", "50", "--seed", "3").stdout)
+    assert (scores["samples"], scores["seed"], scores["by"]) == (50, 3, "sentence")
+    (spanish,) = scores["languages"]
+    assert (spanish["lang"], spanish["overall"]["f1"], spanish["rows"]) == ("spa_Latn", 1.0, 3)
+    shown = _main("evaluate", str(run), "--samples", "0").stdout
+    for part in ("seqeval strict (IOB2)", "What became of each entity", "What the annotations allow", "100.00"):
+        assert part in shown
+    refused = _main("evaluate", str(run), "--by", "doc")
+    assert refused.returncode == 2
+    assert "no doc_id" in refused.stderr
 
 
 def test_explain_names_links_candidates_and_fate(run: Path) -> None:

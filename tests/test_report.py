@@ -2,11 +2,12 @@ import io
 from typing import Any
 
 import pytest
+from entities import corpus, row, table
 from rich.console import Console
 
 from xner_ray import report
 from xner_ray.errors import FatalError
-from xner_ray.evaluation import Evaluation, Score
+from xner_ray.evaluation import Evaluations, evaluate
 
 
 def _part(read: int = 3, rejected: int = 1, **extra: Any) -> dict[str, Any]:
@@ -52,8 +53,8 @@ def test_summary_refuses_rows_that_do_not_add_up() -> None:
         _summary(("spa_Latn", bad))
 
 
-def _printed(renderable: Any) -> str:
-    console = Console(width=100, file=io.StringIO())
+def _printed(renderable: Any, width: int = 100) -> str:
+    console = Console(width=width, file=io.StringIO())
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
@@ -72,11 +73,49 @@ def test_tables_name_every_loss() -> None:
         assert part in text
 
 
-def test_evaluation_table_shows_percent() -> None:
-    score = Score(0.5, 0.25, 1 / 3, 4)
-    text = _printed(report.evaluation_table([Evaluation("spa_Latn", 3, 0, score, {"PER": score}, 2, 0.5)]))
-    assert "33.33" in text
-    assert "0.500" in text
+def _evaluations(**options: Any) -> Evaluations:
+    rows = [row(*one) for one in corpus(60, 1)]
+    return evaluate([table(rows), table(rows[:40], "swh_Latn")], **{"samples": 100, **options})
+
+
+def test_scores_show_percent_intervals_and_means() -> None:
+    found = _evaluations()
+    shown = _printed(report.scores_table(found))
+    lines = [line.split() for line in shown.splitlines()]
+    spanish, macro = found[0], found.macro
+    assert spanish.overall.f1_interval is not None and macro is not None
+    low, high = 100 * spanish.overall.f1_interval.low, 100 * spanish.overall.f1_interval.high
+    percent = [
+        f"{100 * value:.2f}" for value in (spanish.overall.precision, spanish.overall.recall, spanish.overall.f1)
+    ]
+    ratio = f"{spanish.projected / spanish.overall.gold:.3f}"
+    assert ["spa_Latn", "all", *percent, f"{low:.1f}-{high:.1f}", str(spanish.overall.gold), ratio] in lines
+    assert [line[1] for line in lines if line[:1] in (["spa_Latn"], ["swh_Latn"])] == ["all", "all"]
+    assert sum(line[:1] == ["macro"] for line in lines) == 2
+    assert f"mean of 2  all        {100 * macro.overall.precision:.2f}" in shown
+    assert "seqeval strict (IOB2)" in shown
+    assert "100 bootstrap resamples of the sentences, seed 0" in shown
+    without = _printed(report.scores_table(_evaluations(samples=0)))
+    assert "bootstrap" not in without
+    assert " - " in without
+
+
+@pytest.mark.parametrize(("width", "wide", "intervals"), [(80, False, 1), (110, True, 3)])
+def test_evaluation_fits_its_terminal(width: int, wide: bool, intervals: int) -> None:
+    shown = _printed(report.evaluation_tables(_evaluations(), wide=wide), width)
+    assert shown.count("95% interval") == intervals
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
+    # Whatever does not fit, rich cuts with an ellipsis or breaks: then a language's line would end early
+    for title, cells in (("Exact entities", 7 + intervals), ("What became", 8), ("What the annotations", 9)):
+        part = shown[shown.index(title) :].split("spa_Latn", 1)[1].splitlines()[0]
+        assert "…" not in part
+        assert len(part.split()) == cells - 1, part
+
+
+def test_evaluation_without_a_ceiling() -> None:
+    own = [{"start": 0, "end": 1, "label": "PER", "score": 1.0, "source": None}]
+    shown = _printed(report.evaluation_tables(evaluate([table([row([(0, 1, "PER")], [], spans=own)])])))
+    assert ["spa_Latn", "1", "0", "-", "1", "-", "-", "-", "-"] in [line.split() for line in shown.splitlines()]
 
 
 def test_sentence_marks_entities_and_escapes_markup() -> None:

@@ -28,6 +28,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="as in --set align.method=argmax")
 ]
 TOO_MANY_REJECTS = 3
+WIDE = 110  # characters: room for an interval beside each score
 
 
 @app.command()
@@ -92,14 +93,14 @@ def combine(
 def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: int) -> None:
     """What a finished run holds; exit status 3 if too many rows were rejected."""
     from xner_ray import inspecting
-    from xner_ray.report import evaluation_table, print_sentences, tables
+    from xner_ray.report import print_sentences, scores_table, tables
 
     for lang in report["languages"] if n_sentences else ():
         print_sentences(console, inspecting.sample(run, lang, n_sentences), report["labels"]["kept"])
     console.print(tables(report))
     evaluations = inspecting.evaluate(run)
     if evaluations:
-        console.print(evaluation_table(evaluations))
+        console.print(scores_table(evaluations))
     console.print(f"[bold]{escape(run)}[/bold] holds data/, rejects/, report.json and README.md (the dataset card)")
     rate, most = report["reject_rate"], report["max_reject_rate"]
     if rate > most:
@@ -132,20 +133,30 @@ def status(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machi
 
 
 @app.command()
-def evaluate(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False) -> None:
-    """Exact-span precision, recall and F1 of RUN against the gold labels that its input had."""
+def evaluate(
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind the intervals; 0: none")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+    by: Annotated[
+        Literal["doc", "sentence"] | None,
+        typer.Option(help="what a resample draws; left out: documents where there are 20, else sentences"),
+    ] = None,
+) -> None:
+    """Scores of RUN against the gold that its input had: per label, intervals, errors by kind, what gold allows."""
     from xner_ray import inspecting
-    from xner_ray.report import evaluation_table
+    from xner_ray.report import evaluation_tables
 
-    evaluations = inspecting.evaluate(run)
+    evaluations = inspecting.evaluate(run, samples=samples, seed=seed, by=by)
+    console = Console()
     if as_json:
         import json
 
-        sys.stdout.write(json.dumps([e.to_dict() for e in evaluations], indent=1) + "\n")
+        sys.stdout.write(json.dumps(evaluations.to_dict(), indent=1) + "\n")
     elif evaluations:
-        Console().print(evaluation_table(evaluations))
+        console.print(evaluation_tables(evaluations, wide=console.width >= WIDE))
     else:
-        Console().print("no row of this run has gold labels (a labelled target side): nothing to compare with")
+        console.print("no row of this run has gold labels (a labelled target side): nothing to compare with")
 
 
 @app.command()

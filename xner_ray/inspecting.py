@@ -154,9 +154,20 @@ def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator
             yield write.read_part(parts[unit.name], columns)
 
 
-def evaluate(run: str | os.PathLike[str]) -> list[evaluation.Evaluation]:
-    """Scores of a run against the gold labels of its target side, per language; empty without gold."""
-    return evaluation.evaluate(_tables(RunFolder(os.fspath(run)), evaluation.COLUMNS))
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    samples: int = evaluation.SAMPLES,
+    seed: int = 0,
+    by: evaluation.By | None = None,
+) -> evaluation.Evaluations:
+    """Scores of a run against the gold labels of its target side, per language; without languages if it has no gold.
+
+    Of an unfinished run those of the rows that are there. samples: bootstrap resamples behind the intervals, 0 for
+    none; by: what they draw, None for documents where there are enough of them. See `evaluation.score`.
+    """
+    tables = _tables(RunFolder(os.fspath(run)), evaluation.COLUMNS)
+    return evaluation.evaluate(tables, samples=samples, seed=seed, by=by)
 
 
 def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:

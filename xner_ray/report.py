@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xner_ray.errors import FatalError
-from xner_ray.evaluation import Evaluation
+from xner_ray.evaluation import Evaluations, Rates, Score
 from xner_ray.schema import set_aside
 
 REFINE = "refine"  # the second matching, which is no stage of a recipe
@@ -134,26 +135,69 @@ def in_model(stage: Mapping[str, Any]) -> str:
     return f"{stage['model_seconds'] / stage['seconds']:.0%}" if stage["model_seconds"] else "-"
 
 
-def evaluation_table(evaluations: Sequence[Evaluation]) -> Table:
-    """Scores per language and label, in percent."""
-    title = "Exact-span scores against gold (seqeval, strict IOB2)"
-    columns = ("precision", "recall", "F1", "gold", "projected/gold")
-    table = new_table(title, ["language", "label"], columns)
+def scores_table(evaluations: Evaluations, *, wide: bool = False) -> Group:
+    """Scores per language and label, in percent, F1 with its interval; `wide`: precision and recall with theirs."""
+    confidence = f"{evaluations.confidence:.0%} interval"
+    columns = ["precision", "recall", "F1"]
+    columns = [cell for name in columns for cell in (name, confidence)] if wide else [*columns, confidence]
+    title = f"Exact entities against gold, in percent: {evaluations.scheme}"
+    table = new_table(title, ["language", "label"], [*columns, "gold", "ratio"])
+
+    def add(lang: str, label: str, rates: Rates) -> None:
+        cells = []
+        for name in ("precision", "recall", "f1"):
+            cells.append(f"{100 * getattr(rates, name):.2f}")
+            if wide or name == "f1":
+                found = getattr(rates, f"{name}_interval")
+                cells.append("-" if found is None else f"{100 * found.low:.1f}-{100 * found.high:.1f}")
+        if isinstance(rates, Score):
+            cells += [str(rates.gold), f"{rates.predicted / rates.gold:.3f}" if rates.gold else "-"]
+        table.add_row(lang, Text(label), *cells, style="bold" if lang else "")
+
     for result in evaluations:
-        ratio = "-" if result.projection_ratio is None else f"{result.projection_ratio:.3f}"
-        for label, score in [("all", result.overall), *result.labels.items()]:
-            values = [f"{100 * value:.2f}" for value in (score.precision, score.recall, score.f1)]
-            first = label == "all"
-            table.add_row(
-                result.lang if first else "",
-                Text(label),
-                *values,
-                str(score.gold),
-                ratio if first else "",
-                style="bold" if first else "",
-            )
+        add(result.lang, "all", result.overall)
+        for label, score in result.labels.items():
+            add("", label, score)
+        if len(result.labels) > 1:
+            add("", "macro", result.macro)
         table.add_section()
-    return table
+    if evaluations.macro is not None:
+        add(f"mean of {evaluations.macro.languages}", "all", evaluations.macro.overall)
+        for label, rates in evaluations.macro.labels.items():
+            add("", label, rates)
+    notes = "ratio: projected entities / gold entities"
+    if evaluations.samples:
+        items = {"sentence": "sentences", "doc": "documents"}[evaluations.by]
+        notes += f"\ninterval: {evaluations.samples:,} bootstrap resamples of the {items}, seed {evaluations.seed}"
+    return Group(table, Text(notes + "\n", style="dim"))
+
+
+def evaluation_tables(evaluations: Evaluations, *, wide: bool = False) -> Group:
+    """Scores, errors by kind, and what the annotations allow."""
+    kinds = ("exact", "type", "boundary", "both", "missed", "spurious")
+    errors = new_table("What became of each entity", ["language", "label"], kinds)
+    columns = ("sentences", "rejected", "source", "gold", "shared", "precision", "recall", "F1")
+    ceiling = new_table("What the annotations allow", ["language"], columns)
+    for result in evaluations:
+        for label, found in [("all", result.errors), *result.errors_by_label.items()]:
+            first = label == "all"
+            cells = (str(number) for number in asdict(found).values())
+            errors.add_row(result.lang if first else "", Text(label), *cells, style="bold" if first else "")
+        errors.add_section()
+        rows, most = (str(result.rows), str(result.rejected_rows)), result.ceiling
+        if most is None:
+            ceiling.add_row(result.lang, *rows, "-", str(result.overall.gold), *"----")
+        else:
+            percent = (f"{100 * value:.2f}" for value in (most.precision, most.recall, most.f1))
+            ceiling.add_row(result.lang, *rows, str(most.source), str(result.overall.gold), str(most.shared), *percent)
+    of_errors = (
+        "type: other label; boundary: other words; both: other words and label\n"
+        "gold: all but spurious; projected: all but missed\n"
+    )
+    of_ceiling = (
+        "if every source entity finds its place; shared: min(source, gold), summed over\nsentences and labels\n"
+    )
+    return Group(scores_table(evaluations, wide=wide), errors, Text(of_errors, "dim"), ceiling, Text(of_ceiling, "dim"))
 
 
 def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Text:
