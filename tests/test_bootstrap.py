@@ -17,7 +17,7 @@ from xner_ray.errors import InputError
 def _counts(n: int, seed: int, right: float = 0.8, gold_of: int | None = None) -> NDArray[np.int64]:
     """[n, (exact, predicted, gold)] of sentences with 0 to 4 entities; gold as with the seed `gold_of`."""
     rng = np.random.default_rng(seed)
-    gold = np.random.default_rng(seed if gold_of is None else gold_of).integers(0, 5, size=n)
+    gold = np.random.default_rng([1, seed if gold_of is None else gold_of]).integers(0, 5, size=n)
     exact = rng.binomial(gold, right)
     return np.stack([exact, exact + rng.integers(0, 2, size=n), gold], axis=1)
 
@@ -87,7 +87,7 @@ def test_an_interval_holds_the_truth_about_95_times_in_100() -> None:
         found = interval(_f1(resampled_sums(_counts(150, 100 + seed), samples=400, seed=seed)))
         assert found is not None
         held += found.low <= truth <= found.high
-    assert 0.90 < held / 300 < 0.985
+    assert 0.91 < held / 300 < 0.975
 
 
 def test_neither_order_nor_anything_but_the_seed_matters() -> None:
@@ -144,7 +144,7 @@ def test_a_p_value_is_small_by_chance_as_often_as_it_says() -> None:
     for seed in range(300):
         first, second = _counts(120, seed), _counts(120, 1000 + seed, gold_of=seed)
         small += paired_bootstrap(first, second, _f1, samples=200, seed=seed).p_value <= 0.1
-    assert 0.05 < small / 300 < 0.16
+    assert 0.06 < small / 300 < 0.15
 
 
 def test_pairs_need_the_same_items() -> None:
