@@ -265,7 +265,10 @@ def _run_pools(
     parts = folder.path("_run", "parts" if retry is None else "retried", folder.next_attempt())
     _configure(DataContext.get_current())
     data = ray.data.read_datasource(
-        UnitSource(units, plan), num_cpus=READ_CPUS, concurrency=readers(groups), override_num_blocks=len(units)
+        UnitSource(units, plan),
+        num_cpus=READ_CPUS,
+        concurrency=min(readers(groups), len(units)),  # Ray warns of a bound that cannot be reached
+        override_num_blocks=len(units),
     )
     for group in groups:
         last = group is groups[-1]
