@@ -134,7 +134,7 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
     Console(file=text, width=200).print(xner_ray.status(both), xner_ray.explain(both, "tmpl-0001", "spa_Latn"))
     assert "sealed: the data set is complete" in text.getvalue()
     (spanish, _) = xner_ray.evaluate(run)
-    assert spanish.to_dict()["lang"] == "spa_Latn"
+    assert spanish.lang == "spa_Latn"
     exported = xner_ray.export(run)
     assert exported[0] == store.uri("bucket/whole/export/spa_Latn.train.conll")
     assert storage.read_bytes(exported[0]).startswith(b"La\tO\n")
