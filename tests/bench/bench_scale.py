@@ -100,6 +100,7 @@ def waiting(seconds: float) -> type[engine.WritingWorker]:
             self.name, self.wait = name, wait
 
         def __call__(self, table: pa.Table) -> pa.Table:
+            time.sleep(self.wait)
             if self.name == "translate":
                 for column in ("text", "tokens", "offsets"):
                     place = table.schema.get_field_index(column)
