@@ -118,7 +118,9 @@ def test_too_many_rejects_end_with_3_and_a_finished_run(tmp_path: Path) -> None:
 
 
 def test_project_fills_the_run_folder(run: Path) -> None:
-    assert {path.name for path in run.iterdir()} == {"README.md", "report.json", "data", "rejects", "_run"}
+    assert {path.name for path in run.iterdir()} == {
+        *("README.md", "report.json", "report.html", "data", "rejects", "_run")
+    }
     report = json.loads((run / "report.json").read_text())
     assert report["rows"] == {"read": 4, "emitted": 3, "rejected": 1}
     assert report["labels"]["kept"] == ["LOC", "PER"]

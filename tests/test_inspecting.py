@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from xner_ray import cli, inspecting, storage, write
+from xner_ray import cli, inspecting, making, storage, write
+from xner_ray.errors import RunFolderError
 from xner_ray.folder import RunFolder
 from xner_ray.read.index import Index
 from xner_ray.read.units import Unit, unit_name
@@ -201,3 +202,36 @@ def test_a_run_on_an_object_store_does_not_say_whether_a_driver_lives(
     _parts(folder, _driver(folder, 0), {UNITS[0]: 64})
     monkeypatch.setattr(RunFolder, "is_claimed", lambda _: None)
     assert "not sealed\nlast file 0:05:00 ago\n" in _said(folder, 364)
+
+
+def test_the_page_of_a_run_that_is_not_finished(tmp_path: Path) -> None:
+    folder = _begin(tmp_path)
+    with pytest.raises(RunFolderError, match="no run here"):
+        inspecting.write_page(tmp_path / "other")
+    assert "There is no sentence to show" in Path(inspecting.write_page(tmp_path)).read_text()
+    _parts(folder, _driver(folder, 0), {UNITS[0]: 64, UNITS[1]: 70, UNITS[2]: 80})
+    text = Path(inspecting.write_page(tmp_path)).read_text()
+    assert "Not finished: 3 of 6 units are done" in text
+    assert "scores, distributions and sentences too" in text
+    assert "30 rows in 0:01:20" in text
+    assert text == Path(inspecting.write_page(tmp_path)).read_text()
+    text = Path(inspecting.write_page(tmp_path, rows=20)).read_text()
+    assert "of 20 sentences, all those of 2 units drawn from 3" in text
+    result = CliRunner().invoke(cli.app, ["report", str(tmp_path), "--rows", "30"])
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(tmp_path / "report.html")
+
+
+def test_a_page_that_cannot_be_made_keeps_no_run_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _begin(tmp_path)
+    inspecting.write_page(tmp_path)
+    console = Console(width=200, file=io.StringIO())
+    given = folder, folder.recipe(), inspecting.read_index(folder), {}
+
+    def fails(*_: object, **__: object) -> bytes:
+        raise KeyError("a column that is not there")
+
+    monkeypatch.setattr(making, "page_of", fails)
+    assert making._page(*given, {}, console) == {}
+    assert "report.html was not made (KeyError: 'a column that is not there')" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert not (tmp_path / "report.html").exists(), "an old one would be of another state"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markupsafe import escape
 from rich.console import Console
 
 import xner_ray
@@ -85,6 +86,10 @@ def test_text_ids_and_labels_stay_text(tmp_path: Path, ray_here: None, monkeypat
     for name in IDS:
         assert name in shown
     assert "[/red]" in shown
+    html = (folder / "run/report.html").read_text()
+    for name in IDS[:4]:
+        assert escape(name) in html
+    assert html.count("<script>") == 1 and "<b>|x" not in html
     card = (folder / "run/README.md").read_text()
     assert "<b>" not in card
     assert yaml.safe_load(card.split("---")[1])["configs"]

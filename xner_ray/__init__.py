@@ -13,7 +13,7 @@ from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
     from xner_ray.deriving import combine, rematch
-    from xner_ray.inspecting import evaluate, explain, export, sample, status
+    from xner_ray.inspecting import evaluate, explain, export, sample, status, write_page
     from xner_ray.making import plan, project
     from xner_ray.recipe import Recipe
     from xner_ray.recipe_file import load_recipe
@@ -34,6 +34,7 @@ __all__ = [
     "rematch",
     "sample",
     "status",
+    "write_page",
 ]
 
 _HOMES = {

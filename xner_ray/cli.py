@@ -101,7 +101,9 @@ def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: in
     evaluations = inspecting.evaluate(run)
     if evaluations:
         console.print(scores_table(evaluations))
-    console.print(f"[bold]{escape(run)}[/bold] holds data/, rejects/, report.json and README.md (the dataset card)")
+    console.print(
+        f"[bold]{escape(run)}[/bold] holds data/, rejects/, README.md (the dataset card), report.json and report.html"
+    )
     rate, most = report["reject_rate"], report["max_reject_rate"]
     if rate > most:
         console.print(
@@ -157,6 +159,17 @@ def evaluate(
         console.print(evaluation_tables(evaluations, wide=console.width >= WIDE))
     else:
         console.print("no row of this run has gold labels (a labelled target side): nothing to compare with")
+
+
+@app.command()
+def report(
+    run: Run,
+    rows: Annotated[int, typer.Option(min=1, help="rows that scores, distributions and sentences are of")] = 50_000,
+) -> None:
+    """Write RUN's report.html anew, of an unfinished run from what is done: a page that needs a browser alone."""
+    from xner_ray import inspecting
+
+    typer.echo(inspecting.write_page(run, rows=rows))
 
 
 @app.command()

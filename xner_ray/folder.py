@@ -328,6 +328,7 @@ class RunFolder:
             # What was made of a file goes before it: if this is cut short, the rest can still be gone on with.
             for name in (
                 "report.json",
+                "report.html",
                 "README.md",
                 "data",
                 "rejects",

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rich.console import Group
 from rich.text import Text
 
-from xner_ray import evaluation, explanation, exporting, planning, storage, write
+from xner_ray import __version__, evaluation, explanation, exporting, page, planning, storage, write
 from xner_ray import report as reporting
 from xner_ray.errors import InputError, RunFolderError, StorageError
 from xner_ray.folder import Attempt, RunFolder
@@ -23,6 +23,8 @@ from xner_ray.prior import Prior
 from xner_ray.progress import busy_seconds, cost, cost_text, duration, pace
 from xner_ray.read.index import Index
 from xner_ray.recipe import Recipe
+
+PAGE_ROWS = 50_000
 
 
 def read_index(folder: RunFolder) -> Index:
@@ -168,6 +170,66 @@ def evaluate(
     """
     tables = _tables(RunFolder(os.fspath(run)), evaluation.COLUMNS)
     return evaluation.evaluate(tables, samples=samples, seed=seed, by=by)
+
+
+def page_of(
+    folder: RunFolder,
+    recipe: Recipe,
+    index: Index,
+    parts: Mapping[str, str],
+    report: Mapping[str, Any],
+    *,
+    rows: int = PAGE_ROWS,
+    sealed: bool,
+) -> bytes:
+    """report.html of the units that have a part.
+
+    Counts are those of `report`. Scores, distributions and sentences come from whole units, drawn by a hash of their
+    names and from all languages in turn, until there are `rows` rows, and at least one of each language: what a page
+    takes is bounded, however large the run is.
+    """
+    done = [unit for unit in index.units if unit.name in parts]
+    drawn = {unit.name for unit in page.draw(done, rows)}
+    sample = page.Sample(list(report["languages"]))
+
+    def tables() -> Iterator[pa.Table]:
+        for unit in done:
+            if unit.name in drawn:
+                table = write.read_part(parts[unit.name], page.COLUMNS)
+                sample.add(table)
+                yield table
+
+    evaluations = evaluation.evaluate(tables())
+    facts = {"direction": recipe.direction, "projector": recipe.projector, "translation": recipe.translate_engine}
+    about = page.About(
+        name=os.path.basename(storage.bare(folder.root).rstrip("/")) or "run",
+        facts=list({**facts, "xner_ray": __version__}.items()),
+        sealed=sealed,
+        units_done=len(done),
+        units=len(index.units),
+        rows_looked_at=sample.rows,
+        units_looked_at=len(drawn),
+    )
+    sizes = {unit.name: unit.n_rows for unit in index.units}
+    drivers = page.drivers([(attempt.started, attempt.parts) for attempt in folder.attempts()], sizes)
+    return page.render(about, report, evaluations, sample, drivers)
+
+
+def write_page(run: str | os.PathLike[str], *, rows: int = PAGE_ROWS) -> str:
+    """Write a run's report.html anew, of an unfinished one from the units that are done; returns its path.
+
+    rows: see `page_of`. RunFolderError if there is no run.
+    """
+    folder = RunFolder(os.fspath(run))
+    recipe, index = folder.recipe(), read_index(folder)
+    parts, sealed = {**folder.parts(), **folder.refined()}, folder.sealed() is not None
+    if sealed:
+        report = json.loads(storage.read_bytes(folder.path("report.json")))
+    else:
+        report = run_report(index, parts, planning.run_labels(recipe, index.labels_found), 0.0, recipe)
+    path = folder.path("report.html")
+    storage.publish(path, page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed))
+    return path
 
 
 def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:

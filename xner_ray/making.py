@@ -19,7 +19,7 @@ from xner_ray import report as reporting
 from xner_ray.errors import FatalError, Reason, RecipeError, did_you_mean
 from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import Attempt, RunFolder
-from xner_ray.inspecting import read_index, run_report
+from xner_ray.inspecting import page_of, read_index, run_report
 from xner_ray.prior import LEAST_ROWS
 from xner_ray.progress import Progress, cost
 from xner_ray.read.index import Index, build_index, identities
@@ -267,8 +267,27 @@ def seal(
         "README.md": card.dataset_card(recipe, report, [file.file for file in files]).encode(),
         "report.json": reporting.dump(report),
     }
+    documents |= _page(folder, recipe, index, parts, report, console)
     write.seal(folder.root, files, documents, engine.map_tasks)
     return report
+
+
+def _page(
+    folder: RunFolder,
+    recipe: Recipe,
+    index: Index,
+    parts: Mapping[str, str],
+    report: Mapping[str, Any],
+    console: Console,
+) -> dict[str, bytes]:
+    """report.html, by its name; nothing where it cannot be made, and then no old one stands there either."""
+    name = "report.html"
+    try:
+        return {name: page_of(folder, recipe, index, parts, report, sealed=True)}
+    except Exception as error:  # of whatever kind: a page to look at must not keep a data set from being finished
+        storage.delete(folder.path(name))
+        console.print(Text(f"{name} was not made ({type(error).__name__}: {error}); `xner-ray report` shows why"))
+        return {}
 
 
 def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
