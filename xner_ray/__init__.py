@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
+    from xner_ray.comparing import compare
     from xner_ray.deriving import combine, rematch
     from xner_ray.inspecting import evaluate, explain, export, sample, status, write_page
     from xner_ray.making import plan, project
@@ -25,6 +26,7 @@ __all__ = [
     "XnerError",
     "__version__",
     "combine",
+    "compare",
     "evaluate",
     "explain",
     "export",
@@ -41,6 +43,7 @@ _HOMES = {
     "Recipe": "xner_ray.recipe",
     "load_recipe": "xner_ray.recipe_file",
     "combine": "xner_ray.deriving",
+    "compare": "xner_ray.comparing",
     "plan": "xner_ray.making",
     "project": "xner_ray.making",
     "rematch": "xner_ray.deriving",

@@ -173,6 +173,34 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="finished runs over the same sentences")],
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="the tables in Markdown")] = False,
+    differ: Annotated[int, typer.Option(min=0, help="show this many sentences a run and language that differ")] = 0,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="the reference; default the first")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p; 0: none")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+    by: Annotated[Literal["doc", "sentence"] | None, typer.Option(help="what a resample draws, as in evaluate")] = None,
+) -> None:
+    """Runs over the same sentences side by side: scores, differences with tests; without gold, how far they agree."""
+    from xner_ray import comparing
+    from xner_ray.comparison_tables import markdown, print_sentences, tables
+
+    found = comparing.compare(runs, against=against, differ=differ, samples=samples, seed=seed, by=by)
+    console = Console()
+    if as_json:
+        import json
+
+        sys.stdout.write(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    elif as_markdown:
+        sys.stdout.write(markdown(found))
+    else:
+        print_sentences(console, found)
+        console.print(tables(found, wide=console.width >= WIDE))
+
+
+@app.command()
 def explain(
     run: Run,
     row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],

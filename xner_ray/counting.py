@@ -83,20 +83,35 @@ def pair(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[tuple[int,
 
 def count(tables: Iterable[pa.Table]) -> list[Counts]:
     """Counts of each language that has gold, by language code. `tables` need the columns `COLUMNS`."""
-    tallies: dict[str, _Tally] = {}
-    docs: dict[str, int] = {}
+    counter = Counter()
     for table in tables:
-        wanted = pc.and_(pc.is_valid(table.column("gold_spans")), _has_words(table.column("tokens")))
-        twice = pc.fill_null(pc.equal(table.column("reason"), str(Reason.DUPLICATE_ID)), False)
-        part = table.select([name for name in COLUMNS if name != "tokens"]).filter(pc.and_not(wanted, twice))
+        counter.add(table)
+    return counter.counts()
+
+
+class Counter:
+    """`count`, table by table."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[str, _Tally] = {}
+        self._docs: dict[str, int] = {}
+
+    def add(self, table: pa.Table) -> None:
+        part = table.select([name for name in COLUMNS if name != "tokens"]).filter(counted(table))
         for lang in pc.unique(part.column("lang")).to_pylist():
-            tally = tallies.setdefault(lang, _Tally())
-            tally.add(part.filter(pc.equal(part.column("lang"), lang)), docs)
-    return [tallies[lang].counts(lang) for lang in sorted(tallies)]
+            tally = self._tallies.setdefault(lang, _Tally())
+            tally.add(part.filter(pc.equal(part.column("lang"), lang)), self._docs)
+
+    def counts(self) -> list[Counts]:
+        return [self._tallies[lang].counts(lang) for lang in sorted(self._tallies)]
 
 
-def _has_words(tokens: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.greater(pc.fill_null(pc.list_value_length(tokens), 0), 0)
+def counted(table: pa.Table, *, gold: bool = True) -> pa.ChunkedArray:
+    """Which rows count: they have words and, if asked for, gold, and are not rejected as a duplicate. [rows], bool."""
+    words = pc.greater(pc.fill_null(pc.list_value_length(table.column("tokens")), 0), 0)
+    wanted = pc.and_(pc.is_valid(table.column("gold_spans")), words) if gold else words
+    twice = pc.fill_null(pc.equal(table.column("reason"), str(Reason.DUPLICATE_ID)), False)
+    return pc.and_not(wanted, twice)
 
 
 class _Tally:

@@ -197,7 +197,7 @@ def compare(
     shape = tables[0].shape[1:]
 
     def f1(sums: Ints) -> Floats:
-        by_language = sums.reshape(-1, *shape).sum(axis=2)
+        by_language = sums.reshape(len(sums), *shape).sum(axis=2)
         figures = rates(by_language.sum(axis=1)) if average == "pooled" else _mean(rates(by_language), axis=1)
         return figures[..., 2]
 

@@ -1,0 +1,169 @@
+"""Runs compared from their folders, which the tests make by hand."""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from entities import corpus, row
+from run_folders import finished
+from typer.testing import CliRunner
+
+import xner_ray
+from xner_ray import cli
+from xner_ray.comparing import compare, differing, method_text, settings, short_names
+from xner_ray.errors import InputError, RunFolderError
+from xner_ray.fingerprint import fingerprint
+from xner_ray.recipe_file import load_recipe
+
+MADE = corpus(40, 1)
+
+
+def _rows(right: bool, gold: bool = True, n: int = 40) -> list[dict[str, Any]]:
+    return [row(one[0] if gold else None, one[0] if right else one[1]) for one in MADE[:n]]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    sides = {"base": (False, ()), "best": (True, ("match.solver=greedy",))}
+    return [
+        finished(tmp_path / name, {lang: _rows(right) for lang in ("spa_Latn", "swe_Latn")}, overrides)
+        for name, (right, overrides) in sides.items()
+    ]
+
+
+def test_two_runs_from_their_folders(runs: list[Path]) -> None:
+    found = xner_ray.compare(runs, samples=200, differ=2)
+    assert [(run.run, run.name, run.method) for run in found.runs] == [
+        (str(runs[0]), "base", "defaults"),
+        (str(runs[1]), "best", "match.solver=greedy"),
+    ]
+    assert found.runs[1].keys == {"match.solver": "greedy"}
+    assert [language.lang for language in found.languages] == ["spa_Latn", "swe_Latn"]
+    for run, path in enumerate(runs):
+        for language, alone in zip(found.languages, xner_ray.evaluate(path, samples=200), strict=True):
+            assert language.results[run].rates == alone.overall
+    against = found.languages[0].results[1].against
+    assert against is not None and against.p_value == against.p_holm
+    assert [one.right for one in found.sentences] == ["run"] * 4
+    turned = compare(runs, samples=0, against=runs[1])
+    assert (turned.reference, turned.languages[0].results[1].against) == (1, None)
+
+
+def test_runs_of_other_units_and_another_order_of_languages(runs: list[Path], tmp_path: Path) -> None:
+    rows = {lang: _rows(True) for lang in ("swe_Latn", "spa_Latn")}
+    other = finished(tmp_path / "other", rows, ("match.solver=greedy",), unit_rows=7)
+    one, two = (compare([runs[0], each], samples=0, differ=3) for each in (runs[1], other))
+    assert one.languages == two.languages
+    assert one.sentences == two.sentences
+
+
+def _refused(runs: Sequence[Path], message: str, kind: type[Exception] = InputError, **options: Any) -> None:
+    with pytest.raises(kind, match=message):
+        compare(runs, **options)
+
+
+def test_what_cannot_be_compared_is_one_message(runs: list[Path], tmp_path: Path) -> None:
+    _refused(runs[:1], "1 run; allowed: two or more")
+    _refused([*runs, runs[0]], "base: stands there twice", RunFolderError)
+    (tmp_path / "link").symlink_to(runs[0])
+    _refused([runs[0], tmp_path / "link"], "link: stands there twice", RunFolderError)
+    _refused(runs, r"--against .*else is none of the runs; allowed: .*base, .*best", against=tmp_path / "else")
+    _refused([runs[0], tmp_path / "nothing"], "nothing: no run here", RunFolderError)
+    spanish = finished(tmp_path / "spanish", {"spa_Latn": _rows(True)})
+    _refused([runs[0], spanish], "spanish has the languages spa_Latn, and .*base has spa_Latn, swe_Latn")
+    fewer = finished(tmp_path / "fewer", {lang: _rows(True, n=n) for lang, n in (("spa_Latn", 40), ("swe_Latn", 30))})
+    _refused([runs[0], fewer], "10 rows only in .*base, as swe_Latn row 30, id 's30'")
+    without = finished(tmp_path / "without", {lang: _rows(True, gold=False) for lang in ("spa_Latn", "swe_Latn")})
+    _refused([runs[0], without], "80 rows with other gold, as spa_Latn row 0")
+    _refused(runs, "no doc_id", by="doc")
+    (runs[1] / "_run/SEALED").unlink()
+    _refused(runs, "best: not sealed yet; finish the run first", RunFolderError)
+
+
+def test_two_runs_without_gold_agree_or_not(runs: list[Path], tmp_path: Path) -> None:
+    made = [finished(tmp_path / f"{n}", {"swh_Latn": _rows(bool(n), gold=False)}) for n in (0, 1)]
+    found = compare(made)
+    (swahili,) = found.languages
+    agreement = swahili.agreement[1]
+    assert (found.by, swahili.results) == (None, []) and agreement is not None
+    assert agreement.identical == sum(one[0] == one[1] for one in MADE)
+    assert agreement.only_run_right is None
+
+
+def _method(overrides: Sequence[str], models: Mapping[str, str] | None = None) -> dict[str, Any]:
+    given = {"path": "/x/a.conll", "parallel": {"spa_Latn": "/x/es"}}
+    recipe = load_recipe({"input": given, "targets": ["spa_Latn"]}, overrides)
+    return settings(recipe, fingerprint(recipe, {}, {}, {"align.encoder": "0123456789abcdef", **(models or {})}))
+
+
+def test_a_method_is_what_differs_and_is_no_default() -> None:
+    paper = ["match.solver=greedy", "match.scores={align: 1}", "match.prior=none", "output.incomplete=reject"]
+    found = differing([_method(["output.incomplete=reject", "engine.unit_rows=7", "align.workers=2"]), _method(paper)])
+    assert [method_text(keys) for keys in found] == [
+        "defaults",
+        "match.prior=none match.scores={align: 1.0} match.solver=greedy",
+    ]
+    assert list(found[1]) == ["match.prior", "match.scores", "match.solver"]
+    thresholds = [_method(["match.thresholds={align: 0.5}", "match.scores={align: 1}"]), _method([])]
+    assert [method_text(keys) for keys in differing(thresholds)] == [
+        "match.scores={align: 1.0} match.thresholds={align: 0.5}",
+        "defaults",
+    ]
+
+
+def test_models_are_named_and_told_apart() -> None:
+    other = _method(["align.encoder=/models/labse"], {"align.encoder": "fedcba9876543210"})
+    assert [method_text(keys) for keys in differing([_method([]), other])] == [
+        "align.encoder=builtin",
+        "align.encoder=/models/labse",
+    ]
+    changed = _method([], {"align.encoder": "fedcba9876543210"})
+    assert [method_text(keys) for keys in differing([_method([]), changed])] == [
+        "align.encoder=builtin@0123456789ab",
+        "align.encoder=builtin@fedcba987654",
+    ]
+
+
+def test_names_are_short_where_they_can_be() -> None:
+    assert short_names(["runs/a", "s3://b/runs/c/"]) == ["a", "c"]
+    assert short_names(["x/a", "y/a"]) == ["x/a", "y/a"]
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_the_command_prints_tables(runs: list[Path], width: str) -> None:
+    arguments = ["compare", *map(str, runs), "--samples", "50", "--differ", "1"]
+    found = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": width})
+    assert found.exit_code == 0, found.output
+    assert max(map(len, found.output.splitlines())) <= int(width)
+    for part in ("base and best differ", "only best is right", "match.solver=greedy", "mean of 2", "Holm", "neither"):
+        assert part in found.output
+    assert "2 best" in found.output
+
+
+def test_the_command_as_json_and_as_markdown(runs: list[Path]) -> None:
+    arguments = ["compare", *map(str, runs), "--samples", "50", "--seed", "3", "--against", str(runs[1])]
+    found = json.loads(CliRunner().invoke(cli.app, [*arguments, "--json", "--differ", "1"]).output)
+    assert found == json.loads(json.dumps(compare(runs, samples=50, seed=3, against=runs[1], differ=1).to_dict()))
+    assert (found["samples"], found["seed"], found["reference"], len(found["sentences"])) == (50, 3, 1, 2)
+    text = CliRunner().invoke(cli.app, [*arguments, "--markdown"]).output
+    assert "| spa_Latn | base | defaults |" in text
+    assert "only best right | only the run right" in text
+
+
+def test_the_command_ends_with_2_and_one_message(runs: list[Path]) -> None:
+    err = io.StringIO()
+    with (
+        contextlib.redirect_stderr(err),
+        patch.object(sys, "argv", ["xner-ray", "compare", str(runs[0])]),
+        pytest.raises(SystemExit) as end,
+    ):
+        cli.main()
+    assert end.value.code == 2
+    assert "compare: 1 run; allowed: two or more run folders" in err.getvalue()
+    assert "Traceback" not in err.getvalue()
