@@ -33,6 +33,7 @@ RUN_HERE = {
     "back_translation.yaml",
     "translate_test.yaml",
     "llm_teacher.yaml",
+    "sweep.yaml",  # in test_sweeping.py
 }
 
 pytestmark = pytest.mark.usefixtures("ray_here")

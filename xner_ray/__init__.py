@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xner_ray.making import plan, project
     from xner_ray.recipe import Recipe
     from xner_ray.recipe_file import load_recipe
+    from xner_ray.sweeping import sweep
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "rematch",
     "sample",
     "status",
+    "sweep",
     "write_page",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "plan": "xner_ray.making",
     "project": "xner_ray.making",
     "rematch": "xner_ray.deriving",
+    "sweep": "xner_ray.sweeping",
 }
 
 

@@ -201,6 +201,34 @@ def compare(
 
 
 @app.command()
+def sweep(
+    recipe: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of data sets and methods")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="a folder of runs, OUT/DATA/METHOD")],
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard the runs that OUT holds")] = False,
+    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p; 0: none")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+) -> None:
+    """Make a run of every method on every data set, models once where they can be, and compare them. Resumes."""
+    from xner_ray import sweeping
+    from xner_ray.comparison_tables import tables
+
+    console = Console()
+    swept = sweeping.sweep(
+        recipe, out, overrides=overrides or (), fresh=fresh, samples=samples, seed=seed, console=console
+    )
+    for data, found in swept.comparisons.items():
+        console.print(f"[bold]{escape(data)}[/bold]")
+        console.print(tables(found, wide=console.width >= WIDE))
+    console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json and the runs")
+    reports = [(f"{data}/{method}", one) for data, own in swept.reports.items() for method, one in own.items()]
+    rejecting = [name for name, one in reports if one["reject_rate"] > one["max_reject_rate"]]
+    if rejecting:
+        console.print(f"[red]more rejects than output.max_reject_rate: {escape(', '.join(rejecting))}[/red]")
+        raise typer.Exit(TOO_MANY_REJECTS)
+
+
+@app.command()
 def explain(
     run: Run,
     row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from xner_ray import storage
 from xner_ray.errors import InputError, RecipeError, did_you_mean
 from xner_ray.recipe import Recipe
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 # Names that pydantic gives the members of a union.
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
@@ -29,22 +31,32 @@ def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: S
     else:
         path = Path(source)
         where, base = str(path), path.resolve().parent
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RecipeError(f"{path}: no such recipe file") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
-        if not isinstance(data, dict):
-            raise RecipeError(f"{path}: a recipe is a mapping of sections (input, targets, align, ...)")
+        data = read_mapping(path, "a recipe is a mapping of sections (input, targets, align, ...)")
     for override in overrides:
         data = _set(data, override)
+    return _absolute(checked(Recipe, data, where), base)
+
+
+def read_mapping(path: Path, shape: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds. RecipeError with `shape` if it holds something else."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: {shape}")
+    return data
+
+
+def checked(model: type[Checked], data: Mapping[str, Any], where: str) -> Checked:
+    """`data` as a `model`. RecipeError with a line for each key that is wrong, each beginning with `where`."""
     _refuse_secrets("", data)
     try:
-        recipe = Recipe.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(f"{where}: {line}" for line in _messages(error))) from None
-    return _absolute(recipe, base)
+        raise RecipeError("\n".join(f"{where}: {line}" for line in _messages(error, model))) from None
 
 
 def _refuse_secrets(key: str, value: Any) -> None:
@@ -105,7 +117,7 @@ def _absolute(recipe: Recipe, base: Path) -> Recipe:
     return recipe.model_copy(update=sections)
 
 
-def _messages(error: ValidationError) -> list[str]:
+def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line a key: pydantic reports every member of a union on its own, under a location of its own."""
     lines: dict[str, list[str]] = {}
     for detail in error.errors():
@@ -115,7 +127,7 @@ def _messages(error: ValidationError) -> list[str]:
         ]
         key, value = ".".join(map(str, location)), detail.get("input")
         if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(str(detail["loc"][-1]), _section(location[:-1]))
+            hint = did_you_mean(str(detail["loc"][-1]), _section(model, location[:-1]))
             lines.setdefault(f"unknown key {key!r} (value {value!r}){hint}", [])
         elif detail["type"] == "missing":
             lines.setdefault(f"{key} is missing", [])
@@ -127,9 +139,9 @@ def _messages(error: ValidationError) -> list[str]:
     return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
 
 
-def _section(location: Sequence[int | str]) -> list[str]:
+def _section(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """Names of the keys that the section at `location` knows."""
-    model: Any = Recipe
+    model: Any = root
     for part in location:
         field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
         if field is None:
