@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check lint chaos bench apertium
+.PHONY: setup demo test check lint chaos bench apertium chromium
 
 setup: $(VENV)/.ready
 
@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/mypy
 
 # Two tests files at a time: a file's tests share their runs and clusters
-test: lint apertium
+test: lint apertium chromium
 	$(BIN)/pytest -n 2 --dist loadfile --durations 40
 
 # Tests of the engine apertium skip where it is neither installed nor can be
@@ -39,6 +39,12 @@ apertium:
 	@command -v apertium > /dev/null || { sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends apertium apertium-eng-spa; } \
 	  > /dev/null 2>&1 || echo "apertium is not installed: its tests will skip"
+
+# And tests of report.html in a browser (100 MB, half a minute)
+chromium:
+	@command -v chromium > /dev/null || { sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends chromium; } \
+	  > /dev/null 2>&1 || echo "chromium is not installed: its tests will skip"
 
 check: lint
 	$(BIN)/pytest -m "not slow"

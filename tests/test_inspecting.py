@@ -211,7 +211,7 @@ def test_the_page_of_a_run_that_is_not_finished(tmp_path: Path) -> None:
     assert "There is no sentence to show" in Path(inspecting.write_page(tmp_path)).read_text()
     _parts(folder, _driver(folder, 0), {UNITS[0]: 64, UNITS[1]: 70, UNITS[2]: 80})
     text = Path(inspecting.write_page(tmp_path)).read_text()
-    assert "Not finished: 3 of 6 units are done" in text
+    assert "Not sealed: 3 of 6 units are done" in text
     assert "scores, distributions and sentences too" in text
     assert "30 rows in 0:01:20" in text
     assert text == Path(inspecting.write_page(tmp_path)).read_text()

@@ -328,6 +328,27 @@ def test_throughput_counts_every_row_once() -> None:
     assert pace.throughput([]) is None
 
 
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_colours_can_be_read_in_both_schemes() -> None:
+    """Contrast by WCAG 2.2: 4.5 for text, 3 for what is drawn."""
+    css = (Path(page.__file__).parent / "page.css").read_text()
+    light, dark = (dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", part)) for part in css.split("@media", 2)[:2])
+    assert light.keys() == dark.keys() and len(light) == 25
+    for colours in (light, dark):
+        grounds = ["paper", "card"]
+        pairs = [(ink, ground, 4.5) for ink in ("ink", "quiet", "bad") for ground in grounds]
+        pairs += [("ink", f"b{n}", 4.5) for n in range(sentences.COLOURS)] + [("hot-ink", "hot", 4.5)]
+        pairs += [(name, ground, 3) for name in ("fill", *(f"e{n}" for n in range(8))) for ground in grounds]
+        for one, two, least in pairs:
+            low, high = sorted(_luminance(colours[name]) for name in (one, two))
+            assert (high + 0.05) / (low + 0.05) >= least, (one, two)
+
+
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="needs chromium (Debian: apt-get install chromium)")
 
 ARABIC = ["وصلت", "آدا", "لوفلايس", "إلى", "New", "York", "."]

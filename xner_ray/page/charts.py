@@ -45,11 +45,12 @@ class Chart:
 def number(value: float) -> str:
     """As it fits an axis.
 
-    >>> [number(x) for x in (0, 0.25, 3, 1500, 2_500_000)]
-    ['0', '0.25', '3', '1,500', '2.5M']
+    >>> [number(x) for x in (0, 0.25, 3, 1500, 25_000, 2_500_000)]
+    ['0', '0.25', '3', '1,500', '25k', '2.5M']
     """
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:,.3g}M"
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(1e4, unit):
+            return f"{value / unit:,.5g}{name}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
