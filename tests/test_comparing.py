@@ -130,6 +130,41 @@ def test_models_are_named_and_told_apart() -> None:
     ]
 
 
+TEST = {"direction": "test", "input": {"path": "/x/a.conll", "lang": "lug_Latn"}, "tag": {"engine": "spacy"}}
+
+
+def test_methods_of_every_kind() -> None:
+    """Each as one line that says what makes it another method; sections of stages that it has not are left out."""
+    tagger, nllb = {"tag.model": "2222"}, {"translate.model": "1111"}
+    text = {"eng_Latn": {"/x/en.txt": "text 12"}}
+    transfer = ["projector=transfer", "tag.engine=none", "target_tag={engine: hf, model: org/ner, labels: {M: null}}"]
+    given: list[tuple[list[str], dict[str, str], dict[str, Any]]] = [
+        ([], {**nllb, **tagger}, {}),
+        (["translate.engine=ctranslate2", "translate.beams=4", "translate.model=org/mt"], {**tagger, **nllb}, {}),
+        (transfer, {"target_tag.model": "4444"}, {}),
+        (["input.parallel={eng_Latn: /x/en.txt}"], tagger, text),
+        (["match.per_entity='>=1'", "match.heuristic.gap=2"], {**nllb, **tagger}, {}),
+    ]
+    found = []
+    for overrides, models, parallel in given:
+        recipe = load_recipe(TEST, overrides)
+        found.append(settings(recipe, fingerprint(recipe, {"/x/a": "1"}, parallel, models)))
+    model = "translate.model=facebook/nllb-200-distilled-600M"
+    assert [method_text(keys) for keys in differing(found)] == [
+        f"tag.engine=spacy translate.engine=nllb {model}",
+        "tag.engine=spacy translate.beams=4 translate.engine=ctranslate2 translate.model=org/mt",
+        "projector=transfer target_tag.engine=hf target_tag.labels={M: null} target_tag.model=org/ner",
+        "input.parallel.eng_Latn=en.txt tag.engine=spacy",
+        f"match.heuristic.gap=2 match.per_entity=>=1 tag.engine=spacy translate.engine=nllb {model}",
+    ]
+    combined = {"runs": ["a", "b"], "weights": [1.0, 2.0], "method": "vote"}
+    recipe = load_recipe({**TEST, "projector": "combine", "combined": combined})
+    assert settings(recipe, {"method": "vote", "match.solver of run 1": "greedy"}) == {
+        "combine": "vote of a + b",
+        "weights": [1.0, 2.0],
+    }
+
+
 def test_names_are_short_where_they_can_be() -> None:
     assert short_names(["runs/a", "s3://b/runs/c/"]) == ["a", "c"]
     assert short_names(["x/a", "y/a"]) == ["x/a", "y/a"]

@@ -164,7 +164,9 @@ def differing(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for each, shown in zip(found, result, strict=True):
             value = each.get(key, nothing)
             if isinstance(value, tuple):
-                shown[key] = f"{value[0]}@{value[1][:12]}" if one_name else value[0]
+                name, identity = value  # a model that the recipe leaves to its engine has no name
+                if name is not None or one_name:
+                    shown[key] = f"{name or 'built-in'}@{identity[:12]}" if one_name else name
             elif value is not nothing:
                 shown[key] = value
     return result
