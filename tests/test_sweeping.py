@@ -114,7 +114,8 @@ def test_no_file_and_no_mapping(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_sweep_of_jobs_on_a_few_sentences(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = ["input.limit=40", "engine.unit_rows=20"]
+    # One worker: loading the model into two at a time takes longer than these sentences
+    few = ["input.limit=40", "engine.unit_rows=20", "align.workers=1", "match.workers=1"]
     settings = [option for one in few for option in ("--set", one)]
     arguments = ["sweep", str(JOBS / "sweep.yaml"), str(tmp_path / "out"), *settings, "--samples", "200"]
     publish, published = storage.publish, []
