@@ -424,6 +424,8 @@ def test_in_a_browser(tmp_path: Path) -> None:
         assert hot == ["sourceAda", "targetAda"]
         browser.open(path, script=False)
         assert browser.messages == [] and browser.requests == []
+        assert browser.value(f"{shown}.length") == total, "all is there without JavaScript"
+        assert browser.value("document.getElementById('filters').checkVisibility()") is False
 
 
 @needs_chromium

@@ -149,7 +149,7 @@ def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
     found = [kind for kind, holds in tests.items() if holds]
     named = {span["label"] for each in (source, spans, gold or ()) for span in each}
     return Sentence(
-        id=short(str(row["id"]), 120),
+        id=short(row["id"] or "", 120),
         row=row["row"],
         lang=row["lang"],
         split=short(row["split"] or "", 40),
