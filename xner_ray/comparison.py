@@ -27,7 +27,7 @@ from xner_ray.errors import InputError
 from xner_ray.evaluation import SCHEME, By, Evaluations, Rates, score
 from xner_ray.evaluation import compare as paired
 from xner_ray.lockstep import Strangers, together, with_words
-from xner_ray.schema import REJECTED, Ints, flat, ints
+from xner_ray.schema import REJECTED, Ints
 
 SAMPLES = 10_000
 CORRECTION = "Holm 1979, over the runs"
@@ -319,17 +319,10 @@ def _entities(pieces: Sequence[pa.Table]) -> tuple[Ints, NDArray[np.bool_]]:
     labels: dict[str, int] = {}
     parts = []
     for piece in pieces:
-        row, _, cells = flat(piece.column("spans").combine_chunks())
-        names = cells.field("label").dictionary_encode()
-        codes = np.array(
-            [labels.setdefault(name, len(labels)) for name in names.dictionary.to_pylist()], dtype=np.int64
-        )
-        entities = np.stack(
-            [row, ints(cells.field("start")), ints(cells.field("end")), codes[ints(names.indices)]], axis=1
-        )
+        part = counting.entities(piece.column("spans").combine_chunks(), labels)
         if "status" in piece.schema.names:
-            entities = entities[pc.not_equal(piece.column("status"), REJECTED).to_numpy()[row]]
-        parts.append(entities)
+            part = part[pc.not_equal(piece.column("status"), REJECTED).to_numpy()[part[:, 0]]]
+        parts.append(part)
     distinct, number = np.unique(np.concatenate(parts), axis=0, return_inverse=True)
     there = np.zeros((len(pieces), len(distinct)), dtype=np.bool_)
     ends = np.cumsum([0, *(len(part) for part in parts)])

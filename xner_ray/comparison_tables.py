@@ -12,9 +12,9 @@ from rich.text import Text
 
 from xner_ray.bootstrap import Interval
 from xner_ray.comparison import Agreement, Comparison, Language, Mean, Result, Sentence
+from xner_ray.evaluation import ITEMS
 from xner_ray.report import new_table, sentence
 
-_ITEMS = {"sentence": "sentences", "doc": "documents"}
 _RIGHT = {
     "reference": "only {reference} is right",
     "run": "only {run} is right",
@@ -175,7 +175,7 @@ def _notes(comparison: Comparison, reference: str) -> list[str]:
         tests = len(comparison.runs) - 1
         holm = f"p corrected for the {tests} tests" if tests > 1 else "equal to p, with one test"
         notes += [
-            f"p: two-sided paired bootstrap, {comparison.samples:,} resamples of the {_ITEMS[comparison.by]}, "
+            f"p: two-sided paired bootstrap, {comparison.samples:,} resamples of the {ITEMS[comparison.by]}, "
             f"seed {comparison.seed}",
             f"Holm: {holm} of a language (Holm 1979); languages and intervals are not corrected for",
         ]

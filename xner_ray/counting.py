@@ -114,6 +114,13 @@ def counted(table: pa.Table, *, gold: bool = True) -> pa.ChunkedArray:
     return pc.and_not(wanted, twice)
 
 
+def entities(lists: pa.ListArray, labels: dict[str, int]) -> Ints:
+    """Spans of rows as numbers: [entities, 4], row, start, end, label by its number, which `labels` remembers."""
+    row, _, cells = flat(lists)
+    label = _codes(cells.field("label"), labels)
+    return np.stack([row, ints(cells.field("start")), ints(cells.field("end")), label], axis=1)
+
+
 class _Tally:
     """What has been counted of one language; its labels in the order in which they were met."""
 
@@ -130,9 +137,9 @@ class _Tally:
     def add(self, table: pa.Table, docs: dict[str, int]) -> None:
         n = table.num_rows
         lost = pc.equal(table.column("status"), REJECTED).to_numpy()
-        gold = self._entities(table.column("gold_spans").combine_chunks())
+        gold = entities(table.column("gold_spans").combine_chunks(), self.labels)
         spans = table.column("spans").combine_chunks()
-        predicted = self._entities(spans)
+        predicted = entities(spans, self.labels)
         emitted = ~lost[predicted[:, 0]]
         predicted = predicted[emitted]
         named = flat(spans)[2].field("source").is_valid().to_numpy(zero_copy_only=False)
@@ -160,19 +167,13 @@ class _Tally:
         self.predicted += len(predicted)
         self.from_source |= bool(named[emitted].any())
 
-    def _entities(self, lists: pa.ListArray) -> Ints:
-        """[entities, 4]: row, start, end, label."""
-        row, _, cells = flat(lists)
-        label = _codes(cells.field("label"), self.labels)
-        return np.stack([row, ints(cells.field("start")), ints(cells.field("end")), label], axis=1)
-
     def _source(self, table: pa.Table) -> Ints:
-        """Entities of the source side but those that reading has set aside; as `_entities`."""
+        """Entities of the source side but those that reading has set aside; as `entities`."""
         lists = table.column("source_spans").combine_chunks()
         base = np.cumsum(lengths(lists)) - lengths(lists)
         row, _, cells = flat(table.column("unprojected").combine_chunks())
         early = pc.is_in(cells.field("reason"), _SET_ASIDE).to_numpy(zero_copy_only=False)
-        return np.delete(self._entities(lists), (base[row] + ints(cells.field("source")))[early], axis=0)
+        return np.delete(entities(lists, self.labels), (base[row] + ints(cells.field("source")))[early], axis=0)
 
     def counts(self, lang: str) -> Counts:
         order = [self.labels[label] for label in sorted(self.labels)]

@@ -30,6 +30,7 @@ SAMPLES = 1000
 FEWEST_DOCUMENTS = 20
 
 By = Literal["sentence", "doc"]
+ITEMS: dict[By, str] = {"sentence": "sentences", "doc": "documents"}  # as tables call them
 
 
 @dataclass(frozen=True, kw_only=True)

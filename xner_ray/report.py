@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xner_ray.errors import FatalError
-from xner_ray.evaluation import Evaluations, Rates, Score
+from xner_ray.evaluation import ITEMS, Evaluations, Rates, Score
 from xner_ray.schema import set_aside
 
 REFINE = "refine"  # the second matching, which is no stage of a recipe
@@ -167,8 +167,8 @@ def scores_table(evaluations: Evaluations, *, wide: bool = False) -> Group:
             add("", label, rates)
     notes = "ratio: projected entities / gold entities"
     if evaluations.samples:
-        items = {"sentence": "sentences", "doc": "documents"}[evaluations.by]
-        notes += f"\ninterval: {evaluations.samples:,} bootstrap resamples of the {items}, seed {evaluations.seed}"
+        notes += f"\ninterval: {evaluations.samples:,} bootstrap resamples of the {ITEMS[evaluations.by]}"
+        notes += f", seed {evaluations.seed}"
     return Group(table, Text(notes + "\n", style="dim"))
 
 
