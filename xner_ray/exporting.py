@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from xner_ray.errors import InputError
+from xner_ray.schema import ROW
 from xner_ray.spans import Span, spans_to_tags
 
 
@@ -28,7 +31,11 @@ def conll(rows: Iterable[Mapping[str, Any]], *, ids: bool = False) -> Iterator[s
 
 
 def jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """One object a row: id, lang, text, tokens, tags, and spans in words and in characters of the text."""
+    """One object a row: id, lang, text, tokens, tags, spans in words and in characters of the text, carried columns.
+
+    What JSON has no value for is text: times and decimals as Python writes them, bytes in base64; NaN is null.
+    InputError if a carried column has the name of one of the other keys.
+    """
     for row in rows:
         spans = [
             {
@@ -50,4 +57,23 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             "spans": spans,
             "source_text": row["source_text"],
         }
-        yield json.dumps(record, ensure_ascii=False) + "\n"
+        carried = {name: _plain(value) for name, value in row.items() if name not in ROW.names}
+        if clash := sorted(carried.keys() & record.keys()):
+            raise InputError(
+                f"row {row['id']}: the carried column {clash[0]!r} has the name of a key of this export; rename it in "
+                "the input, leave it out of input.carry, or read the Parquet files"
+            )
+        yield json.dumps({**record, **carried}, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A value of any Arrow type as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child) for child in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

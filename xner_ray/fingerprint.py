@@ -26,6 +26,8 @@ def fingerprint(
     grow.
     """
     data = recipe.model_dump(mode="json", exclude={"engine": True, "targets": True, "output": {"max_reject_rate"}})
+    if recipe.input.carry is not None:
+        data["input"]["carry"] = sorted(recipe.input.carry)
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:

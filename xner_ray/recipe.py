@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from xner_ray.errors import RecipeError
 from xner_ray.languages import resolve
+from xner_ray.schema import ROW
 from xner_ray.sections import Align, BackTranslate, Likelihood, Match, Section, Tag, TargetTag, Translate
 from xner_ray.spans import Span
 
@@ -74,6 +75,8 @@ class Input(Section):
     format: Format | None = None
     lang: LanguageCode | list[LanguageCode] = "eng_Latn"
     columns: Columns = Columns()
+    # Other columns that come along: None all (of jsonl in one, extra, as JSON); a list these alone (of jsonl as text)
+    carry: list[str] | None = None
     labels: Labels = Labels()
     parallel: dict[LanguageCode, str] = Field(default_factory=dict)
     parallel_format: Format | None = None
@@ -89,6 +92,20 @@ class Input(Section):
             raise ValueError("limit and sample exclude each other; give one")
         if isinstance(self.path, dict) and len(set(self.path.values())) < len(self.path):
             raise ValueError("path: the same files stand under two splits")
+        return self
+
+    @model_validator(mode="after")
+    def _carried(self) -> Input:
+        carry = self.carry or []
+        if len(set(carry)) < len(carry) or not all(name and name.isprintable() for name in carry):
+            raise ValueError(f"carry: {carry}; allowed: names of columns, each once")
+        for key, name in self.columns:
+            if name in carry:
+                raise ValueError(f"carry: {name!r} is read as columns.{key} already; leave it out of carry")
+        if clash := sorted(set(carry) & set(ROW.names)):
+            raise ValueError(f"carry: {clash[0]!r} has the name of an output column; rename it in the files")
+        if carry and self.format in ("conll", "uner", "text"):
+            raise ValueError(f"carry: format {self.format} has no columns; allowed: jsonl, parquet, dataset, run")
         return self
 
 

@@ -103,7 +103,8 @@ def refuse_collisions(names: Iterable[str], where: str) -> None:
     clash = sorted(set(names) & set(ROW.names))
     if clash:
         raise InputError(
-            f"{where}: column {clash[0]!r} has the name of an output column; rename it, or map it under input.columns"
+            f"{where}: column {clash[0]!r} has the name of an output column; rename it, map it under input.columns, or "
+            "leave it out of input.carry"
         )
 
 

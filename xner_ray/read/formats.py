@@ -112,11 +112,14 @@ def find_files(
     columns: Columns,
     sentences: bool = False,
     carried: bool = True,
+    carry: Sequence[str] | None = None,
 ) -> tuple[list[File], dict[str, str]]:
     """The files of one input in reading order, and what a resume must find unchanged, one entry a file.
 
     That is its format and identity under `<split>/<short name>`; where the order is not that of the names (a folder
     of save_to_disk) its number too, and the features, which are in a file of their own.
+
+    carry: the only other columns that come along, None for all; carried: whether any does.
 
     `{lang}` in a path is replaced by `lang`. InputError if there is none, or the format cannot be guessed.
     """
@@ -127,8 +130,10 @@ def find_files(
         found += [(kind, _with_split(item, split)) for kind, item in files]
     found.sort(key=lambda pair: SPLITS.index(pair[1].split))  # stable: within a split they are sorted already
     names = _short_names([item for _, item in found])
+    given = (side, sentences, columns)
+    wanted = None if carry is None else tuple(carry)
     result = [
-        File(item.path, name, kind, lang, item.split, side, sentences, columns, item.features, carried, item.identity)
+        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.identity, wanted)
         for (kind, item), name in zip(found, names, strict=True)
     ]
     stated = {f"{file.split}/{file.name}": f"{file.format} {file.identity}" for file in result}

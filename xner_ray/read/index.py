@@ -269,7 +269,11 @@ def _refuse_other_length(text: Text, beside: Text, limit: int | None, key: str) 
 
 
 def _extra(texts: Sequence[Text]) -> list[pa.Field]:
-    """The carried columns, which must be the same in every file."""
+    """The carried columns, which must be the same in every file; of jsonl each must be in some row of a text."""
+    for text in texts:
+        wanted = {name for file in text.files if file.format == "jsonl" for name in file.carry or ()}
+        if lost := sorted(wanted - {name for scan in text.scans for name in scan.carried}):
+            raise InputError(f"{text.described}: input.carry: no row has the key {lost[0]!r}")
     first: tuple[File, list[pa.Field]] | None = None
     for text in texts:
         for file, scan in zip(text.files, text.scans, strict=True):

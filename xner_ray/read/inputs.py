@@ -75,6 +75,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
             side="source" if train else "target",
             columns=given.columns,
             sentences=given.split == "sentences",
+            carry=given.carry,
         )
         odd = next(
             (file for file in files if given.split == "sentences" and file.format in ("conll", "uner", "run")), None

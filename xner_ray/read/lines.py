@@ -20,7 +20,18 @@ from typing import Any
 
 from xner_ray import storage
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.records import SURROGATES, BadRecord, File, Place, Reader, Record, from_mapping, short, tag_spans
+from xner_ray.read.records import (
+    SURROGATES,
+    BadRecord,
+    File,
+    Place,
+    Reader,
+    Record,
+    from_mapping,
+    short,
+    tag_spans,
+    without_surrogates,
+)
 from xner_ray.spans import split_tag
 
 _CHUNK_BYTES = 1 << 20
@@ -128,7 +139,9 @@ def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, 
 
 
 def read_jsonl(file: File, start: Place) -> Reader:
-    """Every line that is not blank is an object; keys that mean nothing to us become one JSON text."""
+    """Every line that is not blank is an object; keys that mean nothing to us become one JSON text, or what
+    `file.carry` names of them: text as it is, any other value as JSON, null for one that is missing.
+    """
     columns = file.columns
     known = {getattr(columns, name) for name in type(columns).model_fields}
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset), start=start.line + 1):
@@ -147,8 +160,10 @@ def read_jsonl(file: File, start: Place) -> Reader:
             record = Record(number, text=text, reason=Reason.MALFORMED, detail=problem)
         else:
             record = from_mapping(data, columns, number)
-            rest = {key: value for key, value in data.items() if key not in known}
-            record.extra = _json(rest) if rest else None
+            if file.carry is not None:
+                record.extra = {name: _carried_text(data[name]) for name in file.carry if name in data}
+            elif rest := {key: value for key, value in data.items() if key not in known}:
+                record.extra = _json(rest)
         if not valid:
             record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
         yield Place(offset, number - 1), record
@@ -156,6 +171,10 @@ def read_jsonl(file: File, start: Place) -> Reader:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _carried_text(value: Any) -> str | None:
+    return without_surrogates(value) if isinstance(value, str) else None if value is None else _json(value)
 
 
 def _json(value: Any) -> str:

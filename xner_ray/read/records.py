@@ -62,6 +62,7 @@ class File:
     features: str = ""  # dataset: JSON of dataset_info.json, for files without features of their own
     carried: bool = True  # its other columns go into the rows; those of parallel text do not
     identity: str = ""  # size and time of last change when it was found
+    carry: tuple[str, ...] | None = None  # the only ones of them that do; None: all
 
     def ends_with(self, suffix: str) -> bool:
         return bare(self.path).endswith(suffix)
@@ -85,7 +86,8 @@ class Record:
     spans: list[Span] | None = None
     chars: list[tuple[int, int, str]] | None = None
     repaired: int = 0  # tags that had to be read as another
-    extra: str | tuple[pa.RecordBatch, int] | None = None  # JSON, or a row of a batch
+    # What is carried: JSON of all, text by column, or a row of a batch
+    extra: str | dict[str, str | None] | tuple[pa.RecordBatch, int] | None = None
     reason: Reason | None = None
     detail: str = ""
 

@@ -231,14 +231,17 @@ def _snap(chars: Sequence[tuple[int, int, str]], made: Side, labels: Labels) -> 
 def _carried(records: Sequence[Record], field_: pa.Field) -> pa.ChunkedArray:
     """The cells of one of the user's columns, taken from the batches that the records came in."""
     if not any(isinstance(record.extra, tuple) for record in records):
-        return pa.chunked_array([pa.array([record.extra for record in records], field_.type)])
+        found = [
+            record.extra.get(field_.name) if isinstance(record.extra, dict) else record.extra for record in records
+        ]
+        return pa.chunked_array([pa.array(found, field_.type)])
     chunks: list[pa.Array] = []
     at = 0
     while at < len(records):
         extra = records[at].extra
         assert isinstance(extra, tuple)
         batch, indices = extra[0], []
-        while at < len(records) and (extra := records[at].extra) and extra[0] is batch:
+        while at < len(records) and isinstance(extra := records[at].extra, tuple) and extra[0] is batch:
             indices.append(extra[1])
             at += 1
         chunks.append(batch.column(field_.name).take(pa.array(indices, pa.int64())))

@@ -44,6 +44,7 @@ class Scan:
     marks: Marks = field(default_factory=Marks)
     labels: Counter[str] = field(default_factory=Counter)  # of proper records, as the file spells them
     extra: list[pa.Field] = field(default_factory=list)
+    carried: set[str] = field(default_factory=set)  # of jsonl: the columns of input.carry that any row has
     splits: bytes = b""  # where rows name their split: an index of SPLITS for each run of rows with the same one,
     split_ends: array[int] = field(default_factory=lambda: array("q"))  # and the row after that run
     pieces: tuple[str, ...] = ()  # files of hashes, where rows have ids of their own
@@ -56,7 +57,9 @@ def scan_file(job: ScanJob) -> Scan:
     if file.format in TABLES:
         _, scan.extra = table_schema(file, need_labels=job.need_labels)
     elif file.format == "jsonl":
-        scan.extra = [pa.field("extra", pa.string())]
+        scan.extra = [pa.field(name, pa.string()) for name in (("extra",) if file.carry is None else file.carry)]
+    elif file.carried and file.carry:
+        raise InputError(f"{file.path}: input.carry: format {file.format} has no columns to carry; leave carry out")
     # Text has no ids of its own.
     ids = IdWriter(job.ids, job.number) if job.ids is not None and file.format not in ("text", "links") else None
     splits = bytearray()
@@ -79,6 +82,8 @@ def scan_file(job: ScanJob) -> Scan:
         if ids is not None:
             own_ids = own_ids or record.id is not None
             ids.add(record_id(record, file))
+        if isinstance(record.extra, dict):
+            scan.carried.update(record.extra)
         own_splits = own_splits or record.split is not None
         split = SPLITS.index(record.split) if record.split else default_split
         if not splits or splits[-1] != split:

@@ -53,6 +53,9 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
         raise InputError(f"{file.path}: two columns have the same name; columns: {', '.join(schema.names)}")
     own = set(_run_columns(file)) | set(ROW.names) if file.format == "run" else set(_consumed(file))
     extra = [pa.field(field.name, field.type) for field in schema if field.name not in own]
+    if file.carried and file.carry is not None:
+        _need(file, schema, [name for name in file.carry if name not in schema.names])
+        extra = [field for field in extra if field.name in file.carry]
     extra = extra if file.carried else []
     if file.format == "run":
         _need(file, schema, [name for name in _run_columns(file) if name not in schema.names])
