@@ -13,7 +13,7 @@ import pytest
 from xner_ray import exporting
 from xner_ray.errors import InputError, RecipeError
 from xner_ray.fingerprint import fingerprint
-from xner_ray.read.index import build_index
+from xner_ray.read.index import Index, build_index
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe_file import load_recipe
 
@@ -50,6 +50,13 @@ def test_several_columns_come_in_one_order_and_none_if_none_is_wanted(tmp_path: 
     assert first.column_names[-3:] == ["a", "extra", "z"]
     assert _read(path, carry=[]).column_names[-1] == "detail"
     assert _read(path).column("extra").to_pylist() == ['{"a": 2, "extra": 3, "z": 1}']
+
+
+def test_an_index_that_was_written_is_the_same(tmp_path: Path) -> None:
+    path = str(_jsonl(tmp_path, {"image": 1}))
+    index = build_index(load_recipe({"input": {"path": path, "carry": ["image"]}, "targets": ["spa_Latn"]}))
+    assert Index.from_table(index.to_table()) == index
+    assert Index.from_table(index.to_table()).to_table().equals(index.to_table())  # as rematch writes it again
 
 
 def test_columns_of_tables_keep_their_types_and_the_others_stay_behind(tmp_path: Path) -> None:

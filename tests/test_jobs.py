@@ -24,6 +24,7 @@ RUN_HERE = {
     "quickstart_nllb.yaml",
     "nllb.yaml",
     "own_data.yaml",
+    "spelling.yaml",
     "masakha_join.yaml",
     "masakha_transfer.yaml",
     "bambara.yaml",
@@ -94,6 +95,26 @@ def test_own_data_maps_labels_and_carries_columns(tmp_path: Path) -> None:
     assert report["entities"]["unprojected"]["nested"] == 1
     row = xner_ray.sample(tmp_path / "run", "swh_Latn", 1)[0]
     assert (row["id"], row["extra"]) == ("news-1", '{"source": "invented"}')
+
+
+@pytest.mark.slow
+def test_a_score_of_ones_own_finds_names_that_links_miss(tmp_path: Path) -> None:
+    """docs/evidence.md has these figures."""
+    report = xner_ray.project(JOBS / "spelling.yaml", tmp_path / "run")
+    _adds_up(report)
+    assert report["stages"]["evidence"]["rows"] == 16
+    xner_ray.rematch(
+        tmp_path / "run", tmp_path / "links", overrides=["match.scores={soft: 1, edges: 0.2}", "match.min_score=0.6"]
+    )
+    xner_ray.rematch(tmp_path / "run", tmp_path / "all", overrides=["match.scores={soft: 1}", "match.min_score=0"])
+    scores = {name: xner_ray.evaluate(tmp_path / name).languages[0].overall for name in ("run", "links", "all")}
+    assert {name: (score.exact, score.predicted, score.gold) for name, score in scores.items()} == {
+        "run": (50, 50, 50),
+        "links": (47, 47, 50),
+        "all": (49, 50, 50),
+    }
+    rows = xner_ray.sample(tmp_path / "run", "rus_Cyrl", 16)
+    assert [row["photo"] for row in rows][:2] == ["market.jpg", "bus.jpg"]
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         "- text: " + ("given" if engine == "provided" else f"translated by {_translator(recipe)}"),
         *[f"- {what}: {_named(getattr(recipe, name))}" for name, what in _EXTRA.items() if _runs(recipe, name)],
         *_alignment(recipe),
+        *_evidence(recipe),
         f"- matching: {_matching(recipe)}",
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
@@ -160,6 +161,13 @@ def _alignment(recipe: Recipe) -> list[str]:
         return [f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
     given = recipe.align.backend == "provided" and recipe.combined is None
     return ["- alignment: given links"] if given else []
+
+
+def _evidence(recipe: Recipe) -> list[str]:
+    section = recipe.evidence
+    if section.plugin is None or recipe.combined is not None:
+        return []
+    return [f"- evidence: {', '.join(section.names)}, by the plug-in {_cell(_shown(section.plugin))}"]
 
 
 def _entities(recipe: Recipe) -> str:

@@ -21,6 +21,8 @@ from xner_ray.recipe import Combined, Recipe
 from xner_ray.recipe_file import load_recipe
 from xner_ray.sections import Runtime
 
+# Keys that decide which cells a plug-in scores (`projection.every_candidate`).
+_CELL = ("match.candidates", "match.sub_ranges", "match.max_words", "align.method")
 # Keys that do not decide which cells the likelihood is computed of (`stages.LikelihoodStage`).
 _NO_CELL = tuple(f"match.{key}" for key in ("solver", "prior", "time_limit_s", "heuristic.", *Runtime.model_fields))
 
@@ -35,10 +37,10 @@ def rematch(
 ) -> dict[str, Any]:
     """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
 
-    Loads no model and reads no input: texts, source spans and links come from the run's parts. `overrides` may set
-    keys of `match` and `output`, `align.method` and `engine.address`; with the score likelihood only those keys that do
-    not decide which cells it is computed of. The same call again resumes, and goes on with languages that the run has
-    had since. RecipeError for any other key.
+    Loads no model, runs no plug-in and reads no input: texts, source spans, links and evidence come from the run's
+    parts. `overrides` may set keys of `match` and `output`, `align.method` and `engine.address`; with the score
+    likelihood or a plug-in only those keys that do not decide which cells these are computed of. The same call again
+    resumes, and goes on with languages that the run has had since. RecipeError for any other key.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
@@ -173,6 +175,11 @@ def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         if not key.startswith(("match.", "output.")) and key not in ("align.method", "engine.address"):
             raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method, engine.address")
         # Else the run would be another than one that was made by these settings.
+        if recipe.evidence.plugin is not None and key in _CELL:
+            raise RecipeError(
+                f"rematch cannot set {key}: evidence.plugin was called only for the candidates of this run's settings; "
+                "project anew"
+            )
         if "likelihood" in new.match.scores and key.startswith(("match.", "align.")) and not key.startswith(_NO_CELL):
             raise RecipeError(
                 f"rematch cannot set {key}: the score likelihood was computed only for the candidates that could win "

@@ -96,6 +96,9 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
     for fate in match.explain(scored, found, rows.problem.row, per_entity=settings.per_entity):
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
+    # What models and functions of users said; the other scores follow from links and tags.
+    given = sorted({*settings.scores, *settings.filters} - {*projection.BOUNDS} | {"likelihood"} & {*settings.scores})
+    said = {(c["score"], c["source"], c["start"], c["end"]): c["value"] for c in row["evidence"] or ()}
     parts: list[RenderableType] = []
     for entity, words in enumerate(entities):
         source = int(rows.source[entity])
@@ -106,7 +109,7 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
         parts += [Text(title, "bold"), _links(row, rows, words, recipe.align)]
         if entity not in fates:
             continue
-        table = new_table("candidates", ["candidate", "words", "fate"], ["score"])
+        table = new_table("candidates", ["candidate", "words", "fate"], [*given, "score"])
         cells = fates[entity]
         for fate in cells[:_MOST_CANDIDATES]:
             _, start, end, score = fate.cell
@@ -117,6 +120,7 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
                 f"[{start}, {end})".replace("[", r"\["),
                 Text(_words(row["tokens"], {"start": start, "end": end})),
                 Text(fate.status + lost),
+                *(f"{said.get((name, source, start, end), 0.0):.4f}" for name in given),
                 f"{score / scores.SCALE:.4f}",
                 style="bold green" if chosen else "",
             )

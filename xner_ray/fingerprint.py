@@ -28,6 +28,7 @@ def fingerprint(
     data = recipe.model_dump(mode="json", exclude={"engine": True, "targets": True, "output": {"max_reject_rate"}})
     if recipe.input.carry is not None:
         data["input"]["carry"] = sorted(recipe.input.carry)
+    data["evidence"]["scores"] = recipe.evidence.names
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -39,17 +40,24 @@ def fingerprint(
 
     walk("", data)
     speed = (*Runtime.model_fields, "micro_batch_tokens")
-    stages = ("translate", "tag", "back_translate", "target_tag", "align", "likelihood", "match")
+    stages = ("translate", "tag", "back_translate", "target_tag", "align", "evidence", "likelihood", "match")
     hidden = {f"{section}.{key}" for section in stages for key in speed}
     # Files and models count by identity, not by name; a stage that does not run decides nothing.
     hidden |= {f"{section}.llm.gpu_memory_share" for section in stages}
-    hidden |= {"input.format", "input.parallel_format", "align.encoder", *(f"{section}.model" for section in stages)}
+    hidden |= {
+        "evidence.plugin",
+        "input.format",
+        "input.parallel_format",
+        "align.encoder",
+        *(f"{section}.model" for section in stages),
+    }
     prefixes = ["input.path", "input.parallel", "input.links"]
     prefixes += ["translate"] if recipe.translate_engine == "provided" else []
     prefixes += ["tag"] if recipe.entities_given else []
     prefixes += [] if recipe.aligned else ["align"]
     prefixes += [] if recipe.projector == "match" else ["match"]
     prefixes += [name for name in ("back_translate", "target_tag", "likelihood") if _unused(recipe, name)]
+    prefixes += ["evidence"] if recipe.evidence.plugin is None else []
     prefixes += [f"{section}.llm" for section in stages if section not in recipe.chats]
     hidden |= {"translate.min_similarity"} if recipe.projector != "marker" else set()
     hidden |= {"likelihood.beams", "likelihood.max_new_tokens"}  # it generates nothing

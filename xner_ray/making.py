@@ -188,6 +188,8 @@ def _describe(
         f"{rows:,} rows in {len(index.units):,} units for {', '.join(recipe.languages)}; "
         f"{len(missing):,} units to do; workers: {pools}"
     )
+    for line in planning.unweighted(recipe):
+        console.print(Text(line))
 
 
 def _run(

@@ -13,6 +13,7 @@ from importlib import metadata
 
 import pyarrow as pa
 
+from xner_ray import plugin
 from xner_ray.errors import RecipeError
 from xner_ray.recipe import Recipe
 from xner_ray.schema import row_schema
@@ -141,6 +142,9 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             llm.check(section, name)
             identities[f"{name}.engine"] = llm.identity(llm_tagger.PROMPT)
         recipe = recipe.model_copy(update={name: section})
+    if "evidence" in names:
+        section, identities["evidence.plugin"] = plugin.read(recipe.evidence)
+        recipe = recipe.model_copy(update={"evidence": section})
     if "align" not in names:
         return recipe, identities
     if recipe.align.encoder == BUILTIN:
@@ -318,9 +322,19 @@ def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str
     return lines
 
 
+def unweighted(recipe: Recipe) -> list[str]:
+    """Scores of a plug-in that decide nothing; they are computed and stored all the same, for `rematch`."""
+    used = {*recipe.match.scores, *recipe.match.filters} if recipe.match.solver != "heuristic" else set()
+    return [
+        f"evidence.plugin: {name} is computed and stored, but decides nothing: no weight and no filter has it"
+        for name in recipe.evidence.names
+        if name not in used
+    ]
+
+
 def notices(recipe: Recipe) -> list[str]:
     """What a user should know before spending hours."""
-    found = []
+    found = unweighted(recipe)
     sections = {name: getattr(recipe, name) for name in stage_names(recipe) if name in _OF_TRANSLATORS}
     models = {section.model for section in sections.values() if section.engine not in ("apertium", "llm")}
     if models - {TINY_NLLB}:

@@ -34,7 +34,7 @@ WRITES = ("spans", "unprojected", "complete", "objective", "optimal", "solver")
 EDGES = "edges"
 BOUNDS = {"soft": 1.0, "align": 1.0, "tagger": 1.0, "tagger_spans": 1.0, "likelihood": 1.0, EDGES: 2.0}
 """The most that a score gives (of `align` what one-to-one links give, of the tagger's what alpha 1 gives): fused scores
-are divided by what is possible."""
+are divided by what is possible. A plug-in's gives 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def shares(settings: Match, prior: Prior | None) -> dict[str, float]:
     weights: dict[str, float] = {name: weight for name, weight in settings.scores.items() if prior or name != EDGES}
     if not weights:
         raise RecipeError("match.scores has edges alone, which needs a prior and another score beside it")
-    most = sum(weight * BOUNDS[name] for name, weight in weights.items())
+    most = sum(weight * BOUNDS.get(name, 1.0) for name, weight in weights.items())
     return {name: weight / most for name, weight in weights.items()}
 
 
@@ -181,7 +181,7 @@ def measure(
     names = {*shares(settings, prior), *settings.filters}
     hard = links.hard(method)
     mass: dict[str, Ints] = {"align": problem.spread(hard, np.ones(len(hard), dtype=np.int64))}
-    forward, backward = (np.rint(p * float(scores.SCALE)).astype(np.int64) for p in (links.forward, links.backward))
+    forward, backward = _parts(links)
     by_word: tuple[Ints, Ints] | None = None
     if prior is not None:
         by_word = (prior.weights("source", rows.words["source"]), prior.weights("target", rows.words["target"]))
@@ -199,8 +199,8 @@ def measure(
     if EDGES in names and prior is not None:
         left, right = prior.edges(rows.words["target"], Spans(*rows.earlier, rows.words["target"]))
         found[EDGES] = scores.edges(problem, spans, left, right)
-    if "likelihood" in names:
-        found["likelihood"] = read_scores(rows.evidence, "likelihood", problem, rows.source, spans)
+    for name in sorted(names - {*BOUNDS} | names & {"likelihood"}):  # models and functions of users
+        found[name] = read_scores(rows.evidence, name, problem, rows.source, spans)
     for name in sorted({"tagger", "tagger_spans"} & names):
         found[name] = scores.tagger(
             problem,
@@ -214,6 +214,23 @@ def measure(
         kept = np.all([found[name] > at_most for name, at_most in settings.filters.items()], axis=0)
         spans, found = spans.take(kept), {name: values[kept] for name, values in found.items()}
     return spans, found
+
+
+def _parts(links: Links) -> tuple[Ints, Ints]:
+    """Forward and backward probabilities in ten-thousandths."""
+    forward, backward = (np.rint(p * float(scores.SCALE)).astype(np.int64) for p in (links.forward, links.backward))
+    return forward, backward
+
+
+def every_candidate(rows: Rows, settings: Match, method: str) -> candidates.Candidates:
+    """Candidates of all rows under any scores, filters and prior: only `method` and the keys of candidates count."""
+    problem, links = rows.problem, rows.links
+    hard = links.hard(method)
+    align = problem.spread(hard, np.ones(len(hard), dtype=np.int64))
+    soft = problem.spread(links, np.add(*_parts(links)))
+    # All three, since more links may join runs that had a border at which a candidate begins.
+    sets = [_candidates(rows, mass, settings, margin=True) for mass in (align, soft, align + soft)]
+    return candidates.union(*sets)
 
 
 def solve(scored: scores.Scored, rows: Rows, settings: Match) -> match.Solution:

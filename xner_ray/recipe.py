@@ -11,10 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.languages import resolve
 from xner_ray.schema import ROW
-from xner_ray.sections import Align, BackTranslate, Likelihood, Match, Section, Tag, TargetTag, Translate
+from xner_ray.sections import (
+    SCORES,
+    Align,
+    BackTranslate,
+    Evidence,
+    Likelihood,
+    Match,
+    Section,
+    Tag,
+    TargetTag,
+    Translate,
+)
 from xner_ray.spans import Span
 
 Format = Literal["conll", "uner", "jsonl", "parquet", "dataset", "run", "text"]
@@ -143,6 +154,7 @@ class Recipe(Section):
     back_translate: BackTranslate = BackTranslate()
     target_tag: TargetTag = TargetTag()
     align: Align = Align()
+    evidence: Evidence = Evidence()
     likelihood: Likelihood = Likelihood()
     match: Match = Match()
     output: Output = Output()
@@ -216,6 +228,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _evidence(self) -> Recipe:
+        known = [*SCORES, *self.evidence.names]
+        for key in ("scores", "thresholds", "filters"):
+            if unknown := sorted(set(getattr(self.match, key)) - set(known)):
+                own = "" if self.evidence.plugin else "; a function of your own is named under evidence.plugin"
+                raise ValueError(f"match.{key}.{unknown[0]}: no such score{did_you_mean(unknown[0], known)}{own}")
         if self.match.needs_tags and self.target_tag.engine == "none":
             raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf, spacy, llm")
         if "likelihood" in self.match.scores and self.likelihood.engine == "none":
@@ -244,6 +261,8 @@ class Recipe(Section):
             for name in sections:
                 if getattr(self, name).engine != "none":
                     raise ValueError(f"{name}.engine: only projector match uses it")
+            if self.evidence.plugin is not None:
+                raise ValueError("evidence.plugin: only projector match uses it")
             if self.align.backend == "provided":
                 raise ValueError("align.backend: only projector match uses links")
         return self

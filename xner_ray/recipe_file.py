@@ -108,8 +108,11 @@ def _absolute(recipe: Recipe, base: Path) -> Recipe:
     links = place(data.links) if data.links is not None else None
     named = {"translate": "model", "tag": "model", "back_translate": "model", "target_tag": "model"}
     named |= {"align": "encoder", "likelihood": "model"}
+    own = recipe.evidence
     given = {"path": paths, "parallel": parallel, "links": links}
     sections: dict[str, BaseModel] = {"input": data.model_copy(update=given)}
+    if own.plugin is not None and own.is_file:
+        sections["evidence"] = own.model_copy(update={"plugin": place(own.plugin)})
     for name, key in named.items():
         section = getattr(recipe, name)
         if (value := getattr(section, key)) is not None:

@@ -23,7 +23,7 @@ from xner_ray.schema import set_aside
 REFINE = "refine"  # the second matching, which is no stage of a recipe
 STAGES = (  # in the order of the flow
     *("read", "translate", "tag", "back_translate", "target_tag"),
-    *("align", "likelihood", "match", REFINE),
+    *("align", "evidence", "likelihood", "match", REFINE),
 )
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
 

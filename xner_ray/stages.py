@@ -19,6 +19,7 @@ from xner_ray.errors import Reason
 from xner_ray.evidence import score_cells, tag_cells
 from xner_ray.marked_translation import BackTranslateStage, MarkerStage
 from xner_ray.match import limits
+from xner_ray.plugin import EvidenceStage, load
 from xner_ray.prior import Prior
 from xner_ray.recipe import Recipe
 from xner_ray.schema import fill, giving_way, live, offset_cells, span_cells
@@ -209,7 +210,8 @@ class LikelihoodStage(ModelStage):
                 one_each=limits(self.settings.per_entity)[1] == 1,
             )
         row, cells = score_cells({self.name: values}, problem, rows.source, spans)
-        by_row: dict[int, list[Any]] = {index: [] for index in live(table)}
+        before = table.column("evidence").to_pylist()  # of a plug-in
+        by_row: dict[int, list[Any]] = {index: before[index] or [] for index in live(table)}
         for index, cell in zip(row.tolist(), cells, strict=True):
             by_row[index].append(cell)
         return fill(table, {"evidence": by_row})
@@ -261,6 +263,7 @@ def stage_names(recipe: Recipe) -> list[str]:
         "back_translate": recipe.back_translate.engine != "none",
         "target_tag": recipe.target_tag.engine != "none",
         "align": recipe.aligned,
+        "evidence": recipe.evidence.plugin is not None,
         "likelihood": recipe.likelihood.engine != "none",
         "match": not marked,
     }
@@ -285,6 +288,8 @@ def build(name: str, recipe: Recipe) -> Stage:
         stage = TargetTagStage(recipe, _tagger(recipe.target_tag, name))
     elif name == "align":
         stage = AlignStage(recipe, _aligner(recipe))
+    elif name == "evidence":
+        stage = EvidenceStage(recipe, load(recipe.evidence))
     elif name == "likelihood":
         from xner_ray.translate.likelihood import LikelihoodScorer
 

@@ -139,6 +139,9 @@ def _before_matching(recipe: Recipe) -> str | None:
     if recipe.projector != "match" or "likelihood" in recipe.match.scores:  # likelihood is of one matching's cells
         return None
     data = recipe.model_dump(mode="json", exclude={"match": True, "output": True, "align": {"method"}})
+    if recipe.evidence.plugin is not None:  # it scores these candidates
+        section = recipe.match
+        data["cells"] = [section.candidates, section.sub_ranges, section.max_words, recipe.align.method]
     return json.dumps(data, sort_keys=True)
 
 

@@ -85,13 +85,20 @@ class Index:
     @classmethod
     def from_table(cls, table: pa.Table) -> Index:
         rest: dict[str, Any] = json.loads(table.schema.metadata[b"xner_ray.index"])
-        files = [File(**{**data, "columns": Columns(**data["columns"])}) for data in rest.pop("files")]
+        files = [_file(data) for data in rest.pop("files")]
         rest["extra"] = list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(rest["extra"]))))
         return cls(units=[_unit(cells, files) for cells in table.to_pylist()], **rest)
 
 
 def _shallow(file: File) -> dict[str, Any]:
     return {name: getattr(file, name) for name in file.__slots__}
+
+
+def _file(data: dict[str, Any]) -> File:
+    carry = data.get("carry")  # JSON has no tuples
+    return File(
+        **{**data, "columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)},
+    )
 
 
 def _unit_cells(unit: Unit, files: dict[File, int]) -> dict[str, Any]:
