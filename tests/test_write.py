@@ -7,9 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xner_ray import schema, write
-from xner_ray.spans import Span
+from xner_ray.spans import Span, label_list, spans_to_tags
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,41 @@ def _finished(rows: list[dict[str, Any]], *, reject_incomplete: bool = False) ->
 def test_finish_writes_tags_of_emitted_rows_only() -> None:
     table = _finished([_row(0), _lost(1), _rejected(2)])
     assert table.column("ner_tags").to_pylist() == [[3, 0], [0, 0], None]
+
+
+@st.composite
+def _sentences(draw: st.DrawFn) -> tuple[int, list[Span], bool]:
+    """Words, spans that do not overlap, and whether the row is rejected."""
+    borders = sorted(draw(st.sets(st.integers(0, 9), max_size=8)))
+    spans = [
+        Span(a, b, draw(st.sampled_from(["LOC", "PER"]))) for a, b in zip(borders[::2], borders[1::2], strict=False)
+    ]
+    return draw(st.integers(borders[-1] if borders else 0, 10)), draw(st.permutations(spans)), draw(st.booleans())
+
+
+@given(st.lists(_sentences(), max_size=6))
+def test_tags_are_those_of_each_row_alone(sentences: list[tuple[int, list[Span], bool]]) -> None:
+    rows = [
+        {
+            "row": number,
+            "tokens": ["w"] * n_words,
+            "spans": [{**cell, "source": 0} for cell in schema.span_cells(spans)],
+            "status": schema.REJECTED if gone else schema.OK,
+        }
+        for number, (n_words, spans, gone) in enumerate(sentences)
+    ]
+    numbers = {tag: number for number, tag in enumerate(label_list(["LOC", "PER"]))}
+    expected = [None if gone else [numbers[tag] for tag in spans_to_tags(spans, n)] for n, spans, gone in sentences]
+    assert _finished(rows).column("ner_tags").to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    "spans", [[(0, 2, "PER"), (1, 2, "PER")], [(1, 3, "PER")], [(1, 1, "PER")], [(-1, 1, "PER")], [(0, 1, "ORG")]]
+)
+def test_spans_that_make_no_tags_are_refused(spans: list[tuple[int, int, str]]) -> None:
+    cells = [{"start": start, "end": end, "label": label, "score": 1.0, "source": 0} for start, end, label in spans]
+    with pytest.raises(ValueError, match="row 's1'"):
+        _finished([_row(0), _row(1, spans=cells), _rejected(2)])
 
 
 def test_finish_rejects_incomplete_rows_on_request() -> None:

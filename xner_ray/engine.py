@@ -14,6 +14,7 @@ What does not help after `_TRIES` new pools that finish no unit ends the run, an
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -129,6 +130,7 @@ class Worker:
             self.failure = error
         if (torch := sys.modules.get("torch")) is not None:  # not for stages without a model: 0.2 GB and 2 s a worker
             torch.set_num_threads(group.threads)
+        gc.freeze()  # modules and models stay, and each search for cycles would walk through them again
 
     def load(self, name: str) -> Stage:
         return build(name, self.recipe)

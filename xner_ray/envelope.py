@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 from xner_ray.errors import FatalError
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.read.units import Unit
-from xner_ray.schema import REJECTED
+from xner_ray.schema import frequencies, rejected
 
 _ENVELOPE = pa.schema([("unit", pa.string()), ("rows", pa.large_binary()), ("counted", pa.string())])
 
@@ -50,7 +49,6 @@ def read_packed(unit: Unit, plan: ReadPlan) -> list[pa.Table]:
     finally:
         gc.enable()
     seconds = time.perf_counter() - started
-    status, reasons = table.column("status").to_pylist(), table.column("reason").to_pylist()
-    rejects = Counter(reason for state, reason in zip(status, reasons, strict=True) if state == REJECTED)
-    counted = {"rows": table.num_rows, "seconds": seconds, "tokens": 0, "model_seconds": 0.0, "rejects": dict(rejects)}
+    rejects = frequencies(table.column("reason").filter(pa.array(rejected(table))))
+    counted = {"rows": table.num_rows, "seconds": seconds, "tokens": 0, "model_seconds": 0.0, "rejects": rejects}
     return [pack(unit.name, table, {"read": counted})]

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from xner_ray.crashes import DYING, CrashCounter
 from xner_ray.errors import FatalError, Reason, XnerError
-from xner_ray.schema import REJECTED, fill, live
+from xner_ray.schema import REJECTED, fill, frequencies, live, rejected
 from xner_ray.stage import Stage
 
 HALVED, BISECTED = "memory_halved", "bisected"
@@ -47,16 +46,15 @@ def run_stage(
     With `crashes`, which counts the deaths at pieces of this `unit`, the stage gets it in pieces that kill nobody.
     """
     started, tokens, model_seconds = time.perf_counter(), stage.tokens, stage.model_seconds
-    before = live(table)
     result = _attempt(stage, table) if crashes is None else _flag(_survive(stage, table, crashes, unit), BISECTED)
-    alive = set(live(result))
-    reasons = result.column("reason").to_pylist()
+    before = rejected(table)
+    new = pa.array(rejected(result) & ~before)
     stats = StageStats(
-        rows=len(before),
+        rows=int((~before).sum()),
         seconds=time.perf_counter() - started,
         tokens=stage.tokens - tokens,
         model_seconds=stage.model_seconds - model_seconds,
-        rejects=dict(Counter(str(reasons[index]) for index in before if index not in alive)),
+        rejects=frequencies(result.column("reason").filter(new)),
     )
     return result, stats
 

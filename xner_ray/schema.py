@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray.errors import InputError, Loss, Reason
@@ -143,9 +144,21 @@ def table_from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.
     )
 
 
+def rejected(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows are rejected."""
+    mask: NDArray[np.bool_] = pc.fill_null(pc.equal(table.column("status"), REJECTED), False).to_numpy()
+    return mask
+
+
 def live(table: pa.Table) -> list[int]:
     """Indices of the rows that are not rejected."""
-    return [index for index, status in enumerate(table.column("status").to_pylist()) if status != REJECTED]
+    indices: list[int] = np.flatnonzero(~rejected(table)).tolist()
+    return indices
+
+
+def frequencies(values: pa.Array | pa.ChunkedArray) -> dict[Any, int]:
+    """How often each value is there."""
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
 
 
 def fill(

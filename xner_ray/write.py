@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +23,7 @@ import pyarrow.parquet as pq
 
 from xner_ray import storage
 from xner_ray.errors import FatalError, Reason, StorageError
-from xner_ray.schema import OK, REJECTED, ROW, fill, live, with_features
-from xner_ray.spans import Span, label_list, spans_to_tags
+from xner_ray.schema import OK, REJECTED, ROW, fill, flat, frequencies, ints, lengths, rejected, with_features
 
 _FOOTER = b"xner_ray"
 _PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
@@ -49,40 +47,66 @@ class PlannedUnit(Protocol):
 def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool) -> pa.Table:
     """The rows with their ner_tags; incomplete ones rejected if the recipe says so."""
     if reject_incomplete:
-        complete = table.column("complete").to_pylist()
-        lost = {index: (Reason.INCOMPLETE, "an entity found no place") for index in live(table) if not complete[index]}
-        table = fill(table, {}, lost)
-    numbers = {tag: number for number, tag in enumerate(label_list(labels))}
-    spans, tokens = table.column("spans").to_pylist(), table.column("tokens").to_pylist()
-    tags = {}
-    for index in live(table):
-        found = [Span(s["start"], s["end"], s["label"]) for s in spans[index]]
-        tags[index] = [numbers[tag] for tag in spans_to_tags(found, len(tokens[index]))]
-    return fill(table, {"ner_tags": tags})
+        complete = pc.fill_null(table.column("complete"), False).to_numpy()
+        lost = np.flatnonzero(~rejected(table) & ~complete).tolist()
+        table = fill(table, {}, dict.fromkeys(lost, (Reason.INCOMPLETE, "an entity found no place")))
+    position = table.schema.get_field_index("ner_tags")
+    return table.set_column(position, table.schema.field(position), _tags(table, labels))
+
+
+def _tags(table: pa.Table, labels: Sequence[str]) -> pa.Array:
+    """`spans_to_tags` of every row as numbers of `label_list(labels)`; null for rejected rows.
+
+    ValueError if spans of a row overlap or leave the sentence, or have a label that is none of `labels`.
+    """
+    gone = rejected(table)
+    sizes = np.where(gone, 0, lengths(table.column("tokens").combine_chunks()))
+    row, _, spans = flat(table.column("spans").combine_chunks())
+    start, end = ints(spans.field("start")), ints(spans.field("end"))
+    label = ints(pc.index_in(spans.field("label"), value_set=pa.array(labels, pa.string())).fill_null(-1))
+    order = np.lexsort((start, row))
+    order = order[~gone[row[order]]]
+    row, start, end, label = row[order], start[order], end[order], label[order]
+    last = np.where(np.diff(row, prepend=-1) == 0, np.concatenate([[0], end[:-1]]), 0)
+    bad = (start < last) | (start >= end) | (end > sizes[row]) | (label < 0)
+    if bad.any():
+        number = int(row[bad][0])
+        raise ValueError(
+            f"row {table.column('id')[number].as_py()!r}: spans {table.column('spans')[number].as_py()} overlap, leave "
+            f"the {sizes[number]} words or have a label that is none of {', '.join(labels)}"
+        )
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    tags = np.zeros(offsets[-1], dtype=np.int64)
+    first, size = offsets[row] + start, end - start
+    inside = np.repeat(first - (np.cumsum(size) - size), size) + np.arange(size.sum())
+    tags[inside] = np.repeat(2 * label + 2, size)
+    tags[first] = 2 * label + 1
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(tags), mask=pa.array(gone))
 
 
 def count(table: pa.Table) -> dict[str, Any]:
     """Rows, rejects by reason, entities, flags and labels of a unit's finished rows, as plain sums."""
-    status = table.column("status").to_pylist()
-    emitted = [index for index, value in enumerate(status) if value != REJECTED]
-    rejected = [index for index, value in enumerate(status) if value == REJECTED]
-    reasons = table.column("reason").to_pylist()
-    source, spans = table.column("source_spans").to_pylist(), table.column("spans").to_pylist()
-    unprojected, flags = table.column("unprojected").to_pylist(), table.column("flags").to_pylist()
-    complete, solver = table.column("complete").to_pylist(), table.column("solver").to_pylist()
+    gone = rejected(table)
+    names = ["reason", "source_spans", "spans", "unprojected", "flags", "complete", "solver"]
+    columns = table.select(names).combine_chunks()
+    emitted, lost = columns.filter(pa.array(~gone)), columns.filter(pa.array(gone))
+
+    def cells(name: str) -> pa.Array:
+        return emitted.column(name).combine_chunks().flatten()
+
     return {
-        "rows": {"read": table.num_rows, "emitted": len(emitted), "rejected": len(rejected)},
-        "rejects": dict(Counter(reasons[i] for i in rejected)),
+        "rows": {"read": len(gone), "emitted": emitted.num_rows, "rejected": lost.num_rows},
+        "rejects": frequencies(lost.column("reason")),
         "entities": {
-            "source": sum(len(source[i] or ()) for i in emitted),
-            "projected": sum(len(spans[i] or ()) for i in emitted),
-            "unprojected": dict(Counter(u["reason"] for i in emitted for u in unprojected[i] or ())),
-            "in_rejected_rows": sum(len(source[i] or ()) for i in rejected),
+            "source": len(cells("source_spans")),
+            "projected": len(cells("spans")),
+            "unprojected": frequencies(cells("unprojected").field("reason")),
+            "in_rejected_rows": len(lost.column("source_spans").combine_chunks().flatten()),
         },
-        "projected_by_label": dict(Counter(s["label"] for i in emitted for s in spans[i] or ())),
-        "incomplete_rows": sum(not complete[i] for i in emitted),
-        "solvers": dict(Counter(solver[i] for i in emitted)),
-        "flags": dict(Counter(flag for i in emitted for flag in flags[i] or ())),
+        "projected_by_label": frequencies(cells("spans").field("label")),
+        "incomplete_rows": emitted.num_rows - (pc.sum(emitted.column("complete")).as_py() or 0),
+        "solvers": frequencies(emitted.column("solver")),
+        "flags": frequencies(cells("flags")),
     }
 
 

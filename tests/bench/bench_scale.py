@@ -173,7 +173,8 @@ def workers(options: argparse.Namespace) -> None:
     print("| ---: | ---: | ---: | ---: | ---: |")
     for count in counts:
         n_units = options.units * count
-        with tempfile.TemporaryDirectory() as name, cpus(count), memory() as most:
+        # A look at all processes costs as much as Ray's own loop, so it is taken seldom
+        with tempfile.TemporaryDirectory() as name, cpus(count), memory(5.0) as most:
             folder = Path(name)
             recipe = make_input(folder, n_units * options.unit_rows, parallel=False)
             recipe["engine"] = {"unit_rows": options.unit_rows, "address": "local"}
