@@ -57,7 +57,10 @@ class Links:
         of the target word. The cosine is 1, and every hard method has them.
         """
         n_source, n_target = int(source.max(initial=0)) + 1, int(target.max(initial=0)) + 1
-        pairs, target = np.divmod(np.unique((row * n_source + source) * n_target + target), n_target)
+        cells = (row * n_source + source) * n_target + target
+        if (np.diff(cells) <= 0).any():
+            cells = np.unique(cells)
+        pairs, target = np.divmod(cells, n_target)
         row, source = np.divmod(pairs, n_source)
 
         def shares(word: NDArray[np.int64]) -> NDArray[np.float32]:

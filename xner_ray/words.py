@@ -164,6 +164,11 @@ def _rules(lang: str) -> _Rules:
     return _Rules(language.iso639_1 or name, language.spaces, name == "fra", pattern)
 
 
+def spaced(lang: str) -> bool:
+    """Whether `join` puts a space between two words of letters and digits, whatever they are."""
+    return _rules(lang).spaces
+
+
 def split(text: str, lang: str) -> list[tuple[int, int]]:
     """The words of a text as half-open ranges of code points; together they cover all but the white space.
 

@@ -332,16 +332,22 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 
 def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
     """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
-    file = replace(file, path=_here(file.path))
-    if file.identity and _identity(file.path, _info(file.path)) != file.identity:
-        raise _changed(file)
+    file = unchanged(file)
     count = 0
     for _, record in islice(read_records(file, start, skip=skip), take):
         count += 1
         yield record
     if count < take:
-        raise _changed(file)
+        raise changed(file)
 
 
-def _changed(file: File) -> InputError:
+def unchanged(file: File) -> File:
+    """The file where this process finds it; InputError if it is not the one that was indexed."""
+    file = replace(file, path=_here(file.path))
+    if file.identity and _identity(file.path, _info(file.path)) != file.identity:
+        raise changed(file)
+    return file
+
+
+def changed(file: File) -> InputError:
     return InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")

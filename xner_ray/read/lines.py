@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from xner_ray import storage
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.records import (
@@ -32,6 +34,7 @@ from xner_ray.read.records import (
     tag_spans,
     without_surrogates,
 )
+from xner_ray.schema import Ints
 from xner_ray.spans import split_tag
 
 _CHUNK_BYTES = 1 << 20
@@ -43,6 +46,7 @@ _GAP = re.compile(rb"\n(?:[ \t\r]*\n)+")
 _LINE_END = re.compile(rb"\r+\n")
 _LINK = re.compile(r"[0-9]{1,9}-[0-9]{1,9}")
 _LINKS = re.compile(rf"[ \t]*(?:{_LINK.pattern}(?:[ \t]+|\Z))*")
+_LINK_LINES = re.compile(rf"(?:[ \t]*+(?:{_LINK.pattern}(?:[ \t]++|(?=\n)))*+\n)*+".encode())
 _NUMBER = re.compile(r"[0-9]+")
 _NOT_BLANK = re.compile(r"[^ \t]+")
 _LONE_CR = "carriage returns (CR) stand alone; lines must end with LF or CRLF"
@@ -136,6 +140,15 @@ def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, 
         allowed = f"0 to {n_source - 1} (source) and 0 to {n_target - 1} (target)"
         raise BadRecord(Reason.MALFORMED, f"{problem} or the {n_target} of the target side; allowed: {allowed}")
     return pairs
+
+
+def link_columns(lines: Sequence[bytes]) -> tuple[Ints, Ints, Ints] | None:
+    """Row, source word, target word of every link of `lines`; None if one of them is no line of links."""
+    text = b"\n".join([*lines, b""])
+    if not _LINK_LINES.fullmatch(text):
+        return None
+    numbers = np.fromstring(text.decode().replace("-", " "), dtype=np.int64, sep=" ")
+    return np.repeat(np.arange(len(lines)), [line.count(b"-") for line in lines]), numbers[::2], numbers[1::2]
 
 
 def read_jsonl(file: File, start: Place) -> Reader:

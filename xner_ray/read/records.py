@@ -302,6 +302,11 @@ def cut(record: Record, file: File) -> list[Record]:
     ]
 
 
+def refused(text: str, *, name: bool = False) -> bool:
+    """Whether a text, or a name, holds a character that could not be written out again."""
+    return (_REFUSED_IN_NAMES if name else _REFUSED).search(text) is not None
+
+
 def refuse_characters(record: Record) -> None:
     """Give the record a reason if a character or a label of it could not be written out again."""
     if record.reason is not None:
@@ -309,7 +314,7 @@ def refuse_characters(record: Record) -> None:
     labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
     names = [record.id or "", record.doc_id or "", *labels]
     texts = [record.text or "", *(record.tokens or ())]
-    if _REFUSED_IN_NAMES.search("".join(names)) or _REFUSED.search("\n".join(texts)):
+    if refused("".join(names), name=True) or refused("\n".join(texts)):
         kinds = ["id", "doc_id", *("label" for _ in labels)]
         found = [
             (f"the {kind} ", name, _REFUSED_IN_NAMES.search(name)) for kind, name in zip(kinds, names, strict=True)

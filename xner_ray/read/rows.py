@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from xner_ray import words
 from xner_ray.errors import InputError, Reason
 from xner_ray.links import Links
+from xner_ray.read.columns import read_plain
 from xner_ray.read.formats import iterate
 from xner_ray.read.index import Index, build_index, kept, new_label
 from xner_ray.read.lines import link_pairs
@@ -63,6 +64,12 @@ class ReadPlan:
 
 def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
     """The rows of a unit. InputError if a file is not what was indexed."""
+    table = read_plain(unit, plan.recipe, plan.extra)
+    return read_rows(unit, plan) if table is None else table
+
+
+def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
+    """`read_unit`, row by row."""
     recipe, extra = plan.recipe, plan.extra
     train = recipe.direction == "train"
     picked = set(unit.picked) if unit.picked is not None else None
