@@ -237,6 +237,20 @@ def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
     return "".join(parts), [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
 
 
+def gap(left: str, right: str, lang: str) -> str:
+    """What `join` puts between two neighbours, neither of which is one that `looks_around`.
+
+    >>> gap("Rome", ",", "eng_Latn"), gap(",", "and", "eng_Latn")
+    ('', ' ')
+    """
+    return _gap((left, right), 1, ("", ""), _rules(lang))
+
+
+def looks_around(token: str) -> bool:
+    """Whether the gaps beside this token depend on more than its neighbours."""
+    return token in _QUOTES or token == "–"
+
+
 _OPENING = frozenset({"``", *"([{¿¡⟨（［「『【《〈"})
 _CLOSING = re.compile(r"[.,;:!?)\]}%…،؛؟।॥،፣፤፥።፧፡՝։་།、。，．：；！？）］」』】》〉]+[\"'”’»]*")
 _CURRENCY = re.compile("[$£€¥₦₹₵₽₩₪]")
