@@ -35,6 +35,10 @@ RUN_HERE = {
     "translate_test.yaml",
     "llm_teacher.yaml",
     "sweep.yaml",  # in test_sweeping.py
+    "grid.yaml",  # its methods are those of sweep.yaml; its data sets run here
+    "pud.yaml",
+    "student.yaml",
+    "students.yaml",
 }
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -368,3 +372,26 @@ def test_recipes_of_the_paper_pass_plan(name: str, languages: int, tmp_path: Pat
     assert "translate + tag + align + match" in said
     assert "labels: PER, LOC, ORG; dropped: DATE" in said
     assert "CC BY-NC 4.0" in said
+
+
+@pytest.mark.slow
+def test_pud_teaches_a_student(tmp_path: Path) -> None:
+    """pud.yaml on a tenth of its sentences; student.yaml and students.yaml then learn from that, for one epoch."""
+    from xner_ray.cross_validation import load_experiment
+    from xner_ray.training import load_training, train
+
+    run = tmp_path / "run"
+    report = xner_ray.project(JOBS / "pud.yaml", run, overrides=["input.limit=100"])
+    _adds_up(report)
+    assert report["rows"]["emitted"] == 200
+    assert [each.overall.f1 > 0.7 for each in xner_ray.evaluate(run)] == [True, True]
+    recipe = load_training(JOBS / "student.yaml").model_dump(mode="json", exclude_unset=True)
+    for source in (*recipe["data"], *recipe["evaluate"]):
+        source["run"] = str(run)
+    few = ["fit.epochs=1", "model.layers=8"]
+    found = train(recipe, tmp_path / "student", overrides=few)
+    assert found["sentences"]["data"][0]["read"] == 100
+    assert found["sentences"]["data"][1]["read"] == 200
+    assert [one["overall"]["f1"] > 0.1 for one in found["evaluation"]["languages"]] == [True, True]
+    experiment = load_experiment(JOBS / "students.yaml")
+    assert list(experiment.students) == ["english", "projected", "both", "gold"]

@@ -13,12 +13,14 @@ from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
     from xner_ray.comparing import compare
+    from xner_ray.cross_validation import cross_validate
     from xner_ray.deriving import combine, rematch
     from xner_ray.inspecting import evaluate, explain, export, sample, status, write_page
     from xner_ray.making import plan, project
     from xner_ray.recipe import Recipe
     from xner_ray.recipe_file import load_recipe
     from xner_ray.sweeping import sweep
+    from xner_ray.training import train
 
 __version__ = "0.1.0"
 
@@ -28,6 +30,7 @@ __all__ = [
     "__version__",
     "combine",
     "compare",
+    "cross_validate",
     "evaluate",
     "explain",
     "export",
@@ -38,6 +41,7 @@ __all__ = [
     "sample",
     "status",
     "sweep",
+    "train",
     "write_page",
 ]
 
@@ -46,10 +50,12 @@ _HOMES = {
     "load_recipe": "xner_ray.recipe_file",
     "combine": "xner_ray.deriving",
     "compare": "xner_ray.comparing",
+    "cross_validate": "xner_ray.cross_validation",
     "plan": "xner_ray.making",
     "project": "xner_ray.making",
     "rematch": "xner_ray.deriving",
     "sweep": "xner_ray.sweeping",
+    "train": "xner_ray.training",
 }
 
 

@@ -173,18 +173,18 @@ class _Side:
         self.lengths = np.bincount(row[kept], minlength=len(arrays))
         self.starts = np.cumsum(self.lengths) - self.lengths
 
-    def pad(self, rows: NDArray[np.int64]) -> _Padded:
+    def pad(self, rows: NDArray[np.int64]) -> Padded:
         lengths = self.lengths[rows]
         places = np.arange(lengths.max())
         mask = places < lengths[:, None]
         index = np.where(mask, self.starts[rows, None] + places, self.starts[rows, None])
         at, exists = torch.from_numpy(index).to(self.device), torch.from_numpy(mask).to(self.device)
         word = torch.from_numpy(np.where(mask, self.word[index], 0)).to(self.device)
-        return _Padded(self.vectors[at] * exists[:, :, None], word, exists)
+        return Padded(self.vectors[at] * exists[:, :, None], word, exists)
 
 
 @dataclass(frozen=True, slots=True)
-class _Padded:
+class Padded:
     """Units of a batch: vectors (B, k, d), 0 where there is none; words (B, k); which exist (B, k)."""
 
     vectors: Tensor
@@ -225,15 +225,7 @@ def _batches(n_source: NDArray[Any], n_target: NDArray[Any], limit: int) -> Iter
 
 def _batch(source: _Side, target: _Side, rows: NDArray[np.int64], options: AlignOptions, mwmf: bool) -> Cells:
     a, b = source.pad(rows), target.pad(rows)
-    sides = [a.vectors, b.vectors]
-    if options.center == "pair":
-        counts = a.exists.sum(1) + b.exists.sum(1)  # never 0: pairs without units are in no batch
-        mean = (sides[0].sum(1) + sides[1].sum(1)) / counts[:, None]
-        mean = mean.masked_fill((counts == 2)[:, None], 0.0)  # one word each would become each other's opposite
-        sides = [(v - mean[:, None]) * each.exists[:, :, None] for v, each in zip(sides, (a, b), strict=True)]
-    norms = [torch.linalg.vector_norm(vectors, dim=2) for vectors in sides]
-    unit = [v / n.clamp(min=1e-30)[:, :, None] for v, n in zip(sides, norms, strict=True)]
-    cosine = torch.bmm(unit[0], unit[1].transpose(1, 2)).clamp(-1.0, 1.0)
+    cosine, norms = cosines(a, b, options)
     dot = None
     if options.similarity == "dot":
         dot = cosine.double() * norms[0].double()[:, :, None] * norms[1].double()[:, None, :]
@@ -243,6 +235,19 @@ def _batch(source: _Side, target: _Side, rows: NDArray[np.int64], options: Align
         step = (10.0 ** (torch.log10(scale).floor() - 4))[:, None, None]
         dot = torch.round(dot / step) * step
     return cells(cosine, dot, (a.word, a.exists), (b.word, b.exists), options, mwmf)
+
+
+def cosines(a: Padded, b: Padded, options: AlignOptions) -> tuple[Tensor, list[Tensor]]:
+    """Cosines (B, m, n) of a batch's units, centred as the options say, and the lengths of the vectors (B, k)."""
+    sides = [a.vectors, b.vectors]
+    if options.center == "pair":
+        counts = a.exists.sum(1) + b.exists.sum(1)  # never 0: pairs without units are in no batch
+        mean = (sides[0].sum(1) + sides[1].sum(1)) / counts[:, None]
+        mean = mean.masked_fill((counts == 2)[:, None], 0.0)  # one word each would become each other's opposite
+        sides = [(v - mean[:, None]) * each.exists[:, :, None] for v, each in zip(sides, (a, b), strict=True)]
+    norms = [torch.linalg.vector_norm(vectors, dim=2) for vectors in sides]
+    unit = [v / n.clamp(min=1e-30)[:, :, None] for v, n in zip(sides, norms, strict=True)]
+    return torch.bmm(unit[0], unit[1].transpose(1, 2)).clamp(-1.0, 1.0), norms
 
 
 def cells(

@@ -67,7 +67,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         f"- matching: {_matching(recipe)}",
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
-    used = models(recipe)
+    licences = licences_of(recipe)
     labels = report["labels"]["kept"]
     rows = [
         f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
@@ -105,7 +105,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         "",
         "Projected entities by label:",
         "",
-        "| code | " + " | ".join(map(_cell, labels)) + " |",
+        "| code | " + " | ".join(map(cell, labels)) + " |",
         "|---" * (len(labels) + 1) + "|",
         *by_label,
         "",
@@ -116,7 +116,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         "",
         "## Licences",
         "The source sentences keep their own licence. Models:",
-        *([f"- {_LICENCES[key]}" for key in used] or ["- none"]),
+        *([f"- {licence}" for licence in licences] or ["- none"]),
         "",
     ]
     if rejects:
@@ -128,6 +128,11 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
 def _runs(recipe: Recipe, section: str) -> bool:
     """A combined run has run nothing; the cards of its runs say what they did."""
     return bool(getattr(recipe, section).engine != "none") and recipe.combined is None
+
+
+def licences_of(recipe: Recipe) -> list[str]:
+    """A line for each model that the run loads."""
+    return [_LICENCES[key] for key in models(recipe)]
 
 
 def models(recipe: Recipe) -> list[str]:
@@ -149,16 +154,16 @@ def models(recipe: Recipe) -> list[str]:
 
 def _translator(recipe: Recipe) -> str:
     engine = recipe.translate_engine
-    return engine if engine == "apertium" else f"{engine} ({_shown(recipe.translate.model)})"
+    return engine if engine == "apertium" else f"{engine} ({shown(recipe.translate.model)})"
 
 
 def _named(section: BackTranslate | Likelihood | TargetTag) -> str:
-    return "apertium" if section.engine == "apertium" else _shown(str(section.model))
+    return "apertium" if section.engine == "apertium" else shown(str(section.model))
 
 
 def _alignment(recipe: Recipe) -> list[str]:
     if recipe.aligned:
-        return [f"- alignment: {_shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
+        return [f"- alignment: {shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
     given = recipe.align.backend == "provided" and recipe.combined is None
     return ["- alignment: given links"] if given else []
 
@@ -167,7 +172,7 @@ def _evidence(recipe: Recipe) -> list[str]:
     section = recipe.evidence
     if section.plugin is None or recipe.combined is not None:
         return []
-    return [f"- evidence: {', '.join(section.names)}, by the plug-in {_cell(_shown(section.plugin))}"]
+    return [f"- evidence: {', '.join(section.names)}, by the plug-in {cell(shown(section.plugin))}"]
 
 
 def _entities(recipe: Recipe) -> str:
@@ -176,7 +181,7 @@ def _entities(recipe: Recipe) -> str:
     if recipe.combined is not None:
         return "the runs named below"
     given = {"none": "the input's labels", "provided": "the labels of the parallel text"}
-    return given.get(recipe.tag.engine, f"the tagger {recipe.tag.engine} ({_shown(str(recipe.tag.model))})")
+    return given.get(recipe.tag.engine, f"the tagger {recipe.tag.engine} ({shown(str(recipe.tag.model))})")
 
 
 def _matching(recipe: Recipe) -> str:
@@ -205,13 +210,13 @@ def _matching(recipe: Recipe) -> str:
     )
 
 
-def _shown(model: str) -> str:
+def shown(model: str) -> str:
     """A model's name; of a local folder only its last part, of an address neither options nor identity."""
     if "://" in model:
         return storage.bare(model.partition("#")[0])
     return Path(model).name if model.startswith(("/", "~", ".")) else model
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text of the input inside a Markdown table: neither markup nor another column."""
     return html.escape(" ".join(text.split())).replace("|", "&#124;")

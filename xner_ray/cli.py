@@ -229,6 +229,45 @@ def sweep(
 
 
 @app.command()
+def train(
+    source: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="a student's YAML file, or a finished run")],
+    model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="a folder: a path, s3:// or gs://")],
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard what MODEL_DIR holds")] = False,
+) -> None:
+    """Train a student, a token classifier, on projected and gold sentences. The same command goes on after anything."""
+    from xner_ray import training
+    from xner_ray.training_tables import tables
+
+    console = Console()
+    report = training.train(source, model_dir, overrides=overrides or (), fresh=fresh, console=console)
+    console.print(tables(report))
+    console.print(
+        f"[bold]{escape(model_dir)}[/bold] holds a Hugging Face token classifier, README.md and training.json"
+    )
+
+
+@app.command("cross-validate")
+def cross_validate(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="YAML file of runs and students")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="a folder for runs and predictions")],
+    overrides: Overrides = None,
+    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p; 0: none")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+) -> None:
+    """Train students without each fold of their documents in turn, and compare them there. Resumes."""
+    from xner_ray import cross_validation
+    from xner_ray.comparison_tables import tables
+
+    console = Console()
+    found = cross_validation.cross_validate(
+        experiment, out, overrides=overrides or (), samples=samples, seed=seed, console=console
+    )
+    console.print(tables(found.comparison, wide=console.width >= WIDE))
+    console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json, the runs and all predictions")
+
+
+@app.command()
 def explain(
     run: Run,
     row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],

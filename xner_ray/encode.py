@@ -88,16 +88,17 @@ class Encoder(Timed):
     def check(model: str, layer: Layer = "auto") -> list[int]:
         """The layers that will be used, from the model's configuration alone; no weights are read.
 
-        Of several the states are averaged. `auto` is 7 for `builtin`, else two thirds of the layers: 8 of mBERT's and
-        XLM-R's 12, the best in SimAlign and awesome-align. RecipeError for a model or a layer that does not exist.
+        Of several the states are averaged. `auto` is 7 for `builtin`, for an encoder that `adapt` made what its folder
+        notes, else two thirds of the layers: 8 of mBERT's and XLM-R's 12, the best in SimAlign and awesome-align.
+        RecipeError for a model or a layer that does not exist.
         """
         if model == BUILTIN:
             builtin_encoder.weights_file()
-            n_layers, default = builtin_encoder.LAYERS, builtin_encoder.LAYER
+            n_layers, default = builtin_encoder.LAYERS, [builtin_encoder.LAYER]
         else:
-            n_layers = encoder_network.layers_of(model)
-            default = round(n_layers * 2 / 3)
-        layers = [default] if layer == "auto" else [layer] if isinstance(layer, int) else sorted(set(layer))
+            n_layers, noted = encoder_network.layers_of(model)
+            default = noted or [round(n_layers * 2 / 3)]
+        layers = default if layer == "auto" else [layer] if isinstance(layer, int) else sorted(set(layer))
         if not layers or not 0 <= layers[0] <= layers[-1] <= n_layers:
             raise RecipeError(f"align.layer is {layer}, but {model} has layers 0..{n_layers}; or use auto")
         return layers
@@ -111,7 +112,7 @@ class Encoder(Timed):
         model reads, the sentence has `Reason.WORD_TOO_LONG` instead. Of a sentence that is not `present` only the
         shape counts (`recall.filled`).
         """
-        found = self._encode(sentences, _Piece.of_words, present)
+        found = self._encode(sentences, Piece.of_words, present)
         results: list[Vectors | Reason] = []
         for sentence, parts in zip(sentences, found, strict=True):
             if isinstance(parts, Reason):
@@ -128,7 +129,7 @@ class Encoder(Timed):
     ) -> list[Subwords | Reason]:
         """Subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
         results: list[Subwords | Reason] = []
-        for sentence, parts in zip(sentences, self._encode(sentences, _Piece.of_subwords, present), strict=True):
+        for sentence, parts in zip(sentences, self._encode(sentences, Piece.of_subwords, present), strict=True):
             if isinstance(parts, Reason):
                 results.append(parts)
                 continue
@@ -141,15 +142,15 @@ class Encoder(Timed):
     def _encode(
         self,
         sentences: Sequence[Sequence[str]],
-        units: Callable[[_Piece], _Units],
+        units: Callable[[Piece], Units],
         present: Sequence[bool] | None,
-    ) -> list[list[tuple[_Piece, Vectors]] | Reason]:
+    ) -> list[list[tuple[Piece, Vectors]] | Reason]:
         """For each sentence its windows, from left to right, with the vectors of their units."""
-        results: list[list[tuple[_Piece, Vectors]] | Reason] = []
-        pieces: list[_Piece] = []
-        for index, encoding in enumerate(self._tokenize(sentences)):
+        results: list[list[tuple[Piece, Vectors]] | Reason] = []
+        pieces: list[Piece] = []
+        for index, encoding in enumerate(tokenized(self.tokenizer, sentences)):
             ids = filled(encoding.ids, present is None or present[index])
-            found = _pieces(index, ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
+            found = pieces_of(index, ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
             results.append(found if isinstance(found, Reason) else [])
             pieces += [] if isinstance(found, Reason) else found
         tokens = padding = 0
@@ -170,41 +171,45 @@ class Encoder(Timed):
         self.padding += padding
         return results
 
-    def _tokenize(self, sentences: Sequence[Sequence[str]]) -> list[Any]:
-        if not sentences:
-            return []
-        words = [list(sentence) for sentence in sentences]
-        options: dict[str, Any] = {
-            "truncation": False,
-            "padding": False,
-            "split_special_tokens": True,
-            "verbose": False,
-        }
-        encodings: list[Any] = self.tokenizer(words, is_split_into_words=True, **options).encodings
-        return encodings
-
-    def _forward(self, batch: list[_Piece], units: Callable[[_Piece], _Units]) -> list[Vectors]:
+    def _forward(self, batch: list[Piece], units: Callable[[Piece], Units]) -> list[Vectors]:
         """Vectors of each piece's units. The longest piece comes first."""
         inputs = padded(batch, self.tokenizer.pad_token_id, self.device)
         states = self.network(inputs)
-        # Means as a product with a 0/1 matrix: index_add would add in any order on a GPU.
-        found = [units(piece) for piece in batch]
-        n_units = [number for number, _, _ in found]
-        cells = np.concatenate(
-            [np.stack([np.full_like(slots, row), slots, places]) for row, (_, slots, places) in enumerate(found)],
-            axis=1,
-        )
-        member = torch.zeros(len(batch), max(n_units), len(batch[0].ids), device=self.device)
-        row, slot, place = torch.from_numpy(cells).to(self.device)
-        member[row, slot, place] = 1.0
-        means = torch.bmm(member, states.float()) / member.sum(dim=2, keepdim=True).clamp(min=1.0)
-        exists = torch.arange(max(n_units))[None, :] < torch.tensor(n_units)[:, None]
-        flat = means[exists.to(self.device)].cpu().numpy()
+        n_units, means, exists = unit_means(states, [units(piece) for piece in batch])
+        flat = means[exists].cpu().numpy()
         return np.split(flat, list(accumulate(n_units))[:-1])
 
 
+def tokenized(tokenizer: Any, sentences: Sequence[Sequence[str]]) -> list[Any]:
+    """The tokenizer's encodings (ids, word_ids) of sentences in words, special tokens around them, nothing cut."""
+    if not sentences:
+        return []
+    words = [list(sentence) for sentence in sentences]
+    options: dict[str, Any] = {"truncation": False, "padding": False, "split_special_tokens": True, "verbose": False}
+    encodings: list[Any] = tokenizer(words, is_split_into_words=True, **options).encodings
+    return encodings
+
+
+def unit_means(states: torch.Tensor, found: Sequence[Units]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """Means of the states (B, T, dim) of each row's units: how many, the means (B, units, dim), which exist (B, units).
+
+    As products with a 0/1 matrix: index_add would add in any order on a GPU.
+    """
+    n_units = [number for number, _, _ in found]
+    cells = np.concatenate(
+        [np.stack([np.full_like(slots, row), slots, places]) for row, (_, slots, places) in enumerate(found)],
+        axis=1,
+    )
+    member = torch.zeros(len(found), max(n_units), states.shape[1], device=states.device)
+    row, slot, place = torch.from_numpy(cells).to(states.device)
+    member[row, slot, place] = 1.0
+    means = torch.bmm(member, states.float()) / member.sum(dim=2, keepdim=True).clamp(min=1.0)
+    exists = torch.arange(max(n_units))[None, :] < torch.tensor(n_units)[:, None]
+    return n_units, means, exists.to(states.device)
+
+
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """One row of a micro-batch: a sentence, or a window of one."""
 
     sentence: int
@@ -213,24 +218,24 @@ class _Piece:
     places: NDArray[np.int64]  # positions in `ids` of these words' subwords,
     slots: NDArray[np.int64]  # and for each the index into `words`
 
-    def of_words(self) -> _Units:
+    def of_words(self) -> Units:
         return len(self.words), self.slots, self.places
 
-    def of_subwords(self) -> _Units:
+    def of_subwords(self) -> Units:
         return len(self.places), np.arange(len(self.places)), self.places
 
 
-_Units = tuple[int, NDArray[np.int64], NDArray[np.int64]]  # how many; of each place the unit; the places
+Units = tuple[int, NDArray[np.int64], NDArray[np.int64]]  # how many; of each place the unit; the places
 
 
-def _pieces(
+def pieces_of(
     sentence: int,
     ids: list[int],
     word_ids: list[int | None],
     n_words: int,
     positions: int,
     spelt: Mapping[int, int],
-) -> list[_Piece] | Reason:
+) -> list[Piece] | Reason:
     """Rows for one tokenised sentence: none without subwords, one if it fits, else its windows."""
     word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.intp)
     inner = np.flatnonzero(word_of >= 0)
@@ -249,7 +254,7 @@ def _pieces(
         words, slots = np.unique(word_of[places], return_inverse=True)
         if len(words):
             part = before + inner_ids[edges[start] : edges[end]] + after
-            pieces.append(_Piece(sentence, part, words, places - edges[start] + len(before), slots))
+            pieces.append(Piece(sentence, part, words, places - edges[start] + len(before), slots))
     return pieces
 
 

@@ -21,6 +21,7 @@ from xner_ray import fast_linear
 from xner_ray.errors import RecipeError
 from xner_ray.hub import load_arguments
 
+ALIGN_LAYERS = "xner_ray_align_layers"  # in config.json: the layers that `align.layer: auto` takes
 _UNKNOWN_POSITIONS = 512  # for models with relative positions that state no limit at all
 
 
@@ -141,17 +142,31 @@ def _named(model: str) -> Iterator[None]:
         raise RecipeError(f"align.encoder {model!r} cannot be used: {error}") from error
 
 
-def layers_of(model: str) -> int:
+def layers_of(model: str) -> tuple[int, list[int] | None]:
+    """How many layers a model has, and which `adapt` taught to align and noted under `ALIGN_LAYERS`, if it did."""
     from transformers import AutoConfig
 
     name, options = load_arguments(model)
     with _named(model), quiet():
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
-    return int(getattr(config, "encoder_layers", None) or config.get_text_config().num_hidden_layers)
+    n_layers = int(getattr(config, "encoder_layers", None) or config.get_text_config().num_hidden_layers)
+    return n_layers, getattr(config, ALIGN_LAYERS, None)
 
 
 def load(model: str, dtype: torch.dtype) -> tuple[Any, nn.Module]:
     """Tokenizer and encoder; of an encoder-decoder model its encoder half."""
+    tokenizer, network = load_whole(model, dtype)
+    return tokenizer, encoder_of(network).eval()
+
+
+def encoder_of(network: Any) -> nn.Module:
+    """The network, or the encoder half of an encoder-decoder model."""
+    half: nn.Module = network.get_encoder() if network.config.is_encoder_decoder else network
+    return half
+
+
+def load_whole(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model, as its folder holds it."""
     from transformers import AutoModel, AutoTokenizer
 
     name, options = load_arguments(model)
@@ -166,8 +181,7 @@ def load(model: str, dtype: torch.dtype) -> tuple[Any, nn.Module]:
         )
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
         raise RecipeError(f"align.encoder {model!r}: {len(missing)} weights are missing, as {missing[0]}")
-    encoder = network.get_encoder() if network.config.is_encoder_decoder else network
-    return tokenizer, encoder.eval()
+    return tokenizer, network
 
 
 def spelt_specials(tokenizer: Any) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""The run on Ray Data. This file and ray_cluster.py alone import ray.
+"""The run on Ray Data. This file, ray_cluster.py and ray_train.py alone import ray.
 
     unit source -> read tasks -> actor pool of model stages -> actor pool that matches and writes parts -> ledger
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from xner_ray import storage
 from xner_ray.errors import InputError, RecipeError, did_you_mean
-from xner_ray.recipe import Recipe
+from xner_ray.recipe import Input, Recipe
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -26,15 +26,47 @@ def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: S
     `overrides` are `section.key=value` with a YAML value. Relative input paths are taken from the recipe file's
     folder; those of a mapping from the working folder. RecipeError says which key, value and file are wrong.
     """
+    recipe, base = load_checked(Recipe, source, overrides)
+    return _absolute(recipe, base)
+
+
+def load_checked(
+    model: type[Checked], source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> tuple[Checked, Path]:
+    """A recipe of any kind, and the folder that its relative paths are taken from; see `load_recipe`."""
     if isinstance(source, Mapping):
         data, base, where = dict(source), Path.cwd(), "recipe"
     else:
         path = Path(source)
         where, base = str(path), path.resolve().parent
-        data = read_mapping(path, "a recipe is a mapping of sections (input, targets, align, ...)")
+        data = read_mapping(path, f"a recipe is a mapping of sections ({', '.join(list(model.model_fields)[:3])}, ...)")
+    return checked(model, overridden(data, overrides), where), base
+
+
+def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`data` with `section.key=value` settings, values in YAML. RecipeError for one that cannot be read."""
     for override in overrides:
         data = _set(data, override)
-    return _absolute(checked(Recipe, data, where), base)
+    return dict(data)
+
+
+def place(path: str, base: Path) -> str:
+    """A path of a recipe in that folder, from here."""
+    return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
+
+
+def model_place(name: str, base: Path) -> str:
+    """A model of a recipe in that folder: a folder beside the recipe comes before a hub id of the same name."""
+    local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
+    return place(name, base) if local else name
+
+
+def placed_input(data: Input, base: Path) -> Input:
+    """The input with its paths as seen from here."""
+    paths = place(data.path, base) if isinstance(data.path, str) else {k: place(v, base) for k, v in data.path.items()}
+    parallel = {lang: place(path, base) for lang, path in data.parallel.items()}
+    links = place(data.links, base) if data.links is not None else None
+    return data.model_copy(update={"path": paths, "parallel": parallel, "links": links})
 
 
 def read_mapping(path: Path, shape: str) -> dict[str, Any]:
@@ -94,29 +126,16 @@ def _set(data: Mapping[str, Any], override: str) -> dict[str, Any]:
 
 
 def _absolute(recipe: Recipe, base: Path) -> Recipe:
-    def place(path: str) -> str:
-        return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
-
-    def model(name: str) -> str:
-        """A folder beside the recipe comes before a hub id of the same name."""
-        local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
-        return place(name) if local else name
-
-    data = recipe.input
-    paths = place(data.path) if isinstance(data.path, str) else {k: place(v) for k, v in data.path.items()}
-    parallel = {lang: place(path) for lang, path in data.parallel.items()}
-    links = place(data.links) if data.links is not None else None
     named = {"translate": "model", "tag": "model", "back_translate": "model", "target_tag": "model"}
     named |= {"align": "encoder", "likelihood": "model"}
+    sections: dict[str, BaseModel] = {"input": placed_input(recipe.input, base)}
     own = recipe.evidence
-    given = {"path": paths, "parallel": parallel, "links": links}
-    sections: dict[str, BaseModel] = {"input": data.model_copy(update=given)}
     if own.plugin is not None and own.is_file:
-        sections["evidence"] = own.model_copy(update={"plugin": place(own.plugin)})
+        sections["evidence"] = own.model_copy(update={"plugin": place(own.plugin, base)})
     for name, key in named.items():
         section = getattr(recipe, name)
         if (value := getattr(section, key)) is not None:
-            sections[name] = section.model_copy(update={key: model(value)})
+            sections[name] = section.model_copy(update={key: model_place(value, base)})
     return recipe.model_copy(update=sections)
 
 

@@ -1,0 +1,275 @@
+"""The student: a Hugging Face token classifier whose lowest layers may be frozen, and their states kept.
+
+A frozen layer gives the same state for a sentence in every epoch, so it is computed once, and what
+is left of the work are the layers that learn. The stack of layers is then run in two halves. Whether a model allows
+that is found out on two short sentences; where it does not, it is run whole each time, with the same result.
+With the layers all is frozen that their output follows from: embeddings, and weights that further layers share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xner_ray import encoder_network
+from xner_ray.builtin_encoder import builtin_folder
+from xner_ray.errors import RecipeError
+from xner_ray.hub import load_arguments
+from xner_ray.spans import label_list
+from xner_ray.train.pieces import Pieces
+from xner_ray.train.settings import Model
+
+Ints = NDArray[np.int64]
+
+
+class Student:
+    """A token classifier, its tokenizer and a device.
+
+    names: its classes, O, B-l, I-l of each label. went_on: the encoder was a classifier of these labels, whose head was
+    kept. splits: frozen layers are run apart, and `states` are their outputs.
+    """
+
+    def __init__(self, settings: Model, labels: Sequence[str], *, seed: int, device: torch.device) -> None:
+        """RecipeError if the encoder cannot be used."""
+        self.device, self.settings = device, settings
+        self.tokenizer, self.module, self.went_on = _load(settings, label_list(labels), seed)
+        config: Any = self.module.config
+        self.names = [config.id2label[index] for index in range(config.num_labels)]
+        self.positions = encoder_network.positions_of(self.module, self.tokenizer)
+        self.stack = _stack(self.module)
+        self.frozen = settings.n_frozen
+        if self.frozen and (self.stack is None or self.frozen > len(self.stack)):
+            found = "no single list of layers" if self.stack is None else f"{len(self.stack)} layers"
+            raise RecipeError(f"model.frozen is {self.frozen}, but {settings.encoder!r} has {found}")
+        self.module.to(device)
+        probe = self.tokenizer(["a b c", "a"], padding=True, return_tensors="pt", return_token_type_ids=False)
+        self._probe = {name: probe[name].to(device) for name in ("input_ids", "attention_mask")}
+        self._freeze()
+        self.low = list(self.stack)[: self.frozen] if self.stack is not None else []
+        self.high = list(self.stack)[self.frozen :] if self.stack is not None else []
+        self.splits = bool(self.frozen) and self._can_split()
+
+    def _freeze(self) -> None:
+        if not self.frozen:
+            return
+        assert self.stack is not None
+        self.module.eval()
+        last = self.stack[self.frozen - 1]
+        for layer in list(self.stack)[: self.frozen]:
+            layer.requires_grad_(False)
+        others = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        reached = torch.autograd.grad(self._state_after(last, self._probe).sum(), others, allow_unused=True)
+        for parameter, gradient in zip(others, reached, strict=True):
+            parameter.requires_grad_(gradient is None)
+
+    def train(self, training: bool = True) -> None:
+        """Dropout on or off; never in what is frozen."""
+        self.module.train(training)
+        for module in self.module.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+        for layer in self.low:
+            layer.eval()
+
+    def parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Those that learn, of the encoder and of the head."""
+        body: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
+        for name, parameter in self.module.named_parameters():
+            if parameter.requires_grad:
+                (body if name.startswith(self.module.base_model_prefix + ".") else head).append(parameter)
+        return body, head
+
+    def state(self) -> dict[str, Tensor]:
+        """Values of what learns, by name, on the CPU."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        own = dict(self.module.named_parameters())
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    @torch.inference_mode()
+    def states(self, pieces: Pieces, rows: Sequence[int]) -> list[Tensor]:
+        """Of each row the output of the last frozen layer, (subwords, dim), on the CPU.
+
+        A CPU computes row by row: so a state's last bits do not depend on the rows beside it, nor a training on what
+        is still known of an earlier one.
+        """
+        if self.device.type == "cpu" and len(rows) > 1:
+            return [self.states(pieces, [row])[0] for row in rows]
+        ids, mask, *_ = pieces.batch(rows, self.tokenizer.pad_token_id)
+        training = self.module.training
+        self.module.eval()  # of a dropout that stands beside embeddings, `train` does not know that it is frozen
+        with self._only(self.low):
+            found = self._state_after(
+                self.low[-1], {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
+            )
+        self.train(training)
+        sizes = pieces.lengths[list(rows)].tolist()
+        return [state[:size].clone() for state, size in zip(found.cpu(), sizes, strict=True)]
+
+    def logits(self, pieces: Pieces, rows: Sequence[int], states: Sequence[Tensor] | None) -> tuple[Tensor, Ints]:
+        """Of the words that are read in these rows: (words, classes) in float32, and their numbers.
+
+        states: of these rows, if the student `splits`; None runs it whole.
+        """
+        ids, mask, at, places, words = pieces.batch(rows, self.tokenizer.pad_token_id)
+        inputs = {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
+        if states is None:
+            found = self.module(**inputs).logits
+        else:
+            given = torch.zeros((len(rows), ids.shape[1], states[0].shape[-1]), dtype=states[0].dtype)
+            for number, state in enumerate(states):
+                given[number, : len(state)] = state
+            with self._only(self._from(given.to(self.device))):
+                found = self.module(**inputs).logits
+        return found[self._tensor(at), self._tensor(places)].float(), words
+
+    def save(self, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] = "float32") -> None:
+        """An ordinary Hugging Face folder, with safetensors."""
+        kind = getattr(torch, dtype)
+        state = {
+            name: value.to(kind) if value.is_floating_point() else value
+            for name, value in self.module.state_dict().items()
+        }
+        with encoder_network.quiet():
+            self.module.save_pretrained(folder, state_dict=state)
+            self.module.config.dtype = kind  # by itself it writes that of the weights in memory
+            self.module.config.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    def _tensor(self, values: Ints) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    @contextmanager
+    def _only(self, layers: Sequence[nn.Module]) -> Iterator[None]:
+        assert self.stack is not None
+        del self.stack[:]
+        self.stack.extend(layers)
+        try:
+            yield
+        finally:
+            del self.stack[:]
+            self.stack.extend([*self.low, *self.high])
+
+    def _from(self, states: Tensor) -> list[nn.Module]:
+        """The layers that learn over given states; each keeps its number, by which some models choose its mask."""
+        return [*(_Given(states, self._others, layer) for layer in self.low), *self.high]
+
+    def _state_after(self, layer: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """What a layer gives; not what a norm after it makes of that."""
+        kept: list[Any] = []
+        hook = layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        try:
+            self.module(**inputs)
+        finally:
+            hook.remove()
+        self._others = (None,) * (len(kept[0]) - 1) if isinstance(kept[0], tuple) else None
+        state: Tensor = kept[0] if self._others is None else kept[0][0]
+        return state
+
+    @torch.inference_mode()
+    def _can_split(self) -> bool:
+        self.module.eval()
+        whole = self.module(**self._probe).logits
+        try:
+            with self._only(self.low):
+                state = self._state_after(self.low[-1], self._probe)
+            with self._only(self._from(state)):
+                parts = self.module(**self._probe).logits
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            return False
+        real = self._probe["attention_mask"].bool()
+        return bool(torch.allclose(whole[real], parts[real], rtol=1e-4, atol=1e-5))
+
+
+class _Given(nn.Module):
+    """A layer that answers with states that are known; all else is asked of the layer whose place it has."""
+
+    def __init__(self, states: Tensor, others: tuple[None, ...] | None, layer: nn.Module) -> None:
+        """others: of the tuple that a layer gives, as attention weights that nobody asked for; None: it gives none."""
+        super().__init__()
+        self.states, self.others = states, others
+        self.instead_of = (layer,)  # in a tuple, or it would be a part of this one
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["instead_of"][0], name)
+
+    def forward(self, *_inputs: Any, **_named: Any) -> Any:
+        return self.states if self.others is None else (self.states, *self.others)
+
+
+def _stack(module: nn.Module) -> nn.ModuleList | None:
+    """The one list of all layers, or None."""
+    n_layers = module.config.get_text_config().num_hidden_layers  # type: ignore[operator,union-attr]
+    found = [each for each in module.modules() if isinstance(each, nn.ModuleList) and len(each) == n_layers]
+    return found[0] if len(found) == 1 else None
+
+
+def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]:
+    from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
+
+    if settings.encoder == "builtin":
+        name, where = str(builtin_folder()), {"local_files_only": True}
+    else:
+        name, where = load_arguments(settings.encoder)
+    torch.manual_seed(seed)  # the new head
+    try:
+        with encoder_network.quiet():
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+            classes = [config.id2label.get(index) for index in range(config.num_labels)]
+            go_on = any("TokenClassification" in each for each in config.architectures or ())
+            go_on = go_on and set(names) <= set(classes)
+            if not go_on:
+                config.id2label = dict(enumerate(names))
+                config.label2id = {label: index for index, label in enumerate(names)}
+            if settings.n_layers is not None:
+                if settings.n_layers > config.num_hidden_layers:
+                    raise RecipeError(
+                        f"model.layers is {settings.n_layers}, but {settings.encoder!r} has {config.num_hidden_layers}"
+                    )
+                config.num_hidden_layers = settings.n_layers
+                if getattr(config, "layer_types", None):
+                    config.layer_types = config.layer_types[: settings.n_layers]
+            module, info = AutoModelForTokenClassification.from_pretrained(
+                name,
+                config=config,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=not go_on,
+                output_loading_info=True,
+                **where,
+            )
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"model.encoder {settings.encoder!r} cannot be used: {error}") from error
+    if not tokenizer.is_fast:
+        raise RecipeError(f"model.encoder {settings.encoder!r} has no fast tokenizer, which alone tells words apart")
+    if tokenizer.pad_token_id is None:
+        raise RecipeError(f"model.encoder {settings.encoder!r}: its tokenizer has no padding token; give it one")
+    encoder_network.separate_words(tokenizer)
+    for child in module.children():
+        if isinstance(child, nn.Dropout):  # whatever its configuration calls the one before the head
+            child.p = settings.dropout
+    inside = "" if go_on else module.base_model_prefix + "."
+    others = {key for key, *_ in info["mismatched_keys"]}
+    if missing := sorted(
+        key for key in {*info["missing_keys"], *others} if key.startswith(inside) and "pooler" not in key
+    ):
+        raise RecipeError(f"model.encoder {settings.encoder!r}: {len(missing)} weights are missing, as {missing[0]}")
+    return tokenizer, module, go_on

@@ -1,0 +1,146 @@
+"""One training from its recipe to scores, in one process or as one of several; and the folder that it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from xner_ray import __version__, evaluation
+from xner_ray.errors import RecipeError
+from xner_ray.evaluation import Evaluations
+from xner_ray.train.card import model_card
+from xner_ray.train.loop import Alone, Group, Kept, Progress, State, fit, predict
+from xner_ray.train.network import Student
+from xner_ray.train.origins import Tally
+from xner_ray.train.pieces import encode, goal
+from xner_ray.train.scoring import counts_of, micro_f1, scored
+from xner_ray.train.sentences import label_names, load
+from xner_ray.train.settings import Training
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Sentences by role, as tables of `sentences.SENTENCES`, and what was left out of each source."""
+
+    data: pa.Table
+    validation: pa.Table | None
+    evaluate: pa.Table | None
+    tallies: dict[str, list[Tally]]
+    labels: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """progress: history and best checkpoint. tables: of `evaluate`, gold and predicted; None without."""
+
+    student: Student
+    data: Data
+    progress: Progress
+    tables: pa.Table | None
+    evaluations: Evaluations | None
+
+    def report(self, training: Training) -> dict[str, Any]:
+        """Plain data, as training.json holds it; no time and no machine, so that equal trainings give equal reports."""
+        return {
+            "xner_ray": __version__,
+            "labels": self.data.labels,
+            "sentences": {role: [each.to_dict() for each in tallies] for role, tallies in self.data.tallies.items()},
+            "head": "kept" if self.student.went_on else "new",
+            "best_checkpoint": self.progress.best,
+            "stopped_early": self.progress.stopped,
+            "history": self.progress.history,
+            "evaluation": None if self.evaluations is None else self.evaluations.to_dict(),
+            "recipe": training.model_dump(mode="json"),
+        }
+
+
+def read(training: Training) -> Data:
+    """All sentences of a recipe."""
+    share = training.validation_share
+    data, tallies = load(training, "data", held_out=False if share else None)
+    roles: dict[str, list[Tally]] = {"data": tallies}
+    found: dict[str, pa.Table | None] = {"validation": None, "evaluate": None}
+    if share:
+        found["validation"], roles["validation"] = load(training, "data", held_out=True)
+    elif training.validation:
+        found["validation"], roles["validation"] = load(training, "validation")
+    if training.evaluate:
+        found["evaluate"], roles["evaluate"] = load(training, "evaluate")
+    labels = label_names([data])
+    if not labels:
+        raise RecipeError("data: no sentence has an entity to learn; look at labels.keep")
+    return Data(data, found["validation"], found["evaluate"], roles, labels)
+
+
+def device_here(gpus: float) -> torch.device:
+    """Where this process trains. RecipeError for a GPU that is not there."""
+    if gpus and not torch.cuda.is_available():
+        raise RecipeError(f"resources.gpus is {gpus:g}, but this worker sees no CUDA device; set it to 0 for CPUs")
+    return torch.device("cuda" if gpus else "cpu")
+
+
+def train(
+    training: Training,
+    *,
+    data: Data | None = None,
+    group: Group | None = None,
+    resume: State | None = None,
+    checkpoint: Callable[[Progress, Callable[[], State]], None] = lambda progress, state: None,
+    samples: int = evaluation.SAMPLES,
+    device: torch.device | None = None,
+    kept: Kept | None = None,
+) -> Trained:
+    """Read, train, and score against `evaluate`; in each process of a group the same result.
+
+    kept: states of frozen layers, which trainings over the same layers may share.
+    """
+    group = group or Alone()
+    data = data or read(training)
+    device = device or device_here(training.resources.gpus)
+    student = Student(training.model, data.labels, seed=training.fit.seed, device=device)
+    settings = training.fit
+
+    kept = Kept(settings.cache_gb * 1e9) if kept is None else kept
+    pieces = encode(data.data, student.tokenizer, student.positions)
+    validate = None
+    if data.validation is not None:
+        gold = data.validation
+        held = encode(gold, student.tokenizer, student.positions)
+
+        def validate() -> float:
+            classes = predict(student, held, settings, group=group, kept=kept)
+            return micro_f1(counts_of(scored(gold, held, classes, student.names)))
+
+    progress = fit(
+        student,
+        pieces,
+        goal(data.data, pieces, student.names),
+        settings,
+        validate=validate,
+        group=group,
+        resume=resume,
+        checkpoint=checkpoint,
+        kept=kept,
+    )
+    tables = evaluations = None
+    if data.evaluate is not None:
+        tested = encode(data.evaluate, student.tokenizer, student.positions)
+        classes = predict(student, tested, settings, group=group, kept=kept)
+        tables = scored(data.evaluate, tested, classes, student.names)
+        evaluations = evaluation.score(counts_of(tables), samples=samples)
+    return Trained(student, data, progress, tables, evaluations)
+
+
+def write_model(trained: Trained, training: Training, folder: Path) -> dict[str, Any]:
+    """The student as a Hugging Face folder with its card and training.json; returns the report."""
+    report = trained.report(training)
+    trained.student.save(folder, training.model.save_dtype)
+    (folder / "training.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(model_card(training, report), encoding="utf-8")
+    return report
