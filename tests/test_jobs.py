@@ -39,6 +39,8 @@ RUN_HERE = {
     "pud.yaml",
     "student.yaml",
     "students.yaml",
+    "adapt_encoder.yaml",  # in test_adapting.py
+    "adapt_tagger.yaml",
 }
 
 pytestmark = pytest.mark.usefixtures("ray_here")

@@ -11,7 +11,7 @@ from tiny_taggers import random_model
 
 from xner_ray import schema
 from xner_ray.aligner import BatchAligner
-from xner_ray.encode import Encoder
+from xner_ray.encode import Encoder, tokenized
 from xner_ray.guard import BISECTED, run_stage
 from xner_ray.recipe_file import load_recipe
 from xner_ray.sections import Tag, Translate
@@ -101,7 +101,7 @@ def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = _words("europarl.en.conll", 40), _words("europarl.es.conll", 40)
     aligner = BatchAligner(Encoder("builtin", micro_batch_tokens=256, threads=1))
     encoder = aligner.encoder
-    poison = [encoder._tokenize([source[row]])[0].ids for row in POISON]
+    poison = [tokenized(encoder.tokenizer, [source[row]])[0].ids for row in POISON]
     watched = Watched(encoder._forward, _ids_of_pieces)
     monkeypatch.setattr(encoder, "_forward", watched)
     _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison, [])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
+    from xner_ray.adapting import adapt
     from xner_ray.comparing import compare
     from xner_ray.cross_validation import cross_validate
     from xner_ray.deriving import combine, rematch
@@ -28,6 +29,7 @@ __all__ = [
     "Recipe",
     "XnerError",
     "__version__",
+    "adapt",
     "combine",
     "compare",
     "cross_validate",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "xner_ray.recipe",
+    "adapt": "xner_ray.adapting",
     "load_recipe": "xner_ray.recipe_file",
     "combine": "xner_ray.deriving",
     "compare": "xner_ray.comparing",

@@ -268,6 +268,22 @@ def cross_validate(
 
 
 @app.command()
+def adapt(
+    recipe: RecipePath,
+    model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="a new local folder")],
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="discard what an earlier adapt left there")] = False,
+) -> None:
+    """Let the aligner's encoder go on learning on the pairs of RECIPE, into MODEL_DIR, for align.encoder. Resumes."""
+    from xner_ray import adapting
+
+    report = adapting.adapt(recipe, model_dir, overrides=overrides or (), fresh=fresh, say=typer.echo)
+    layers = report["layers"]
+    layer = layers[0] if len(layers) == 1 else layers
+    typer.echo(f"{model_dir} holds the encoder; use it with align: {{encoder: {model_dir}, layer: {layer}}}")
+
+
+@app.command()
 def explain(
     run: Run,
     row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],
