@@ -39,6 +39,8 @@ RUN_HERE = {
     "pud.yaml",
     "student.yaml",
     "students.yaml",
+    "students_filters.yaml",
+    "students_masakha.yaml",
     "adapt_encoder.yaml",  # in test_adapting.py
     "adapt_tagger.yaml",
 }
@@ -395,5 +397,5 @@ def test_pud_teaches_a_student(tmp_path: Path) -> None:
     assert found["sentences"]["data"][0]["read"] == 100
     assert found["sentences"]["data"][1]["read"] == 200
     assert [one["overall"]["f1"] > 0.1 for one in found["evaluation"]["languages"]] == [True, True]
-    experiment = load_experiment(JOBS / "students.yaml")
-    assert list(experiment.students) == ["english", "projected", "both", "gold"]
+    for name in ("students", "students_filters", "students_masakha"):
+        assert len(load_experiment(JOBS / f"{name}.yaml").students) == 4
