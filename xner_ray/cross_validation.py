@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,20 +36,15 @@ from xner_ray.making import project
 from xner_ray.recipe import LanguageCode
 from xner_ray.recipe_file import checked, overridden, read_mapping
 from xner_ray.sections import Section
+from xner_ray.sweeping import DataSet, data_set, overrides_of, refuse_names
 from xner_ray.train.loop import Kept
 from xner_ray.train.scoring import micro_f1
 from xner_ray.train.settings import Source, Training
 from xner_ray.training import fingerprint, load_training
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
 _SEED_ROWS = 10**12  # between the rows of one seed and the next
-
-
-class Projected(Section):
-    recipe: str  # a recipe file, relative to this one
-    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class Experiment(Section):
@@ -58,7 +52,7 @@ class Experiment(Section):
     student's recipe is its own. Where data say `{lang}`, one student is trained for each of `languages`.
     """
 
-    runs: Annotated[dict[str, str | Projected], Field(min_length=1)]
+    runs: Annotated[dict[str, str | DataSet], Field(min_length=1)]
     languages: Annotated[list[LanguageCode], Field(min_length=1)]
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
     student: dict[str, Any] = Field(default_factory=dict)  # of a student's recipe, for all of them
@@ -70,9 +64,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
-        for name in (*self.runs, *self.students):
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is to be a folder's name; allowed: letters, digits and _ . + -")
+        refuse_names((*self.runs, *self.students))
         if self.against is not None and self.against not in self.students:
             raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
         if len(set(self.seeds)) < len(self.seeds):
@@ -132,11 +124,14 @@ def cross_validate(
     items = _items(experiment, base, root)
     with engine.cluster(experiment.address):
         for name, given in experiment.runs.items():
-            given = Projected(recipe=given) if isinstance(given, str) else given
-            file = given.recipe if os.path.isabs(given.recipe) else os.path.normpath(base / given.recipe)
-            settings = [f"{key}={json.dumps(value)}" for key, value in given.settings.items()]
+            data = data_set(given)
             console.print(Text(f"run {name}", "bold"))
-            project(file, storage.join(root, "runs", name), overrides=settings, console=console)
+            project(
+                data.file(base),
+                storage.join(root, "runs", name),
+                overrides=overrides_of(data.settings),
+                console=console,
+            )
         missing = {key: [each for each in own if not _is_made(each)] for key, own in items.items()}
         missing = {key: own for key, own in missing.items() if own}
         n = sum(map(len, missing.values()))

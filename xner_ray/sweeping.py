@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from xner_ray.evaluation import By
 from xner_ray.folder import RunFolder
 from xner_ray.making import project
 from xner_ray.recipe import Recipe
-from xner_ray.recipe_file import checked, load_recipe, read_mapping
+from xner_ray.recipe_file import checked, load_recipe, place, read_mapping
 from xner_ray.sections import Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -38,8 +38,24 @@ Settings = dict[str, Any]  # dotted recipe key -> value
 
 
 class DataSet(Section):
-    recipe: str  # a recipe file, relative to the sweep's
+    recipe: str  # a recipe file, relative to the file that names it
     settings: Settings = Field(default_factory=dict)
+
+    def file(self, folder: Path) -> str:
+        """The recipe file, as seen from here; `folder` is that of the file that names it."""
+        return place(self.recipe, folder)
+
+
+def data_set(given: str | DataSet) -> DataSet:
+    """A recipe file's name alone is a data set without settings."""
+    return DataSet(recipe=given) if isinstance(given, str) else given
+
+
+def refuse_names(names: Iterable[str]) -> None:
+    """ValueError for a name that cannot be a folder's."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is to be a folder's name; allowed: letters, digits and _ . + -")
 
 
 class Sweep(Section):
@@ -52,9 +68,7 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _names(self) -> Sweep:
-        for name in (*self.data, *self.methods):
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is to be a folder's name; allowed: letters, digits and _ . + -")
+        refuse_names((*self.data, *self.methods))
         if self.against is not None and self.against not in self.methods:
             raise ValueError(f"against: {self.against!r} is no method{did_you_mean(self.against, self.methods)}")
         given = [self.settings, *(each or {} for each in self.methods.values())]
@@ -97,11 +111,11 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
     sweep, folder = load_sweep(path), Path(path).resolve().parent
     runs = []
     for data, given in sweep.data.items():
-        given = DataSet(recipe=given) if isinstance(given, str) else given
-        file = given.recipe if os.path.isabs(given.recipe) else os.path.normpath(folder / given.recipe)
+        given = data_set(given)
+        file = given.file(folder)
         found = []
         for method, own in sweep.methods.items():
-            changes = [*_overrides({**sweep.settings, **given.settings, **(own or {})}), *overrides]
+            changes = [*overrides_of({**sweep.settings, **given.settings, **(own or {})}), *overrides]
             try:
                 recipe = load_recipe(file, changes)
             except RecipeError as error:
@@ -111,7 +125,8 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
     return runs
 
 
-def _overrides(settings: Mapping[str, Any]) -> list[str]:
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as `--set` takes them. RecipeError for a value that YAML does not have."""
     try:
         return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]  # JSON is YAML
     except TypeError as error:
@@ -165,21 +180,21 @@ def sweep(
     runs, methods = planned(path, overrides), load_sweep(path)
     root = RunFolder(os.fspath(out)).root
 
-    def place(data: str, method: str) -> str:
+    def run_folder(data: str, method: str) -> str:
         return storage.join(root, data, method)
 
     reports: dict[str, dict[str, Any]] = {data: {} for data in methods.data}
-    whole = not fresh and all(RunFolder(place(run.data, run.method)).sealed() is not None for run in runs)
+    whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).sealed() is not None for run in runs)
     with nullcontext() if whole else engine.cluster(runs[0].recipe.engine.address):
         for number, run in enumerate(runs, start=1):
             how = "projected" if run.source is None else f"rematched from {run.source}"
             console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
-            folder = place(run.data, run.method)
+            folder = run_folder(run.data, run.method)
             try:
                 if run.source is None:
                     report = project(run.recipe_file, folder, overrides=run.overrides, fresh=fresh, console=console)
                 else:
-                    source = place(run.data, run.source)
+                    source = run_folder(run.data, run.source)
                     report = rematch(source, folder, overrides=_matching(run.recipe), fresh=fresh, console=console)
             except XnerError as error:
                 error.args = (f"{run.data}/{run.method}: {error}",)
@@ -188,8 +203,8 @@ def sweep(
     against = methods.against or next(iter(methods.methods))
     comparisons = {
         data: compare(
-            [place(data, method) for method in methods.methods],
-            against=place(data, against),
+            [run_folder(data, method) for method in methods.methods],
+            against=run_folder(data, against),
             samples=samples,
             seed=seed,
             by=by,
@@ -208,4 +223,4 @@ def sweep(
 def _matching(recipe: Recipe) -> list[str]:
     """All that a rematch may change, so that nothing of its source's own matching is left."""
     sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("match", "output")}
-    return _overrides({**sections, "align.method": recipe.align.method})
+    return overrides_of({**sections, "align.method": recipe.align.method})
