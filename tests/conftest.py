@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from s3_server import S3Server
@@ -26,6 +27,10 @@ os.environ.update(AWS_MAX_ATTEMPTS="3")  # seven take half a minute
 _token = Path(tempfile.mkdtemp(prefix="xner_ray-tests-")) / "token"
 _token.write_text(secrets.token_hex(32))
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_token))
+
+
+settings.register_profile("shared machine", deadline=None)  # timings never gate a test
+settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

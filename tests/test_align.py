@@ -77,7 +77,7 @@ def test_methods_equal_simalign_for_all_small_shapes(levels: int, distortion: fl
         check(methods[:m, :n], cosine, distortion)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=5), st.integers(0, 9999))
 def test_padding_does_not_matter(shapes: list[tuple[int, int]], seed: int) -> None:
     for levels in (3, 20_000):
@@ -102,7 +102,7 @@ def one(links: Links, row: int) -> list[tuple[float, ...]]:
     return list(zip(*(getattr(part, name).tolist() for name in Links.__slots__[1:]), strict=True))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_word_without_subwords_is_as_if_it_were_not_there(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 9999)))

@@ -127,7 +127,7 @@ LIMITS = [(0, 1), (0, 2), (0, 9), (1, 1), (2, 2), (1, 9), (2, 9)]  # <= 1, <= 2,
 
 
 @pytest.mark.parametrize(("least", "most"), LIMITS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pair(max_target=6, max_entities=2), st.integers(1, 6))
 def test_golden_22_windows_lose_nothing(least: int, most: int, each: Pair, max_words: int) -> None:
     """Under lower limits too, for cells without a positive score are not offered: clipping keeps a linked word."""
@@ -139,7 +139,7 @@ def test_golden_22_windows_lose_nothing(least: int, most: int, each: Pair, max_w
     assert optimum[0] == optimum[1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pair(max_target=6, max_entities=2), st.data())
 def test_windows_of_the_soft_mass_lose_nothing_for_the_soft_score(each: Pair, data: st.DataObject) -> None:
     problem, links = problem_of([each]), links_of([each])

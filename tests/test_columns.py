@@ -95,7 +95,7 @@ def _recipe(
     return Recipe.model_validate({"input": source, **rest, "engine": {"unit_rows": 4}})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_columns_are_rows(data: st.DataObject) -> None:
     rows = data.draw(_rows())

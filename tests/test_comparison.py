@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from entities import LABELS, Entities, Sentence, cells, corpus, row, sentences, table
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xner_ray import evaluation
@@ -121,7 +121,6 @@ def _entities(one: Entities) -> set[tuple[int, int, str]]:
     return set(one)
 
 
-@settings(deadline=None)
 @given(sentences(), st.randoms(use_true_random=False), st.booleans())
 def test_agreement_is_that_of_sets(made: list[Sentence], rng: random.Random, with_gold: bool) -> None:
     other = [rng.choice([predicted, gold, []]) for gold, predicted in made]

@@ -90,7 +90,7 @@ def facts(solution: Solution) -> tuple[object, ...]:
     return cells_of(solution), solution.objective.tolist(), solution.unprojected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_the_contenders_have_the_answer_of_all_cells(data: st.DataObject) -> None:
     instance = Instance(data)
@@ -101,7 +101,7 @@ def test_the_contenders_have_the_answer_of_all_cells(data: st.DataObject) -> Non
             assert facts(instance.solve(kept, form, solver)) == facts(instance.solve(everything, form, solver))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.sampled_from(FORMS))
 def test_where_entities_may_have_several_places_too(data: st.DataObject, form: str) -> None:
     instance = Instance(data)
@@ -138,7 +138,7 @@ def test_a_large_batch_of_every_form(form: str, steps: int) -> None:
         assert facts(answers[0]) == facts(answers[1])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_cell_of_any_best_choice_goes(data: st.DataObject) -> None:
     """Brute force over all choices, so that `match` need not be right; one answer per tie rule, and one reversed."""
@@ -159,7 +159,7 @@ def test_no_cell_of_any_best_choice_goes(data: st.DataObject) -> None:
                 assert all(kept[own[turned.index(cell)]] for cell in best)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_cell_goes_for_a_reason(data: st.DataObject) -> None:
     """By the definition, cell by cell and round by round: nothing more goes, and nothing less."""
@@ -183,7 +183,7 @@ def test_a_cell_goes_for_a_reason(data: st.DataObject) -> None:
     assert np.flatnonzero(instance.contenders(instance.known, one_each)).tolist() == sorted(alive)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.integers(1, 4), st.booleans())
 def test_best_first_computes_enough_and_nothing_twice(data: st.DataObject, first: int, one_each: bool) -> None:
     instance = Instance(data)

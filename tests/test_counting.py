@@ -34,7 +34,7 @@ def test_pairs_by_hand(gold: Entities, predicted: Entities, pairs: list[tuple[in
     assert pair(gold, predicted) == pairs
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sentences())
 def test_every_entity_has_one_outcome(made: list[Sentence]) -> None:
     (counts,) = count([table([row(*one) for one in made])])
@@ -49,7 +49,7 @@ def test_every_entity_has_one_outcome(made: list[Sentence]) -> None:
     assert of_gold[:, BOUNDARY].tolist() == of_predicted[:, BOUNDARY].tolist()  # the label is the same
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sentences())
 def test_tables_in_arrow_count_as_plain_python(made: list[Sentence]) -> None:
     """One sentence a table and all in one: the same counts, and those of `pair` and of sets."""

@@ -51,7 +51,7 @@ _ROWS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     files=st.lists(_ROWS, min_size=1, max_size=4),
     sizes=st.tuples(st.sampled_from([1, 3, 1000]), st.sampled_from([1, 4, 1000])),

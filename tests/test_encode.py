@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_encoders import ALPHABET, N_LAYERS, POSITIONS, SENTENCES, WIDTH, tiny
 
@@ -89,7 +89,6 @@ def test_an_empty_list_gives_an_empty_list(bert: str) -> None:
 
 
 @given(st.lists(st.integers(0, 12), max_size=80), st.integers(12, 40))
-@settings(deadline=None)
 def test_windows_fit_and_tile(counts: list[int], room: int) -> None:
     found = windows(counts, room)
     covered: list[int] = []
@@ -104,7 +103,6 @@ def test_windows_fit_and_tile(counts: list[int], room: int) -> None:
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=80), st.integers(16, 40))
-@settings(deadline=None)
 def test_each_word_is_taken_from_the_window_where_it_is_most_central(counts: list[int], room: int) -> None:
     edges = [0, *np.cumsum(counts).tolist()]
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from entities import LABELS, WORDS, Entities, Sentence, cells, corpus, row, sentences, table
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nervaluate import Evaluator
 from seqeval.metrics import classification_report
@@ -89,7 +89,6 @@ def test_rows_without_gold_are_no_gold() -> None:
     assert (_figures(spurious.overall), spurious.projection_ratio) == ((0.0, 0.0, 0.0), None)
 
 
-@settings(deadline=None)
 @given(sentences())
 def test_scores_are_those_of_seqeval(made: list[Sentence]) -> None:
     """In both its modes: per label, over all, and the mean of the labels; labels of one side only too."""
@@ -107,7 +106,6 @@ def test_scores_are_those_of_seqeval(made: list[Sentence]) -> None:
         assert _figures(result.macro) == _theirs(report["macro avg"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), min_size=1), min_size=1))
 def test_malformed_gold_is_read_as_lenient_seqeval_reads_it(tags: list[list[str]]) -> None:
     """The one case in which the modes differ: strict takes an I- that continues nothing for no entity."""
@@ -146,7 +144,6 @@ def _touching(one: Sentence) -> list[tuple[int, int]]:
     return shared
 
 
-@settings(deadline=None)
 @given(sentences())
 def test_scores_and_errors_are_those_of_nervaluate(made: list[Sentence]) -> None:
     """Its `strict` is seqeval's strict mode. Its `exact` looks at words only: our exact and type errors together.

@@ -538,7 +538,7 @@ def _sentences(draw: st.DrawFn) -> list[tuple[list[str], list[Span]]]:
     return result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sentences=_sentences(), gap=st.sampled_from(["\n", "\n\n", " \t\n\r\n"]), end=st.sampled_from(["\n", "\r\n"]))
 def test_conll_round_trip_from_every_place(
     tmp_path_factory: pytest.TempPathFactory, sentences: list[tuple[list[str], list[Span]]], gap: str, end: str
@@ -555,7 +555,7 @@ def test_conll_round_trip_from_every_place(
         assert [r for _, r in read_records(file, place)] == [r for _, r in pairs[number:]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=1, max_size=6))
 def test_jsonl_round_trip_from_every_place(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     content = "\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts)

@@ -179,7 +179,7 @@ def by_definition(pair: Pair, how: Settings) -> list[Spans]:
     return [sorted(own) for own in result]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(BATCH, SETTINGS)
 def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Settings) -> None:
     """Hence, too, a pair's projections do not depend on its batch (method.md 7, statement 31)."""

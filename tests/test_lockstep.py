@@ -4,7 +4,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from entities import row, table
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xner_ray.lockstep import Strangers, together, with_words
@@ -34,7 +34,6 @@ def _keys(piece: pa.Table) -> list[tuple[str, str, int]]:
     return list(zip(*(piece.column(name).to_pylist() for name in ("lang", "split", "row")), strict=True))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(_ROWS, _SIZES), min_size=1, max_size=3))
 def test_every_row_comes_once_and_beside_its_own(runs: list[tuple[list[tuple[str, str, int]], list[int]]]) -> None:
     seen: list[list[tuple[str, str, int]]] = [[] for _ in runs]

@@ -173,14 +173,14 @@ def test_a_batch_is_its_sentences(form: str, solver: Kind) -> None:
     assert {"none", "greedy" if solver == "greedy" else "dp"} <= set(whole.solver)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ANY.flatmap(lambda cells: st.tuples(st.just(cells), st.permutations(cells))), st.sampled_from(FORMS))
 def test_the_order_of_the_cells_does_not_matter(pair: tuple[list[Cell], list[Cell]], form: str) -> None:
     for solver in KINDS:
         assert facts(one(pair[0], 3, form, solver)) == facts(one(pair[1], 3, form, solver))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY, st.sampled_from(FORMS))
 def test_leaving_out_dominated_cells_changes_nothing(cells: list[Cell], form: str) -> None:
     least, most = limits(form)
@@ -261,7 +261,7 @@ def test_golden_18_nothing_to_project_is_no_error() -> None:
     assert facts(without) == ([], [0.0] * 3, [True] * 3, ["none", "independent", "none"], [(0, Loss.NO_CANDIDATE)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 6), st.integers(1, 4), st.data())
 def test_golden_21_the_hull_beats_the_longer_run_if_the_gap_is_small(s: int, a: int, data: st.DataObject) -> None:
     """g < s b / a, for runs of a >= b one-to-one linked words and a gap of g words; a tie at equality."""
@@ -272,7 +272,7 @@ def test_golden_21_the_hull_beats_the_longer_run_if_the_gap_is_small(s: int, a: 
     assert (chosen[0][1:3] == (0, a + gap + b)) == (gap * a < s * b)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=16), st.sampled_from(["<=1", "<=2", "<4"]))
 def test_golden_22_windows_lose_nothing_under_upper_limits(links: Links, form: str) -> None:
     """And more: clipping gains in score, so with one place per entity even the solution is the same."""
@@ -343,7 +343,7 @@ def test_golden_26_greedy_can_be_nearly_as_far_off_as_its_bound() -> None:
     assert (greedy.objective.tolist(), greedy.solver, greedy.optimal.tolist()) == ([0.1001], ["greedy"], [False])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY)
 def test_golden_27_without_limits_it_is_interval_scheduling(cells: list[Cell]) -> None:
     best = [0] * 8  # of the first n words
@@ -458,7 +458,7 @@ def test_explain_with_several_places() -> None:
     assert fates[0] == Explained((0, 0, 2, 9), "lower limit", (0, 0, 1, 1))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY, st.sampled_from(["<=1", "<=2", ">=0", "=1"]))
 def test_explain_names_a_true_reason(cells: list[Cell], form: str) -> None:
     for found in (one(cells, 3, form, solver) for solver in KINDS):

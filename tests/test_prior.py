@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xner_ray.prior import LEAST_ROWS, PLACES, RARITY, SCHEMA, Prior, Spans, Words, count, merge, prune
@@ -68,7 +68,6 @@ def _rows(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(deadline=None)
 @given(_rows(), st.integers(0, 6))
 def test_counts_of_parts_sum_to_those_of_the_whole(rows: list[Row], cut: int) -> None:
     whole = merge([_count(rows)])
@@ -101,7 +100,6 @@ def _shape(word: str) -> str:
     return next((name for name, holds in kinds.items() if holds), "other")
 
 
-@settings(deadline=None)
 @given(_rows())
 def test_edges_are_those_of_the_other_rows(rows: list[Row]) -> None:
     prior = Prior(prune(merge([_count(rows)])))

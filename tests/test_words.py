@@ -249,7 +249,7 @@ TEXT = st.text(ALPHABET, max_size=40)
 LANG = st.sampled_from(sorted(LANGUAGES))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXT, LANG)
 @example("\u200b", "tha_Thai")
 @example(" \u0301a", "eng_Latn")
@@ -264,7 +264,7 @@ def test_words_cover_all_but_white_space(text: str, lang: str) -> None:
     assert split(text, lang) == ranges
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXT, LANG)
 def test_no_mark_is_parted_from_its_base(text: str, lang: str) -> None:
     for start, _ in split(text, lang):
@@ -272,7 +272,7 @@ def test_no_mark_is_parted_from_its_base(text: str, lang: str) -> None:
             assert unicodedata.category(text[start]) not in ("Mn", "Mc", "Me", "Cf")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.text(ALPHABET, max_size=6), max_size=12), LANG)
 @example(["", "", "."], "eng_Latn")
 @example(["'"], "fra_Latn")
@@ -286,7 +286,7 @@ def test_join_changes_no_token(tokens: list[str], lang: str) -> None:
     assert set(between) <= {" ", "་"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXT, LANG)
 def test_the_words_of_a_text_are_located_in_it(text: str, lang: str) -> None:
     ranges = split(text, lang)
