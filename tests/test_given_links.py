@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from xner_ray.card import dataset_card
-from xner_ray.errors import InputError, RecipeError, RunFolderError
+from xner_ray.errors import Flag, InputError, RecipeError, RunFolderError
 from xner_ray.fingerprint import fingerprint
 from xner_ray.folder import RunFolder
 from xner_ray.links import METHODS
 from xner_ray.planning import resolve, run_labels
 from xner_ray.read.index import Index, build_index, identities
-from xner_ray.read.rows import SNAPPED, ReadPlan, read_unit
+from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
 from xner_ray.schema import row_schema
@@ -165,7 +165,7 @@ def test_words_of_plain_text_are_those_that_an_aligner_sees(tmp_path: Path) -> N
     first, second = _read(_train(path, parallel, _write(tmp_path / "c", "2-1\n0-0\n"))).to_pylist()
     assert (first["source_tokens"], first["tokens"]) == (["Al's", "cat.", "Bo", "sat."], ["n'a", "x."])
     assert [first["text"][o["start"] : o["end"]] for o in first["offsets"]] == first["tokens"]
-    assert (first["text"], _pairs(first["links"]), first["flags"]) == (" n'a x. ", [(2, 1)], [SNAPPED])
+    assert (first["text"], _pairs(first["links"]), first["flags"]) == (" n'a x. ", [(2, 1)], [Flag.SNAPPED])
     assert [(s["start"], s["end"]) for s in first["source_spans"]] == [(0, 1), (2, 3)]
     assert (second["reason"], second["detail"][:11]) == ("bad_token", "a.jsonl:2: ")  # one word to some aligners
     plain = load_recipe({"input": {"path": path, "parallel": {"spa_Latn": parallel}}, "targets": ["spa_Latn"]})
@@ -326,7 +326,7 @@ def test_given_entities_are_treated_as_those_of_direction_train(tmp_path: Path) 
     train = _read(load_recipe({"input": {"path": source}, "targets": ["spa_Latn"]})).to_pylist()
     same = ("source_spans", "unprojected", "flags", "status", "reason", "detail")
     assert [[row[name] for name in same] for row in test] == [[row[name] for name in same] for row in train]
-    assert Counter(test[0]["flags"]) == {SNAPPED: 3}
+    assert Counter(test[0]["flags"]) == {Flag.SNAPPED: 3}
     assert {loss["reason"] for loss in test[0]["unprojected"]} == {"nested"}
     assert [row["reason"] for row in test] == [None, "malformed", None, "bad_span"]
     assert test[1]["detail"] == "en.jsonl:2: has no labels"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from xner_ray import schema
-from xner_ray.errors import FatalError, Reason
-from xner_ray.guard import BISECTED, HALVED, run_stage
+from xner_ray.errors import FatalError, Flag, Reason
+from xner_ray.guard import run_stage
 from xner_ray.recall import Recall
 
 
@@ -70,7 +70,10 @@ class Remembering(FakeStage):
 
 def test_neighbours_of_poison_keep_their_company() -> None:
     undisturbed, _ = run_stage(Remembering(set()), _table(40))
-    for stage, flags in ((Remembering({3, 20, 21}), None), (Remembering({3, 20, 21}, approximate=True), [BISECTED])):
+    for stage, flags in (
+        (Remembering({3, 20, 21}), None),
+        (Remembering({3, 20, 21}, approximate=True), [Flag.BISECTED]),
+    ):
         result, _ = run_stage(stage, _table(40))
         for row, expected in zip(result.to_pylist(), undisturbed.to_pylist(), strict=True):
             if row["row"] in (3, 20, 21):
@@ -97,7 +100,7 @@ def test_an_error_that_no_row_alone_has_is_no_row_s_fault() -> None:
 
     result, stats = run_stage(FakeStage(too_many), _table(7))
     assert result.column("text").to_pylist() == ["done"] * 7
-    assert result.column("flags").to_pylist() == [[BISECTED]] * 7
+    assert result.column("flags").to_pylist() == [[Flag.BISECTED]] * 7
     assert stats.rejects == {}
 
 
@@ -135,7 +138,7 @@ def test_out_of_memory_halves_the_budget_for_this_unit_only() -> None:
     result, _ = run_stage(stage, _table(4))
     assert budgets == [1024, 512, 256]
     assert stage.micro_batch_tokens == 1024
-    assert result.column("flags").to_pylist() == [[HALVED]] * 4
+    assert result.column("flags").to_pylist() == [[Flag.MEMORY_HALVED]] * 4
 
 
 def test_out_of_memory_without_end_is_fatal() -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xner_ray.errors import InputError, Loss, Reason, RecipeError
+from xner_ray.errors import Flag, InputError, Loss, Reason, RecipeError
 from xner_ray.read.index import Index, build_index, identities
-from xner_ray.read.rows import SNAPPED, ReadPlan, read_unit
+from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.read.units import MOST_UNITS, grown_unit_rows
 from xner_ray.recipe import Recipe
 from xner_ray.schema import ROW, row_schema, table_from_rows
@@ -153,7 +153,7 @@ def test_character_spans_snap_to_words(tmp_path: Path) -> None:
     recipe = _train(_write(tmp_path / "a.jsonl", {"text": "Peter  in Rom", "spans": spans}))
     (row,) = _read(recipe).to_pylist()
     # (1, 4) and (8, 13) had edges inside words; the blank in (0, 6) is no edge of a word.
-    assert Counter(row["flags"]) == {SNAPPED: 2}
+    assert Counter(row["flags"]) == {Flag.SNAPPED: 2}
     found = [(s["start"], s["end"], s["label"]) for s in row["source_spans"]]
     assert found == [(0, 1, "PER"), (0, 3, "ORG"), (1, 3, "LOC")]
     assert row["unprojected"] == [{"source": 0, "reason": "nested"}, {"source": 2, "reason": "nested"}]
@@ -494,7 +494,7 @@ def test_rows_do_not_depend_on_the_size_of_units(tmp_path: Path, monkeypatch: py
         assert set(_reasons(by_row[0])) == {None, "illegal_tag"}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     unit_rows=st.sampled_from([1, 2, 3, 7, 50]),

@@ -12,7 +12,8 @@ from tiny_taggers import random_model
 from xner_ray import schema
 from xner_ray.aligner import BatchAligner
 from xner_ray.encode import Encoder, tokenized
-from xner_ray.guard import BISECTED, run_stage
+from xner_ray.errors import Flag
+from xner_ray.guard import run_stage
 from xner_ray.recipe_file import load_recipe
 from xner_ray.sections import Tag, Translate
 from xner_ray.spans import Span
@@ -107,7 +108,7 @@ def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison, [])
 
 
-@pytest.mark.parametrize(("engine", "flags"), [(NllbTranslator, []), (Ct2Translator, [BISECTED])])
+@pytest.mark.parametrize(("engine", "flags"), [(NllbTranslator, []), (Ct2Translator, [Flag.BISECTED])])
 def test_translation(engine: Any, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """CTranslate2 takes finished sentences out of its batch, so there the rows say what happened."""
     texts = _words("templates.en.conll", 48)

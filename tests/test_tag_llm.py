@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xner_ray import schema, words
-from xner_ray.errors import Reason
+from xner_ray.errors import Flag, Reason
 from xner_ray.guard import run_stage
 from xner_ray.llm import Reply
 from xner_ray.recipe_file import load_recipe
 from xner_ray.sections import Tag
 from xner_ray.spans import Span
-from xner_ray.stages import BY_LLM, TagStage, TargetTagStage
+from xner_ray.stages import TagStage, TargetTagStage
 from xner_ray.tag import llm
 from xner_ray.tag.llm import LlmTagger, conversation, read
 
@@ -217,7 +217,7 @@ def test_through_the_stage_every_row_is_tagged_or_a_reject_and_overlaps_are_coun
     assert rows[0]["unprojected"] == [{"source": 1, "reason": "nested"}]
     assert [(s["label"], s["score"]) for s in rows[1]["source_spans"]] == [("PERSON", 1.0)]
     assert rows[1]["unprojected"] is None
-    assert (rows[2]["source_spans"], rows[2]["flags"]) == ([], ["x", BY_LLM])
+    assert (rows[2]["source_spans"], rows[2]["flags"]) == ([], ["x", Flag.BY_LLM])
     assert rows[3]["detail"] == "'Robert' is no words of the sentence"
     assert stats.rejects == {"tagging_failed": 2}
     again, _ = run_stage(stage, _table(*ANSWERS, flags=["x"]))
@@ -230,4 +230,4 @@ def test_on_the_target_side_too() -> None:
     rows = run_stage(stage, _table(*ANSWERS))[0].to_pylist()
     assert [row["reason"] for row in rows] == [None, None, None, "tagging_failed", "tagging_failed"]
     assert [(cell["word"], cell["tag"]) for cell in rows[1]["target_tags"]] == [(0, "B-PER"), (1, "O")]
-    assert (rows[1]["flags"], rows[3]["target_tags"]) == ([BY_LLM], None)
+    assert (rows[1]["flags"], rows[3]["target_tags"]) == ([Flag.BY_LLM], None)

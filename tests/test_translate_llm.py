@@ -7,13 +7,13 @@ import pytest
 from fakes import FakeChat
 
 from xner_ray import schema, words
-from xner_ray.errors import Reason
+from xner_ray.errors import Flag, Reason
 from xner_ray.guard import run_stage
 from xner_ray.languages import LANGUAGES
 from xner_ray.llm import Reply
 from xner_ray.recipe_file import load_recipe
 from xner_ray.sections import Translate
-from xner_ray.stages import BY_LLM, TranslateStage
+from xner_ray.stages import TranslateStage
 from xner_ray.translate import Translation
 from xner_ray.translate.llm import LlmTranslator, clean, conversation, language
 
@@ -138,7 +138,7 @@ def test_through_the_stage_every_row_is_a_translation_or_a_reject() -> None:
     rows = table.to_pylist()
     assert [row["reason"] for row in rows] == [None, "translation_commented", "translation_truncated"]
     assert (rows[0]["text"], rows[0]["tokens"]) == ("Anna alikuja.", ["Anna", "alikuja", "."])
-    assert (rows[0]["translation_score"], rows[0]["flags"]) == (-0.5, [BY_LLM])
+    assert (rows[0]["translation_score"], rows[0]["flags"]) == (-0.5, [Flag.BY_LLM])
     assert stats.rejects == {"translation_commented": 1, "translation_truncated": 1}
     assert stats.tokens == 2 + 2 + 70
 

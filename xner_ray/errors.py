@@ -1,4 +1,4 @@
-"""What can go wrong, in two vocabularies: exceptions that end a command, and reasons that end a row.
+"""What can go wrong: exceptions that end a command, reasons that end a row, flags of one that is kept.
 
     XnerError                 exit status 1
     ├── RecipeError           2  a key of the recipe, or a model or language that it names
@@ -11,7 +11,7 @@
     └── NodeError             1  a worker's node, not its work, is at fault: another node may do better
 
 A message says what is wrong, where, what is allowed and what to do. A row is never ended by an exception
-but by a `Reason`; an entity that finds no place has a `Loss`.
+but by a `Reason`; an entity that finds no place has a `Loss`; what is odd about a row that is kept is a `Flag`.
 """
 
 from __future__ import annotations
@@ -99,6 +99,26 @@ class Reason(StrEnum):
     WORD_TOO_LONG = "word_too_long"  # one word has more subwords than the encoder reads
     INCOMPLETE = "incomplete"  # output.incomplete: reject
     STAGE_ERROR = "stage_error"  # a stage raised on this row alone; detail has class and message
+
+
+class Flag(StrEnum):
+    """What is odd about a row that is kept: `flags`."""
+
+    SNAPPED = "snapped"  # edges of a character span were moved to those of words
+    BY_LLM = "by_llm"  # another run on the same machine may give this row another text, or other entities
+    MEMORY_HALVED = "memory_halved"  # made in smaller batches than the recipe's, after an out-of-memory error
+    BISECTED = "bisected"  # made in other batches than the recipe's, for a row beside it that made the stage raise
+    TRANSLATION_REPEATS = "translation_repeats"  # these six by checks of translate.health
+    TRANSLATION_COPIED = "translation_copied"
+    TRANSLATION_WRONG_SCRIPT = "translation_wrong_script"
+    TRANSLATION_LENGTH = "translation_length"
+    TRANSLATION_LOST_DIGITS = "translation_lost_digits"
+    TRANSLATION_LANGUAGE = "translation_language"
+    MARKER_UNOPENED = "marker_unopened"  # a closing bracket too many in a marked translation
+    MARKER_UNCLOSED = "marker_unclosed"  # an opening bracket too many
+    MARKER_EMPTY = "marker_empty"  # a pair with nothing but white space and markers inside
+    MARKER_NESTED = "marker_nested"  # a pair around another; both are pieces, and a third around them is none
+    MARKER_INVENTED = "marker_invented"  # a piece beyond the number of entities
 
 
 class Loss(StrEnum):

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from xner_ray.crashes import DYING, CrashCounter
-from xner_ray.errors import FatalError, Reason, XnerError
+from xner_ray.errors import FatalError, Flag, Reason, XnerError
 from xner_ray.schema import REJECTED, fill, frequencies, live, rejected
 from xner_ray.stage import Stage
 
-HALVED, BISECTED = "memory_halved", "bisected"
 _SMALLEST_BUDGET = 16
 _ROUNDS = 3  # of looking for poison rows, for a stage that raises again without those that it raised on
 _FEW = 16  # rows of one unit may raise, whatever its size
@@ -46,7 +45,7 @@ def run_stage(
     With `crashes`, which counts the deaths at pieces of this `unit`, the stage gets it in pieces that kill nobody.
     """
     started, tokens, model_seconds = time.perf_counter(), stage.tokens, stage.model_seconds
-    result = _attempt(stage, table) if crashes is None else _flag(_survive(stage, table, crashes, unit), BISECTED)
+    result = _attempt(stage, table) if crashes is None else _flag(_survive(stage, table, crashes, unit), Flag.BISECTED)
     before = rejected(table)
     new = pa.array(rejected(result) & ~before)
     stats = StageStats(
@@ -105,7 +104,7 @@ def _halve(stage: Stage, table: pa.Table, error: _OutOfMemoryError) -> pa.Table:
     torch.cuda.empty_cache()
     stage.micro_batch_tokens = budget // 2
     try:
-        return _flag(_attempt(stage, table), HALVED)
+        return _flag(_attempt(stage, table), Flag.MEMORY_HALVED)
     finally:
         stage.micro_batch_tokens = budget  # or the next unit's bytes would depend on this one
 
@@ -129,10 +128,10 @@ def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
         except Exception as again:
             error = again
             continue
-        return result if stage.recall is None or stage.recall.exact else _flag(result, BISECTED)
+        return result if stage.recall is None or stage.recall.exact else _flag(result, Flag.BISECTED)
     if stage.recall is not None:
         stage.recall.probe()
-    return _flag(_in_pieces(stage, table, error), BISECTED)
+    return _flag(_in_pieces(stage, table, error), Flag.BISECTED)
 
 
 def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exception, found: dict[int, Exception]) -> None:
@@ -193,7 +192,7 @@ def _said(stage: Stage, error: Exception) -> str:
     return f"{stage.name}: {type(error).__name__}: {error}"[:1000]
 
 
-def _flag(table: pa.Table, flag: str) -> pa.Table:
+def _flag(table: pa.Table, flag: Flag) -> pa.Table:
     flags = table.column("flags").to_pylist()
     status = table.column("status").to_pylist()
     cells = {

@@ -115,8 +115,8 @@ class BackTranslateStage(_MarkedStage):
 
     bridge_tokens: words of the back-translation, at least one; null where the sentence has no entity, or got no
     translation with a word. bridge_spans: recovered entities; null where the sentence has no entity. Entities that
-    are not recovered join `unprojected` with a `Loss.MARKER_*`, each `markers.Fault` joins `flags` once a row. Spans
-    that reading has set aside take no part. Translated from source_lang to lang in both directions of a run.
+    are not recovered join `unprojected` with a `Loss.MARKER_*`, each fault of the markers joins `flags` once a row.
+    Spans that reading has set aside take no part. Translated from source_lang to lang in both directions of a run.
     min_similarity: as in `markers.recover`.
     """
 

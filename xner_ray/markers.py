@@ -20,12 +20,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from enum import StrEnum
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-from xner_ray.errors import Loss
+from xner_ray.errors import Flag, Loss
 
 MIN_SIMILARITY = 0.5
 """A piece must be more similar than this to its entity's own translation."""
@@ -40,16 +39,6 @@ _FORM = {**_ESCAPE, **dict.fromkeys(map(ord, _ROUND_OPEN), "("), **dict.fromkeys
 # Markers that follow each other, with all white space around them; possessive, so that long space takes linear time.
 _RUN = re.compile(rf"(?<!\s)\s*+(?:[{re.escape(_SQUARE)}]\s*+)++")
 _OUTSIDE = re.compile(rf"(?<![{re.escape(_OPEN)}\s])\s++(?![{re.escape(_CLOSE)}])")
-
-
-class Fault(StrEnum):
-    """What was wrong with the markers of a translation; counted by bracket, pair or piece."""
-
-    UNOPENED = "marker_unopened"  # a closing bracket too many
-    UNCLOSED = "marker_unclosed"  # an opening bracket too many
-    EMPTY = "marker_empty"  # a pair with nothing but white space and markers inside
-    NESTED = "marker_nested"  # a pair around another; both are pieces, and a third around them is none
-    INVENTED = "marker_invented"  # a piece beyond the number of entities
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ class Recovered:
     text: str
     pieces: list[tuple[int, int]]
     entities: list[Placement | Loss]
-    faults: Mapping[Fault, int]
+    faults: Mapping[Flag, int]
 
 
 def escape(text: str) -> str:
@@ -130,7 +119,7 @@ def recover(
         raise ValueError(f"min_similarity is {min_similarity}; allowed: 0 to 1")
     text, pieces, faults = _strip(translation)
     if len(pieces) > len(entities):
-        faults[Fault.INVENTED] = len(pieces) - len(entities)
+        faults[Flag.MARKER_INVENTED] = len(pieces) - len(entities)
     found = _assign(entities, text, pieces, min_similarity)
     loss = Loss.MARKER_NOT_SIMILAR if len(found) < len(pieces) else Loss.MARKER_LOST
     placed = [found.get(i, Loss.MARKER_NOT_TRANSLATED if e is None else loss) for i, e in enumerate(entities)]
@@ -162,12 +151,12 @@ def to_words(entities: Sequence[Placement | Loss], offsets: Sequence[tuple[int, 
     return result
 
 
-def _strip(translation: str) -> tuple[str, list[tuple[int, int]], Counter[Fault]]:
+def _strip(translation: str) -> tuple[str, list[tuple[int, int]], Counter[Flag]]:
     """The text without markers, the pieces in it, and what was wrong. No piece begins or ends with white space."""
     parts: list[str] = []
     opened: list[tuple[int, int]] = []  # where, and how many pairs deep the pairs inside are
     pieces: set[tuple[int, int]] = set()
-    faults: Counter[Fault] = Counter()
+    faults: Counter[Flag] = Counter()
     length = last = 0
     for run in _RUN.finditer(translation):
         gap = _gap(translation, run)
@@ -177,20 +166,20 @@ def _strip(translation: str) -> tuple[str, list[tuple[int, int]], Counter[Fault]
             if character in _OPEN:
                 opened.append((length + len(gap), 0))
             elif character in _CLOSE and not opened:
-                faults[Fault.UNOPENED] += 1
+                faults[Flag.MARKER_UNOPENED] += 1
             elif character in _CLOSE:
                 start, depth = opened.pop()
                 if start >= length:
-                    faults[Fault.EMPTY] += 1
+                    faults[Flag.MARKER_EMPTY] += 1
                     continue
-                faults[Fault.NESTED] += depth > 0
+                faults[Flag.MARKER_NESTED] += depth > 0
                 if depth <= 1:  # a deep nest of long pieces would take long to compare
                     pieces.add((start, length))
                 if opened:
                     opened[-1] = (opened[-1][0], max(opened[-1][1], depth + 1))
         length += len(gap)
         last = run.end()
-    faults[Fault.UNCLOSED] = len(opened)
+    faults[Flag.MARKER_UNCLOSED] = len(opened)
     return "".join([*parts, translation[last:]]), sorted(pieces), +faults
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xner_ray import projection, words
 from xner_ray.candidates import Candidates
 from xner_ray.contenders import best_first
-from xner_ray.errors import Reason
+from xner_ray.errors import Flag, Reason
 from xner_ray.evidence import score_cells, tag_cells
 from xner_ray.marked_translation import BackTranslateStage, MarkerStage
 from xner_ray.match import limits
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from xner_ray.translate.likelihood import LikelihoodScorer
 
 Offset = dict[str, int]
-BY_LLM = "by_llm"  # a flag: another run on the same machine may give this row another text, or other entities
 
 
 class TranslateStage(ModelStage):
@@ -372,7 +371,7 @@ def _aligner(recipe: Recipe) -> Aligner:
 
 def _mark(engine: str) -> list[str]:
     """The flags of every row that an engine has filled."""
-    return [BY_LLM] if engine == "llm" else []
+    return [Flag.BY_LLM] if engine == "llm" else []
 
 
 def _marked(flags: list[str] | None, mark: list[str]) -> list[str]:

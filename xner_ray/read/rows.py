@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray import words
-from xner_ray.errors import InputError, Reason
+from xner_ray.errors import Flag, InputError, Reason
 from xner_ray.links import Links
 from xner_ray.read.columns import read_plain
 from xner_ray.read.formats import iterate
@@ -30,7 +30,6 @@ from xner_ray.recipe import Labels, Recipe
 from xner_ray.schema import OK, REJECTED, ROW, giving_way, row_schema, span_cells, table_from_rows
 from xner_ray.spans import Span, outermost
 
-SNAPPED = "snapped"  # a flag, once for every character span whose edges moved
 __all__ = ["Index", "ReadPlan", "Segment", "Unit", "build_index", "read_unit"]
 
 _WHITE = re.compile(r"\s")
@@ -230,7 +229,7 @@ def _snap(chars: Sequence[tuple[int, int, str]], made: Side, labels: Labels) -> 
         inside = text[start:end]
         trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
         if trimmed != (offsets[touched[0]][0], offsets[touched[-1]][1]):
-            made.flags.append(SNAPPED)
+            made.flags.append(Flag.SNAPPED)
         spans.append(Span(touched[0], touched[-1] + 1, label))
     return spans
 
