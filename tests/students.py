@@ -31,6 +31,7 @@ def sentences(rows: Sequence[Row]) -> pa.Table:
             **{"source": 0, "lang": "spa_Latn", "row": number, "id": f"s{number}", "doc_id": None, "weight": 1.0},
             **{"masked": False, "tags": None},
             **row,
+            "doubtful": cells(row.get("doubtful", [])),
             "spans": None if row.get("spans") is None else cells(row["spans"]),
             **({"tags": [dict(zip(names, tag, strict=True)) for tag in row["tags"]]} if row.get("tags") else {}),
         }

@@ -63,6 +63,20 @@ def test_each_filter_alone(path: str, filters: dict[str, Any], reason: str | Non
     assert tally["masked"] == (filters.get("incomplete") == "mask")
 
 
+def test_doubtful_entities_are_kept_and_marked(path: str) -> None:
+    table, (tally,) = load(training({"run": path, "filters": {"mask_below": 0.7, "min_score": 0.5}}), "data")
+    marked = {
+        row: cells
+        for row, cells in zip(*(table.column(n).to_pylist() for n in ("row", "doubtful")), strict=True)
+        if cells
+    }
+    assert marked == {1: [{"start": 0, "end": 1, "label": "PER"}]}  # a score of 0.7 is not below 0.7
+    assert table.column("spans").to_pylist()[1] == marked[1]
+    assert tally.to_dict()["doubtful"] == 1 and tally.to_dict()["kept"] == len(ROWS)
+    kept, without = _kept(path, {"filters": {"mask_below": 1.0, "min_score": 0.7}})
+    assert 1 not in kept and without["doubtful"] == 2  # of what is dropped nothing is counted
+
+
 def test_a_sentence_counts_under_the_first_filter_that_drops_it(path: str) -> None:
     filters = {"min_score": 0.9, "flags": ["snapped"], "words": [2, 4], "duplicates": "drop"}
     kept, tally = _kept(path, {"filters": filters})

@@ -45,6 +45,7 @@ from xner_ray.training import fingerprint, load_training
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
 _SEED_ROWS = 10**12  # between the rows of one seed and the next
+_KEPT: dict[str, Kept] = {}  # states of frozen layers, for all trainings of a worker process, which has several tasks
 
 
 class Experiment(Section):
@@ -196,16 +197,15 @@ def _identity(item: Item) -> bytes:
 
 
 def _train_all(items: Sequence[Item]) -> None:
-    """Trainings after each other in one process; they share the states of frozen layers."""
+    """Trainings after each other in one process."""
     import torch
 
     from xner_ray.train.student import train
 
     torch.set_num_threads(1)
-    shared: dict[str, Kept] = {}
     for item in items:
-        model = item.training.model
-        kept = shared.setdefault(f"{model.encoder} {model.n_frozen}", Kept(item.training.fit.cache_gb * 1e9))
+        model, fit = item.training.model, item.training.fit
+        kept = _KEPT.setdefault(f"{model.encoder} {model.n_frozen} {fit.dtype}", Kept(fit.cache_gb * 1e9))
         try:
             trained = train(item.training, kept=kept, samples=0)
         except XnerError as error:

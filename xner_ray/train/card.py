@@ -91,8 +91,10 @@ def _row(source: Source, tally: Mapping[str, Any]) -> str:
 
 
 def _masked(report: Mapping[str, Any]) -> list[str]:
-    masked = sum(tally["masked"] for tally in report["sentences"]["data"])
-    return [f"Of {masked} sentences that lost an entity only the entity words were learnt.", ""] if masked else []
+    masked, doubtful = (sum(tally[name] for tally in report["sentences"]["data"]) for name in ("masked", "doubtful"))
+    lines = [f"Of {masked} sentences that lost an entity only the entity words were learnt."] if masked else []
+    lines += [f"From the words of {doubtful} entities with a low score nothing was learnt."] if doubtful else []
+    return [*lines, ""] if lines else []
 
 
 def _scores(report: Mapping[str, Any]) -> list[str]:

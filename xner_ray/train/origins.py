@@ -35,6 +35,7 @@ SENTENCES = pa.schema(
         ("tags", TAGS),  # a distribution for each word, of those tags that have any probability
         ("weight", pa.float32()),
         ("masked", pa.bool_()),  # nothing is learnt from its O words
+        ("doubtful", SPANS),  # nor from the words of these entities
     ]
 )
 _BATCH = 16_384
@@ -42,13 +43,14 @@ _BATCH = 16_384
 
 @dataclass
 class Tally:
-    """Of one source: sentences read, kept, and dropped by reason; entities with labels that the recipe does not keep,
-    and entities inside or across longer ones, which tags cannot say."""
+    """Of one source: sentences read, kept, and dropped by reason; those of them masked; doubtful entities; entities
+    with labels that the recipe does not keep, and entities inside or across longer ones, which tags cannot say."""
 
     name: str
     read: int = 0
     kept: int = 0
     masked: int = 0
+    doubtful: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     labels_dropped: Counter[str] = field(default_factory=Counter)
     nested: int = 0
@@ -56,7 +58,7 @@ class Tally:
     def to_dict(self) -> dict[str, Any]:
         """Plain data; read = kept + the sum of dropped."""
         counts = {"source": self.name, "read": self.read, "kept": self.kept, "masked": self.masked}
-        counts |= {"dropped": dict(sorted(self.dropped.items())), "nested": self.nested}
+        counts |= {"doubtful": self.doubtful, "dropped": dict(sorted(self.dropped.items())), "nested": self.nested}
         return {**counts, "labels_dropped": dict(sorted(self.labels_dropped.items()))}
 
 

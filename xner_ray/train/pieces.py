@@ -153,12 +153,9 @@ def goal(sentences: pa.Table, pieces: Pieces, names: Sequence[str]) -> Goal:
     begins = np.array([number[f"B-{label}"] for label in inside], dtype=np.int64)
     goes_on = np.array([number[f"I-{label}"] for label in inside], dtype=np.int64)
     row, start, end, label = found.T
-    base = pieces.first[row] + start
     if len(found):
-        sizes = end - start
-        every = np.repeat(base, sizes) + np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        classes[every] = np.repeat(goes_on[label], sizes)
-        classes[base] = begins[label]
+        classes[_words(found, pieces)] = np.repeat(goes_on[label], end - start)
+        classes[pieces.first[row] + start] = begins[label]
     words_per_row = np.diff(pieces.first)
     weight = np.repeat(table.column("weight").to_numpy().astype(np.float32), words_per_row)
     masked = np.repeat(table.column("masked").to_numpy(zero_copy_only=False), words_per_row)
@@ -169,10 +166,19 @@ def goal(sentences: pa.Table, pieces: Pieces, names: Sequence[str]) -> Goal:
     read = np.zeros(n_words, dtype=np.bool_)
     read[pieces.word] = True
     nothing |= ~read
+    nothing[_words(entities(_array(table, "doubtful"), {}), pieces)] = True
     classes[nothing] = IGNORED
     weight[nothing] = 0
     soft_row[nothing] = -1
     return Goal(classes, weight, soft, soft_row)
+
+
+def _words(found: Ints, pieces: Pieces) -> Ints:
+    """Numbers of the words of entities, which are (sentence, start, end, label), one entity after the other."""
+    row, start, end, _ = found.T
+    sizes = end - start
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(pieces.first[row] + start - before, sizes) + np.arange(sizes.sum())
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:

@@ -22,7 +22,7 @@ from xner_ray.recipe import Labels
 from xner_ray.schema import flat, ints
 from xner_ray.spans import Span, outermost
 from xner_ray.train.origins import SENTENCES, SPANS, TAGS, Tally, file_rows, run_rows
-from xner_ray.train.settings import Folds, Source, Training
+from xner_ray.train.settings import Filters, Folds, Source, Training
 from xner_ray.translate.health import Identifier
 
 Bools = NDArray[np.bool_]
@@ -49,6 +49,7 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
             kept = table.filter(pa.array(keep))
             tally.kept += kept.num_rows
             tally.masked += int(pc.sum(kept.column("masked")).as_py() or 0)
+            tally.doubtful += int(pc.sum(pc.list_value_length(kept.column("doubtful"))).as_py() or 0)
             tables.append(kept.append_column(SENTENCES.field("source"), pa.array([number] * kept.num_rows, pa.int32())))
         tally.dropped = +tally.dropped
         tallies.append(tally)
@@ -70,6 +71,7 @@ def _select(source: Source, training: Training, role: Role, tally: Tally) -> Ite
     tables = run_rows(source, role == "data", tally) if source.run is not None else file_rows(source, tally)
     for table in tables:
         keep, masked = _filtered(table, source, tally, seen, identifier)
+        table = table.append_column("doubtful", _doubtful(table, source.filters))
         table = table.append_column("masked", pa.array(masked)).append_column("weight", _weights(table, source))
         table = table.filter(pa.array(keep))
         table = _relabelled(table, training.labels, tally, overlaps=source.run is None or source.side == "source")
@@ -94,6 +96,17 @@ def _weights(table: pa.Table, source: Source) -> pa.Array:
     if source.weight_by == "score":
         weights *= _per_row(table.column("projected").combine_chunks(), worst=False)
     return pa.array(weights, pa.float32())
+
+
+def _doubtful(table: pa.Table, filters: Filters) -> pa.Array:
+    """Of each row the entities whose score is below `mask_below`."""
+    if filters.mask_below is None:
+        return pa.nulls(table.num_rows, SPANS)
+    row, _, scores = flat(table.column("projected").combine_chunks())
+    below = pc.fill_null(pc.less(scores, pa.scalar(filters.mask_below, pa.float32())), False)
+    cells = table.column("spans").combine_chunks().flatten().filter(below)
+    sizes = np.bincount(row[below.to_numpy(zero_copy_only=False)], minlength=table.num_rows)
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32()), cells, type=SPANS)
 
 
 def _filtered(

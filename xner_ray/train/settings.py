@@ -6,26 +6,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from xner_ray.errors import Flag
 from xner_ray.recipe import Input, LanguageCode
 from xner_ray.recipe import Labels as LabelMap
 from xner_ray.sections import Section
 
 Split = Literal["train", "validation", "test"]
+_PROJECTED = {"incomplete", "min_score", "mask_below", "min_translation_score", "flags"}  # filters of these alone
 FROZEN_BUILTIN, KEPT_BUILTIN = 7, 9  # of 12 layers: state 7 aligns languages best; two layers on it learn in minutes
 
 
 class Filters(Section):
-    """Which sentences a student does not learn from. Each is counted under the name of the first that drops it."""
+    """What a student does not learn from. A sentence is counted under the name of the first filter that drops it."""
 
     # Sentences that lost an entity. None: of projected labels, those that the run put aside (output.incomplete: split)
     # are left out. mask: they are learnt from, but for their O words, some of which are wrong
     incomplete: Literal["keep", "drop", "mask"] | None = None
     min_score: float | None = Field(default=None, ge=0, le=1)  # of a sentence's worst projected entity
+    # Score of a projected entity below which its words are masked: neither that they are it is learnt, nor that not
+    mask_below: float | None = Field(default=None, ge=0, le=1)
     min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
-    flags: list[str] = Field(default_factory=list)  # health checks of the translation that must not have fired
+    flags: list[Flag] = Field(default_factory=list)  # of the row that it must not have, as translation_repeats
     words: tuple[int, int] | None = None  # least and most
     duplicates: Literal["keep", "drop"] = "keep"  # drop: of a source's sentences with equal words the first stays
     language: bool = False  # drop what py3langid takes for another language (extra lid)
+
+    @property
+    def masks(self) -> str | None:
+        """What of them leaves words of a sentence out, as messages name it."""
+        return (
+            "incomplete: mask" if self.incomplete == "mask" else "mask_below" if self.mask_below is not None else None
+        )
 
     @field_validator("words")
     @classmethod
@@ -72,11 +83,11 @@ class Source(Section):
             if given:
                 raise ValueError(f"{sorted(given)[0]}: is for runs; leave it out beside input")
         if self.input is not None or self.side == "source":
-            unused = self.filters.model_fields_set & {"incomplete", "min_score", "min_translation_score", "flags"}
+            unused = self.filters.model_fields_set & _PROJECTED
             if unused:
                 raise ValueError(f"filters.{sorted(unused)[0]}: is about projected sentences; leave it out here")
-        if self.filters.incomplete == "mask" and self.labels in ("gold", "soft"):
-            raise ValueError(f"filters.incomplete: mask is for projected labels; labels: {self.labels} lost no entity")
+        if self.filters.masks and self.labels in ("gold", "soft"):
+            raise ValueError(f"filters.{self.filters.masks}: is for projected labels, not for labels: {self.labels}")
         if self.teachers and self.labels != "soft":
             raise ValueError("teachers: need labels: soft")
         if self.side == "source" and self.labels is not None:
@@ -181,8 +192,8 @@ class Training(Section):
             for source in getattr(self, key):
                 if source.input is None and source.labels == "soft":
                     raise ValueError(f"{key}: scores need spans; allowed labels: projected, gold")
-                if source.filters.incomplete == "mask":
-                    raise ValueError(f"{key}: filters.incomplete: mask is for learning; allowed: keep, drop")
+                if source.filters.masks:
+                    raise ValueError(f"{key}: filters.{source.filters.masks}: is for learning; leave it out here")
         if self.validation_share and any(source.labels == "soft" for source in self.data):
             raise ValueError("validation_share: scores need spans, and labels: soft has none; give validation")
         return self
