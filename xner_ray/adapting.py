@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from xner_ray import __version__, storage
 from xner_ray.adaptation import loop
 from xner_ray.adaptation.pairs import Tally, load
 from xner_ray.adaptation.settings import Adaptation
-from xner_ray.card import cell, shown
+from xner_ray.card import cell, front_matter, shown
 from xner_ray.encode import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RunFolderError
 from xner_ray.hub import pin
-from xner_ray.languages import LANGUAGES
 from xner_ray.recipe_file import load_checked, model_place, place, placed_input
 
 REPORT = "adaptation.json"
@@ -182,11 +180,6 @@ def _report(
 def _card(adaptation: Adaptation, report: Mapping[str, Any]) -> str:
     """README.md. It holds no time and no path of the machine."""
     codes = dict.fromkeys(code for tally in report["data"] for code in tally["languages"])
-    front = {
-        "language": list(dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes)),
-        "library_name": "transformers",
-        "tags": ["word-alignment", "xner_ray"],
-    }
     layers, fit = report["layers"], adaptation.fit
     name = shown(adaptation.model.encoder)
     licence = (
@@ -194,9 +187,7 @@ def _card(adaptation: Adaptation, report: Mapping[str, Any]) -> str:
     )  # fmt: skip
     layer = layers[0] if len(layers) == 1 else layers
     lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
-        "---",
+        *front_matter(codes, library_name="transformers", tags=["word-alignment", "xner_ray"]),
         "# An encoder for word alignment, adapted with xner_ray",
         "",
         "```yaml",

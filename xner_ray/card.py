@@ -6,7 +6,7 @@ It holds no time and no path of the machine, so that the same run gives the same
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,13 @@ _EXTRA = {
 }
 
 
+def front_matter(codes: Iterable[str], **keys: Any) -> list[str]:
+    """What a hub reads of a card: its languages, and these keys."""
+    named = dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes)
+    text = yaml.safe_dump({"language": list(named), **keys}, sort_keys=False, allow_unicode=True)
+    return ["---", text.strip(), "---"]
+
+
 def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]) -> str:
     """README.md. `files` are the published files, relative to the run folder."""
     configs = []
@@ -50,13 +57,13 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         data = [{"split": split, "path": f"data/{lang}/{split}-*.parquet"} for split in splits]
         if data:
             configs.append({"config_name": lang, "data_files": data})
-    front = {
-        "language": [LANGUAGES[lang].iso639_1 or LANGUAGES[lang].iso639_3 for lang in recipe.languages],
-        "task_categories": ["token-classification"],
-        "task_ids": ["named-entity-recognition"],
-        "annotations_creators": ["machine-generated"],
-        "configs": configs,
-    }
+    front = front_matter(
+        recipe.languages,
+        task_categories=["token-classification"],
+        task_ids=["named-entity-recognition"],
+        annotations_creators=["machine-generated"],
+        configs=configs,
+    )
     engine = recipe.translate_engine
     made = [
         f"- direction: {recipe.direction}; entities from {_entities(recipe)}",
@@ -83,9 +90,7 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
     rejects = [f"| {reason} | {number} |" for reason, number in sorted(report["rejects"].items())]
     first = recipe.languages[0]
     lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
-        "---",
+        *front,
         "# Named entities projected with xner_ray",
         "",
         f"Labels were made by a machine: {_HOW[recipe.projector]}, and nobody checked them.",

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from xner_ray.card import cell, licences_of, shown
+from xner_ray.card import cell, front_matter, licences_of, shown
 from xner_ray.folder import RunFolder
-from xner_ray.languages import LANGUAGES
 from xner_ray.recipe import Recipe
 from xner_ray.train.settings import Source, Training
 
@@ -26,19 +23,16 @@ def model_card(training: Training, report: Mapping[str, Any]) -> str:
     ]
     recipes = [RunFolder(run).recipe() for run in dict.fromkeys(runs)]
     codes = dict.fromkeys(code for source in training.data for code in _languages(source))
-    front = {
-        "language": list(dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes)),
-        "pipeline_tag": "token-classification",
-        "library_name": "transformers",
-        "tags": ["named-entity-recognition", "xner_ray"],
-    }
     model, fit = training.model, training.fit
     layers = "all layers" if model.n_layers is None else f"the lowest {model.n_layers} layers"
     frozen = f", the lowest {model.n_frozen} of them frozen" if model.n_frozen else ""
     lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
-        "---",
+        *front_matter(
+            codes,
+            pipeline_tag="token-classification",
+            library_name="transformers",
+            tags=["named-entity-recognition", "xner_ray"],
+        ),
         "# A named-entity tagger trained with xner_ray",
         "",
         f"Labels: {', '.join(map(cell, report['labels']))}.",
