@@ -222,9 +222,6 @@ def same(row, entity, candidates):
         return {}["image"]
     if row["id"] == "s4":
         raise SystemExit("bye")
-    row["tokens"].clear()  # hostile, and it harms nobody
-    candidates.clear()
-    entity.clear()
     return [0.25] * 10
 """
     table, stats = run_stage(_stage(_recipe(tmp_path, source)), _table(*map(_row, range(5))))
@@ -242,6 +239,52 @@ def same(row, entity, candidates):
     broken = _stage(_recipe(tmp_path, "def same(row, entity, candidates):\n    gone"))
     with pytest.raises(FatalError, match=r"evidence raises on more than 16 .*same\.py:2: NameError: name 'gone'"):
         run_stage(broken, _table(*map(_row, range(20))))
+
+
+HOSTILE = """
+calls = []
+def hostile(row, entity, candidates):
+    row["source_spans"].sort(key=lambda span: -span["start"])
+    for span in row["source_spans"]:
+        span["label"] = "HARM"
+    for name in ("tokens", "source_tokens", "tags"):
+        row[name].clear()
+    row["text"] = row["new"] = "harm"
+    candidates.sort(key=lambda each: -each["start"])
+    for each in candidates:
+        each.clear()
+    candidates.pop()
+    entity.clear()
+    return [0.0] * (len(candidates) + 1)
+def same(row, entity, candidates):
+    calls.append((row, entity, candidates))
+    return [0.1 * (1 + entity["start"]) + 0.01 * each["start"] + 0.001 * each["end"] for each in candidates]
+"""
+
+
+def test_a_function_that_changes_what_it_gets_harms_nobody(tmp_path: Path) -> None:
+    """Neither the functions after it nor the entities after it; each call has its own objects."""
+    rows = pa.Table.from_pylist([{"tags": ["a", "b"]}, {"tags": ["c"]}])
+    table = _table(_row(), _row(1)).append_column("tags", rows.column("tags"))
+    found = {}
+    for names in (["same"], ["hostile", "same"]):
+        evidence = {"plugin": str(tmp_path / "same.py"), "scores": names}
+        stage = _stage(_recipe(tmp_path, HOSTILE, evidence=evidence))
+        cells = stage(table).column("evidence").to_pylist()
+        found[len(names)] = cells, stage.functions["same"].__globals__["calls"]  # type: ignore[attr-defined]
+    assert found[2] == found[1]
+    cells, calls = found[2]
+    assert [(entity["start"], entity["label"], entity["text"]) for _, entity, _ in calls] == [
+        (0, "PER", "Anna"),
+        (2, "PER", "Bob"),
+    ] * 2
+    assert {len(candidates) for *_, candidates in calls} == {10}
+    assert [row["tags"] for row, *_ in calls] == [["a", "b"]] * 2 + [["c"]] * 2
+    for row in cells:
+        assert len(row) == 20
+        for cell in row:
+            expected = 0.1 * (1 + 2 * cell["source"]) + 0.01 * cell["start"] + 0.001 * cell["end"]
+            assert cell["value"] == pytest.approx(expected)
 
 
 def test_every_candidate_is_one_that_any_settings_ask_for(tmp_path: Path) -> None:

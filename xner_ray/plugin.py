@@ -10,8 +10,9 @@ does. The SHA-256 of the source is in the fingerprint. The contract of a functio
 row: a dict with `row`, `id`, `doc_id`, `split`, `source_lang`, `lang`, `source_text`, `source_tokens`, `source_spans`,
 `text`, `tokens`, and every carried column under its name. Never the gold. entity: {start, end, label, score, text}, a
 span of source words. candidates: all candidates of that entity, a list of {start, end, text} over target words. Ranges
-are half-open and 0-based; texts are as they stand in the sentences. It must give the same for the same row, whatever it
-was called with before. A function `setup()`, if there is one, is called once a worker, before all others.
+are half-open and 0-based; texts are as they stand in the sentences. Each call has objects of its own, which it may
+change. It must give the same for the same row, whatever it was called with before. A function `setup()`, if there is
+one, is called once a worker, before all others.
 
 A worker calls the functions for each entity of each row that is not rejected, with every candidate that any weights,
 thresholds, filters, solver or prior may choose among: so these may change later (`rematch`) without a call.
@@ -24,6 +25,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -177,14 +179,14 @@ class EvidenceStage:
         values: dict[str, Floats] = {name: np.zeros(len(spans)) for name in self.functions}
         first = np.searchsorted(spans.entity, np.arange(len(problem) + 1))
         places = list(zip(spans.start.tolist(), spans.end.tolist(), strict=True))
-        known, row, cells = -1, dict[str, Any](), dict[str, Any]()
+        known, row, cells = -1, b"", dict[str, Any]()
         for entity, (begin, end) in enumerate(zip(first[:-1].tolist(), first[1:].tolist(), strict=True)):
             if begin == end:
                 continue
             if problem.row[entity] != known:
                 known = int(problem.row[entity])
                 (cells,) = sides.slice(known, 1).to_pylist()
-                row = {name: cells[name] for name in given}
+                row = pickle.dumps({name: cells[name] for name in given})
             span = cells["source_spans"][int(rows.source[entity])]
             asked = {**span, "text": _text(cells, "source_", span["start"], span["end"])}
             offered = [{"start": s, "end": e, "text": _text(cells, "", s, e)} for s, e in places[begin:end]]
@@ -196,13 +198,12 @@ class EvidenceStage:
             by_row[index].append(cell)
         return fill(table, {"evidence": by_row})
 
-    def _called(
-        self, name: str, row: dict[str, Any], entity: dict[str, Any], candidates: list[dict[str, Any]]
-    ) -> Floats:
-        """The function's answer. PluginError for what it raises, and for what is no score of every candidate."""
-        text, number = entity["text"], len(candidates)  # the function may change what it gets
+    def _called(self, name: str, row: bytes, entity: dict[str, Any], candidates: list[dict[str, Any]]) -> Floats:
+        """The function's answer. row: pickled. PluginError for what it raises, and for what is no score of each."""
+        # It may change what it gets, so each call has its own; a pickle loads in about a tenth of copy.deepcopy's time.
+        given = pickle.loads(row), dict(entity), [dict(each) for each in candidates]
         try:
-            answer = self.functions[name](row, entity, candidates)
+            answer = self.functions[name](*given)
         except XnerError:
             raise
         except (Exception, SystemExit) as error:  # a worker must not leave because a function asks for it
@@ -210,9 +211,9 @@ class EvidenceStage:
                 raise
             raise PluginError(f"{name}: {_told(error, self.plugin)}") from error
         try:
-            return checked(answer, number)
+            return checked(answer, len(candidates))
         except ValueError as error:
-            raise PluginError(f"{name} for {text!r}: {error}") from None
+            raise PluginError(f"{name} for {entity['text']!r}: {error}") from None
 
 
 def checked(answer: Any, n: int) -> Floats:
