@@ -376,6 +376,41 @@ def test_a_plugin_that_is_not_there(tmp_path: Path) -> None:
             resolve(_recipe(tmp_path, evidence={"plugin": name, "scores": ["same"]}))
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def (", r"inner: SyntaxError: .*__init__\.py, line 1"),
+        ("x = 1\n{}['HOME']", r"pack/__init__\.py:2: KeyError: 'HOME'"),
+        ("def f():\n  raise SystemExit(3)\nf()", r"pack/__init__\.py:2: SystemExit: 3"),
+        ("import no_such_thing", r"pack/__init__\.py:1: ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("import json\njson.loads('[')", r"pack/__init__\.py:2: JSONDecodeError: Expecting value"),
+    ],
+)
+def test_a_package_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text(source)
+    (tmp_path / "pack" / "inner.py").write_text(SAME)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "pack", raising=False)  # another test has one
+    recipe = _recipe(tmp_path, evidence={"plugin": "pack.inner", "scores": ["same"]})
+    with pytest.raises(
+        RecipeError, match=rf"no module 'pack\.inner' .* imported here \(.*{message}.*\); allowed: a file"
+    ):
+        resolve(recipe)
+
+
+def test_a_file_is_compiled_as_it_is_written(tmp_path: Path) -> None:
+    source = SAME + "def typed(x: int) -> float: ...\nclass Box:\n    side: int\n"
+    own = _stage(_recipe(tmp_path, source)).functions["same"].__globals__  # type: ignore[attr-defined]
+    assert own["typed"].__annotations__ == {"x": int, "return": float}
+    assert own["Box"].__annotations__ == {"side": int}
+    late = "from __future__ import annotations\n" + source
+    own = _stage(_recipe(tmp_path, late)).functions["same"].__globals__  # type: ignore[attr-defined]
+    assert own["Box"].__annotations__ == {"side": "int"}
+
+
 def test_what_fails_on_a_worker_says_where(tmp_path: Path) -> None:
     for source, message in (
         ("import no_such_thing\n" + SAME, r"evidence.plugin: same\.py:1: ModuleNotFoundError: No module named"),

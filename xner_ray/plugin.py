@@ -82,13 +82,14 @@ def read(section: Evidence) -> tuple[ReadEvidence, str]:
 def _source(plugin: str, is_file: bool) -> bytes:
     path = plugin
     if not is_file:
+        spec, why = None, ""
         try:
             spec = importlib.util.find_spec(plugin)
-        except (ImportError, ValueError):
-            spec = None
+        except (Exception, SystemExit) as error:  # it runs the packages around a module, whose code may raise anything
+            why = f" ({_told(error, plugin)})"
         if spec is None or not (spec.origin or "").endswith(".py"):
             raise RecipeError(
-                f"evidence.plugin: no module {plugin!r} with Python source can be imported here; allowed: a file "
+                f"evidence.plugin: no module {plugin!r} with Python source can be imported here{why}; allowed: a file "
                 "(NAME.py, relative to the recipe), or a module that is installed on every node"
             )
         path = str(spec.origin)
@@ -146,16 +147,20 @@ def _file(plugin: str, source: bytes) -> ModuleType:
     module = ModuleType("xner_ray_plugin")
     module.__file__ = plugin
     sys.modules[module.__name__] = module  # data classes and the like look themselves up there
-    exec(compile(source, plugin, "exec"), module.__dict__)
+    exec(compile(source, plugin, "exec", dont_inherit=True), module.__dict__)  # without the __future__ of this file
     return module
 
 
 def _told(error: BaseException, plugin: str) -> str:
-    """An exception of the plug-in with the last of its own lines that it passed."""
-    files = (plugin, getattr(sys.modules.get(plugin), "__file__", plugin))
-    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    place = os.path.basename(storage.bare(plugin)) + (f":{own[-1]}" if own else "")
-    return f"{place}: {type(error).__name__}: {error}"
+    """An exception of the plug-in, or of a package around it, with the last of their own lines that it passed."""
+    files = {plugin: os.path.basename(storage.bare(plugin)), getattr(sys.modules.get(plugin), "__file__", None): plugin}
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in frames:  # a package whose import fails is not among the modules
+        *_, package, name = ("", *frame.filename.split(os.sep))
+        if name == "__init__.py" and package in plugin.split(".")[:-1]:
+            files[frame.filename] = f"{package}/{name}"
+    own = [f"{files[frame.filename]}:{frame.lineno}" for frame in frames if frame.filename in files]
+    return f"{own[-1] if own else files[plugin]}: {type(error).__name__}: {error}"
 
 
 class EvidenceStage:
