@@ -81,6 +81,33 @@ def test_settings_come_from_the_recipe_then_all_then_the_data_set_then_the_metho
         assert runs[method].input.path == str(tmp_path / "in.conll")
 
 
+def test_a_whole_mapping_and_a_key_of_it_follow_that_order_too(tmp_path: Path) -> None:
+    whole = "match.scores"
+    path = _written(
+        tmp_path,
+        {"default": None, "whole": {whole: {"align": 1.0}}, "key": {f"{whole}.edges": 0.4}},
+        {"recipe": "recipe.yaml", "settings": {f"{whole}.edges": 0.3}},
+        settings={whole: {"soft": 2.0, "edges": 0.2}},
+    )
+    recipes = {run.method: dict(run.recipe.match.scores) for run in planned(path, ["match.prior=auto"])}
+    assert recipes == {
+        "default": {"soft": 2.0, "edges": 0.3},
+        "whole": {"align": 1.0},
+        "key": {"soft": 2.0, "edges": 0.4},
+    }
+    (tmp_path / "other").mkdir()
+    path = _written(
+        tmp_path / "other",
+        {"default": None, "align": {whole: {"align": 1.0}}},
+        {"recipe": "recipe.yaml", "settings": {whole: {"soft": 3.0}}},
+        settings={f"{whole}.align": 5.0},
+    )
+    recipes = {
+        run.method: dict(run.recipe.match.scores) for run in planned(path, ["match.prior=auto", f"{whole}.edges=0.1"])
+    }
+    assert recipes == {"default": {"soft": 3.0, "edges": 0.1}, "align": {"align": 1.0, "edges": 0.1}}
+
+
 @pytest.mark.parametrize(
     ("methods", "others", "message"),
     [

@@ -115,7 +115,9 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
         file = given.file(folder)
         found = []
         for method, own in sweep.methods.items():
-            changes = [*overrides_of({**sweep.settings, **given.settings, **(own or {})}), *overrides]
+            # One after the other: a mapping replaces what an earlier one set in it, a key of it only that.
+            changes = [*overrides_of(sweep.settings), *overrides_of(given.settings), *overrides_of(own or {})]
+            changes += overrides
             try:
                 recipe = load_recipe(file, changes)
             except RecipeError as error:
