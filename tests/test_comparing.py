@@ -135,6 +135,16 @@ TEST = {"direction": "test", "input": {"path": "/x/a.conll", "lang": "lug_Latn"}
 
 def test_methods_of_every_kind() -> None:
     """Each as one line that says what makes it another method; sections of stages that it has not are left out."""
+
+    def texts(given: Sequence[tuple[list[str], dict[str, str]]]) -> list[str]:
+        found = []
+        for overrides, models in given:
+            recipe = load_recipe(TEST, overrides)
+            keys = fingerprint(recipe, {}, {}, models)
+            found.append(settings(recipe, dict(sorted(keys.items()))))  # as fingerprint.json has them
+            assert settings(recipe, keys) == found[-1]
+        return [method_text(keys) for keys in differing(found)]
+
     tagger, nllb = {"tag.model": "2222"}, {"translate.model": "1111"}
     text = {"eng_Latn": {"/x/en.txt": "text 12"}}
     transfer = ["projector=transfer", "tag.engine=none", "target_tag={engine: hf, model: org/ner, labels: {M: null}}"]
@@ -156,6 +166,34 @@ def test_methods_of_every_kind() -> None:
         "projector=transfer target_tag.engine=hf target_tag.labels={M: null} target_tag.model=org/ner",
         "input.parallel.eng_Latn=en.txt tag.engine=spacy",
         f"match.heuristic.gap=2 match.per_entity=>=1 tag.engine=spacy translate.engine=nllb {model}",
+    ]
+    checked, older = ({**nllb, **tagger, "translate.health": f"py3langid {version}"} for version in ("1.1.4", "1.0.0"))
+    flagging, rejecting = ([f"translate.health.language={action}"] for action in ("flag", "reject"))
+    assert texts([([], {**nllb, **tagger}), (flagging, checked), (rejecting, checked)]) == [
+        "defaults",
+        "translate.health.language=flag",
+        "translate.health.language=reject",
+    ]
+    assert texts([(flagging, checked), (flagging, older)]) == [
+        "translate.health.language=flag@py3langid 1.1.4",
+        "translate.health.language=flag@py3langid 1.0.0",
+    ]
+    apertium, ct2 = ["translate.engine=apertium"], ["translate.engine=ctranslate2"]
+    of_one = {**tagger, "translate.engine fra_Latn": "3.8.3, fra-eng 00"}
+    first, second = ({**of_one, "translate.engine spa_Latn": f"3.8.3, spa-eng {digest}"} for digest in ("aa", "bb"))
+    assert texts([(apertium, first), ([*apertium, "match.max_words=3"], first)]) == ["defaults", "match.max_words=3"]
+    assert [line.split()[0] for line in texts([(apertium, first), (ct2, {**nllb, **tagger})])] == [
+        "translate.engine=apertium",
+        "translate.engine=ctranslate2",
+    ]
+    assert texts([(apertium, first), (apertium, second)]) == [
+        "translate.engine=apertium@3.8.3, fra-eng 00; 3.8.3, spa-eng aa",
+        "translate.engine=apertium@3.8.3, fra-eng 00; 3.8.3, spa-eng bb",
+    ]
+    versions = [{**nllb, **tagger, "translate.engine": f"ctranslate2 {version}"} for version in ("4.6.0", "4.7.0")]
+    assert texts([(ct2, models) for models in versions]) == [
+        "translate.engine=ctranslate2@ctranslate2 4.6.0",
+        "translate.engine=ctranslate2@ctranslate2 4.7.0",
     ]
     combined = {"runs": ["a", "b"], "weights": [1.0, 2.0], "method": "vote"}
     recipe = load_recipe({**TEST, "projector": "combine", "combined": combined})

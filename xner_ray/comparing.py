@@ -20,6 +20,7 @@ from xner_ray.recipe import Recipe
 from xner_ray.sections import THRESHOLDS
 
 _IDENTITY = " identity"
+_CHOSEN_BY = {"translate.health": "translate.health.language"}  # the section's model has no name in the recipe
 
 
 def compare(
@@ -98,14 +99,17 @@ def settings(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in keys.items():
         if key.endswith(_IDENTITY):
-            name = key.removesuffix(_IDENTITY)
-            found[name] = (_at(recipe, name), value)
+            name = key.removesuffix(_IDENTITY).split(" ")[0]  # Apertium has one of each language
+            name = _CHOSEN_BY.get(name, name)
+            others = found.get(name)
+            identity = f"{others[1]}; {value}" if isinstance(others, tuple) else value
+            found[name] = (_at(recipe, name), identity)
         elif key.startswith("parallel "):
             found["input.parallel." + key.split(" ")[1]] = (os.path.basename(key.split(" ", 2)[2]), str(value))
         elif not key.startswith("input file "):
             path, rest = _path(key)
             if rest is None:
-                found[path] = value
+                found.setdefault(path, value)  # a model's name is there already, with its identity
             else:
                 found.setdefault(path, {})[rest] = value
     if "match.thresholds" in found:
@@ -166,7 +170,8 @@ def differing(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if isinstance(value, tuple):
                 name, identity = value  # a model that the recipe leaves to its engine has no name
                 if name is not None or one_name:
-                    shown[key] = f"{name or 'built-in'}@{identity[:12]}" if one_name else name
+                    short = identity if " " in identity else identity[:12]  # versions in words, or a hash
+                    shown[key] = f"{name or 'built-in'}@{short}" if one_name else name
             elif value is not nothing:
                 shown[key] = value
     return result
