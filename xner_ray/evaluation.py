@@ -160,9 +160,10 @@ def score(counts: Sequence[Counts], *, samples: int = SAMPLES, seed: int = 0, by
     """Scores of each language, with 95 % percentile bootstrap intervals over sentences or documents.
 
     by: None takes documents where every sentence has one and each language at least `FEWEST_DOCUMENTS`, because
-    sentences of a document repeat names and are not independent; else sentences. A language's intervals depend on it
-    alone. Those of the macro average draw an item in all languages at once, since these may be translations of one
-    another. InputError if documents are asked for and there are none, or only one.
+    sentences of a document repeat names and are not independent; else sentences, in all languages. So one language
+    without documents changes what the others resample; beyond that, a language's intervals depend on it alone. Those of
+    the macro average draw an item in all languages at once, since these may be translations of one another. InputError
+    if documents are asked for and there are none, or only one.
     """
     chosen = _chosen(counts, by)
     languages = [_language(one, _totals([one], chosen, samples, seed)) for one in counts]
