@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import students
 import torch
 from run_folders import finished
 from tiny_encoders import N_LAYERS, POSITIONS, tiny
@@ -108,6 +109,12 @@ def test_a_run_that_is_not_finished_or_lacks_a_language_is_refused(tmp_path: Pat
     run = finished(tmp_path / "run", {"spa_Latn": []})
     with pytest.raises(InputError, match="has no language swh_Latn; it has spa_Latn"):
         load(_recipe([{"run": str(run), "langs": ["swh_Latn"]}]))
+    both = students.run(
+        tmp_path / "both",
+        {lang: [students.row(words) for words in ("a b", "c", "d")] for lang in ("spa_Latn", "swh_Latn")},
+    )
+    pairs, _, (tally,) = load(_recipe([{"run": both, "limit": 2}]))
+    assert pairs == [(["x", "y", "z"], ["a", "b"]), (["x", "y", "z"], ["c"])] * 2 and tally.read == 4
     (run / "_run" / "SEALED").unlink()
     with pytest.raises(RunFolderError, match="not sealed yet"):
         load(_recipe([{"run": str(run)}]))
@@ -121,12 +128,19 @@ def test_a_run_that_is_not_finished_or_lacks_a_language_is_refused(tmp_path: Pat
         ({"input": {"path": "a"}}, "input.parallel: is missing"),
         ({"input": {"path": "a", "parallel": {"spa_Latn": "b"}}, "langs": ["spa_Latn"]}, "langs: is for runs"),
         ({"input": {"path": "a", "parallel": {"spa_Latn": "b"}, "links": "c"}}, "input.links: is for projection"),
+        ({"input": {"path": "a", "parallel": {"spa_Latn": "b"}, "carry": ["c"]}}, "input.carry: is for projection"),
+        ({"input": {"path": "a", "parallel": {"spa_Latn": "b"}}, "limit": 5}, "beside input give input.limit"),
         ({"input": {"path": "a", "lang": ["eng_Latn"], "parallel": {"spa_Latn": "b"}}}, "input.lang: one language"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(data: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         checked(Adaptation, {"data": [data]}, "a.yaml")
+
+
+def test_a_threshold_without_its_method_is_refused() -> None:
+    with pytest.raises(RecipeError, match="threshold: is of method softmax; leave it out beside argmax"):
+        checked(Adaptation, {"data": [{"run": "a"}], "objective": {"method": "argmax", "threshold": 0.1}}, "a.yaml")
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "m2m_100"])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 from tiny_encoders import tiny
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 
 import xner_ray
 from xner_ray import adapting
+from xner_ray.adaptation import loop
 from xner_ray.cli import app
 from xner_ray.encode import Encoder
-from xner_ray.errors import RecipeError, RunFolderError
+from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 
 JOBS = Path(__file__).parent.parent / "jobs"
 
@@ -87,10 +89,66 @@ def test_a_folder_with_something_else_is_refused(recipe: Path, tmp_path: Path) -
         xner_ray.adapt(recipe, folder, overrides=["fit.learning_rate=1e-3"])
     xner_ray.adapt(recipe, folder, overrides=["fit.learning_rate=1e-3"], fresh=True)
     with pytest.raises(RunFolderError, match="adapt did not make it"):
-        xner_ray.adapt(recipe, tmp_path / "tiny", fresh=True)
-    assert (tmp_path / "tiny" / "model.safetensors").exists()
+        xner_ray.adapt(recipe, tiny(tmp_path / "other", "bert"), fresh=True)
+    assert (tmp_path / "other" / "model.safetensors").exists()
     with pytest.raises(RecipeError, match="written to a local folder"):
         xner_ray.adapt(recipe, "s3://bucket/model")
+
+
+def test_fresh_discards_what_adapt_wrote_and_only_when_it_can_be_made_again(recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapted"
+    xner_ray.adapt(recipe, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    gone = [{"input": {"path": str(tmp_path / "gone.txt"), "parallel": {"spa_Latn": str(tmp_path / "es.txt")}}}]
+    with pytest.raises(InputError, match="gone"):
+        xner_ray.adapt(recipe, folder, overrides=[f"data={json.dumps(gone)}"], fresh=True)
+    with pytest.raises(RecipeError, match=r"model\.frozen is 3"):
+        xner_ray.adapt(recipe, folder, overrides=["model.frozen=3"], fresh=True)
+    with pytest.raises(RecipeError, match=r"model\.encoder is .*adapted, where the adapted encoder is to be written"):
+        xner_ray.adapt(recipe, folder, overrides=[f"model.encoder={folder}"], fresh=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"notes\.txt is there, and adapt did not make it"):
+        xner_ray.adapt(recipe, folder, overrides=["fit.seed=1"], fresh=True)
+    (folder / "notes.txt").unlink()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    xner_ray.adapt(recipe, folder, overrides=["fit.seed=1"], fresh=True)
+    assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
+
+
+def test_places_that_a_folder_can_have(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    xner_ray.adapt(recipe, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "adaptation.json").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def busy(path: Path) -> None:  # as a mount point
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    monkeypatch.setattr(loop, "fit", lambda *_, **__: pytest.fail("trained before it knew its place"))
+    with pytest.raises(RunFolderError, match="cannot be replaced by the adapted encoder: Device or resource busy"):
+        xner_ray.adapt(recipe, ".")
+
+
+def test_memory_that_does_not_suffice_can_be_made_to(recipe: Path, tmp_path: Path) -> None:
+    whole = xner_ray.adapt(recipe, tmp_path / "whole")
+    fit, lines = loop.fit, list[str]()
+
+    def short(*given: Any, **named: Any) -> Any:
+        def checkpoint(progress: Any, state: Any) -> None:
+            named["checkpoint"](progress, state)
+            raise torch.OutOfMemoryError("no room")
+
+        return fit(*given, **{**named, "checkpoint": checkpoint})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "fit", short)
+        with pytest.raises(RetryableError, match=r"halve fit\.micro_batch_tokens"):
+            xner_ray.adapt(recipe, tmp_path / "short")
+    report = xner_ray.adapt(recipe, tmp_path / "short", overrides=["fit.micro_batch_tokens=64"], say=lines.append)
+    assert lines[0].startswith("goes on after part 1") and report["identity"] == whole["identity"]
 
 
 def test_a_wrong_key_is_named(recipe: Path) -> None:

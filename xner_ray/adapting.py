@@ -23,11 +23,12 @@ from xner_ray.adaptation.pairs import Tally, load
 from xner_ray.adaptation.settings import Adaptation
 from xner_ray.card import cell, front_matter, shown
 from xner_ray.encode import BUILTIN
-from xner_ray.errors import InputError, RecipeError, RunFolderError
+from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 from xner_ray.hub import pin
 from xner_ray.recipe_file import load_checked, model_place, place, placed_input
 
-REPORT = "adaptation.json"
+REPORT, SUMS = "adaptation.json", "SHA256SUMS"
+_NOT_WEIGHTS = {"micro_batch_tokens"}  # but for rounding: how much memory it takes
 Say = Callable[[str], None]
 
 
@@ -62,25 +63,29 @@ def adapt(
     """Adapt an encoder and write it to `folder`, a local one; returns the report, which is `adaptation.json` there.
 
     A checkpoint of the same recipe and pairs is gone on with; a folder that was finished by them is left as it is.
-    RunFolderError if there is anything else; `fresh` discards a checkpoint or an adapted encoder. say: takes a line for
-    each part. Also RecipeError, InputError, StorageError.
+    RunFolderError if there is anything else; `fresh` discards a checkpoint or an adapted encoder, once it is known that
+    the recipe can be followed. say: takes a line for each part. Also RecipeError, InputError, StorageError, and
+    RetryableError where memory does not suffice.
     """
-    target = Path(folder)
     if "://" in os.fspath(folder):
         raise RecipeError(f"{folder}: an adapted encoder is written to a local folder; copy it from there")
+    target = Path(folder).resolve()
     adaptation = load_adaptation(recipe, overrides)
+    _refuse_itself(adaptation, target)
     resources = adaptation.resources
     if resources.gpus and not torch.cuda.is_available():
         raise RecipeError("resources.gpus is 1, but torch sees no CUDA device here; set it to 0 for the CPU")
     if resources.threads is not None:
         torch.set_num_threads(resources.threads)
     checkpoint = target.with_name(f"{target.name}.checkpoint")
-    if fresh:
-        _discard(target, checkpoint)
     pairs, origins, tallies = load(adaptation)
     identity = _identity(adaptation, pairs)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        return _finished(target, identity)
+    if fresh:
+        _own_files(target)
+    elif target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        report = _finished(target, identity)
+        checkpoint.unlink(missing_ok=True)
+        return report
     learner = loop.Learner(adaptation.model, torch.device("cuda" if resources.gpus else "cpu"))
     pieces = []
     for origin, both in zip(origins, learner.pieces(pairs), strict=True):
@@ -102,18 +107,26 @@ def adapt(
         torch.save({"identity": identity, **state()}, buffer)
         storage.publish(str(checkpoint), buffer.getvalue())
 
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        for path in _own_files(target):
+            path.unlink()
+        checkpoint.unlink(missing_ok=True)
+    _make_room(target)
     resume = _resumed(checkpoint, identity, say)
-    progress = loop.fit(learner, pieces, adaptation, resume=resume, checkpoint=write)
+    try:
+        progress = loop.fit(learner, pieces, adaptation, resume=resume, checkpoint=write)
+    except torch.OutOfMemoryError as error:
+        raise RetryableError(
+            f"memory does not suffice ({error}); halve fit.micro_batch_tokens, and the same command goes on"
+        ) from None
     report = _report(adaptation, learner, tallies, progress, identity)
 
     def fill(own: Path) -> None:
         learner.save(str(own))
         (own / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (own / "README.md").write_text(_card(adaptation, report), encoding="utf-8")
+        (own / SUMS).write_text(storage.sums(own), encoding="utf-8")
 
-    if target.is_dir():
-        target.rmdir()  # an empty one, as a user makes it
     storage.publish_folder(target, fill)
     checkpoint.unlink(missing_ok=True)
     return report
@@ -121,7 +134,7 @@ def adapt(
 
 def _identity(adaptation: Adaptation, pairs: Sequence[Any]) -> str:
     """Of all that decides the weights: the recipe without paths of data and resources, the encoder, every word."""
-    settings = adaptation.model_dump(mode="json", exclude={"data", "resources"})
+    settings = adaptation.model_dump(mode="json", exclude={"data": True, "resources": True, "fit": _NOT_WEIGHTS})
     encoder = adaptation.model.encoder
     settings["encoder"] = BUILTIN if encoder == BUILTIN else pin(encoder)[1]
     del settings["model"]["encoder"]
@@ -131,10 +144,39 @@ def _identity(adaptation: Adaptation, pairs: Sequence[Any]) -> str:
     return digest.hexdigest()
 
 
-def _discard(target: Path, checkpoint: Path) -> None:
-    if (target / REPORT).is_file():
-        storage.delete(str(target.resolve()))
-    checkpoint.unlink(missing_ok=True)
+def _refuse_itself(adaptation: Adaptation, target: Path) -> None:
+    """RecipeError if the encoder would be written over what it is made from."""
+    for key, given in [
+        ("model.encoder", adaptation.model.encoder),
+        *(("data.run", each.run) for each in adaptation.data),
+    ]:
+        if given not in (None, BUILTIN) and Path(given).resolve() == target:
+            raise RecipeError(f"{key} is {target}, where the adapted encoder is to be written; name another folder")
+
+
+def _own_files(target: Path) -> list[Path]:
+    """What adapt wrote there. RunFolderError if there is anything else, which --fresh must not discard."""
+    there = sorted(target.rglob("*")) if target.is_dir() else [target] if target.exists() else []
+    try:
+        lines = (target / SUMS).read_text(encoding="utf-8").splitlines() if (target / REPORT).is_file() else []
+    except OSError:
+        lines = []
+    own = [target / SUMS, *(target / line.split("  ", 1)[1] for line in lines)] if lines else []
+    if others := [path for path in there if path not in own]:
+        raise RunFolderError(f"{others[0]} is there, and adapt did not make it; give a new folder, or move it away")
+    return [path for path in own if path in there]
+
+
+def _make_room(target: Path) -> None:
+    """The folder's place, empty: it appears whole or not at all. An empty folder, as a user makes it, goes."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            target.rmdir()
+    except OSError as error:
+        raise RunFolderError(
+            f"{target} cannot be replaced by the adapted encoder: {error.strerror}; name a folder inside it"
+        ) from None
 
 
 def _finished(target: Path, identity: str) -> dict[str, Any]:

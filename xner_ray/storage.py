@@ -17,6 +17,7 @@ further try will change, as a missing right or a full disk, a StorageError.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -348,6 +349,17 @@ def publish_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             raise
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def sums(folder: Path) -> str:
+    """SHA-256 of each file of a local folder, as sha256sum lists them."""
+    lines = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as stream:
+            lines.append(
+                f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.relative_to(folder).as_posix()}\n"
+            )
+    return "".join(lines)
 
 
 def _sync(folder: Path) -> None:

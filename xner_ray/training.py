@@ -185,9 +185,6 @@ def _publish(root: str, keys: Mapping[str, str], folder: Path, report: dict[str,
     """Copy a student's files, and last the list of their SHA-256, which says that it is whole."""
     report["fingerprint"] = dict(keys)
     (folder / _REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    lines = []
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as stream:
-            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
+    sums = storage.sums(folder)
     storage.copy({path.name: str(path) for path in folder.iterdir()}, root)
-    storage.publish(storage.join(root, _SUMS), "".join(lines).encode())
+    storage.publish(storage.join(root, _SUMS), sums.encode())

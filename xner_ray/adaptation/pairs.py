@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -69,18 +69,22 @@ def _of_run(origin: Pairs, tally: Tally) -> Iterator[Pair]:
         raise InputError(f"{folder.root}: has no language {missing[0]}; it has {', '.join(recipe.languages)}")
     langs = origin.langs or recipe.languages
     tally.langs = list(dict.fromkeys([recipe.source_side, *langs]))
-    for entry in sealed:
-        if not entry["file"].startswith(tuple(f"data/{lang}/" for lang in langs)):
-            continue
-        filesystem, inner = storage.locate(folder.path(entry["file"]))
+    for lang in langs:
+        files = [folder.path(entry["file"]) for entry in sealed if entry["file"].startswith(f"data/{lang}/")]
+        for source, target in islice(_words(files), origin.limit):
+            tally.read += 1
+            if source and target:
+                yield source, target
+            else:
+                tally.dropped["empty"] += 1
+
+
+def _words(files: Iterable[str]) -> Iterator[Pair]:
+    for file in files:
+        filesystem, inner = storage.locate(file)
         with filesystem.open_input_file(inner) as stream, pq.ParquetFile(stream) as parquet:
             for batch in parquet.iter_batches(batch_size=_BATCH, columns=["source_tokens", "tokens"]):
-                for source, target in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    tally.read += 1
-                    if source and target:
-                        yield source, target
-                    else:
-                        tally.dropped["empty"] += 1
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _of_files(given: Input, tally: Tally) -> Iterator[Pair]:

@@ -16,6 +16,7 @@ class Pairs(Section):
 
     run: str | None = None
     langs: list[LanguageCode] | None = None  # of the run's; None: all
+    limit: Annotated[int, Field(ge=1)] | None = None  # first pairs of each language of a run; of files input.limit
     input: Input | None = None  # with input.parallel
 
     @model_validator(mode="after")
@@ -26,12 +27,14 @@ class Pairs(Section):
             return self
         if self.langs is not None:
             raise ValueError("langs: is for runs; beside input the languages are those of input.parallel")
+        if self.limit is not None:
+            raise ValueError("limit: is for runs; beside input give input.limit")
         if not self.input.parallel:
             raise ValueError("input.parallel: is missing; an encoder learns from pairs, as in {spa_Latn: FILE}")
         if isinstance(self.input.lang, list):
             raise ValueError("input.lang: one language; write an entry of its own for each")
-        for key in ("links", "split", "sample"):
-            if getattr(self.input, key) is not None:
+        for key in ("links", "split", "sample", "carry", "labels"):
+            if key in self.input.model_fields_set:
                 raise ValueError(f"input.{key}: is for projection; leave it out")
         return self
 
@@ -60,6 +63,12 @@ class Objective(Section):
     similarity: Literal["cosine", "dot"] = "cosine"
     temperature: float | None = Field(default=None, ge=1e-3, le=10)
     threshold: float | None = Field(default=None, ge=0, le=1)  # of method softmax
+
+    @model_validator(mode="after")
+    def _fits(self) -> Objective:
+        if self.threshold is not None and self.method != "softmax":
+            raise ValueError(f"threshold: is of method softmax; leave it out beside {self.method}")
+        return self
 
     @property
     def options(self) -> AlignOptions:
