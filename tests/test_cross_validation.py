@@ -12,7 +12,7 @@ from tiny_encoders import tiny
 from typer.testing import CliRunner
 
 from xner_ray import cli
-from xner_ray.cross_validation import cross_validate, load_experiment
+from xner_ray.cross_validation import _items, cross_validate, load_experiment
 from xner_ray.errors import RecipeError, XnerError
 
 STUDENTS: dict[str, Any] = {
@@ -57,8 +57,14 @@ def _written(folder: Path, **changes: Any) -> Path:
     [
         ({"against": "englich"}, "against: 'englich' is no student.*did you mean 'english'"),
         ({"students": {**STUDENTS, "../x": STUDENTS["gold"]}}, "is to be a folder's name"),
-        ({"seeds": [1, 1]}, "a seed stands there twice"),
-        ({"students": {**STUDENTS, "other": {"folds": {"n": 3}}}}, "students.other: folds is for the whole experiment"),
+        ({"seeds": [1, 1]}, "seeds: one stands there twice"),
+        ({"languages": ["spa_Latn", "spa_Latn"]}, "languages: one stands there twice"),
+        ({"student": {"fit": {"seed": 3}}}, "students.english: seed: the experiment has seeds"),
+        ({"students": {**STUDENTS, "other": {"resources": {"gpus": 1}}}}, "is trained on one core of a CPU"),
+        (
+            {"students": {**STUDENTS, "other": {"folds": {"n": 3}}}},
+            "students.other: folds: is said once, for the whole experiment",
+        ),
         ({"fold": 3}, "unknown key 'fold'.*did you mean 'folds'"),
     ],
 )
@@ -68,10 +74,54 @@ def test_wrong_experiments_are_refused(tmp_path: Path, changes: Mapping[str, Any
 
 
 def test_a_wrong_student_is_named_before_any_work(tmp_path: Path) -> None:
+    tiny(tmp_path / "encoder", "bert")
     path = _written(tmp_path, students={**STUDENTS, "odd": {"data": [{"run": "toy", "sides": "source"}]}})
     with pytest.raises(RecipeError, match=r"students.odd: .*unknown key 'data.0.sides'"):
         cross_validate(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"students": {**STUDENTS, "odd": {"data": [{"run": "toi"}]}}}, "students.odd: run: 'toi' is neither .*'toy'"),
+        ({"evaluate": [{"run": "toy", "langs": ["por_Latn"]}]}, "no source has gold of spa_Latn"),
+        ({"evaluate": [{"run": "toy"}, {"run": "toy"}]}, "spa_Latn is in two sources"),
+        ({"student": {"fit": None, "model": None}}, r"students.english: .*model"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+    tiny(tmp_path / "encoder", "bert")
+    with pytest.raises(RecipeError, match=message):
+        cross_validate(_written(tmp_path, **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None:
+    gold = {"input": {"path": "es.conll", "lang": "spa_Latn"}}
+    path = _written(
+        tmp_path,
+        languages=["spa_Latn", "por_Latn", "glg_Latn"],
+        evaluate=[gold, {"run": "toy", "langs": ["glg_Latn", "por_Latn", "swh_Latn"]}],
+        student={"model": {"encoder": "encoder", "frozen": 1}, "fit": {"epochs": 40, "learning_rate": 0.01}},
+        students={**STUDENTS, "short": {**STUDENTS["gold"], "fit": {"epochs": 3}, "model": {"layers": 2}}},
+    )
+    tiny(tmp_path / "encoder", "bert")
+    items = [each for own in _items(load_experiment(path), tmp_path, "/out").values() for each in own]
+    assert len(items) == 2 * 2 * 7 and len({each.path for each in items}) == len(items)
+    for item in items:
+        found = [
+            lang for source in item.training.evaluate for lang in source.langs or [source.input and source.input.lang]
+        ]
+        lang = next((name for name in ("spa_Latn", "por_Latn", "glg_Latn") if f"/{name}/" in item.path), None)
+        assert found == ([lang] if lang else ["spa_Latn", "por_Latn", "glg_Latn"])
+        short = item.student == "short"
+        fit, model = item.training.fit, item.training.model
+        assert (fit.epochs, fit.learning_rate) == (
+            3 if short else 40,
+            0.01,
+        )  # what is its own is added to what all have
+        assert (model.layers, model.frozen, model.encoder) == (2 if short else None, 1, str(tmp_path / "encoder"))
 
 
 @pytest.mark.slow

@@ -180,6 +180,34 @@ def test_frozen_weights_stay_and_kept_states_change_nothing(encoder: str) -> Non
         assert all(torch.equal(value, other[name]) for name, value in results[0].items())
 
 
+def test_students_of_several_kinds_share_states_that_are_theirs(encoder: str) -> None:
+    """Other frozen layers, other weights under the same name, other precision: none takes another's states."""
+    kinds: list[tuple[Any, dict[str, Any]]] = [
+        (lambda: _student(encoder, frozen=2), {}),
+        (lambda: _student(encoder, frozen=1), {}),
+        (lambda: _student(encoder, frozen=2), {"dtype": "bfloat16"}),
+        (lambda: _moved(_student(encoder, frozen=2)), {}),
+    ]
+    shared, results = Kept(1e9), []
+    for make, options in kinds:
+        for kept in (Kept(1e9), shared):
+            found = make()
+            pieces = encode(toy(), found.tokenizer, found.positions)
+            fit(found, pieces, goal(toy(), pieces, found.names), fitting(**options), kept=kept)
+            results.append(found.state())
+    for alone, together in zip(results[::2], results[1::2], strict=True):
+        assert all(torch.equal(value, together[name]) for name, value in alone.items())
+    assert len(shared._found) == len(kinds) * len(toy())
+
+
+def _moved(found: Student) -> Student:
+    with torch.no_grad():
+        for parameter in found.low[0].parameters():
+            parameter.add_(0.1)
+    found.frozen_digest = found._digest()
+    return found
+
+
 class _Threads:
     """Processes that train together, as threads of this one."""
 

@@ -41,7 +41,9 @@ def aside(tmp_path: Path) -> str:
 
 
 def test_what_was_put_aside_is_left_out_for_the_sake_of_projected_labels_alone(aside: str) -> None:
-    assert _words(_read({"run": aside})[0]) == ["a b", "e f"]
+    table, tally = _read({"run": aside})
+    assert _words(table) == ["a b", "e f"]
+    assert (tally["read"], tally["kept"], tally["dropped"]) == (3, 2, {"put aside by the run": 1})
     for incomplete, expected in [("keep", 3), ("mask", 3), ("drop", 2)]:
         table, tally = _read({"run": aside, "filters": {"incomplete": incomplete}})
         assert table.num_rows == expected and tally["read"] == 3

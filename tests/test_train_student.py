@@ -124,6 +124,23 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
             device_here(1.0)
 
 
+def test_entities_of_which_none_is_certain_teach_nothing(tmp_path: Path) -> None:
+    path = run(tmp_path / "run", {"spa_Latn": [row("ann ran", (0, 1, "PER"), score=0.5)] * 3})
+    with pytest.raises(RecipeError, match=r"no sentence has an entity to learn; .*3 have a score below"):
+        read(training({"run": path, "filters": {"mask_below": 0.6}}))
+
+
+def test_what_is_not_certain_is_no_gold_for_validation(tmp_path: Path) -> None:
+    rows = [row(f"ann {n}", (0, 1, "PER"), score=0.5 if n % 3 else 1.0, complete=n % 3 < 2) for n in range(60)]
+    path = run(tmp_path / "run", {"spa_Latn": rows})
+    given = {"run": path, "filters": {"mask_below": 0.6, "incomplete": "mask"}}
+    found = read(training(given, validation_share=0.5))
+    assert found.validation is not None
+    assert all(number % 3 == 0 for number in found.validation.column("row").to_pylist())
+    (tally,) = found.tallies["validation"]
+    assert tally.dropped["uncertain"] > 10 and tally.read == tally.kept + sum(tally.dropped.values())
+
+
 def test_a_share_for_validation_is_not_learnt_from(tmp_path: Path) -> None:
     rows = [row(f"w{chr(97 + n)}", (0, 1, "PER")) for n in range(20)]
     found = read(training({"run": run(tmp_path / "run", {"spa_Latn": rows})}, validation_share=0.3))

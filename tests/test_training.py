@@ -2,9 +2,11 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,17 @@ from tiny_encoders import tiny
 from typer.testing import CliRunner
 
 from xner_ray import cli
-from xner_ray.errors import InputError, RecipeError, RunFolderError
+from xner_ray.errors import (
+    FatalError,
+    InputError,
+    MissingExtraError,
+    RecipeError,
+    RetryableError,
+    RunFolderError,
+    StorageError,
+    XnerError,
+)
+from xner_ray.lease import claim
 from xner_ray.training import fingerprint, load_training, train
 
 EPOCHS = 40
@@ -105,6 +117,67 @@ def test_other_folders_are_left_alone(toy: Path, tmp_path: Path) -> None:
         with pytest.raises(RunFolderError, match=r"holds files that are no student \(thesis.txt\)"):
             train(toy / "student.yaml", tmp_path, fresh=fresh)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_in_which_another_works_is_left_as_it_is(toy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    state = folder / "_train" / "fit" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"of the other")
+    with claim(str(folder), str(folder)):
+        for fresh in (False, True):
+            with pytest.raises(RunFolderError, match="another xner-ray works in this folder"):
+                train(toy / "student.yaml", folder, fresh=fresh)
+    assert state.read_bytes() == b"of the other"
+    with pytest.raises(RecipeError, match="is what the student is made from"):
+        train(toy / "student.yaml", toy / "encoder", fresh=True)
+
+
+def test_the_recipe_names_the_encoder_and_its_processes_a_copy(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xner_ray import hub, ray_train
+
+    pinned = f"org/encoder@{'a' * 40}"
+    monkeypatch.setattr(hub, "pin", lambda name: (pinned, "a" * 40))
+    monkeypatch.setattr(hub, "mirror", lambda name, models: f"{models}/{name.partition('@')[2]}")
+    asked: list[Any] = []
+
+    def run(training: Any, encoder: str, folder: str, publish: Any) -> dict[str, Any]:
+        asked.append((training.model.encoder, encoder))
+        with tempfile.TemporaryDirectory() as own:
+            publish(Path(own), {"recipe": training.model_dump(mode="json")})
+        return {}
+
+    monkeypatch.setattr(ray_train, "run", run)
+    train(toy / "student.yaml", tmp_path / "model", overrides=["model.encoder=org/encoder"])
+    assert asked == [(pinned, f"{tmp_path}/model/_train/models/{'a' * 40}")]
+    report = json.loads((tmp_path / "model" / "training.json").read_text())
+    assert report["recipe"]["model"]["encoder"] == pinned
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["SHA256SUMS", "training.json"]
+
+
+def test_only_what_another_try_may_mend_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xner_ray import ray_train
+
+    for error, again in [
+        (RecipeError("frozen"), False),
+        (FatalError("no number"), False),
+        (MissingExtraError("py3langid", "lid", "filters.language"), False),
+        (StorageError("gone"), True),
+        (RetryableError("later"), True),
+    ]:
+
+        def fails(config: Any, error: XnerError = error) -> Any:
+            raise error
+
+        monkeypatch.setattr(ray_train, "_trained", fails)
+        if again:
+            with pytest.raises(type(error)):
+                ray_train._worker({})
+        else:
+            found = pickle.loads(pickle.dumps(ray_train._worker({})))
+            assert type(found) is type(error) and str(found) == str(error)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
-from xner_ray import comparison, engine, evaluation, storage
+from xner_ray import comparison, engine, evaluation, hub, storage
 from xner_ray.bootstrap import Difference
 from xner_ray.comparison import Comparison, Run
 from xner_ray.comparison_tables import markdown
@@ -34,7 +35,7 @@ from xner_ray.errors import RecipeError, XnerError, did_you_mean
 from xner_ray.folder import RunFolder
 from xner_ray.making import project
 from xner_ray.recipe import LanguageCode
-from xner_ray.recipe_file import checked, overridden, read_mapping
+from xner_ray.recipe_file import checked, overridden, place, read_mapping
 from xner_ray.sections import Section
 from xner_ray.sweeping import DataSet, data_set, overrides_of, refuse_names
 from xner_ray.train.loop import Kept
@@ -44,8 +45,14 @@ from xner_ray.training import fingerprint, load_training
 
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
+_WHOLE = {
+    "evaluate": "is said once, for the whole experiment",
+    "folds": "is said once, for the whole experiment",
+    "seed": "the experiment has seeds",
+    "resources": "a student of an experiment is trained on one core of a CPU",
+}
 _SEED_ROWS = 10**12  # between the rows of one seed and the next
-_KEPT: dict[str, Kept] = {}  # states of frozen layers, for all trainings of a worker process, which has several tasks
+_kept = cache(Kept)  # states of frozen layers, for all trainings of a worker process, which has several tasks
 
 
 class Experiment(Section):
@@ -68,24 +75,27 @@ class Experiment(Section):
         refuse_names((*self.runs, *self.students))
         if self.against is not None and self.against not in self.students:
             raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: a seed stands there twice")
+        for key, values in (("seeds", self.seeds), ("languages", self.languages)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: one stands there twice")
         for name, student in self.students.items():
-            wrong = sorted({"folds", "evaluate", "resources"} & {*student, *self.student})
+            given = _merged(self.student, student)
+            wrong = [
+                key for key in ("evaluate", "folds", "resources", "seed") if key in {*given, *(given.get("fit") or {})}
+            ]
             if wrong:
-                raise ValueError(f"students.{name}: {wrong[0]} is for the whole experiment; leave it out here")
+                raise ValueError(f"students.{name}: {wrong[0]}: {_WHOLE[wrong[0]]}; leave it out here")
         return self
 
 
 @dataclass(frozen=True)
 class Item:
-    """One training. lang: of a student of one language, else None. langs: what it is scored on."""
+    """One training."""
 
     student: str
-    lang: str | None
-    langs: list[str]
     training: Training
     path: str  # of its predictions
+    encoder: str  # its identity
 
 
 @dataclass(frozen=True)
@@ -150,38 +160,75 @@ def cross_validate(
 def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int], list[Item]]:
     """Trainings by seed and fold."""
     found: dict[tuple[int, int], list[Item]] = {}
-    evaluate = [source.model_dump(mode="json", exclude_defaults=True) for source in experiment.evaluate]
+    pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
     for student, own in experiment.students.items():
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             for seed in experiment.seeds:
                 for fold in range(experiment.folds):
                     folds = {"n": experiment.folds, "held_out": fold}
-                    data: Any = {**experiment.student, **own, "evaluate": evaluate, "folds": folds}
-                    data["fit"] = {**data.get("fit", {}), "seed": seed}
-                    data = _placed(data, experiment, root, lang)
+                    data = _merged(experiment.student, own)
                     langs = [lang] if lang is not None else experiment.languages
-                    for source in data["evaluate"]:
-                        source.setdefault("langs", langs)
+                    data = {**data, "evaluate": _evaluate(experiment, langs), "folds": folds}
+                    data["fit"] = {**(data.get("fit") or {}), "seed": seed}
                     try:
+                        data = _placed(data, experiment, base, root, lang)
                         training = load_training({**data, "resources": {"threads": 1}}, base=base)
+                        model = training.model
+                        if model.encoder not in pins:
+                            pins[model.encoder] = hub.pin(model.encoder)
                     except RecipeError as error:
                         raise RecipeError(f"students.{student}: {error}") from None
+                    pinned, identity = pins[model.encoder]
+                    training = training.model_copy(update={"model": model.model_copy(update={"encoder": pinned})})
                     name = f"seed-{seed}-fold-{fold}.parquet"
-                    place = storage.join(root, "predictions", student, *([lang] if lang else []), name)
-                    found.setdefault((seed, fold), []).append(Item(student, lang, langs, training, place))
+                    path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
+                    found.setdefault((seed, fold), []).append(Item(student, training, path, identity))
     return found
 
 
-def _placed(value: Any, experiment: Experiment, root: str, lang: str | None) -> Any:
-    """Names of runs as their folders, and `{lang}` as the language."""
+def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A student's own keys over those of all, at every depth; lists are whole."""
+    result = {**common, **own}
+    for key in common.keys() & own.keys():
+        if isinstance(common[key], Mapping) and isinstance(own[key], Mapping):
+            result[key] = _merged(common[key], own[key])
+    return result
+
+
+def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:
+    """What is known of these languages to be scored against: each of them once."""
+    found = []
+    left = list(langs)
+    for source in experiment.evaluate:
+        plain = source.model_dump(mode="json", exclude_defaults=True)
+        own = experiment.languages if source.langs is None else source.langs
+        own = [str(source.input.lang)] if source.input is not None else own
+        if twice := [lang for lang in own if lang in langs and lang not in left]:
+            raise RecipeError(f"evaluate: {twice[0]} is in two sources; give langs, so that each language is in one")
+        own = [lang for lang in left if lang in own]
+        left = [lang for lang in left if lang not in own]
+        if own:
+            found.append(plain if source.input is not None else {**plain, "langs": own})
+    if left:
+        raise RecipeError(f"evaluate: no source has gold of {left[0]}, which is one of languages")
+    return found
+
+
+def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str | None) -> Any:
+    """Names of runs as their folders, and `{lang}` as the language. RecipeError for a run that is not there."""
     if isinstance(value, Mapping):
-        result = {key: _placed(child, experiment, root, lang) for key, child in value.items()}
-        if isinstance(run := result.get("run"), str) and run in experiment.runs:
-            result["run"] = storage.join(root, "runs", run)
+        result = {key: _placed(child, experiment, base, root, lang) for key, child in value.items()}
+        if isinstance(run := result.get("run"), str):
+            if run in experiment.runs:
+                result["run"] = storage.join(root, "runs", run)
+            elif not RunFolder(place(run, base)).is_run():
+                raise RecipeError(
+                    f"run: {run!r} is neither a finished run nor one of runs{did_you_mean(run, experiment.runs)}"
+                )
         return result
     if isinstance(value, list):
-        return [_placed(child, experiment, root, lang) for child in value]
+        return [_placed(child, experiment, base, root, lang) for child in value]
     return value.replace(_LANG, lang) if isinstance(value, str) and lang is not None else value
 
 
@@ -193,7 +240,8 @@ def _is_made(item: Item) -> bool:
 
 
 def _identity(item: Item) -> bytes:
-    return hashlib.sha256(json.dumps(fingerprint(item.training), sort_keys=True).encode()).hexdigest().encode()
+    keys = fingerprint(item.training, encoder=item.encoder)
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest().encode()
 
 
 def _train_all(items: Sequence[Item]) -> None:
@@ -204,10 +252,8 @@ def _train_all(items: Sequence[Item]) -> None:
 
     torch.set_num_threads(1)
     for item in items:
-        model, fit = item.training.model, item.training.fit
-        kept = _KEPT.setdefault(f"{model.encoder} {model.n_frozen} {fit.dtype}", Kept(fit.cache_gb * 1e9))
         try:
-            trained = train(item.training, kept=kept, samples=0)
+            trained = train(item.training, kept=_kept(item.training.fit.cache_gb * 1e9), samples=0)
         except XnerError as error:
             error.args = (f"{item.student}: {error}",)
             raise

@@ -32,7 +32,7 @@ from pyarrow import fs
 from xner_ray import storage, write
 from xner_ray.errors import RunFolderError
 from xner_ray.languages import LANGUAGES
-from xner_ray.lease import Lease
+from xner_ray.lease import LOCK, Lease, claim
 from xner_ray.recipe import Recipe
 
 PACKAGES = (
@@ -265,36 +265,15 @@ class RunFolder:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Keep other drivers out while this one lives; RunFolderError if one does.
+        """Keep other drivers out while this one lives; RunFolderError if one does. See `lease.claim`.
 
-        Correctness does not depend on it: a second writer of a unit writes the same rows. Locally the lock is the
-        kernel's (flock), which a dead process gives back at once. NFS passes it on between machines where both sides
-        run its lock manager (any mount without `nolock`, and NFSv4); on a mount with `nolock` it keeps out processes of
-        the same machine only. On an object store it is a lease, see `lease`.
+        Correctness does not depend on it: a second writer of a unit writes the same rows.
         """
-        if not storage.is_local(self.root):
-            self.lease = Lease(self.path("_run", "LOCK"))
+        with claim(self.root, self.path("_run")) as self.lease:
             try:
-                with self.lease.held():
-                    yield
+                yield
             finally:
                 self.lease = None
-            return
-        path = storage.locate(self.path("_run"))[1]
-        lock = FileLock(self._lock_path)
-        try:
-            storage.locate(self.root)[0].create_dir(path, recursive=True)
-            lock.acquire(timeout=1, poll_interval=0.02)  # `is_claimed` may hold it for a moment
-        except Timeout:
-            raise RunFolderError(
-                f"{self.root}: another xner-ray works in this folder; wait for it, or name another folder"
-            ) from None
-        except OSError as error:
-            raise RunFolderError(f"{self.root}: cannot be written ({error}); name another folder") from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def still_ours(self) -> None:
         """RunFolderError if another driver has taken over; to be asked now and then."""
@@ -303,7 +282,7 @@ class RunFolder:
 
     @property
     def _lock_path(self) -> str:
-        return f"{storage.locate(self.path('_run'))[1]}/.lock"
+        return f"{storage.locate(self.path('_run'))[1]}/{LOCK}"
 
     def is_claimed(self) -> bool | None:
         """Whether a driver lives in this folder; None where that cannot be known. Writes nothing."""

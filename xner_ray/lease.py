@@ -1,7 +1,8 @@
-"""Who works in a run folder on an object store: a small object that its driver writes again and again.
+"""Who works in a folder: locally a lock, on an object store a small object that its driver writes again and again.
 
-Advisory, since an object store has no lock: two drivers that begin in the same second may both go on until the next
-renewal, where all but the last notice. Nothing depends on it, for a second writer of a unit writes the same rows.
+The object is advisory, since an object store has no lock: two drivers that begin in the same second may both go on
+until the next renewal, where all but the last notice. Nothing depends on it, for a second writer of a unit writes the
+same rows.
 Ages are differences of the store's own times, so that clocks of machines do not matter.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from xner_ray import storage
@@ -24,7 +26,39 @@ from xner_ray.errors import RunFolderError, XnerError
 
 RENEW_S = 20.0
 EXPIRE_S = 90.0  # after the last sign of life
+LOCK = ".lock"  # of a local folder
 _held: set[str] = set()  # owners in this process
+
+
+@contextmanager
+def claim(root: str, own: str) -> Iterator[Lease | None]:
+    """Keep other drivers out of `root` while this one lives; RunFolderError if one does, or if it cannot be written.
+
+    own: the folder of the lock. Locally that is the kernel's (flock), which a dead process gives back at once. NFS
+    passes it on between machines where both sides run its lock manager (any mount without `nolock`, and NFSv4); on a
+    mount with `nolock` it keeps out processes of the same machine only. On an object store it is a lease, which comes
+    back.
+    """
+    if not storage.is_local(root):
+        lease = Lease(storage.join(own, "LOCK"))
+        with lease.held():
+            yield lease
+        return
+    filesystem, inner = storage.locate(own)
+    lock = FileLock(f"{inner}/{LOCK}")
+    try:
+        filesystem.create_dir(inner, recursive=True)
+        lock.acquire(timeout=1, poll_interval=0.02)  # who only asks for it may hold it for a moment
+    except Timeout:
+        raise RunFolderError(
+            f"{root}: another xner-ray works in this folder; wait for it, or name another folder"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(f"{root}: cannot be written ({error}); name another folder") from None
+    try:
+        yield None
+    finally:
+        lock.release()
 
 
 class Lease:

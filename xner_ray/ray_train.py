@@ -19,8 +19,8 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, distributed
 
-from xner_ray import errors, storage
-from xner_ray.errors import FatalError, RetryableError, XnerError
+from xner_ray import storage
+from xner_ray.errors import FatalError, NodeError, RetryableError, StorageError, XnerError
 from xner_ray.ray_cluster import cluster
 from xner_ray.stage import FAKE_GPU
 from xner_ray.train import student
@@ -47,10 +47,13 @@ class Processes:
         return found
 
 
-def run(training: Training, folder: str, publish: Callable[[Path, dict[str, Any]], None]) -> dict[str, Any]:
+def run(
+    training: Training, encoder: str, folder: str, publish: Callable[[Path, dict[str, Any]], None]
+) -> dict[str, Any]:
     """Train, or go on with the training whose checkpoints `folder` holds; returns the report.
 
-    publish: called once, in the first process, with a local folder that holds the student, and its report.
+    encoder: where the processes find the recipe's encoder, which report and card name as the recipe does. publish:
+    called once, in the first process, with a local folder that holds the student, and its report.
     """
     # A checkpoint waits until Ray Train asks for it, by default every 2 s
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -62,9 +65,9 @@ def run(training: Training, folder: str, publish: Callable[[Path, dict[str, Any]
     with cluster(resources.address):
         trainer = TorchTrainer(
             _worker,  # type: ignore[arg-type]  # it may return a value, whatever the annotation says
-            train_loop_config={"training": training, "publish": publish, "gpus": gpus},
+            train_loop_config={"training": training, "encoder": encoder, "publish": publish, "gpus": gpus},
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=wanted),
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
             run_config=RunConfig(
                 name="fit",
                 storage_path=inner,
@@ -78,9 +81,9 @@ def run(training: Training, folder: str, publish: Callable[[Path, dict[str, Any]
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise _ours(error) from None
-    found: dict[str, Any] = result.return_value  # type: ignore[attr-defined]
-    if "error" in found:
-        raise getattr(errors, found["error"])(found["message"])
+    found: dict[str, Any] | XnerError = result.return_value  # type: ignore[attr-defined]
+    if isinstance(found, XnerError):
+        raise found
     return found
 
 
@@ -98,19 +101,27 @@ def _ours(error: Exception) -> XnerError:
     return kind(f"training failed: {last}; the same command goes on from the last checkpoint")
 
 
-def _worker(config: dict[str, Any]) -> dict[str, Any]:
-    """One process. What is wrong in all of them alike, before the first step, is no failure to try again."""
+def _worker(config: dict[str, Any]) -> dict[str, Any] | XnerError:
+    """One process. What is wrong in all of them alike is no failure to try again."""
+    try:
+        return _trained(config)
+    except (RetryableError, NodeError, StorageError):
+        raise
+    except XnerError as error:
+        return error
+
+
+def _trained(config: dict[str, Any]) -> dict[str, Any]:
     training: Training = config["training"]
     resources = training.resources
     torch.set_num_threads(resources.threads or max(1, int(resources.cpus)))
     group: Group = Processes() if ray.train.get_context().get_world_size() > 1 else Alone()
-    try:
-        device = student.device_here(config["gpus"])
-        data = student.read(training)
-    except XnerError as error:
-        return {"error": type(error).__name__, "message": str(error)}
     trained = student.train(
-        training, data=data, group=group, resume=_last(), checkpoint=_checkpoint(group), device=device
+        training.model_copy(update={"model": training.model.model_copy(update={"encoder": config["encoder"]})}),
+        group=group,
+        resume=_last(),
+        checkpoint=_checkpoint(group),
+        device=student.device_here(config["gpus"]),
     )
     with tempfile.TemporaryDirectory() as own:
         report: dict[str, Any] = trained.report(training)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from xner_ray import hub, storage
-from xner_ray.errors import RunFolderError
+from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.folder import RunFolder
+from xner_ray.lease import LOCK, claim
 from xner_ray.read.formats import find_files
 from xner_ray.recipe_file import load_checked, model_place, place, placed_input
 from xner_ray.train.settings import Source, Training
@@ -60,8 +61,11 @@ def _absolute(training: Training, base: Path) -> Training:
     return training.model_copy(update={**roles, "model": encoder})
 
 
-def fingerprint(training: Training) -> dict[str, str]:
-    """What decides the student, by key: the recipe but for resources, and what its runs, files and encoder are."""
+def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, str]:
+    """What decides the student, by key: the recipe but for resources, and what its runs, files and encoder are.
+
+    encoder: its identity, where that is known.
+    """
     found: dict[str, str] = {}
 
     def walk(key: str, value: Any) -> None:
@@ -86,7 +90,7 @@ def fingerprint(training: Training) -> dict[str, str]:
             if source.input is not None:
                 found[f"{role}.{number}.input.path"] = json.dumps(_files(source), sort_keys=True)
     if training.model.encoder != "builtin":
-        found["model.encoder"] = hub.pin(training.model.encoder)[1]
+        found["model.encoder"] = encoder or hub.pin(training.model.encoder)[1]
     return found
 
 
@@ -122,47 +126,72 @@ def train(
     training = load_training(source, overrides)
     keys = fingerprint(training)
     root = RunFolder(os.fspath(model_dir)).root
+    if root in (training.model.encoder, *(source.run for source in training.data)):
+        raise RecipeError(f"{root}: is what the student is made from; name another folder for it")
     own = storage.join(root, _OWN)
+    _refuse_other_files(root)
+    with _claimed(root):
+        return _train(training, keys, root, own, console, fresh=fresh)
+
+
+def _train(
+    training: Training, keys: Mapping[str, str], root: str, own: str, console: Console, *, fresh: bool
+) -> dict[str, Any]:
     _check(root, keys, fresh=fresh)
     if storage.exists(storage.join(root, _SUMS)):
         console.print(f"{root}: is trained already")
         report: dict[str, Any] = json.loads(storage.read_bytes(storage.join(root, _REPORT)))
         return report
-    pinned = training.model.encoder
-    if pinned != "builtin":
-        encoder = hub.mirror(hub.pin(pinned)[0], storage.join(own, "models"))
-        training = training.model_copy(update={"model": training.model.model_copy(update={"encoder": encoder})})
+    encoder = training.model.encoder
+    if encoder != "builtin":
+        pinned = hub.pin(encoder)[0]
+        training = training.model_copy(update={"model": training.model.model_copy(update={"encoder": pinned})})
+        encoder = hub.mirror(pinned, storage.join(own, "models"))
     storage.publish(storage.join(own, "fingerprint.json"), json.dumps(keys, indent=1, sort_keys=True).encode())
     text = yaml.safe_dump(training.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     storage.publish(storage.join(own, "recipe.yaml"), text.encode())
     from xner_ray import ray_train  # torch and Ray take seconds, and most errors come before them
 
-    lock = FileLock(os.path.join(storage.locate(own)[1], ".lock")) if storage.is_local(root) else None
-    try:
-        if lock is not None:
-            lock.acquire(timeout=0)
-        report = ray_train.run(training, own, partial(_publish, root, keys))
-    except Timeout:
-        raise RunFolderError(f"{root}: another training works in this folder; wait for it, or name another") from None
-    finally:
-        if lock is not None:
-            lock.release()
+    report = ray_train.run(training, encoder, own, partial(_publish, root, keys))
     storage.delete(own)
     return report
 
 
-def _check(root: str, keys: Mapping[str, str], *, fresh: bool) -> None:
+@contextmanager
+def _claimed(root: str) -> Iterator[None]:
+    """The folder as ours; the lock lies beside what --fresh discards, and goes with us."""
+    with claim(root, root):
+        try:
+            yield
+        finally:
+            if storage.is_local(root):
+                storage.delete(storage.join(root, LOCK))
+
+
+def _names(root: str) -> list[str]:
     inner = storage.locate(root)[1].rstrip("/") + "/"
     names = [str(info.path)[len(inner) :] for info in storage.files_below(root)]
-    ours = f"{_OWN}/fingerprint.json" in names or {_REPORT, _SUMS} <= set(names)
-    if names and not ours and any(not name.startswith(f"{_OWN}/") for name in names):
+    return [name for name in names if not name.startswith((LOCK, "LOCK"))]
+
+
+def _is_ours(names: Sequence[str]) -> bool:
+    return f"{_OWN}/fingerprint.json" in names or {_REPORT, _SUMS} <= set(names)
+
+
+def _refuse_other_files(root: str) -> None:
+    names = _names(root)
+    if not _is_ours(names) and any(not name.startswith(f"{_OWN}/") for name in names):
         raise RunFolderError(f"{root}: holds files that are no student ({names[0]}); name an empty or a new folder")
+
+
+def _check(root: str, keys: Mapping[str, str], *, fresh: bool) -> None:
+    names = _names(root)
     if fresh:
         sums = storage.read_bytes(storage.join(root, _SUMS)).decode() if _SUMS in names else ""
         for name in (*(line.split("  ", 1)[1] for line in sums.splitlines()), _SUMS, _OWN):
             storage.delete(storage.join(root, name))
         return
-    if not ours:
+    if not _is_ours(names):
         return
     if _SUMS in names:
         old = json.loads(storage.read_bytes(storage.join(root, _REPORT)))["fingerprint"]

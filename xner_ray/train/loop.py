@@ -74,17 +74,21 @@ State = dict[str, Any]
 
 
 class Kept:
-    """States of the frozen layers by a row's subwords, up to so many bytes; what does not fit is computed again."""
+    """States of frozen layers by a row's subwords, up to so many bytes; what does not fit is computed again.
+
+    Students may share it: those with the same frozen layers share their states.
+    """
 
     def __init__(self, n_bytes: float) -> None:
         self._left = n_bytes
-        self._found: dict[bytes, Tensor] = {}
+        self._found: dict[tuple[bytes, bool, bytes], Tensor] = {}
 
     def states(self, student: Student, pieces: Pieces, rows: Sequence[int]) -> list[Tensor] | None:
-        """Of each row (subwords, dim); None if the student runs whole. All calls must be of one frozen half."""
+        """Of each row (subwords, dim); None if the student runs whole."""
         if not student.splits:
             return None
-        keys = [pieces.ids[pieces.starts[row] : pieces.starts[row + 1]].tobytes() for row in rows]
+        half = student.frozen_digest, torch.is_autocast_enabled(student.device.type)
+        keys = [(*half, pieces.ids[pieces.starts[row] : pieces.starts[row + 1]].tobytes()) for row in rows]
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._found}
         made = dict(zip(missing, student.states(pieces, list(missing.values())), strict=True)) if missing else {}
         result = [self._found[key] if key in self._found else made[key] for key in keys]
@@ -217,7 +221,7 @@ def _step(
     """One step; returns the loss of the whole batch."""
     total = float(sum(goal.weight[pieces.first[s] : pieces.first[s + 1]].sum(dtype=np.float64) for s in batch))
     optimizer.zero_grad()
-    loss = torch.zeros(())
+    loss = torch.zeros((), device=student.device)
     for rows in micro_batches(pieces, batch[group.rank :: group.size], settings.micro_batch_tokens):
         with _autocast(student, settings):
             logits, words = student.logits(pieces, rows, kept.states(student, pieces, rows))
@@ -225,7 +229,7 @@ def _step(
         weight = torch.from_numpy(goal.weight[words]).to(logits.device)
         part = nn.functional.cross_entropy(logits, wanted, reduction="none") @ weight / max(total, 1e-9)
         part.backward()  # type: ignore[no-untyped-call]
-        loss += part.detach().cpu()
+        loss += part.detach()
     learning = [parameter for half in student.parameters() for parameter in half]
     for parameter in learning:
         if parameter.grad is None:

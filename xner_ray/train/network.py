@@ -8,6 +8,7 @@ With the layers all is frozen that their output follows from: embeddings, and we
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ class Student:
     """A token classifier, its tokenizer and a device.
 
     names: its classes, O, B-l, I-l of each label. went_on: the encoder was a classifier of these labels, whose head was
-    kept. splits: frozen layers are run apart, and `states` are their outputs.
+    kept. splits: frozen layers are run apart, and `states` are their outputs; frozen_digest: of what these layers are.
     """
 
     def __init__(self, settings: Model, labels: Sequence[str], *, seed: int, device: torch.device) -> None:
@@ -55,6 +56,7 @@ class Student:
         self.low = list(self.stack)[: self.frozen] if self.stack is not None else []
         self.high = list(self.stack)[self.frozen :] if self.stack is not None else []
         self.splits = bool(self.frozen) and self._can_split()
+        self.frozen_digest = self._digest() if self.splits else b""
 
     def _freeze(self) -> None:
         if not self.frozen:
@@ -68,6 +70,14 @@ class Student:
         reached = torch.autograd.grad(self._state_after(last, self._probe).sum(), others, allow_unused=True)
         for parameter, gradient in zip(others, reached, strict=True):
             parameter.requires_grad_(gradient is None)
+
+    def _digest(self) -> bytes:
+        """What states follow from, but for a sentence."""
+        digest = hashlib.blake2b(f"{self.device.type} {self.frozen}".encode(), digest_size=16)
+        for name, value in self.module.state_dict(keep_vars=True).items():
+            if not value.requires_grad:
+                digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.digest()
 
     def train(self, training: bool = True) -> None:
         """Dropout on or off; never in what is frozen."""

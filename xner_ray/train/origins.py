@@ -118,6 +118,11 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
     """
     assert source.run is not None
     source_side, soft = source.side == "source", source.labels == "soft"
+    if (
+        source.filters.min_translation_score is not None
+        and RunFolder(source.run).recipe().translate_engine == "provided"
+    ):
+        raise InputError(f"filters.min_translation_score: {source.run} translated nothing, so it has no such scores")
     labels = source.labels or ("projected" if learnt else "gold")
     take = {name: name for name in _RUN_COLUMNS} | {"spans": "spans" if labels == "projected" else "gold_spans"}
     if source_side:
@@ -128,6 +133,10 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
     seen: set[int] = set()
     for lang in langs_of(source):
         others = [_teacher(teacher, lang, source) for teacher in source.teachers]
+        if not aside:
+            n_aside = sum(entry["rows"] for entry in _entries(source.run, lang, source.splits, "incomplete-"))
+            tally.read += n_aside
+            tally.dropped["put aside by the run"] += n_aside
         for file in _files(source.run, lang, source.splits, aside=aside):
             for part in _batches(file, {*take.values(), "spans", *(["target_tags"] if soft else [])}):
                 if shared:
@@ -160,13 +169,16 @@ def langs_of(source: Source) -> list[str]:
 
 def _files(run: str, lang: str, splits: Sequence[str], *, aside: bool) -> list[str]:
     """Published files of a language; aside: those too of the sentences that lost an entity."""
-    kinds = [*splits, *(f"incomplete-{split}" for split in splits if aside)]
-    sealed = RunFolder(run).sealed() or []
+    kinds = ["", "incomplete-"] if aside else [""]
+    return [storage.join(run, entry["file"]) for kind in kinds for entry in _entries(run, lang, splits, kind)]
+
+
+def _entries(run: str, lang: str, splits: Sequence[str], kind: str) -> list[dict[str, Any]]:
     found = []
-    for entry in sealed:
+    for entry in RunFolder(run).sealed() or []:
         folder, _, name = entry["file"].rpartition("/")
-        if folder == f"data/{lang}" and name.rsplit("-", 3)[0] in kinds:
-            found.append(storage.join(run, entry["file"]))
+        if folder == f"data/{lang}" and name.rsplit("-", 3)[0] in [f"{kind}{split}" for split in splits]:
+            found.append(entry)
     return found
 
 

@@ -46,6 +46,10 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
                 mine = in_share(_keys(table), training.validation_share, "validation") == held_out
                 tally.dropped["validation" if not held_out else "training"] += int((keep & ~mine).sum())
                 keep &= mine
+                if held_out:  # what is not certain enough to be learnt is no gold either
+                    unsure = table.column("masked").to_numpy() | _some(table.column("doubtful"))
+                    tally.dropped["uncertain"] += int((keep & unsure).sum())
+                    keep &= ~unsure
             kept = table.filter(pa.array(keep))
             tally.kept += kept.num_rows
             tally.masked += int(pc.sum(kept.column("masked")).as_py() or 0)
@@ -60,6 +64,12 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
     return result, tallies
 
 
+def _some(lists: pa.ChunkedArray) -> Bools:
+    """Which lists have an element."""
+    result: Bools = pc.fill_null(pc.list_value_length(lists), 0).to_numpy() > 0
+    return result
+
+
 def _words(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "none dropped"
 
@@ -67,7 +77,7 @@ def _words(dropped: Counter[str]) -> str:
 def _select(source: Source, training: Training, role: Role, tally: Tally) -> Iterator[pa.Table]:
     """Tables of what the filters leave, all columns of SENTENCES but `source`; counts what they drop."""
     seen: set[bytes] = set()
-    identifier = Identifier() if source.filters.language else None
+    identifier = Identifier("filters.language") if source.filters.language else None
     tables = run_rows(source, role == "data", tally) if source.run is not None else file_rows(source, tally)
     for table in tables:
         keep, masked = _filtered(table, source, tally, seen, identifier)

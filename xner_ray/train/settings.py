@@ -86,6 +86,8 @@ class Source(Section):
             unused = self.filters.model_fields_set & _PROJECTED
             if unused:
                 raise ValueError(f"filters.{sorted(unused)[0]}: is about projected sentences; leave it out here")
+        if self.langs is not None and len(set(self.langs)) < len(self.langs):
+            raise ValueError("langs: one stands there twice")
         if self.filters.masks and self.labels in ("gold", "soft"):
             raise ValueError(f"filters.{self.filters.masks}: is for projected labels, not for labels: {self.labels}")
         if self.teachers and self.labels != "soft":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from xner_ray import __version__, evaluation
@@ -73,8 +74,10 @@ def read(training: Training) -> Data:
     if training.evaluate:
         found["evaluate"], roles["evaluate"] = load(training, "evaluate")
     labels = label_names([data])
-    if not labels:
-        raise RecipeError("data: no sentence has an entity to learn; look at labels.keep")
+    n_doubtful = sum(tally.doubtful for tally in tallies)
+    if not labels or n_doubtful == pc.sum(pc.list_value_length(data.column("spans"))).as_py():
+        doubtful = f"; {n_doubtful} have a score below filters.mask_below" if n_doubtful else ""
+        raise RecipeError(f"data: no sentence has an entity to learn; look at labels.keep{doubtful}")
     return Data(data, found["validation"], found["evaluate"], roles, labels)
 
 

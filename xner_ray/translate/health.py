@@ -272,11 +272,12 @@ class Identifier:
     and a sentence of foreign names for a foreign sentence: flag, do not reject.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: str = "translate.health.language") -> None:
+        """key: of the recipe, that asks for it. MissingExtraError."""
         try:
             langid = importlib.import_module("py3langid.langid")
         except ImportError:
-            raise MissingExtraError("py3langid", "lid", "translate.health.language") from None
+            raise MissingExtraError("py3langid", "lid", key) from None
         self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
         self._known = {str(code) for code in self._model.nb_classes}
 
