@@ -398,4 +398,4 @@ def test_pud_teaches_a_student(tmp_path: Path) -> None:
     assert found["sentences"]["data"][1]["read"] == 200
     assert [one["overall"]["f1"] > 0.1 for one in found["evaluation"]["languages"]] == [True, True]
     for name in ("students", "students_filters", "students_masakha"):
-        assert len(load_experiment(JOBS / f"{name}.yaml").students) == 4
+        assert len(load_experiment(JOBS / f"{name}.yaml").students) >= 4

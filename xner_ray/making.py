@@ -271,6 +271,7 @@ def seal(
     }
     documents |= _page(folder, recipe, index, parts, report, console)
     write.seal(folder.root, files, documents, engine.map_tasks)
+    storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
     return report
 
 

@@ -155,7 +155,7 @@ def build_index(
 
     `map_files` is called like `map`, with a top-level function and a list of jobs: once to scan, one job a file, and
     once to compare ids, if there are any; answers may come in any order. `unit_rows` is that of an earlier index, whose
-    units have to stay as they are. `folder`, emptied afterwards, takes 24 bytes a row meanwhile; each job must reach
+    units have to stay as they are. `folder` takes 24 bytes a row meanwhile; each job must reach
     it; a local one if left out. Without `compare` no row counts as a duplicate. InputError for files that cannot be
     used, and for parallel text or links of another length than the input.
     """
@@ -221,16 +221,19 @@ def build_index(
 
 @contextmanager
 def _folder(given: str | None) -> Iterator[str]:
-    """A new folder, gone afterwards. Of its own in `given`, which a dead driver's last jobs may still write to."""
+    """A new folder, gone afterwards. In `given` others may be: of a dead driver, whose last jobs still write, or of a
+    second one."""
     if given is None:
         with tempfile.TemporaryDirectory(prefix="xner_ray-index-") as folder:
             yield folder
         return
-    storage.delete(given)
+    own = storage.join(given, uuid.uuid4().hex)
     try:
-        yield storage.join(given, uuid.uuid4().hex)
+        yield own
     finally:
-        storage.delete(given)
+        storage.delete(own)
+        if not storage.files_below(given):
+            storage.delete(given)
 
 
 def _scan(jobs: list[ScanJob], owner: Sequence[Text], map_files: MapFiles) -> None:
