@@ -164,13 +164,12 @@ def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int
     for student, own in experiment.students.items():
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
+            langs = [lang] if lang is not None else experiment.languages
+            common = {**_merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
             for seed in experiment.seeds:
                 for fold in range(experiment.folds):
                     folds = {"n": experiment.folds, "held_out": fold}
-                    data = _merged(experiment.student, own)
-                    langs = [lang] if lang is not None else experiment.languages
-                    data = {**data, "evaluate": _evaluate(experiment, langs), "folds": folds}
-                    data["fit"] = {**(data.get("fit") or {}), "seed": seed}
+                    data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
                     try:
                         data = _placed(data, experiment, base, root, lang)
                         training = load_training({**data, "resources": {"threads": 1}}, base=base)
