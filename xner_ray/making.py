@@ -270,8 +270,8 @@ def seal(
         "report.json": reporting.dump(report),
     }
     documents |= _page(folder, recipe, index, parts, report, console)
-    write.seal(folder.root, files, documents, engine.map_tasks)
     storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
+    write.seal(folder.root, files, documents, engine.map_tasks)
     return report
 
 
