@@ -11,7 +11,7 @@ import yaml
 from tiny_encoders import tiny
 from typer.testing import CliRunner
 
-from xner_ray import cli
+from xner_ray import cli, hub
 from xner_ray.cross_validation import _items, cross_validate, load_experiment
 from xner_ray.errors import RecipeError, XnerError
 
@@ -125,9 +125,18 @@ def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_students_are_trained_without_what_they_are_scored_on(tmp_path: Path, ray_here: None) -> None:
-    tiny(tmp_path / "encoder", "bert")
+def test_students_are_trained_without_what_they_are_scored_on(
+    tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an encoder of the hub, which the driver alone asks: workers find a copy in the experiment's folder."""
+    pinned = f"org/encoder@{'a' * 40}"
+    monkeypatch.setattr(hub, "pin", lambda name: (pinned, "a" * 40))
     path, out = _written(tmp_path), tmp_path / "out"
+    monkeypatch.setattr(hub, "mirror", lambda name, models: {pinned: f"{models}/a"}[name])
+    tiny(out / "models" / "a", "bert")
+    text = path.read_text()
+    path.write_text(text.replace("encoder: encoder", "encoder: org/encoder"))
+    assert path.read_text() != text
     found = cross_validate(path, out, samples=200)
     files = sorted((out / "predictions").rglob("*.parquet"))
     assert len(files) == 2 * 2 * 2

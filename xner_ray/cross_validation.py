@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -147,7 +147,7 @@ def cross_validate(
         missing = {key: own for key, own in missing.items() if own}
         n = sum(map(len, missing.values()))
         console.print(Text(f"{n} of {sum(map(len, items.values()))} students to train", "bold"))
-        engine.map_tasks(_train_all, list(missing.values()))
+        engine.map_tasks(_train_all, _mirrored(list(missing.values()), storage.join(root, "models")))
     validated = _compared(experiment, [each for own in items.values() for each in own], samples, seed)
     plain = {**validated.comparison.to_dict(), "pooled": {k: asdict(v) for k, v in validated.pooled.items()}}
     plain["seeds"] = validated.scores
@@ -229,6 +229,19 @@ def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str
     if isinstance(value, list):
         return [_placed(child, experiment, base, root, lang) for child in value]
     return value.replace(_LANG, lang) if isinstance(value, str) and lang is not None else value
+
+
+def _mirrored(items: Sequence[Sequence[Item]], models: str) -> list[list[Item]]:
+    """With encoders of the hub where every machine finds them."""
+    names = {each.training.model.encoder for own in items for each in own}
+    places = {name: hub.mirror(name, models) for name in names}
+
+    def at_place(item: Item) -> Item:
+        model = item.training.model
+        model = model.model_copy(update={"encoder": places[model.encoder]})
+        return replace(item, training=item.training.model_copy(update={"model": model}))
+
+    return [[at_place(each) for each in own] for own in items]
 
 
 def _is_made(item: Item) -> bool:

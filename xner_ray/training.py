@@ -124,10 +124,15 @@ def train(
     """
     console = console or Console(quiet=True)
     training = load_training(source, overrides)
-    keys = fingerprint(training)
     root = RunFolder(os.fspath(model_dir)).root
-    if root in (training.model.encoder, *(source.run for source in training.data)):
+    model = training.model
+    if root in (model.encoder, *(source.run for source in training.data)):
         raise RecipeError(f"{root}: is what the student is made from; name another folder for it")
+    identity = None
+    if model.encoder != "builtin":
+        pinned, identity = hub.pin(model.encoder)
+        training = training.model_copy(update={"model": model.model_copy(update={"encoder": pinned})})
+    keys = fingerprint(training, encoder=identity)
     own = storage.join(root, _OWN)
     _refuse_other_files(root)
     with _claimed(root):
@@ -142,11 +147,7 @@ def _train(
         console.print(f"{root}: is trained already")
         report: dict[str, Any] = json.loads(storage.read_bytes(storage.join(root, _REPORT)))
         return report
-    encoder = training.model.encoder
-    if encoder != "builtin":
-        pinned = hub.pin(encoder)[0]
-        training = training.model_copy(update={"model": training.model.model_copy(update={"encoder": pinned})})
-        encoder = hub.mirror(pinned, storage.join(own, "models"))
+    encoder = hub.mirror(training.model.encoder, storage.join(own, "models"))
     storage.publish(storage.join(own, "fingerprint.json"), json.dumps(keys, indent=1, sort_keys=True).encode())
     text = yaml.safe_dump(training.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     storage.publish(storage.join(own, "recipe.yaml"), text.encode())
