@@ -1,8 +1,15 @@
-"""One way of imports: a file imports only from files above it in the README's tree, and three files import ray."""
+"""One way of imports: a file imports only from files above it in the README's tree, and three files import ray.
+
+And what docstrings show is what their functions give.
+"""
 
 import ast
+import doctest
+import importlib
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "xner_ray"
@@ -83,3 +90,13 @@ def test_pure_modules_import_without_torch_and_ray() -> None:
         "heavy = {'ray', 'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_EXAMPLES = [path.relative_to(ROOT) for path in sorted(PACKAGE.rglob("*.py")) if ">>>" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", _EXAMPLES, ids=str)
+def test_examples_of_docstrings(path: Path) -> None:
+    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted and not found.failed
