@@ -152,6 +152,8 @@ def test_the_sweep_of_jobs_on_a_few_sentences(tmp_path: Path, ray_here: None, mo
             raise KeyboardInterrupt
         publish(path, data)
 
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/compare.md").write_text("of an earlier sweep")
     monkeypatch.setattr(storage, "publish", dies)
     with pytest.raises(KeyboardInterrupt):
         sweep(JOBS / "sweep.yaml", tmp_path / "out", overrides=few, samples=200)
@@ -194,3 +196,4 @@ def test_the_sweep_of_jobs_on_a_few_sentences(tmp_path: Path, ray_here: None, mo
     assert list(again.reports["europarl"]) == [run.method for run in planned(JOBS / "sweep.yaml")]
     with pytest.raises(RunFolderError, match=r"europarl/default: .*holds a run of another recipe(.|\n)*input.limit"):
         sweep(JOBS / "sweep.yaml", tmp_path / "out", overrides=["input.limit=39", *few[1:]])
+    assert (tmp_path / "out/compare.md").read_bytes() == before

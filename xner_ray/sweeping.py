@@ -34,6 +34,7 @@ from xner_ray.recipe_file import checked, load_recipe, place, read_mapping
 from xner_ray.sections import Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_COMPARISON = ("compare.md", "compare.json")
 Settings = dict[str, Any]  # dotted recipe key -> value
 
 
@@ -192,6 +193,9 @@ def sweep(
             how = "projected" if run.source is None else f"rematched from {run.source}"
             console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
             folder = run_folder(run.data, run.method)
+            if fresh or RunFolder(folder).sealed() is None:  # an earlier comparison says nothing of it
+                for name in _COMPARISON:
+                    storage.delete(storage.join(root, name))
             try:
                 if run.source is None:
                     report = project(run.recipe_file, folder, overrides=run.overrides, fresh=fresh, console=console)
@@ -215,10 +219,8 @@ def sweep(
     }
     text = "\n".join(f"## {data}\n\n{markdown(found)}" for data, found in comparisons.items())
     plain = {data: found.to_dict() for data, found in comparisons.items()}
-    storage.publish(storage.join(root, "compare.md"), text.encode())
-    storage.publish(
-        storage.join(root, "compare.json"), (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode()
-    )
+    for name, said in zip(_COMPARISON, (text, json.dumps(plain, indent=1, ensure_ascii=False) + "\n"), strict=True):
+        storage.publish(storage.join(root, name), said.encode())
     return Swept(comparisons, reports)
 
 
