@@ -1,4 +1,4 @@
-"""The command combine on synthetic runs, with tasks that run here. `test_refining.py` has rematch."""
+"""The command combine on synthetic runs, with tasks that run here. `test_deriving_rematch.py` has rematch."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_refining import ROWS, SPANISH, _digests, _kills, _make, serial  # noqa: F401, a fixture
+from synthetic_runs import ROWS, SPANISH, digests, killed_again, make_run, serial  # noqa: F401, a fixture
 
 from xner_ray import inspecting, storage
 from xner_ray.deriving import combine, rematch
@@ -23,7 +23,7 @@ from xner_ray.write import part_counters, read_part, write_part
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
     """One run matched in two ways: by the default, and without a prior, where the Rhine finds no place."""
-    source = _make(tmp_path / "source", ["match.min_score=0.6"])
+    source = make_run(tmp_path / "source", ["match.min_score=0.6"])
     made = []
     for name, prior in (("with", "auto"), ("without", "none")):
         made.append(tmp_path / name)
@@ -62,9 +62,9 @@ def test_killed_and_run_again_a_combined_run_is_the_undisturbed_one(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     combine(runs, tmp_path / "whole")
-    kills = sum(1 for _ in _kills(monkeypatch, lambda: combine(runs, tmp_path / "killed")))
+    kills = sum(1 for _ in killed_again(monkeypatch, lambda: combine(runs, tmp_path / "killed")))
     assert kills > 5
-    assert _digests(tmp_path / "killed") == _digests(tmp_path / "whole")
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
     again = combine(runs, tmp_path / "killed")
     assert again == json.loads((tmp_path / "killed" / "report.json").read_text()) | {"max_reject_rate": 0.01}
 
@@ -99,7 +99,7 @@ def test_runs_that_cannot_be_joined_are_refused(runs: list[Path], tmp_path: Path
         combine(runs, runs[0])
     with pytest.raises(RunFolderError, match="not sealed yet"):
         combine([runs[0], tmp_path / "source"], tmp_path / "new")
-    rematch(_make(tmp_path / "other", rows=SPANISH), tmp_path / "spanish")
+    rematch(make_run(tmp_path / "other", rows=SPANISH), tmp_path / "spanish")
     with pytest.raises(RunFolderError, match="has other units than"):
         combine([runs[0], tmp_path / "spanish"], tmp_path / "new")
 
@@ -112,7 +112,7 @@ def test_a_combined_run_is_not_rematched(runs: list[Path], tmp_path: Path) -> No
 
 def test_a_combined_run_grows_with_its_runs(tmp_path: Path) -> None:
     for name, rows in (("source", SPANISH), ("source", ROWS)):
-        source = _make(tmp_path / name, ["match.min_score=0.6"], rows=rows)
+        source = make_run(tmp_path / name, ["match.min_score=0.6"], rows=rows)
         made = []
         for new, prior in (("with", "auto"), ("without", "none")):
             made.append(tmp_path / new)
@@ -120,7 +120,7 @@ def test_a_combined_run_grows_with_its_runs(tmp_path: Path) -> None:
         combine(made, tmp_path / "both")
     assert RunFolder(str(tmp_path / "both")).recipe().languages == list(ROWS)
     combine(made, tmp_path / "once")
-    assert _digests(tmp_path / "both") == _digests(tmp_path / "once")
+    assert digests(tmp_path / "both") == digests(tmp_path / "once")
     assert len(inspecting.evaluate(tmp_path / "both")) == 2
 
 
@@ -169,7 +169,7 @@ def _projected_union(*runs: Path) -> dict[tuple[str, int], set[tuple[int, int, s
 
 
 def test_incomplete_rows_of_a_combined_run_are_what_the_first_run_says(tmp_path: Path) -> None:
-    source = _make(tmp_path / "source", ["match.min_score=0.6"])
+    source = make_run(tmp_path / "source", ["match.min_score=0.6"])
     made = [tmp_path / "with", tmp_path / "without"]
     for new, prior in zip(made, ("auto", "none"), strict=True):
         rematch(source, new, overrides=[f"match.prior={prior}", "output.incomplete=split"])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 from rich.console import Console
-from test_refining import SPANISH, _digests, _make, serial  # noqa: F401
+from synthetic_runs import SPANISH, digests, make_run, serial  # noqa: F401
 
 import xner_ray
 from xner_ray import inspecting, plugin, projection, write
@@ -503,7 +503,7 @@ def test_no_command_on_a_run_runs_its_plugin(tmp_path: Path) -> None:
     (tmp_path / "same.py").write_text(TRAP)
     sys.modules.pop("xner_ray_plugin", None)
     own = [f"evidence.plugin={tmp_path / 'same.py'}", "match.scores={soft: 1, same: 1}", "match.min_score=0.3"]
-    run = _make(tmp_path / "run", own, SPANISH)
+    run = make_run(tmp_path / "run", own, SPANISH)
     inspecting.how_far(run)
     new = tmp_path / "new"
     rematch(run, new, overrides=["match.scores.same=0.5"])
@@ -526,14 +526,14 @@ def test_no_command_on_a_run_runs_its_plugin(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["match.candidates=ngram", "match.max_words=3", "align.method=argmax"])
 def test_cells_that_were_never_scored_are_not_rematched(tmp_path: Path, key: str) -> None:
     own = ["evidence.plugin=/nowhere/same.py", "match.scores={soft: 1, same: 1}"]
-    run = _make(tmp_path / "run", own, SPANISH)
+    run = make_run(tmp_path / "run", own, SPANISH)
     with pytest.raises(RecipeError, match=f"^rematch cannot set {key.split('=')[0]}: evidence.plugin was called only"):
         rematch(run, tmp_path / "new", overrides=[key])
     assert not (tmp_path / "new").exists()
 
 
 def test_the_card_names_the_plugin_and_not_its_place(tmp_path: Path) -> None:
-    run = _make(tmp_path / "run", ["evidence.plugin=/home/me/same.py", "match.scores={soft: 1, same: 1}"], SPANISH)
+    run = make_run(tmp_path / "run", ["evidence.plugin=/home/me/same.py", "match.scores={soft: 1, same: 1}"], SPANISH)
     rematch(run, tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
     assert "- evidence: same, by the plug-in same.py" in card
@@ -602,9 +602,9 @@ def test_runs_with_a_plugin(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     source = (data / "shown.py").read_text()
     (data / "shown.py").unlink()
     rematch(tmp_path / "run", tmp_path / "again", overrides=other)
-    assert _digests(tmp_path / "again")["sealed"] == _digests(tmp_path / "made")["sealed"]
+    assert digests(tmp_path / "again")["sealed"] == digests(tmp_path / "made")["sealed"]
     assert RunFolder(str(tmp_path / "again")).keys() == RunFolder(str(tmp_path / "made")).keys()
-    assert _digests(tmp_path / "made")["sealed"] != _digests(tmp_path / "run")["sealed"]
+    assert digests(tmp_path / "made")["sealed"] != digests(tmp_path / "run")["sealed"]
     # An edited plug-in is another run
     (data / "shown.py").write_text(source + "# edited\n")
     with pytest.raises(xner_ray.errors.RunFolderError, match=r"evidence\.plugin identity"):
