@@ -1,4 +1,4 @@
-"""Input that wants to do harm. Columns that run code: test_formats, test_cli; pickled weights: test_ct2,
+"""Input that wants to do harm. Columns that run code: test_formats_tables, test_cli; pickled weights: test_ct2,
 test_encoder_network, test_tag_hf; secrets in addresses: test_storage; tokens of clusters: test_cluster."""
 
 import json
