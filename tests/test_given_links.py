@@ -1,66 +1,19 @@
-"""Word links and entities that the user's own programs made: read, checked, and projected without any model."""
+"""Word links that the user's own programs made: read and checked."""
 
 import gzip
-import json
 import os
-import pickle
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
+from given_files import read_all, to_test, to_train, write
 
-from xner_ray.card import dataset_card
-from xner_ray.errors import Flag, InputError, RecipeError, RunFolderError
-from xner_ray.fingerprint import fingerprint
-from xner_ray.folder import RunFolder
+from xner_ray.errors import Flag, InputError, RecipeError
 from xner_ray.links import METHODS
-from xner_ray.planning import resolve, run_labels
 from xner_ray.read.index import Index, build_index, identities
-from xner_ray.read.rows import ReadPlan, read_unit
-from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
-from xner_ray.schema import row_schema
-from xner_ray.stages import MatchStage, stage_names
 
 ALL_METHODS = (1 << len(METHODS)) - 1
-
-
-def _write(path: Path, content: str | list[dict[str, Any]]) -> str:
-    text = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
-
-def _train(path: str, parallel: str, links: str, *, unit_rows: int = 2048, **given: Any) -> Recipe:
-    return load_recipe(
-        {
-            "input": {"path": path, "parallel": {"spa_Latn": parallel}, "links": links, **given},
-            "targets": ["spa_Latn"],
-            "align": {"backend": "provided"},
-            "engine": {"unit_rows": unit_rows},
-        }
-    )
-
-
-def _test(path: str, parallel: str, links: str | None = None, **given: Any) -> Recipe:
-    return load_recipe(
-        {
-            "direction": "test",
-            "input": {"path": path, "lang": "spa_Latn", "parallel": {"eng_Latn": parallel}, "links": links, **given},
-            "tag": {"engine": "provided"},
-            "align": {"backend": "provided" if links else "batched"},
-        }
-    )
-
-
-def _read(recipe: Recipe, index: Index | None = None) -> pa.Table:
-    index = index or build_index(recipe)
-    plan = ReadPlan(recipe, index.extra)
-    tables = [read_unit(pickle.loads(pickle.dumps(unit)), plan) for unit in index.units]
-    assert all(table.schema == row_schema(index.extra) for table in tables)
-    return pa.concat_tables(tables)
 
 
 def _pairs(cell: list[dict[str, Any]] | None) -> list[tuple[int, int]] | None:
@@ -69,17 +22,14 @@ def _pairs(cell: list[dict[str, Any]] | None) -> list[tuple[int, int]] | None:
 
 def _three(folder: Path) -> tuple[str, str]:
     """Three sentences of two words, and their translations of three."""
-    path = _write(folder / "a.conll", "Al B-PER\nsaw O\n\nBo B-PER\nran O\n\nCy B-PER\nsat O\n")
-    parallel = _write(folder / "b.conll", "x O\ny O\nz O\n\nx O\ny O\nz O\n\nx O\ny O\nz O\n")
+    path = write(folder / "a.conll", "Al B-PER\nsaw O\n\nBo B-PER\nran O\n\nCy B-PER\nsat O\n")
+    parallel = write(folder / "b.conll", "x O\ny O\nz O\n\nx O\ny O\nz O\n\nx O\ny O\nz O\n")
     return path, parallel
 
 
-# links
-
-
 def test_links_share_a_words_probability_evenly(tmp_path: Path) -> None:
-    recipe = _train(*_three(tmp_path), _write(tmp_path / "c.links", "0-2 0-0 0-1 1-0 0-0\n\n\t1-1  \n"))
-    table = _read(recipe)
+    recipe = to_train(*_three(tmp_path), write(tmp_path / "c.links", "0-2 0-0 0-1 1-0 0-0\n\n\t1-1  \n"))
+    table = read_all(recipe)
     third, half = 0.3333, 0.5
     links = table.column("links").to_pylist()
     assert _pairs(links[0]) == [(0, 0), (0, 1), (0, 2), (1, 0)]  # sorted; 0-0 stands there twice and counts once
@@ -93,14 +43,14 @@ def test_links_share_a_words_probability_evenly(tmp_path: Path) -> None:
 
 
 def test_source_words_come_first_in_either_direction(tmp_path: Path) -> None:
-    source = _write(tmp_path / "en.conll", "Al B-PER\nsaw O\n")
-    target = _write(tmp_path / "es.conll", "x O\ny O\nz B-PER\n")
-    links = _write(tmp_path / "c", "1-2\n")
-    for recipe in (_train(source, target, links), _test(target, source, links)):
-        (row,) = _read(recipe).to_pylist()
+    source = write(tmp_path / "en.conll", "Al B-PER\nsaw O\n")
+    target = write(tmp_path / "es.conll", "x O\ny O\nz B-PER\n")
+    links = write(tmp_path / "c", "1-2\n")
+    for recipe in (to_train(source, target, links), to_test(target, source, links)):
+        (row,) = read_all(recipe).to_pylist()
         assert (row["source_tokens"], row["tokens"]) == (["Al", "saw"], ["x", "y", "z"])
         assert (row["status"], _pairs(row["links"])) == ("ok", [(1, 2)])
-    (row,) = _read(_test(target, source, _write(tmp_path / "d", "2-1\n"))).to_pylist()
+    (row,) = read_all(to_test(target, source, write(tmp_path / "d", "2-1\n"))).to_pylist()
     assert (row["reason"], row["links"]) == ("malformed", None)
 
 
@@ -124,8 +74,8 @@ def test_source_words_come_first_in_either_direction(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_rejects_its_row_alone(tmp_path: Path, line: str, problem: str) -> None:
-    recipe = _train(*_three(tmp_path), _write(tmp_path / "c.links", f"0-0\n{line}\n1-2\n"))
-    rows = _read(recipe).to_pylist()
+    recipe = to_train(*_three(tmp_path), write(tmp_path / "c.links", f"0-0\n{line}\n1-2\n"))
+    rows = read_all(recipe).to_pylist()
     assert [row["reason"] for row in rows] == [None, "malformed", None]
     assert [_pairs(row["links"]) for row in rows] == [[(0, 0)], None, [(1, 2)]]
     assert rows[1]["detail"].startswith("c.links:2: ")
@@ -136,22 +86,22 @@ def test_a_bad_line_rejects_its_row_alone(tmp_path: Path, line: str, problem: st
 
 def test_links_that_are_not_utf8_reject_their_row(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"0-0\n\xff\n\xef\xbb\xbf0-0\n")
-    rows = _read(_train(*_three(tmp_path), str(tmp_path / "c"))).to_pylist()
+    rows = read_all(to_train(*_three(tmp_path), str(tmp_path / "c"))).to_pylist()
     assert [row["reason"] for row in rows] == [None, "malformed", "malformed"]  # a BOM is one only at the start
 
 
 def test_a_side_that_is_rejected_stays_so_and_has_no_links(tmp_path: Path) -> None:
     path, _ = _three(tmp_path)
-    parallel = _write(tmp_path / "b.txt", "x y z\n\nx\0\n")
-    rows = _read(_train(path, parallel, _write(tmp_path / "c", "0-0\n0-0\nnonsense\n"))).to_pylist()
+    parallel = write(tmp_path / "b.txt", "x y z\n\nx\0\n")
+    rows = read_all(to_train(path, parallel, write(tmp_path / "c", "0-0\n0-0\nnonsense\n"))).to_pylist()
     assert [row["reason"] for row in rows] == [None, "empty", "control_character"]
     assert [_pairs(row["links"]) for row in rows] == [[(0, 0)], None, None]
 
 
 def test_a_duplicate_id_comes_before_bad_links(tmp_path: Path) -> None:
     rows = [{"id": "s", "tokens": ["a"], "ner_tags": ["O"]}] * 2
-    parallel = _write(tmp_path / "b.txt", "a\na\n")
-    table = _read(_train(_write(tmp_path / "a.jsonl", rows), parallel, _write(tmp_path / "c", "0-0\n9-9\n")))
+    parallel = write(tmp_path / "b.txt", "a\na\n")
+    table = read_all(to_train(write(tmp_path / "a.jsonl", rows), parallel, write(tmp_path / "c", "0-0\n9-9\n")))
     assert table.column("reason").to_pylist() == [None, "duplicate_id"]
 
 
@@ -161,24 +111,22 @@ def test_words_of_plain_text_are_those_that_an_aligner_sees(tmp_path: Path) -> N
         {"text": "Al's  cat.\tBo sat.", "spans": [[0, 2, "PER"], [11, 13, "PER"]]},
         {"text": "a\u00a0b", "spans": []},
     ]
-    path, parallel = _write(tmp_path / "a.jsonl", rows), _write(tmp_path / "b.txt", " n'a x. \ny\n")
-    first, second = _read(_train(path, parallel, _write(tmp_path / "c", "2-1\n0-0\n"))).to_pylist()
+    path, parallel = write(tmp_path / "a.jsonl", rows), write(tmp_path / "b.txt", " n'a x. \ny\n")
+    first, second = read_all(to_train(path, parallel, write(tmp_path / "c", "2-1\n0-0\n"))).to_pylist()
     assert (first["source_tokens"], first["tokens"]) == (["Al's", "cat.", "Bo", "sat."], ["n'a", "x."])
     assert [first["text"][o["start"] : o["end"]] for o in first["offsets"]] == first["tokens"]
     assert (first["text"], _pairs(first["links"]), first["flags"]) == (" n'a x. ", [(2, 1)], [Flag.SNAPPED])
     assert [(s["start"], s["end"]) for s in first["source_spans"]] == [(0, 1), (2, 3)]
     assert (second["reason"], second["detail"][:11]) == ("bad_token", "a.jsonl:2: ")  # one word to some aligners
     plain = load_recipe({"input": {"path": path, "parallel": {"spa_Latn": parallel}}, "targets": ["spa_Latn"]})
-    assert _read(plain).column("tokens").to_pylist()[0] == ["n'a", "x", "."]  # without links nothing changes
+    assert read_all(plain).column("tokens").to_pylist()[0] == ["n'a", "x", "."]  # without links nothing changes
 
 
 def _many(folder: Path, count: int) -> tuple[str, str, list[str]]:
     """Sentences of 1 to 4 words, and links that tell each row from its neighbours; every fifth row has none."""
     sizes = [1 + n % 4 for n in range(count)]
-    path = _write(
-        folder / "a.conll", "\n".join("".join(f"w{n}-{i} O\n" for i in range(s)) for n, s in enumerate(sizes))
-    )
-    parallel = _write(folder / "b.txt", "".join(" ".join("x" * s) + "\n" for s in sizes))
+    path = write(folder / "a.conll", "\n".join("".join(f"w{n}-{i} O\n" for i in range(s)) for n, s in enumerate(sizes)))
+    parallel = write(folder / "b.txt", "".join(" ".join("x" * s) + "\n" for s in sizes))
     lines = ["" if n % 5 == 0 else f"{n % size}-{n // 4 % size}" for n, size in enumerate(sizes)]
     return path, parallel, lines
 
@@ -193,7 +141,7 @@ def test_every_row_gets_its_own_line(
     if form == "folder":
         (tmp_path / "links").mkdir()
         for name, part in (("0", lines[:7]), ("1", lines[7:50]), ("2", lines[50:])):
-            _write(tmp_path / "links" / name, "".join(f"{line}\n" for line in part))
+            write(tmp_path / "links" / name, "".join(f"{line}\n" for line in part))
         links = str(tmp_path / "links")
     else:
         data = "".join(f"{line}\n" for line in lines).encode()
@@ -201,11 +149,11 @@ def test_every_row_gets_its_own_line(
         Path(links).write_bytes(gzip.compress(data) if form == "gz" else data)
     tables = []
     for unit_rows in (1, 7, 2048):
-        recipe = _train(path, parallel, links, unit_rows=unit_rows, **given)
+        recipe = to_train(path, parallel, links, unit_rows=unit_rows, **given)
         index = build_index(recipe)
         again = Index.from_table(index.to_table())
         assert again == index
-        tables.append(_read(recipe, again).combine_chunks())
+        tables.append(read_all(recipe, again).combine_chunks())
     assert tables[0].equals(tables[1])
     assert tables[1].equals(tables[2])
     rows = tables[0].to_pylist()
@@ -222,47 +170,47 @@ def test_units_that_were_listed_before_there_were_links_can_be_gone_on_with(tmp_
     index = build_index(recipe)
     table = index.to_table()
     assert Index.from_table(table.drop_columns(["links"])) == index
-    assert _read(recipe, index).column("links").to_pylist() == [None] * 3
+    assert read_all(recipe, index).column("links").to_pylist() == [None] * 3
 
 
 @pytest.mark.parametrize(("links", "count"), [("0-0\n0-0\n", 2), ("\n\n\n\n", 4), ("", 0)])
 def test_another_number_of_lines_names_both_files(tmp_path: Path, links: str, count: int) -> None:
-    recipe = _train(*_three(tmp_path), _write(tmp_path / "c.links", links))
+    recipe = to_train(*_three(tmp_path), write(tmp_path / "c.links", links))
     with pytest.raises(InputError, match=rf"input\.links: .*c\.links has {count} lines, .*a\.conll has 3 sentences"):
         build_index(recipe)
 
 
 def test_with_a_limit_only_its_lines_need_be_there(tmp_path: Path) -> None:
     path, parallel = _three(tmp_path)
-    links = _write(tmp_path / "c", "0-0\n1-1\n")
-    assert _read(_train(path, parallel, links, limit=2)).num_rows == 2
+    links = write(tmp_path / "c", "0-0\n1-1\n")
+    assert read_all(to_train(path, parallel, links, limit=2)).num_rows == 2
     with pytest.raises(InputError, match="has 2 lines"):
-        build_index(_train(path, parallel, links, limit=3))
+        build_index(to_train(path, parallel, links, limit=3))
 
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     path, parallel, _ = _many(tmp_path, 12)
     with pytest.raises(InputError, match=r"a\.txt: not one of 12 rows is proper links; the first: a\.txt:1: 'no' is"):
-        build_index(_train(path, parallel, _write(tmp_path / "a.txt", "no links\n" * 12)))
+        build_index(to_train(path, parallel, write(tmp_path / "a.txt", "no links\n" * 12)))
     with pytest.raises(InputError, match=r"nowhere: no such file"):
-        build_index(_train(path, parallel, str(tmp_path / "nowhere")))
+        build_index(to_train(path, parallel, str(tmp_path / "nowhere")))
 
 
 def test_links_that_changed_are_not_read(tmp_path: Path) -> None:
-    links = _write(tmp_path / "c", "0-0\n" * 3)
-    recipe = _train(*_three(tmp_path), links)
+    links = write(tmp_path / "c", "0-0\n" * 3)
+    recipe = to_train(*_three(tmp_path), links)
     index = build_index(recipe)
     os.utime(links, ns=(1, 1))
     with pytest.raises(InputError, match=r"c: has changed since it was indexed.*--fresh"):
-        _read(recipe, index)
+        read_all(recipe, index)
 
 
 def test_several_languages_have_links_of_their_own(tmp_path: Path) -> None:
-    source = _write(tmp_path / "en.conll", "Al B-PER\nsaw O\n")
+    source = write(tmp_path / "en.conll", "Al B-PER\nsaw O\n")
     for number, lang in enumerate(("swh_Latn", "yor_Latn")):
-        _write(tmp_path / f"{lang}.conll", "x O\ny B-PER\n")
-        _write(tmp_path / f"{lang}.en.conll", "Al B-PER\nsaw O\n")
-        _write(tmp_path / f"{lang}.links", f"0-{number}\n")
+        write(tmp_path / f"{lang}.conll", "x O\ny B-PER\n")
+        write(tmp_path / f"{lang}.en.conll", "Al B-PER\nsaw O\n")
+        write(tmp_path / f"{lang}.links", f"0-{number}\n")
     links, languages = str(tmp_path / "{lang}.links"), ["swh_Latn", "yor_Latn"]
     common = {"align": {"backend": "provided"}}
     train = {"path": source, "parallel": {lang: str(tmp_path / f"{lang}.conll") for lang in languages}, "links": links}
@@ -278,140 +226,8 @@ def test_several_languages_have_links_of_their_own(tmp_path: Path) -> None:
         assert {lang: list(names)[1] for lang, names in index.parallel_inputs.items()} == {
             lang: f"links/train/{lang}.links" for lang in languages
         }
-        found = {row["lang"]: _pairs(row["links"]) for row in _read(recipe, index).to_pylist()}
+        found = {row["lang"]: _pairs(row["links"]) for row in read_all(recipe, index).to_pylist()}
         assert found == {"swh_Latn": [(0, 0)], "yor_Latn": [(0, 1)]}
-
-
-# entities
-
-
-def test_entities_of_the_parallel_file_are_projected_and_gold_stays_the_inputs(tmp_path: Path) -> None:
-    gold = _write(tmp_path / "es.conll", "Al B-PER\nvio O\nRoma B-CITY\n\nnada O\n")
-    predicted = _write(tmp_path / "en.conll", "Al B-PERSON\nsaw O\nRome B-LOC\n\nnothing B-DATE\n")
-    labels = {"rename": {"PERSON": "PER", "CITY": "LOC"}, "keep": ["PER", "LOC"]}
-    recipe = _test(gold, predicted, labels=labels)
-    index = build_index(recipe)
-    assert (index.labels_found, index.labels_dropped) == (["LOC", "PER"], {"DATE": 1})
-    first, second = _read(recipe, index).to_pylist()
-    assert first["source_spans"] == [
-        {"start": 0, "end": 1, "label": "PER", "score": 1.0},
-        {"start": 2, "end": 3, "label": "LOC", "score": 1.0},
-    ]
-    assert first["gold_spans"] == [{"start": 0, "end": 1, "label": "PER"}, {"start": 2, "end": 3, "label": "LOC"}]
-    assert (second["source_spans"], second["gold_spans"], second["unprojected"]) == ([], [], [])
-    assert run_labels(recipe, index.labels_found) == ["PER", "LOC"]
-
-
-def test_labels_of_both_files_are_labels_of_the_run(tmp_path: Path) -> None:
-    gold, predicted = _write(tmp_path / "es.conll", "a B-PER\n"), _write(tmp_path / "en.conll", "a I-ORG\n")
-    recipe = _test(gold, predicted)
-    index = build_index(recipe)
-    assert run_labels(recipe, index.labels_found) == ["ORG", "PER"]
-    assert index.repaired == 1
-    tagged = recipe.model_copy(update={"tag": recipe.tag.model_copy(update={"engine": "spacy"})})
-    assert (build_index(tagged).labels_found, build_index(tagged).repaired) == (["PER"], 0)  # then nobody reads them
-
-
-def test_given_entities_are_treated_as_those_of_direction_train(tmp_path: Path) -> None:
-    spans = [[1, 4, "PER"], [0, 13, "ORG"]]
-    rows = [
-        {"text": "Peter  in Rome", "spans": [*spans, [8, 14, "LOC"]]},
-        {"text": "no labels"},
-        {"text": "none here", "spans": []},
-        {"text": "a", "spans": [[0, 9, "PER"]]},
-    ]
-    source = _write(tmp_path / "en.jsonl", rows)
-    target = _write(tmp_path / "es.txt", "x\n" * 4)
-    test = _read(_test(target, source)).to_pylist()
-    train = _read(load_recipe({"input": {"path": source}, "targets": ["spa_Latn"]})).to_pylist()
-    same = ("source_spans", "unprojected", "flags", "status", "reason", "detail")
-    assert [[row[name] for name in same] for row in test] == [[row[name] for name in same] for row in train]
-    assert Counter(test[0]["flags"]) == {Flag.SNAPPED: 3}
-    assert {loss["reason"] for loss in test[0]["unprojected"]} == {"nested"}
-    assert [row["reason"] for row in test] == [None, "malformed", None, "bad_span"]
-    assert test[1]["detail"] == "en.jsonl:2: has no labels"
-    assert {row["gold_spans"] for row in test} == {None}
-
-
-def test_parallel_text_without_any_label_is_refused(tmp_path: Path) -> None:
-    gold = _write(tmp_path / "es.conll", "a B-PER\n")
-    for name in ("en.txt", "en.conll"):
-        with pytest.raises(InputError, match=rf"{name}: has no labels \(read as .*tag\.engine: provided needs labels"):
-            build_index(_test(gold, _write(tmp_path / name, "a\n")))
-
-
-# the whole run
-
-
-def _given(folder: Path, **sections: Any) -> dict[str, Any]:
-    for name in ("a.conll", "b.conll", "c.links"):
-        if not (folder / name).exists():
-            _write(folder / name, "Al B-PER\n" if name != "c.links" else "0-0\n")
-    given = {"path": str(folder / "a.conll"), "lang": "spa_Latn", "links": str(folder / "c.links")}
-    given["parallel"] = {"eng_Latn": str(folder / "b.conll")}
-    both = {"tag": {"engine": "provided"}, "align": {"backend": "provided"}}
-    return {"direction": "test", "input": given, **both, **sections}
-
-
-def test_given_links_and_entities_need_no_model(tmp_path: Path) -> None:
-    recipe = load_recipe(_given(tmp_path, align={"backend": "provided", "encoder": "nobody/nothing", "layer": 99}))
-    assert stage_names(recipe) == ["match"]
-    assert resolve(recipe) == (recipe, {})
-    tagged = load_recipe(_given(tmp_path, tag={"engine": "spacy"}))
-    assert stage_names(tagged) == ["tag", "match"]
-    assert set(resolve(tagged)[1]) == {"tag.model"}
-
-
-def test_a_chain_from_files_to_labels(tmp_path: Path) -> None:
-    source = _write(tmp_path / "en.conll", "The O\nRed B-ORG\nCross I-ORG\nthanked O\nAl B-PER\n")
-    target = _write(tmp_path / "es.conll", "Al B-PER\nle O\nagradeció O\nla O\nCruz B-ORG\nRoja I-ORG\n")
-    recipe = _test(target, source, _write(tmp_path / "c.links", "0-3 1-5 2-4 3-1 3-2 4-0\n"))
-    (row,) = MatchStage(recipe)(_read(recipe)).to_pylist()
-    assert [{key: span[key] for key in ("start", "end", "label")} for span in row["spans"]] == row["gold_spans"]
-    assert row["complete"]
-    assert [span["score"] for span in row["spans"]] == [1.0, 1.0]
-
-
-def _keys(recipe: Recipe) -> dict[str, Any]:
-    return fingerprint(recipe, *identities(recipe), resolve(recipe)[1])
-
-
-def test_the_fingerprint_has_the_links_and_no_aligner(tmp_path: Path) -> None:
-    recipe = load_recipe(_given(tmp_path))
-    keys = _keys(recipe)
-    assert {key for key in keys if key.startswith(("align.", "tag."))} == {"align.backend", "tag.engine"}
-    assert "input.links" not in keys
-    for overrides in (["align.method=argmax"], ["align.layer=3"], ["align.encoder=x"], ["tag.pooling=max"]):
-        assert _keys(load_recipe(_given(tmp_path), overrides)) == keys
-    assert _keys(load_recipe(_given(tmp_path, tag={"engine": "spacy"}))) != keys
-    links = recipe.input.links
-    assert links is not None
-    os.utime(links, ns=(1, 1))
-    changed = {key for key, value in _keys(recipe).items() if keys.get(key) != value}
-    assert changed == {"parallel spa_Latn links/train/c.links"}
-
-
-def test_a_run_with_other_links_is_another_run_but_targets_may_grow_with_theirs(tmp_path: Path) -> None:
-    keys = {"parallel swh_Latn links/train/a": "1", "align.backend": "provided"}
-    folder = RunFolder(str(tmp_path / "run"))
-    folder.record(load_recipe({"input": {"path": "a"}, "targets": ["swh_Latn"]}), keys)
-    Path(folder.units_path).write_bytes(b"listed")
-    folder.check({**keys, "parallel zul_Latn links/train/b": "2"}, ["swh_Latn", "zul_Latn"])
-    with pytest.raises(RunFolderError, match="parallel swh_Latn links/train/a: '1' there, '2' now"):
-        folder.check({**keys, "parallel swh_Latn links/train/a": "2"}, ["swh_Latn"])
-
-
-def test_the_card_names_no_aligner_and_no_model(tmp_path: Path) -> None:
-    counts = {"rows": {"read": 1, "emitted": 1, "rejected": 0}, "entities": {"source": 1, "projected": 1}}
-    report = {"languages": {"spa_Latn": counts | {"incomplete_rows": 0, "projected_by_label": {}}}}
-    report |= {"labels": {"kept": ["PER"]}, "rejects": {}}
-    card = dataset_card(load_recipe(_given(tmp_path, match={"scores": {"align": 1}})), report, [])
-    assert "- alignment: given links\n" in card
-    assert "entities from the labels of the parallel text\n" in card
-    assert "score 1 align (given links)" in card
-    assert "e5" not in card
-    assert "builtin" not in card
-    assert "Models:\n- none\n" in card
 
 
 def test_paths_of_links_are_relative_to_the_recipe(tmp_path: Path) -> None:
@@ -425,4 +241,4 @@ def test_paths_of_links_are_relative_to_the_recipe(tmp_path: Path) -> None:
 
 def test_raw_documents_have_no_links(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"sentences cannot go with input\.parallel"):
-        build_index(_train(*_three(tmp_path), "c", split="sentences"))
+        build_index(to_train(*_three(tmp_path), "c", split="sentences"))
