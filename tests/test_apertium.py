@@ -1,31 +1,14 @@
-"""The Apertium engine: a fake program for what the real one seldom does, and the real one where it is installed."""
+"""The Apertium engine on a fake program, for what the real one seldom does."""
 
-import difflib
-import os
-import random
-import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from apertium_texts import EN, ES, INSTALL, texts_of
 
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.sections import Translate
-from xner_ray.translate import Translation, apertium
 from xner_ray.translate.apertium import ApertiumTranslator, check
-from xner_ray.translate.apertium_pipeline import Pipeline
-
-EN, ES = "eng_Latn", "spa_Latn"
-DATA = Path(__file__).parent.parent / "jobs" / "data"
-INSTALL = "apt-get install --no-install-recommends apertium apertium-eng-spa"
-installed = pytest.mark.skipif(
-    not Path("/usr/share/apertium/modes/eng-spa.mode").exists() or shutil.which("apertium") is None,
-    reason=f"needs Apertium: {INSTALL}",
-)
 
 # Speaks the stream format in capitals. A word decides what else it does; the pipeline's starts are counted.
 FAKE = """#!{python}
@@ -85,11 +68,6 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modes: str = "eng-spa
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApertiumTranslator:
     _fake(tmp_path, monkeypatch)
     return ApertiumTranslator(Translate())
-
-
-def _texts(results: list[Translation | tuple[Reason, str]]) -> list[str]:
-    assert all(isinstance(result, Translation) for result in results), results
-    return [result.text for result in results if isinstance(result, Translation)]
 
 
 def _starts(tmp_path: Path) -> int:
@@ -184,14 +162,14 @@ def test_a_program_that_cannot_list_or_print_its_modes(tmp_path: Path, monkeypat
 
 def test_unknown_words_stay_unmarked(fake: ApertiumTranslator, tmp_path: Path) -> None:
     """$1 is -n, which an unknown word's mark hangs on; $2 is nothing."""
-    assert _texts(fake.translate(["a"], EN, ES)) == ["A"]
+    assert texts_of(fake.translate(["a"], EN, ES)) == ["A"]
     assert (tmp_path / "starts").read_text() == "-n a file\n"
 
 
 def test_one_process_a_call(fake: ApertiumTranslator, tmp_path: Path) -> None:
     """What a pipeline remembers of earlier sentences must not depend on what else its actor has done."""
     for call in range(3):
-        assert _texts(fake.translate([f"{call} b", f"{call} c"], EN, ES)) == [f"{call} B", f"{call} C"]
+        assert texts_of(fake.translate([f"{call} b", f"{call} c"], EN, ES)) == [f"{call} B", f"{call} C"]
     assert _starts(tmp_path) == 3
     assert (fake.tokens, fake.micro_batch_tokens) == (12, 0)
     assert fake.model_seconds > 0
@@ -209,16 +187,16 @@ def test_texts_that_are_not_sent(fake: ApertiumTranslator, tmp_path: Path) -> No
 def test_more_than_the_pipes_hold(fake: ApertiumTranslator) -> None:
     """Writing all before reading would never end: a pipe holds 64 KiB."""
     texts = [f"{index} " + "word " * 200 + "end" for index in range(3000)]
-    assert _texts(fake.translate(texts, EN, ES)) == [text.upper() for text in texts]
+    assert texts_of(fake.translate(texts, EN, ES)) == [text.upper() for text in texts]
     long = "word " * 300_000 + "end"
-    assert _texts(fake.translate([long, "next"], EN, ES)) == [long.upper(), "NEXT"]
+    assert texts_of(fake.translate([long, "next"], EN, ES)) == [long.upper(), "NEXT"]
 
 
 @pytest.mark.parametrize("word", ["DIE", "HANG", "SWALLOW", "OTHER", "BYTES"])
 def test_a_poison_sentence_is_a_reject_and_its_neighbours_are_saved(word: str, fake: ApertiumTranslator) -> None:
     fake.timeout_s = 2.0 if word in ("HANG", "SWALLOW") else 30.0
     results = fake.translate(["a", "b", f"x {word}", "c", "d"], EN, ES)
-    assert _texts([*results[:2], *results[3:]]) == ["A", "B", "C", "D"]
+    assert texts_of([*results[:2], *results[3:]]) == ["A", "B", "C", "D"]
     assert isinstance(results[2], tuple)
     reason, detail = results[2]
     assert reason is Reason.STAGE_ERROR
@@ -230,14 +208,14 @@ def test_a_poison_sentence_is_a_reject_and_its_neighbours_are_saved(word: str, f
 
 def test_a_sentence_that_fails_only_behind_others_is_no_reject(fake: ApertiumTranslator, tmp_path: Path) -> None:
     """All is done again, once: then what had died for another reason gives what it gives undisturbed."""
-    assert _texts(fake.translate(["a", "ONCE b", "c", "ONCE d"], EN, ES)) == ["A", "ONCE B", "C", "ONCE D"]
+    assert texts_of(fake.translate(["a", "ONCE b", "c", "ONCE d"], EN, ES)) == ["A", "ONCE B", "C", "ONCE D"]
     assert _starts(tmp_path) == len(["all", "b", "all again", "b", "c d", "d"])
 
 
 def test_an_answer_too_many_never_reaches_the_next_call(fake: ApertiumTranslator) -> None:
     for call in range(3):
-        assert _texts(fake.translate([f"TWICE{call}"], EN, ES)) == [f"TWICE{call}"]
-        assert _texts(fake.translate(["a", "b"], EN, ES)) == ["A", "B"]
+        assert texts_of(fake.translate([f"TWICE{call}"], EN, ES)) == [f"TWICE{call}"]
+        assert texts_of(fake.translate(["a", "b"], EN, ES)) == ["A", "B"]
 
 
 def test_a_program_that_fails_on_everything_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,172 +230,3 @@ def test_a_program_that_fails_on_everything_ends_the_run(tmp_path: Path, monkeyp
     _script(tmp_path / "bin" / "fake", "no program")
     with pytest.raises(FatalError, match="fake cannot be started"):
         ApertiumTranslator(Translate()).translate(["a"], EN, ES)
-
-
-def _gone(pids: list[int]) -> bool:
-    def running(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-        except OSError:
-            return False
-
-    deadline = time.monotonic() + 10
-    while any(map(running, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(running, pids))
-
-
-# --- the real program
-
-
-@pytest.fixture(scope="module")
-def real() -> ApertiumTranslator:
-    return ApertiumTranslator(Translate())
-
-
-def _sentences(language: str) -> list[str]:
-    blocks = (DATA / f"europarl.{language}.conll").read_text(encoding="utf-8").split("\n\n")
-    return [" ".join(line.split()[0] for line in block.splitlines()) for block in blocks if block.strip()]
-
-
-def _plain(text: str, mode: str) -> str:
-    """The program as anyone calls it, one process a sentence."""
-    done = subprocess.run(
-        ["apertium", "-u", mode],
-        input=text.encode(),
-        capture_output=True,
-        check=True,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )
-    return " ".join(done.stdout.decode().split())
-
-
-@pytest.mark.slow
-@installed
-@pytest.mark.parametrize(
-    ("language", "source", "target", "mode"), [("en", EN, ES, "eng-spa"), ("es", ES, EN, "spa-eng")]
-)
-def test_real_sentences_keep_their_order(
-    language: str, source: str, target: str, mode: str, real: ApertiumTranslator
-) -> None:
-    sentences = _sentences(language)
-    assert len(sentences) > 500
-    texts = _texts(real.translate(sentences, source, target))
-    assert len(texts) == len(sentences)
-    assert _texts(real.translate(sentences, source, target)) == texts
-    # None mixed up. Some differ: the tagger remembers words of earlier sentences.
-    plain = {
-        index: _plain(sentences[index], mode)
-        for index in random.Random(7).sample(range(len(sentences)), 50 if language == "en" else 5)
-    }
-    assert sum(texts[index] == text for index, text in plain.items()) >= 0.9 * len(plain)
-    for index, text in plain.items():
-        assert difflib.SequenceMatcher(None, text.split(), texts[index].split()).ratio() > 0.7
-        assert _texts(real.translate([sentences[index]], source, target)) == [text]
-
-
-@installed
-def test_real_text_is_translated(real: ApertiumTranslator) -> None:
-    texts = ["Hello my friend.", "The European Parliament met in Brussels on 3 May 1999 ."]
-    assert _texts(real.translate(texts, EN, ES)) == [
-        "Hola Mi amigo.",
-        "La Eurocámara cumplida en Bruselas el 3 de mayo de 1999 .",
-    ]
-
-
-@installed
-@pytest.mark.parametrize(
-    "special", ["[", "]", "^", "$", "/", "\\", "<", ">", "{", "}", "@", "*", "#", "+", "~", "_", "%", "&"]
-)
-def test_special_characters_come_back_as_text(special: str, real: ApertiumTranslator) -> None:
-    for text in (
-        special,
-        f"{special} {special}",
-        f"{special}Zorgl{special}",
-        f"7{special}8",
-        f"Zorgl {special}",
-        special * 3,
-    ):
-        assert _texts(real.translate([text], EN, ES)) == [text]
-
-
-@installed
-def test_the_stream_format_cannot_be_written_by_a_text(real: ApertiumTranslator) -> None:
-    texts = [
-        "[[t:b:x]]7[[/]]",
-        "^7/7<num>$",
-        "<STREAMCMD:SETVAR:x>",
-        "[3]",
-        "[][\\n]",
-        ".[]",
-        "7.[4]",
-        "\\~~",
-        "\\",
-        "*Zorgl",
-    ]
-    assert _texts(real.translate(texts, EN, ES)) == texts
-    assert _texts(real.translate(["Zorgl", "@Zorgl", "#Zorgl"], EN, ES)) == ["Zorgl", "@Zorgl", "#Zorgl"]
-
-
-@installed
-def test_decomposed_letters_are_composed(real: ApertiumTranslator) -> None:
-    assert _texts(real.translate(["un cafe\u0301"], ES, EN)) == _texts(real.translate(["un caf\u00e9"], ES, EN))
-
-
-@installed
-def test_a_very_long_sentence(real: ApertiumTranslator) -> None:
-    long = " , ".join(_sentences("en")[:100])
-    first, last = _texts(real.translate([long, "Hello my friend."], EN, ES))
-    assert len(first.split()) > 2000
-    assert last == "Hola Mi amigo."
-
-
-class _Killing(Pipeline):
-    """Kills one of its programs while it works, the first time."""
-
-    which: list[int]
-    seen: list[int]
-
-    def exchange(self, texts: Sequence[str], answers: list[str], timeout_s: float) -> None:
-        self.seen.extend(process.pid for process in self.processes)
-        if self.which:
-            os.kill(self.processes[self.which.pop()].pid, signal.SIGKILL)
-        super().exchange(texts, answers, timeout_s)
-
-
-@installed
-@pytest.mark.parametrize("which", [0, 6, -1])
-def test_a_program_of_the_pipeline_is_killed(
-    which: int, real: ApertiumTranslator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sentences = _sentences("en")[:100]
-    whole = _texts(real.translate(sentences, EN, ES))
-    monkeypatch.setattr(_Killing, "which", [which], raising=False)
-    monkeypatch.setattr(_Killing, "seen", [], raising=False)
-    monkeypatch.setattr(apertium, "Pipeline", _Killing)
-    assert _texts(real.translate(sentences, EN, ES)) == whole
-    assert _Killing.which == [] and len(_Killing.seen) == 3 * 13
-    assert _gone(_Killing.seen)
-
-
-@installed
-def test_the_pipeline_ends_with_a_killed_interpreter() -> None:
-    code = (
-        "import time\nfrom xner_ray.sections import Translate\n"
-        "from xner_ray.translate.apertium import ApertiumTranslator, Pipeline\n"
-        "program = ApertiumTranslator(Translate()).program\n"
-        "pipeline = Pipeline(program.commands('eng-spa'), program.environment)\n"
-        "pipeline.exchange(['a'], [], 60.0)\n"
-        "print(*(p.pid for p in pipeline.processes), flush=True)\ntime.sleep(60)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as interpreter:
-        assert interpreter.stdout is not None
-        pids = [int(pid) for pid in interpreter.stdout.readline().split()]
-        interpreter.kill()
-    assert len(pids) > 5
-    assert _gone(pids)
-
-
-@installed
-def test_the_real_programs_are_found() -> None:
-    assert check(Translate(), [(EN, ES), (ES, EN)]).startswith("Apertium 3.")
