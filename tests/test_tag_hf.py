@@ -1,8 +1,7 @@
-"""tag/hf.py on tiny models: random ones against a plain forward pass, and ones that map a letter to a known row."""
+"""Probabilities of tag/hf.py: random models against a plain forward pass, and ones that map a letter to a known row."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,36 +10,13 @@ import numpy as np
 import pytest
 import tiny_encoders  # noqa: F401, sets torch's threads
 import torch
-from tiny_taggers import (
-    ALPHABET,
-    IOB2,
-    POSITIONS,
-    XLMR_CONLL03,
-    config,
-    random_model,
-    save_tokenizer,
-    table_model,
-)
+from tiny_taggers import ALPHABET, IOB2, POSITIONS, random_model, table_model, tagger
 
-from xner_ray import candidates, hub, scores
 from xner_ray.encode import windows
-from xner_ray.errors import FatalError, RecipeError
-from xner_ray.problem import Problem
-from xner_ray.sections import Tag
-from xner_ray.spans import Span
-from xner_ray.tag import Tagger
-from xner_ray.tag.hf import HfTagger, check
+from xner_ray.errors import FatalError
+from xner_ray.tag.hf import HfTagger
 
 SENTENCES = [["the", "cat", "sat"], ["x"], ["one", "two", "three", "four", "five", "six"], ["ab", "ba"]]
-
-
-def tagger(model: str, **options: Any) -> HfTagger:
-    return HfTagger(Tag(engine="hf", model=model, **options))
-
-
-def spans(found: HfTagger, *sentences: str) -> list[list[Span]]:
-    words = [sentence.split() for sentence in sentences]
-    return found.tag([(w, [True] * len(w)) for w in words])
 
 
 def plain(model: str, words: Sequence[str], pooling: str, temperature: float = 1.0) -> np.ndarray:
@@ -68,18 +44,6 @@ IOB2_ORDER = [IOB2.index(name) for name in ("O", "B-LOC", "I-LOC", "B-PER", "I-P
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     return random_model(tmp_path_factory.mktemp("bert"))
-
-
-@pytest.fixture
-def no_b(tmp_path: Path) -> HfTagger:
-    """XLM-R-CoNLL03's tags: p is I-PER, l I-LOC, b B-LOC, g is O before the masses of LOC are added."""
-    table = {
-        "p": {"I-PER": 0.9, "I-LOC": 0.02},
-        "l": {"I-LOC": 0.8, "B-LOC": 0.05, "I-PER": 0.1},
-        "b": {"B-LOC": 0.7, "I-LOC": 0.2},
-        "g": {"B-LOC": 0.3, "I-LOC": 0.3},
-    }
-    return tagger(table_model(tmp_path / "no_b", XLMR_CONLL03, table))
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean", "max"])
@@ -243,202 +207,6 @@ def test_the_pieces_of_such_text_are_used_where_there_are_any(tmp_path: Path, mo
     seen = _record(found, monkeypatch)
     found.probabilities([["a", "[SEP]", "a"]])
     assert [pieces[piece] for piece in seen[0][0].tolist()[0]] == ["a", "[", "SEP", "]", "a"]
-
-
-def test_spans_and_their_scores(tmp_path: Path) -> None:
-    table = {
-        "p": {"B-PER": 0.7003, "I-PER": 0.1},
-        "i": {"I-PER": 0.9, "B-PER": 0.05},
-        "l": {"B-LOC": 0.51234},
-        "e": {"B-PER": 0.25, "I-PER": 0.25, "I-LOC": 0.25},  # equal tags: O, the first column
-    }
-    found: Tagger = tagger(table_model(tmp_path, IOB2, table))
-    words = list("opiiolpiepx")
-    expected = [Span(1, 4, "PER", 0.8334), Span(5, 6, "LOC", 0.5123), Span(6, 8, "PER", 0.8002)]
-    assert found.tag([(words, [True] * 11), (["i"], [False])]) == [
-        [*expected, Span(9, 10, "PER", 0.7003)],
-        [Span(0, 1, "PER", 0.9)],
-    ]
-
-
-def test_an_inside_tag_of_an_iob2_model_stays_inside(tmp_path: Path) -> None:
-    found = tagger(table_model(tmp_path, IOB2, {"i": {"I-PER": 0.9, "B-PER": 0.05}}))
-    np.testing.assert_allclose(found.probabilities([["o", "i"]])[0][1], [0.05, 0, 0, 0.05, 0.9], atol=6e-5)
-
-
-def test_a_model_without_begin_tags_begins_entities(no_b: HfTagger) -> None:
-    assert no_b.labels == ("LOC", "MISC", "ORG", "PER")
-    rows = no_b.probabilities([list("oppop")])[0]
-    begin, inside = 7, 8  # of PER
-    np.testing.assert_allclose(rows[:, begin], [0, 0.9, 0, 0, 0.9], atol=1e-4)
-    np.testing.assert_allclose(rows[:, inside], [0, 0, 0.9, 0, 0], atol=1e-4)
-    np.testing.assert_allclose(rows[1:3, 1], 0.02, atol=1e-4)  # of LOC: no word before is a place
-    assert spans(no_b, "o p p o p") == [[Span(1, 3, "PER", 0.9), Span(4, 5, "PER", 0.9)]]
-
-
-def test_the_tags_of_such_a_model_are_iob1(no_b: HfTagger) -> None:
-    """B-LOC is there, but it only parts neighbours; places begin with I-LOC too."""
-    found = [[(s.start, s.end, s.label) for s in one] for one in spans(no_b, "l l", "l b l", "p l p", "o g l", "g g")]
-    assert found == [
-        [(0, 2, "LOC")],
-        [(0, 1, "LOC"), (1, 3, "LOC")],
-        [(0, 1, "PER"), (1, 2, "LOC"), (2, 3, "PER")],
-        [(1, 3, "LOC")],  # the g is a place only with both masses, and so the l after it goes on
-        [(0, 1, "LOC")],  # the second g is none: half of its mass says that it goes on
-    ]
-    rows = no_b.probabilities([list("ll")])[0]
-    np.testing.assert_allclose(rows[:, 1:3], [[0.85, 0], [0.05, 0.8]], atol=1e-4)
-
-
-def test_the_tagger_score_finds_the_name_by_such_a_model(no_b: HfTagger) -> None:
-    problem = Problem(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
-    found = candidates.ngrams(problem)
-    rows = no_b.probabilities([list("oppo")])[0]
-    values = scores.tagger(problem, found, rows, np.array([no_b.labels.index("PER")]))
-    best = int(values.argmax())
-    assert (found.start[best], found.end[best]) == (1, 3)
-    assert values[best] == pytest.approx(0.9 * 1.15, abs=1e-3)
-
-
-def test_probabilities_never_exceed_one(no_b: HfTagger) -> None:
-    """Two halves may both have been rounded up."""
-    parts = np.array([[0, 5001, 5000, 0, 0, 0, 0, 0, 0]])
-    no_b._begin(parts)
-    assert parts.tolist() == [[0, 10_000, 0, 0, 0, 0, 0, 0, 0]]
-
-
-def test_plain_labels_are_inside_tags(tmp_path: Path) -> None:
-    found = tagger(table_model(tmp_path, ["PER", "O", "ORG"], {"p": {"PER": 0.9}, "q": {"ORG": 0.8}}))
-    assert spans(found, "o p p q o") == [[Span(1, 3, "PER", 0.9), Span(3, 4, "ORG", 0.8)]]
-    rows = found.probabilities([list("ppq")])[0]
-    np.testing.assert_allclose(rows[:, 3:], [[0.9, 0], [0, 0.9], [0, 0]], atol=1e-4)
-
-
-def test_a_plain_label_beside_iob2_tags_changes_only_itself(tmp_path: Path) -> None:
-    found = tagger(table_model(tmp_path, [*IOB2, "X"], {"i": {"I-PER": 0.9}, "x": {"X": 0.8}}))
-    assert found.labels == ("LOC", "PER", "X")
-    rows = found.probabilities([list("oixx")])[0]
-    np.testing.assert_allclose(rows[1], [0.1, 0, 0, 0, 0.9, 0, 0], atol=1e-4)
-    np.testing.assert_allclose(rows[2:, 5:], [[0.8, 0], [0, 0.8]], atol=1e-4)
-
-
-@pytest.mark.parametrize(("end", "single"), [("L", "U"), ("E", "S")])
-def test_ends_are_inside_and_single_tags_begin(end: str, single: str, tmp_path: Path) -> None:
-    names = ["O", "B-PER", "I-PER", f"{end}-PER", f"{single}-PER"]
-    table = {
-        "b": {"B-PER": 0.5, f"{single}-PER": 0.25, "I-PER": 0.125},
-        "e": {f"{end}-PER": 0.5, "I-PER": 0.25, "B-PER": 0.125},
-        "u": {f"{single}-PER": 0.75},
-    }
-    found = tagger(table_model(tmp_path, names, table))
-    rows = found.probabilities([list("beu")])[0]
-    np.testing.assert_allclose(rows, [[0.125, 0.75, 0.125], [0.125, 0.125, 0.75], [0.25, 0.75, 0]], atol=1e-4)
-    assert spans(found, "b e u u o") == [[Span(i, j, "PER", 0.75) for i, j in ((0, 2), (2, 3), (3, 4))]]
-
-
-def test_labels_are_mapped_merged_and_dropped(tmp_path: Path) -> None:
-    names = ["O", *(f"{prefix}-{label}" for label in ("GPE", "LOC", "MISC", "PERSON") for prefix in "BI")]
-    table = {
-        "g": {"B-GPE": 0.4, "B-LOC": 0.35},
-        "m": {"B-MISC": 0.6, "I-MISC": 0.2, "I-LOC": 0.1},
-        "p": {"B-PERSON": 0.9},
-    }
-    model = table_model(tmp_path, names, table)
-    labels = {"GPE": "LOC", "MISC": None, "PERSON": "PER"}
-    found = tagger(model, labels=labels)
-    full = {"GPE": "LOC", "LOC": "LOC", "MISC": None, "PERSON": "PER"}
-    assert (found.labels, check(Tag(engine="hf", model=model, labels=labels))) == (("LOC", "PER"), full)
-    rows = found.probabilities([list("gmp")])[0]
-    np.testing.assert_allclose(rows, [[0.25, 0.75, 0, 0, 0], [0.9, 0, 0.1, 0, 0], [0.1, 0, 0, 0.9, 0]], atol=1e-4)
-    assert spans(found, "g m p") == [[Span(0, 1, "LOC", 0.75), Span(2, 3, "PER", 0.9)]]
-    assert list(check(Tag(engine="hf", model=model))) == ["GPE", "LOC", "MISC", "PERSON"]
-
-
-def test_the_check_reads_no_weights(tmp_path: Path) -> None:
-    section = Tag(engine="hf", model=random_model(tmp_path, names=XLMR_CONLL03))
-    (tmp_path / "model.safetensors").unlink()
-    assert check(section) == {label: label for label in ("LOC", "MISC", "ORG", "PER")}
-    with pytest.raises(RecipeError, match=r"^tag.model '.*' cannot be used: "):
-        HfTagger(section)
-
-
-def _refused(message: str, model: str, **options: Any) -> None:
-    section = Tag(engine="hf", model=model, **options)
-    for act in (check, HfTagger):
-        with pytest.raises(RecipeError, match=rf"^target_tag\.{message}"):
-            act(section, "target_tag")
-
-
-def test_labels_that_cannot_be_mapped_are_named(bert: str) -> None:
-    _refused(r"labels.PERS: '.*' has no such label; did you mean 'PER'\?", bert, labels={"PERS": "PER"})
-    _refused(r"labels.B-PER: '.*' has no such label", bert, labels={"B-PER": None})
-    _refused(r"labels.PER is 'O'; allowed: a label, or null, which drops it", bert, labels={"PER": "O"})
-    _refused(r"labels.PER is ' x'; allowed", bert, labels={"PER": " x"})
-    _refused(r"labels drops all labels of '.*' \(LOC, PER\); keep one", bert, labels={"PER": None, "LOC": None})
-
-
-@pytest.mark.parametrize(
-    "names", [["LABEL_0", "LABEL_1"], ["O"], ["O", "X-PER"], ["O", "B-"], ["O", " PER"], ["O", ""], ["B-A", "I-A"]]
-)
-def test_classes_that_are_no_tags_are_shown(names: list[str], tmp_path: Path) -> None:
-    model = random_model(tmp_path, names=["O", *names[1:]])
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": dict(enumerate(names))}))
-    _refused(r"model '.*': id2label in its config.json is .*allowed: O and B- I- ", model)
-
-
-def test_a_model_without_a_fast_tokenizer_is_refused(tmp_path: Path) -> None:
-    from transformers import CanineTokenizer
-
-    model = random_model(tmp_path)
-    (tmp_path / "tokenizer.json").unlink()
-    CanineTokenizer().save_pretrained(tmp_path)
-    _refused(r"model '.*' has no fast tokenizer, which alone tells words apart", model)
-
-
-def test_a_folder_that_is_not_there_is_named() -> None:
-    for act in (check, HfTagger):
-        with pytest.raises(RecipeError, match="model '/no/such': no such folder"):
-            act(Tag(engine="hf", model="/no/such"))
-
-
-def test_weights_must_be_safetensors(tmp_path: Path) -> None:
-    from transformers import AutoModelForTokenClassification
-
-    model = random_model(tmp_path)
-    torch.save(AutoModelForTokenClassification.from_pretrained(model).state_dict(), tmp_path / "pytorch_model.bin")
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(RecipeError, match=r"tag.model '.*' cannot be used: .*safetensors"):
-        tagger(model)
-    with pytest.raises(RecipeError, match=r"needs a config.json and weights as \*.safetensors"):
-        hub.pin(model)
-
-
-def test_an_encoder_without_a_classifier_is_refused(tmp_path: Path) -> None:
-    """transformers would make up the weights."""
-    from transformers import BertConfig, BertModel
-
-    BertModel(BertConfig(**config(IOB2))).save_pretrained(tmp_path)
-    save_tokenizer(tmp_path)
-    with pytest.raises(RecipeError, match=r"tag.model '.*': 2 weights are missing, as classifier.bias"):
-        tagger(str(tmp_path))
-
-
-def test_a_classifier_of_another_size_is_refused(tmp_path: Path) -> None:
-    model = random_model(tmp_path)
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {0: "O", 1: "B-PER", 2: "I-PER"}}))
-    with pytest.raises(RecipeError, match=r"tag.model '.*' cannot be used: "):
-        tagger(model)
-
-
-def test_code_that_comes_with_a_model_does_not_run(tmp_path: Path) -> None:
-    model = random_model(tmp_path)
-    path = tmp_path / "config.json"
-    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
-    path.write_text(json.dumps(json.loads(path.read_text()) | own))
-    (tmp_path / "own.py").write_text("raise SystemExit('ran')")
-    _refused("model '.*' cannot be used: ", model)
 
 
 def test_probabilities_that_are_no_numbers_end_the_run(bert: str) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from xner_ray.sections import Tag
+from xner_ray.tag.hf import HfTagger
+
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 POSITIONS = 32
 VOCABULARY = ["<s>", "<pad>", "</s>", "<unk>", *ALPHABET]
@@ -90,3 +93,7 @@ def table_model(folder: Path, names: Sequence[str], table: Mapping[str, Mapping[
     model.save_pretrained(folder)
     save_tokenizer(folder)
     return str(folder)
+
+
+def tagger(model: str, **options: Any) -> HfTagger:
+    return HfTagger(Tag(engine="hf", model=model, **options))
