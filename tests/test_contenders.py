@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact import FORMS, brute_force, disjoint_choices
+from match_cells import FORMS, brute_force, disjoint_choices
 
 from xner_ray import match
 from xner_ray.candidates import Candidates, ngrams, union

@@ -3,56 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from match_cells import FORMS, brute_force, disjoint_choices, made_up
 
 from xner_ray import exact
 from xner_ray.exact import Cell
 from xner_ray.match import limits
-
-FORMS = ["<2", "<3", "<4", "<=1", "<=2", "<=3", "=1", "=2", "=3", ">=0", ">=1", ">=2", ">=3", ">0", ">1", ">2"]
-
-
-def made_up(rng: np.random.Generator, n_entities: int, n_words: int, most_cells: int, top: int) -> list[Cell]:
-    """Cells of up to 4 words with scores from 1 to top, none twice."""
-    low, high = [0, 0, 1], [n_entities, n_words - 3, 5]
-    spans = sorted({tuple(span) for span in rng.integers(low, high, size=(most_cells, 3)).tolist()})
-    scores = rng.integers(1, top + 1, size=len(spans)).tolist()
-    return [(e, s, s + n, score) for (e, s, n), score in zip(spans, scores, strict=True)]
-
-
-def disjoint_choices(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-    """Every choice of cells without a common word."""
-    order = sorted(cells, key=lambda cell: cell[1])
-
-    def further(index: int, free: int) -> list[tuple[Cell, ...]]:
-        if index == len(order):
-            return [()]
-        choices = further(index + 1, free)
-        if order[index][1] >= free:
-            choices = choices + [(order[index], *rest) for rest in further(index + 1, order[index][2])]
-        return choices
-
-    return further(0, 0)
-
-
-def brute_force(choices: list[tuple[Cell, ...]], least: int, most: int | None) -> list[Cell] | None:
-    """The unique answer straight from its definition, None if no choice meets the lower limit."""
-    entities = sorted({cell[0] for choice in choices for cell in choice})
-
-    def rank(choice: tuple[Cell, ...]) -> tuple[int, list[list[tuple[float, ...]]]]:
-        none = (float("inf"),)  # any place rather than none
-        places = [sorted(cell[1:3] for cell in choice if cell[0] == entity) for entity in entities]
-        return -sum(cell[3] for cell in choice), [[*own, none] for own in places]
-
-    def allowed(choice: tuple[Cell, ...]) -> bool:
-        count = Counter(cell[0] for cell in choice)
-        return all(least <= count[entity] <= (most or len(choice)) for entity in entities)
-
-    best = min(filter(allowed, choices), key=rank, default=None)
-    return None if best is None else sorted(best, key=lambda cell: cell[1])
 
 
 def both(cells: list[Cell], form: str) -> tuple[exact.Answer | None, exact.Answer]:
