@@ -122,11 +122,12 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
 def test_targets_grow_and_finished_languages_stay(many_units: tuple[Path, Path], tmp_path: Path) -> None:
     recipe, expected = many_units
     run = tmp_path / "grown"
-    xner_ray.project(recipe, run, overrides=["targets=[swh_Latn]"])
+    one = _everywhere("workers=1")
+    xner_ray.project(recipe, run, overrides=["targets=[swh_Latn]", *one])
     parts = {path: path.stat().st_mtime_ns for path in (run / "_run/parts").rglob("*.parquet")}
     assert len(parts) == 22
     # Another unit size now would name other units; those that are listed stay.
-    xner_ray.project(recipe, run, overrides=["engine.unit_rows=50"])
+    xner_ray.project(recipe, run, overrides=["engine.unit_rows=50", *one])
     assert digests(run) == digests(expected)
     assert {path: path.stat().st_mtime_ns for path in parts} == parts
     with pytest.raises(RunFolderError, match="targets: spa_Latn there, missing now"):

@@ -29,7 +29,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     recipe = {
         "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
         "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
+        "align": {"backend": "provided", "workers": 1},
+        "match": {"workers": 1},
         "output": {"max_reject_rate": 0.5},
         "engine": {"unit_rows": 8},
     }
