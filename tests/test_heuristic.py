@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_problem import BATCH, Pair, links_of, problem_of
+from word_pairs import BATCH, Pair, links_of, problem_of
 
 from xner_ray.errors import Loss
 from xner_ray.heuristic import PAPER, Settings, project

@@ -9,7 +9,6 @@ from reading import read_all, reasons, to_test, to_train, write, write_conll
 
 from xner_ray.errors import Flag, Loss, Reason, RecipeError
 from xner_ray.read.index import build_index, identities
-from xner_ray.schema import ROW
 
 
 def test_a_row_of_direction_train(tmp_path: Path) -> None:
@@ -236,7 +235,3 @@ def test_sentences_of_raw_documents(tmp_path: Path) -> None:
     ]
     with pytest.raises(RecipeError, match="in sentences already"):
         build_index(to_test(write_conll(tmp_path / "b.conll", 1), input={"split": "sentences"}))
-
-
-def test_schema_is_ours() -> None:
-    assert ROW.names[0] == "row"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_problem import BATCH, Pair, counts_of, links_of, problem_of
+from word_pairs import BATCH, Pair, counts_of, links_of, problem_of
 
 from xner_ray.candidates import Candidates, ngrams, windows
 from xner_ray.errors import RecipeError
