@@ -1,17 +1,11 @@
-"""Small files of sentences with given links or entities, recipes of either direction, and their rows."""
+"""Small files of sentences with given links or entities, and recipes of either direction."""
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from xner_ray.read.index import Index, build_index
-from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe import Recipe
 from xner_ray.recipe_file import load_recipe
-from xner_ray.schema import row_schema
 
 
 def write(path: Path, content: str | list[dict[str, Any]]) -> str:
@@ -40,11 +34,3 @@ def to_test(path: str, parallel: str, links: str | None = None, **given: Any) ->
             "align": {"backend": "provided" if links else "batched"},
         }
     )
-
-
-def read_all(recipe: Recipe, index: Index | None = None) -> pa.Table:
-    index = index or build_index(recipe)
-    plan = ReadPlan(recipe, index.extra)
-    tables = [read_unit(pickle.loads(pickle.dumps(unit)), plan) for unit in index.units]
-    assert all(table.schema == row_schema(index.extra) for table in tables)
-    return pa.concat_tables(tables)

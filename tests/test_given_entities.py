@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from given_files import read_all, to_test, write
+from given_files import to_test, write
+from reading import read_all
 
 from xner_ray.errors import Flag, InputError
 from xner_ray.planning import run_labels

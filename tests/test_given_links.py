@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from given_files import read_all, to_test, to_train, write
+from given_files import to_test, to_train, write
+from reading import read_all
 
 from xner_ray.errors import Flag, InputError, RecipeError
 from xner_ray.links import METHODS

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from given_files import read_all, to_test, write
+from given_files import to_test, write
+from reading import read_all
 
 from xner_ray.card import dataset_card
 from xner_ray.errors import RunFolderError

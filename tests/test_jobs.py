@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apertium_texts import INSTALL
 from rich.console import Console
 from tiny_taggers import table_model
 
@@ -284,7 +285,7 @@ def test_what_a_translator_does_to_markers_is_counted_and_no_row_is_lost(tmp_pat
 
 def _needs_apertium() -> None:
     if shutil.which("apertium") is None:
-        pytest.skip("needs apertium: apt-get install --no-install-recommends apertium apertium-eng-spa")
+        pytest.skip(f"needs apertium: {INSTALL}")
 
 
 @pytest.mark.slow

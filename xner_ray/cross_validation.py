@@ -173,13 +173,13 @@ def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int
                     try:
                         data = _placed(data, experiment, base, root, lang)
                         training = load_training({**data, "resources": {"threads": 1}}, base=base)
-                        model = training.model
-                        if model.encoder not in pins:
-                            pins[model.encoder] = hub.pin(model.encoder)
+                        encoder = training.model.encoder
+                        if encoder not in pins:
+                            pins[encoder] = hub.pin(encoder)
                     except RecipeError as error:
                         raise RecipeError(f"students.{student}: {error}") from None
-                    pinned, identity = pins[model.encoder]
-                    training = training.model_copy(update={"model": model.model_copy(update={"encoder": pinned})})
+                    pinned, identity = pins[encoder]
+                    training = training.with_encoder(pinned)
                     name = f"seed-{seed}-fold-{fold}.parquet"
                     path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
                     found.setdefault((seed, fold), []).append(Item(student, training, path, identity))
@@ -237,9 +237,7 @@ def _mirrored(items: Sequence[Sequence[Item]], models: str) -> list[list[Item]]:
     places = {name: hub.mirror(name, models) for name in names}
 
     def at_place(item: Item) -> Item:
-        model = item.training.model
-        model = model.model_copy(update={"encoder": places[model.encoder]})
-        return replace(item, training=item.training.model_copy(update={"model": model}))
+        return replace(item, training=item.training.with_encoder(places[item.training.model.encoder]))
 
     return [[at_place(each) for each in own] for own in items]
 

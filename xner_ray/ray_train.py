@@ -117,7 +117,7 @@ def _trained(config: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(resources.threads or max(1, int(resources.cpus)))
     group: Group = Processes() if ray.train.get_context().get_world_size() > 1 else Alone()
     trained = student.train(
-        training.model_copy(update={"model": training.model.model_copy(update={"encoder": config["encoder"]})}),
+        training.with_encoder(config["encoder"]),
         group=group,
         resume=_last(),
         checkpoint=_checkpoint(group),

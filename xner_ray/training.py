@@ -57,8 +57,7 @@ def _absolute(training: Training, base: Path) -> Training:
         return one.model_copy(update=changes)
 
     roles = {role: [placed(one) for one in getattr(training, role)] for role in ("data", "validation", "evaluate")}
-    encoder = training.model.model_copy(update={"encoder": model_place(training.model.encoder, base)})
-    return training.model_copy(update={**roles, "model": encoder})
+    return training.model_copy(update=roles).with_encoder(model_place(training.model.encoder, base))
 
 
 def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, str]:
@@ -125,13 +124,13 @@ def train(
     console = console or Console(quiet=True)
     training = load_training(source, overrides)
     root = RunFolder(os.fspath(model_dir)).root
-    model = training.model
-    if root in (model.encoder, *(source.run for source in training.data)):
+    encoder = training.model.encoder
+    if root in (encoder, *(source.run for source in training.data)):
         raise RecipeError(f"{root}: is what the student is made from; name another folder for it")
     identity = None
-    if model.encoder != "builtin":
-        pinned, identity = hub.pin(model.encoder)
-        training = training.model_copy(update={"model": model.model_copy(update={"encoder": pinned})})
+    if encoder != "builtin":
+        pinned, identity = hub.pin(encoder)
+        training = training.with_encoder(pinned)
     keys = fingerprint(training, encoder=identity)
     own = storage.join(root, _OWN)
     _refuse_other_files(root)

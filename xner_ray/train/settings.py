@@ -199,3 +199,7 @@ class Training(Section):
         if self.validation_share and any(source.labels == "soft" for source in self.data):
             raise ValueError("validation_share: scores need spans, and labels: soft has none; give validation")
         return self
+
+    def with_encoder(self, encoder: str) -> Training:
+        """The same on an encoder of another name, or at another place."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"encoder": encoder})})
