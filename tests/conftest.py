@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from s3_server import S3Server
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(Path(__file__).parent))  # for fakes.py
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("RAY_ADDRESS", None)
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -71,7 +71,7 @@ def s3(s3_server: "S3Server") -> Iterator["S3Server"]:
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """One local Ray for tests that run in this process."""
-    from xner_ray import engine
+    from xner_ray.engine import ray_cluster
 
-    with engine.cluster("local"):
+    with ray_cluster.cluster("local"):
         yield

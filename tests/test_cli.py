@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import xner_ray
 from xner_ray import cli
-from xner_ray.builtin_encoder import builtin_folder
 from xner_ray.errors import InputError, RecipeError, RunFolderError
+from xner_ray.models.e5 import builtin_folder
 
 
 @dataclass

@@ -11,10 +11,10 @@ from markupsafe import escape
 from rich.console import Console
 
 import xner_ray
-from xner_ray import inspecting
-from xner_ray import report as reporting
+from xner_ray.commands import inspect
 from xner_ray.errors import RecipeError
-from xner_ray.recipe_file import load_recipe
+from xner_ray.recipe.load import load_recipe
+from xner_ray.report import tables
 
 ROOT = Path(__file__).parent.parent
 LANG = "spa_Latn"
@@ -76,12 +76,12 @@ def test_text_ids_and_labels_stay_text(tmp_path: Path, ray_here: None, monkeypat
 
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(width=200, record=True, file=nowhere)
-        sentences = inspecting.sample("run", LANG, len(IDS))
-        reporting.print_sentences(console, sentences, report["labels"]["kept"])
+        sentences = inspect.sample("run", LANG, len(IDS))
+        tables.print_sentences(console, sentences, report["labels"]["kept"])
         for name in IDS:
             console.print(xner_ray.explain("run", name))
         console.print(xner_ray.status("run"))
-        console.print(reporting.tables(report))
+        console.print(tables.run_tables(report))
         shown = console.export_text()
     for name in IDS:
         assert name in shown

@@ -7,21 +7,23 @@ xner_ray.evaluate("runs/quickstart")
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from xner_ray.errors import XnerError
 
 if TYPE_CHECKING:
-    from xner_ray.adapting import adapt
-    from xner_ray.comparing import compare
-    from xner_ray.cross_validation import cross_validate
-    from xner_ray.deriving import combine, rematch
-    from xner_ray.inspecting import evaluate, explain, export, sample, status, write_page
-    from xner_ray.making import plan, project
-    from xner_ray.recipe import Recipe
-    from xner_ray.recipe_file import load_recipe
-    from xner_ray.sweeping import sweep
-    from xner_ray.training import train
+    from xner_ray.commands.adapt import adapt
+    from xner_ray.commands.combine import combine
+    from xner_ray.commands.compare import compare
+    from xner_ray.commands.cross_validate import cross_validate
+    from xner_ray.commands.inspect import evaluate, explain, export, sample, status, write_page
+    from xner_ray.commands.project import plan, project
+    from xner_ray.commands.rematch import rematch
+    from xner_ray.commands.sweep import sweep
+    from xner_ray.commands.train import train
+    from xner_ray.recipe.load import load_recipe
+    from xner_ray.recipe.model import Recipe
 
 __version__ = "0.1.0"
 
@@ -48,26 +50,30 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Recipe": "xner_ray.recipe",
-    "adapt": "xner_ray.adapting",
-    "load_recipe": "xner_ray.recipe_file",
-    "combine": "xner_ray.deriving",
-    "compare": "xner_ray.comparing",
-    "cross_validate": "xner_ray.cross_validation",
-    "plan": "xner_ray.making",
-    "project": "xner_ray.making",
-    "rematch": "xner_ray.deriving",
-    "sweep": "xner_ray.sweeping",
-    "train": "xner_ray.training",
+    "Recipe": "xner_ray.recipe.model",
+    "adapt": "xner_ray.commands.adapt",
+    "load_recipe": "xner_ray.recipe.load",
+    "combine": "xner_ray.commands.combine",
+    "compare": "xner_ray.commands.compare",
+    "cross_validate": "xner_ray.commands.cross_validate",
+    "plan": "xner_ray.commands.project",
+    "project": "xner_ray.commands.project",
+    "rematch": "xner_ray.commands.rematch",
+    "sweep": "xner_ray.commands.sweep",
+    "train": "xner_ray.commands.train",
 }
+
+# Packages with the names of commands. A first import of one puts the package where the command belongs, so it is made
+# here; `from xner_ray.train import ray` finds them all the same.
+for _name in ("adapt", "evaluate", "train"):
+    import_module(f"xner_ray.{_name}")
+    del globals()[_name]
 
 
 def __getattr__(name: str) -> Any:
     """Load on first use: the package alone must not import Ray and torch, which take seconds."""
     if name not in __all__:
         raise AttributeError(f"module 'xner_ray' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_HOMES.get(name, "xner_ray.inspecting")), name)
+    value = getattr(import_module(_HOMES.get(name, "xner_ray.commands.inspect")), name)
     globals()[name] = value
     return value

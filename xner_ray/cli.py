@@ -44,10 +44,10 @@ def project(
     show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
 ) -> None:
     """Make the data set that RECIPE describes in RUN. The same command resumes after anything."""
-    from xner_ray import making
+    from xner_ray.commands import project as command
 
     console = Console()
-    report = making.project(
+    report = command.project(
         recipe, run, overrides=overrides or (), fresh=fresh, retry_rejects=retry_rejects or (), console=console
     )
     _show(console, run, report, show)
@@ -62,10 +62,10 @@ def rematch(
     show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
 ) -> None:
     """Match RUN's sentences again by other settings (match.*, output.*, align.method) into NEW_RUN. Loads no model."""
-    from xner_ray import deriving
+    from xner_ray.commands import rematch as command
 
     console = Console()
-    report = deriving.rematch(run, new_run, overrides=overrides or (), fresh=fresh, console=console)
+    report = command.rematch(run, new_run, overrides=overrides or (), fresh=fresh, console=console)
     _show(console, new_run, report, show)
 
 
@@ -82,23 +82,23 @@ def combine(
     show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
 ) -> None:
     """Join finished runs over the same target text, weighted by their scores, into NEW_RUN. Loads no model."""
-    from xner_ray import deriving
+    from xner_ray.commands import combine as command
 
     console = Console()
     *olds, new_run = runs
-    report = deriving.combine(olds, new_run, method=method, weights=weights, fresh=fresh, console=console)
+    report = command.combine(olds, new_run, method=method, weights=weights, fresh=fresh, console=console)
     _show(console, new_run, report, show)
 
 
 def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: int) -> None:
     """What a finished run holds; exit status 3 if too many rows were rejected."""
-    from xner_ray import inspecting
-    from xner_ray.report import print_sentences, scores_table, tables
+    from xner_ray.commands import inspect
+    from xner_ray.report.tables import print_sentences, run_tables, scores_table
 
     for lang in report["languages"] if n_sentences else ():
-        print_sentences(console, inspecting.sample(run, lang, n_sentences), report["labels"]["kept"])
-    console.print(tables(report))
-    evaluations = inspecting.evaluate(run)
+        print_sentences(console, inspect.sample(run, lang, n_sentences), report["labels"]["kept"])
+    console.print(run_tables(report))
+    evaluations = inspect.evaluate(run)
     if evaluations:
         console.print(scores_table(evaluations))
     console.print(
@@ -116,22 +116,22 @@ def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: in
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Say what a recipe would do: stages, resources, rows, units, columns. Loads no model, writes nothing."""
-    from xner_ray import making
+    from xner_ray.commands import project as command
 
-    Console().print(making.plan(recipe, overrides=overrides or ()))
+    Console().print(command.plan(recipe, overrides=overrides or ()))
 
 
 @app.command()
 def status(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False) -> None:
     """Say how far RUN is, from the folder alone, also of a dead run: done, left, rejected, rate, time left, cost."""
-    from xner_ray import inspecting
+    from xner_ray.commands import inspect
 
     if as_json:
         import json
 
-        sys.stdout.write(json.dumps(inspecting.how_far(run), indent=1) + "\n")
+        sys.stdout.write(json.dumps(inspect.how_far(run), indent=1) + "\n")
     else:
-        Console().print(inspecting.status(run))
+        Console().print(inspect.status(run))
 
 
 @app.command()
@@ -146,10 +146,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Scores of RUN against the gold that its input had: per label, intervals, errors by kind, what gold allows."""
-    from xner_ray import inspecting
-    from xner_ray.report import evaluation_tables
+    from xner_ray.commands import inspect
+    from xner_ray.report.tables import evaluation_tables
 
-    evaluations = inspecting.evaluate(run, samples=samples, seed=seed, by=by)
+    evaluations = inspect.evaluate(run, samples=samples, seed=seed, by=by)
     console = Console()
     if as_json:
         import json
@@ -167,9 +167,9 @@ def report(
     rows: Annotated[int, typer.Option(min=1, help="rows that scores, distributions and sentences are of")] = 50_000,
 ) -> None:
     """Write RUN's report.html anew, of an unfinished run from what is done: a page that needs a browser alone."""
-    from xner_ray import inspecting
+    from xner_ray.commands import inspect
 
-    typer.echo(inspecting.write_page(run, rows=rows))
+    typer.echo(inspect.write_page(run, rows=rows))
 
 
 @app.command()
@@ -184,10 +184,10 @@ def compare(
     by: Annotated[Literal["doc", "sentence"] | None, typer.Option(help="what a resample draws, as in evaluate")] = None,
 ) -> None:
     """Runs over the same sentences side by side: scores, differences with tests; without gold, how far they agree."""
-    from xner_ray import comparing
-    from xner_ray.comparison_tables import markdown, print_sentences, tables
+    from xner_ray.commands import compare as command
+    from xner_ray.report.comparison import comparison_tables, markdown, print_sentences
 
-    found = comparing.compare(runs, against=against, differ=differ, samples=samples, seed=seed, by=by)
+    found = command.compare(runs, against=against, differ=differ, samples=samples, seed=seed, by=by)
     console = Console()
     if as_json:
         import json
@@ -197,7 +197,7 @@ def compare(
         sys.stdout.write(markdown(found))
     else:
         print_sentences(console, found)
-        console.print(tables(found, wide=console.width >= WIDE))
+        console.print(comparison_tables(found, wide=console.width >= WIDE))
 
 
 @app.command()
@@ -210,16 +210,16 @@ def sweep(
     seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
 ) -> None:
     """Make a run of every method on every data set, models once where they can be, and compare them. Resumes."""
-    from xner_ray import sweeping
-    from xner_ray.comparison_tables import tables
+    from xner_ray.commands import sweep as command
+    from xner_ray.report.comparison import comparison_tables
 
     console = Console()
-    swept = sweeping.sweep(
+    swept = command.sweep(
         recipe, out, overrides=overrides or (), fresh=fresh, samples=samples, seed=seed, console=console
     )
     for data, found in swept.comparisons.items():
         console.print(f"[bold]{escape(data)}[/bold]")
-        console.print(tables(found, wide=console.width >= WIDE))
+        console.print(comparison_tables(found, wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json and the runs")
     reports = [(f"{data}/{method}", one) for data, own in swept.reports.items() for method, one in own.items()]
     rejecting = [name for name, one in reports if one["reject_rate"] > one["max_reject_rate"]]
@@ -236,12 +236,12 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="discard what MODEL_DIR holds")] = False,
 ) -> None:
     """Train a student, a token classifier, on projected and gold sentences. The same command goes on after anything."""
-    from xner_ray import training
-    from xner_ray.training_tables import tables
+    from xner_ray.commands import train as command
+    from xner_ray.report.comparison import training_tables
 
     console = Console()
-    report = training.train(source, model_dir, overrides=overrides or (), fresh=fresh, console=console)
-    console.print(tables(report))
+    report = command.train(source, model_dir, overrides=overrides or (), fresh=fresh, console=console)
+    console.print(training_tables(report))
     console.print(
         f"[bold]{escape(model_dir)}[/bold] holds a Hugging Face token classifier, README.md and training.json"
     )
@@ -256,14 +256,14 @@ def cross_validate(
     seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
 ) -> None:
     """Train students without each fold of their documents in turn, and compare them there. Resumes."""
-    from xner_ray import cross_validation
-    from xner_ray.comparison_tables import tables
+    from xner_ray.commands import cross_validate as command
+    from xner_ray.report.comparison import comparison_tables
 
     console = Console()
-    found = cross_validation.cross_validate(
+    found = command.cross_validate(
         experiment, out, overrides=overrides or (), samples=samples, seed=seed, console=console
     )
-    console.print(tables(found.comparison, wide=console.width >= WIDE))
+    console.print(comparison_tables(found.comparison, wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json, the runs and all predictions")
 
 
@@ -275,9 +275,9 @@ def adapt(
     fresh: Annotated[bool, typer.Option("--fresh", help="discard what an earlier adapt left there")] = False,
 ) -> None:
     """Let the aligner's encoder go on learning on the pairs of RECIPE, into MODEL_DIR, for align.encoder. Resumes."""
-    from xner_ray import adapting
+    from xner_ray.commands import adapt as command
 
-    report = adapting.adapt(recipe, model_dir, overrides=overrides or (), fresh=fresh, say=typer.echo)
+    report = command.adapt(recipe, model_dir, overrides=overrides or (), fresh=fresh, say=typer.echo)
     layers = report["layers"]
     layer = layers[0] if len(layers) == 1 else layers
     typer.echo(f"{model_dir} holds the encoder; use it with align: {{encoder: {model_dir}, layer: {layer}}}")
@@ -290,9 +290,9 @@ def explain(
     lang: Annotated[str | None, typer.Option(help="language code, where the run has several")] = None,
 ) -> None:
     """Show one sentence through every stage: links, candidates with scores, what was chosen and what lost to what."""
-    from xner_ray import inspecting
+    from xner_ray.commands import inspect
 
-    Console().print(inspecting.explain(run, row_id, lang))
+    Console().print(inspect.explain(run, row_id, lang))
 
 
 @app.command()
@@ -303,9 +303,9 @@ def export(
     ids: Annotated[bool, typer.Option("--ids", help="conll: a '# id = ...' line before each sentence")] = False,
 ) -> None:
     """Write RUN as one CoNLL or JSONL file per language and split."""
-    from xner_ray import inspecting
+    from xner_ray.commands import inspect
 
-    for path in inspecting.export(run, to=to, output=output, ids=ids):
+    for path in inspect.export(run, to=to, output=output, ids=ids):
         typer.echo(path)
 
 
@@ -314,8 +314,8 @@ def languages(
     search: Annotated[str, typer.Option("--search", help="part of a code, name or alias")] = "",
 ) -> None:
     """List the language codes."""
-    from xner_ray.languages import search as find
-    from xner_ray.report import new_table
+    from xner_ray.data.languages import search as find
+    from xner_ray.report.tables import new_table
 
     found = find(search)
     columns = ("code", "name", "script", "direction", "words", "NLLB", "aliases", "known limits")

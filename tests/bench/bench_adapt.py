@@ -21,26 +21,31 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/bench")]
+sys.path[:0] = [str(ROOT / "tests/helpers"), str(ROOT / "tests/bench")]
 SHARED = Path(os.environ.get("XNER_SHARED", ROOT.parent / "shared")) / "data"
 
 from aer import Gold  # noqa: E402
 from bench_aer import gold_sets  # noqa: E402
 
-from xner_ray import counting, evaluation, prior, projection, recipe_file  # noqa: E402
-from xner_ray.adaptation import loop, pairs  # noqa: E402
-from xner_ray.adaptation.settings import Adaptation  # noqa: E402
-from xner_ray.align import AlignOptions  # noqa: E402
-from xner_ray.aligner import BatchAligner  # noqa: E402
-from xner_ray.encode import Encoder  # noqa: E402
-from xner_ray.read.rows import ReadPlan, build_index, read_unit  # noqa: E402
-from xner_ray.stages import AlignStage, MatchStage  # noqa: E402
+from xner_ray.adapt import loop, pairs  # noqa: E402
+from xner_ray.adapt.recipe import Adaptation  # noqa: E402
+from xner_ray.align.aligner import BatchAligner  # noqa: E402
+from xner_ray.align.encoder import Encoder  # noqa: E402
+from xner_ray.align.linking import AlignOptions  # noqa: E402
+from xner_ray.align.stage import AlignStage  # noqa: E402
+from xner_ray.evaluate import counting  # noqa: E402
+from xner_ray.evaluate import scores as evaluation  # noqa: E402
+from xner_ray.match import prior, projection  # noqa: E402
+from xner_ray.match.stage import MatchStage  # noqa: E402
+from xner_ray.read.index import build_index  # noqa: E402
+from xner_ray.read.rows import ReadPlan, read_unit  # noqa: E402
+from xner_ray.recipe import load as recipe_load  # noqa: E402
 from xner_ray.train import student  # noqa: E402
 from xner_ray.train.loop import Kept, predict  # noqa: E402
-from xner_ray.train.pieces import encode  # noqa: E402
-from xner_ray.train.scoring import counts_of, micro_f1, scored  # noqa: E402
+from xner_ray.train.recipe import Training  # noqa: E402
 from xner_ray.train.sentences import load  # noqa: E402
-from xner_ray.train.settings import Training  # noqa: E402
+from xner_ray.train.student import counts_of, micro_f1, scored  # noqa: E402
+from xner_ray.train.windows import encode  # noqa: E402
 
 LABELS = {"keep": ["PER", "LOC", "ORG"]}
 N_EUROPARL = 400  # pairs to learn from; the other 399 are held out
@@ -266,7 +271,7 @@ def _difference(before: Cells, after: Cells, samples: int = 2000) -> str:
 
 def _projected(aligner: BatchAligner, recipe: dict[str, object]) -> list[counting.Counts]:
     """Counts of a projection with the default matching, both passes, without Ray."""
-    checked = recipe_file.load_recipe(recipe)
+    checked = recipe_load.load_recipe(recipe)
     counter = counting.Counter()
     for unit in build_index(checked).units:
         table = AlignStage(checked, aligner)(read_unit(unit, ReadPlan(checked)))

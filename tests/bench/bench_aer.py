@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/helpers"))
 from aer import Gold, rates, read_gold, read_xl_wa  # noqa: E402
 
-from xner_ray.align import AlignOptions, align  # noqa: E402
-from xner_ray.encode import Encoder  # noqa: E402
+from xner_ray.align.encoder import Encoder  # noqa: E402
+from xner_ray.align.linking import AlignOptions, align  # noqa: E402
+from xner_ray.data.links import METHODS, Links  # noqa: E402
 from xner_ray.errors import Reason  # noqa: E402
-from xner_ray.links import METHODS, Links  # noqa: E402
 
 
 def gold_sets(pairs: int) -> dict[str, list[Gold]]:

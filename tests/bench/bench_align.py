@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
-from xner_ray.align import align
-from xner_ray.aligner import BatchAligner
-from xner_ray.builtin_encoder import LAYER, builtin_folder
-from xner_ray.encode import Encoder
-from xner_ray.links import Links
-from xner_ray.simalign_backend import SimAligner
+from xner_ray.align.aligner import BatchAligner
+from xner_ray.align.encoder import Encoder
+from xner_ray.align.linking import align
+from xner_ray.align.simalign import SimAligner
+from xner_ray.data.links import Links
+from xner_ray.models.e5 import LAYER, builtin_folder
 
 DATA = Path(__file__).parents[2] / "jobs" / "data"
 ROUNDS = 3

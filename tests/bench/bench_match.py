@@ -23,13 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ortools.sat.python import cp_model
 
-from xner_ray import projection
-from xner_ray.folder import RunFolder
-from xner_ray.match import Solution, limits, solve
-from xner_ray.prior import Prior, count, merge
-from xner_ray.recipe import Recipe
-from xner_ray.scores import SCALE, Scored
-from xner_ray.write import read_part
+from xner_ray.data.row import SCALE
+from xner_ray.match import projection
+from xner_ray.match.prior import Prior, count, merge
+from xner_ray.match.scores import Scored
+from xner_ray.match.solver import Solution, solve
+from xner_ray.recipe.limits import limits
+from xner_ray.recipe.model import Recipe
+from xner_ray.run.folder import RunFolder
+from xner_ray.run.parts import read_part
 
 Sentence = tuple[list[tuple[int, int]], list[tuple[int, int]], int]
 """Source ranges of the entities; links (source word, target word); number of target words."""

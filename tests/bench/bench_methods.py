@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import xner_ray
-from xner_ray import engine
+from xner_ray.engine import ray_cluster
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("XNER_SHARED", ROOT.parent / "shared")) / "data"
@@ -110,7 +110,7 @@ def main() -> None:
     chosen = {name: chosen[name] for name in options.only.split(",")} if options.only else chosen
     rows: dict[tuple[str, str], list[str]] = {}
     languages: list[str] = []
-    with engine.cluster("local"):
+    with ray_cluster.cluster("local"):
         for name, recipe in chosen.items():
             for setting, (overrides, methods) in ALIGNERS.items():
                 base = options.folder / f"{name}-{setting.replace(', ', '-').replace(' ', '_')}"

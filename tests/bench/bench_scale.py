@@ -33,14 +33,14 @@ import ray
 from ray.data import DataContext
 
 import xner_ray
-from xner_ray import engine
-from xner_ray.guard import run_stage
-from xner_ray.projection import WRITES
+from xner_ray.engine import ray_cluster, ray_data
+from xner_ray.engine.guard import run_stage
+from xner_ray.engine.stages import build, stage_names
+from xner_ray.match.projection import WRITES
 from xner_ray.read.index import build_index
 from xner_ray.read.rows import ReadPlan, read_unit
-from xner_ray.recipe_file import load_recipe
+from xner_ray.recipe.load import load_recipe
 from xner_ray.stage import Stage
-from xner_ray.stages import build, stage_names
 
 ROOT = Path(__file__).parents[2]
 SENTENCE = "the minister of the interior met Ada Lovelace in Rome on Monday and spoke of work"
@@ -85,10 +85,10 @@ def make_input(folder: Path, n_rows: int, *, parallel: bool = True) -> dict[str,
     }
 
 
-def waiting(seconds: float) -> type[engine.WritingWorker]:
+def waiting(seconds: float) -> type[ray_data.WritingWorker]:
     """Workers whose first stage waits as long as a model would compute; each fills what the real one fills."""
 
-    class Waiting(engine.WritingWorker):
+    class Waiting(ray_data.WritingWorker):
         def load(self, name: str) -> Stage:
             return Empty(name, seconds if self.name.startswith(name) else 0.0)
 
@@ -150,7 +150,7 @@ def empty(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = make_input(folder, options.rows)
-        engine.WORKERS = (engine.Worker, waiting(0.0))
+        ray_data.WORKERS = (ray_data.Worker, waiting(0.0))
         recipe["engine"] = {"unit_rows": options.unit_rows}
         started = time.perf_counter()
         report = xner_ray.project(recipe, folder / "run")
@@ -180,7 +180,7 @@ def workers(options: argparse.Namespace) -> None:
             recipe["engine"] = {"unit_rows": options.unit_rows, "address": "local"}
             for section in ("translate", "align", "match"):
                 recipe.setdefault(section, {}).update(workers=count, cpus=0.9)
-            engine.WORKERS = (engine.Worker, waiting(options.seconds))
+            ray_data.WORKERS = (ray_data.Worker, waiting(options.seconds))
             xner_ray.project(recipe, folder / "run")
             parts, _ = times(folder / "run")
         # Steady: without the first unit of each worker and without the last, when some have nothing left to do.
@@ -222,8 +222,8 @@ def one_memory(n_rows: int, options: argparse.Namespace) -> None:
         folder = Path(name)
         recipe = make_input(folder, n_rows)
         recipe["engine"] = {"unit_rows": options.unit_rows}
-        engine.WORKERS = (engine.Worker, waiting(0.0))
-        with engine.cluster("local"):
+        ray_data.WORKERS = (ray_data.Worker, waiting(0.0))
+        with ray_cluster.cluster("local"):
             before = psutil.Process().memory_info().rss / 1e6
             with memory() as most:
                 xner_ray.project(recipe, folder / "run")

@@ -32,7 +32,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from xner_ray.sections import Translate
+from xner_ray.recipe.sections import Translate
 from xner_ray.translate.ct2 import Ct2Translator
 from xner_ray.translate.nllb import NllbTranslator
 

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from xner_ray.data.languages import LANGUAGES, resolve  # noqa: E402
 from xner_ray.errors import MissingExtraError  # noqa: E402
-from xner_ray.languages import LANGUAGES, resolve  # noqa: E402
 from xner_ray.translate import health  # noqa: E402
 
 ENGLISH = "eng_Latn"

@@ -18,16 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray import words
-from xner_ray.links import Links
-from xner_ray.read.formats import changed, unchanged
-from xner_ray.read.lines import byte_lines, link_columns
-from xner_ray.read.records import BadRecord, name_text, refused
-from xner_ray.read.tables import class_names, read_columns, table_schema
+from xner_ray.data import words
+from xner_ray.data.links import Links
+from xner_ray.data.row import OK, ROW, Ints, lengths, row_schema
+from xner_ray.data.spans import split_tag
+from xner_ray.read.find import changed, unchanged
+from xner_ray.read.record import BadRecord, name_text, refused
+from xner_ray.read.table_formats import class_names, read_columns, table_schema
+from xner_ray.read.text_formats import byte_lines, link_columns
 from xner_ray.read.units import Segment, Unit
-from xner_ray.recipe import Labels, Recipe
-from xner_ray.schema import OK, ROW, Ints, lengths, row_schema
-from xner_ray.spans import split_tag
+from xner_ray.recipe.model import Labels, Recipe
 
 _WHITE = re.compile(r"\s")
 _CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from xner_ray import storage
+from xner_ray.storage import files as storage
 
 PIECE_ROWS = 1 << 20  # at most; a scan needs 110 MB while it sorts as many
 RANGE_ROWS = 1 << 21  # of one comparison, 160 MB; more when there are more than 256 times as many

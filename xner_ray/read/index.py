@@ -22,16 +22,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xner_ray import storage
 from xner_ray.errors import InputError
 from xner_ray.read.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
-from xner_ray.read.inputs import Text, find_texts, identities, input_keys, input_of, parallel_keys
-from xner_ray.read.records import File, Place
+from xner_ray.read.inputs import Text, find_texts, input_keys, input_of, parallel_keys
+from xner_ray.read.record import File, Place
 from xner_ray.read.scan import Scan, ScanJob, scan_file
 from xner_ray.read.units import Rows, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
-from xner_ray.recipe import SPLITS, Columns, Labels, Recipe
-
-__all__ = ["Index", "build_index", "identities", "kept", "new_label"]
+from xner_ray.recipe.model import SPLITS, Columns, Labels, Recipe
+from xner_ray.storage import files as storage
 
 MapFiles = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
 

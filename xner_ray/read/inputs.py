@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from xner_ray.errors import RecipeError
-from xner_ray.read.formats import find_files
-from xner_ray.read.records import File
+from xner_ray.read.find import find_files
+from xner_ray.read.record import File
 from xner_ray.read.scan import Scan
 from xner_ray.read.units import Stretch
-from xner_ray.recipe import SPLITS, Recipe
+from xner_ray.recipe.model import SPLITS, Recipe
 
 
 @dataclass(eq=False)

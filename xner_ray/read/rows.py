@@ -17,20 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray import words
+from xner_ray.data import words
+from xner_ray.data.links import Links
+from xner_ray.data.row import OK, REJECTED, ROW, giving_way, row_schema, span_cells, table_from_rows
+from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import Flag, InputError, Reason
-from xner_ray.links import Links
 from xner_ray.read.columns import read_plain
-from xner_ray.read.formats import iterate
-from xner_ray.read.index import Index, build_index, kept, new_label
-from xner_ray.read.lines import link_pairs
-from xner_ray.read.records import BadRecord, File, Record, record_id, short, without_surrogates
+from xner_ray.read.find import iterate
+from xner_ray.read.index import kept, new_label
+from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
+from xner_ray.read.text_formats import link_pairs
 from xner_ray.read.units import Segment, Unit
-from xner_ray.recipe import Labels, Recipe
-from xner_ray.schema import OK, REJECTED, ROW, giving_way, row_schema, span_cells, table_from_rows
-from xner_ray.spans import Span, outermost
-
-__all__ = ["Index", "ReadPlan", "Segment", "Unit", "build_index", "read_unit"]
+from xner_ray.recipe.model import Labels, Recipe
 
 _WHITE = re.compile(r"\s")
 _NOT_BLANK = re.compile(r"[^ \t]+")

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.duplicates import IdWriter
-from xner_ray.read.formats import TABLES, read_records
-from xner_ray.read.records import START, File, record_id
-from xner_ray.read.tables import table_schema
+from xner_ray.read.find import TABLES, read_records
+from xner_ray.read.record import START, File, record_id
+from xner_ray.read.table_formats import table_schema
 from xner_ray.read.units import Marks
-from xner_ray.recipe import SPLITS
+from xner_ray.recipe.model import SPLITS
 
 STRIDE_ROWS = 512  # a unit reads at most this many rows for nothing
 _SURE_ROWS = 10  # as many rows, all malformed: the file is of another format

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from xner_ray.read.records import File, Place
+from xner_ray.read.record import File, Place
 
 MOST_UNITS = 60_000
 

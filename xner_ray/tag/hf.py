@@ -21,16 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xner_ray import encoder_network
-from xner_ray.encode import micro_batches, padded, windows
+from xner_ray.data.row import SCALE
+from xner_ray.data.spans import Span, label_list, split_tag, tags_to_spans
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
-from xner_ray.hub import load_arguments, pick_dtype
-from xner_ray.recall import Recall, filled
-from xner_ray.scores import SCALE
-from xner_ray.sections import Tag
-from xner_ray.spans import Span, label_list, split_tag, tags_to_spans
-from xner_ray.stage import device_of
-from xner_ray.timing import Timed
+from xner_ray.models import network as encoder_network
+from xner_ray.models.device import Timed, device_of, pick_dtype
+from xner_ray.models.hub import load_arguments
+from xner_ray.models.replay import Recall, filled
+from xner_ray.models.windows import micro_batches, padded, windows
+from xner_ray.recipe.sections import Tag
 
 
 def check(section: Tag, key: str = "tag") -> dict[str, str | None]:

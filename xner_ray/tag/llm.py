@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
-from xner_ray.llm import Chat, ChatModel, Conversation
-from xner_ray.sections import Tag
-from xner_ray.spans import Span
-from xner_ray.tag import Rejected, certain
+from xner_ray.models.vllm import Chat, ChatModel, Conversation
+from xner_ray.recipe.sections import Tag
+from xner_ray.tag.base import Rejected, certain
 
 SYSTEM = (
     "You find the named entities of a sentence. The labels:\n"

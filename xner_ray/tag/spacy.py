@@ -13,11 +13,11 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import NDArray
 
+from xner_ray.data.spans import Span
 from xner_ray.errors import MissingExtraError, RecipeError
-from xner_ray.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
-from xner_ray.spans import Span
-from xner_ray.tag import certain
-from xner_ray.timing import Timed
+from xner_ray.models.device import Timed
+from xner_ray.recipe.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
+from xner_ray.tag.base import certain
 
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
 

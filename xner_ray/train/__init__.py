@@ -1,1 +1,1 @@
-"""Training a student, a token classifier, on projected and gold sentences. Nothing here knows Ray."""
+"""The student: a token classifier trained on projected and gold sentences. `ray.py` alone knows Ray."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xner_ray.card import cell, front_matter, licences_of, shown
-from xner_ray.folder import RunFolder
-from xner_ray.recipe import Recipe
-from xner_ray.train.settings import Source, Training
+from xner_ray.recipe.model import Recipe
+from xner_ray.report.card import cell, front_matter, licences_of, shown
+from xner_ray.run.folder import RunFolder
+from xner_ray.train.recipe import Source, Training
 
 _LABELS = {None: "projected labels", "projected": "projected labels", "gold": "gold labels", "soft": "a tagger's tags"}
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from xner_ray.errors import FatalError
 from xner_ray.train.network import Student
-from xner_ray.train.pieces import Goal, Pieces
-from xner_ray.train.settings import Fit
+from xner_ray.train.recipe import Fit
+from xner_ray.train.windows import Goal, Pieces
 
 Ints = NDArray[np.int64]
 _POOL = 64  # batches whose sentences are sorted by length, so that little is padded

@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xner_ray import encoder_network
-from xner_ray.builtin_encoder import builtin_folder
+from xner_ray.data.spans import label_list
 from xner_ray.errors import RecipeError
-from xner_ray.hub import load_arguments
-from xner_ray.spans import label_list
-from xner_ray.train.pieces import Pieces
-from xner_ray.train.settings import Model
+from xner_ray.models import network
+from xner_ray.models.e5 import builtin_folder
+from xner_ray.models.hub import load_arguments
+from xner_ray.train.recipe import Model
+from xner_ray.train.windows import Pieces
 
 Ints = NDArray[np.int64]
 
@@ -43,7 +43,7 @@ class Student:
         self.tokenizer, self.module, self.went_on = _load(settings, label_list(labels), seed)
         config: Any = self.module.config
         self.names = [config.id2label[index] for index in range(config.num_labels)]
-        self.positions = encoder_network.positions_of(self.module, self.tokenizer)
+        self.positions = network.positions_of(self.module, self.tokenizer)
         self.stack = _stack(self.module)
         self.frozen = settings.n_frozen
         if self.frozen and (self.stack is None or self.frozen > len(self.stack)):
@@ -156,7 +156,7 @@ class Student:
             name: value.to(kind) if value.is_floating_point() else value
             for name, value in self.module.state_dict().items()
         }
-        with encoder_network.quiet():
+        with network.quiet():
             self.module.save_pretrained(folder, state_dict=state)
             self.module.config.dtype = kind  # by itself it writes that of the weights in memory
             self.module.config.save_pretrained(folder)
@@ -239,7 +239,7 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
         name, where = load_arguments(settings.encoder)
     torch.manual_seed(seed)  # the new head
     try:
-        with encoder_network.quiet():
+        with network.quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
             config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
             classes = [config.id2label.get(index) for index in range(config.num_labels)]
@@ -272,7 +272,7 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
         raise RecipeError(f"model.encoder {settings.encoder!r} has no fast tokenizer, which alone tells words apart")
     if tokenizer.pad_token_id is None:
         raise RecipeError(f"model.encoder {settings.encoder!r}: its tokenizer has no padding token; give it one")
-    encoder_network.separate_words(tokenizer)
+    network.separate_words(tokenizer)
     for child in module.children():
         if isinstance(child, nn.Dropout):  # whatever its configuration calls the one before the head
             child.p = settings.dropout

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.data.row import flat, ints
+from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import InputError
-from xner_ray.languages import LANGUAGES
-from xner_ray.recipe import Labels
-from xner_ray.schema import flat, ints
-from xner_ray.spans import Span, outermost
-from xner_ray.train.origins import SENTENCES, SPANS, TAGS, Tally, file_rows, run_rows
-from xner_ray.train.settings import Filters, Folds, Source, Training
+from xner_ray.recipe.model import Labels
+from xner_ray.train.recipe import Filters, Folds, Source, Training
+from xner_ray.train.sources import SENTENCES, SPANS, TAGS, Tally, file_rows, run_rows
 from xner_ray.translate.health import Identifier
 
 Bools = NDArray[np.bool_]

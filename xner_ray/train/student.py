@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 
-from xner_ray import __version__, evaluation
+from xner_ray import __version__
+from xner_ray.data.row import OK, ROW
+from xner_ray.data.spans import tags_to_spans
 from xner_ray.errors import RecipeError
-from xner_ray.evaluation import Evaluations
+from xner_ray.evaluate import scores as evaluation
+from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
+from xner_ray.evaluate.scores import Evaluations
 from xner_ray.train.card import model_card
 from xner_ray.train.loop import Alone, Group, Kept, Progress, State, fit, predict
 from xner_ray.train.network import Student
-from xner_ray.train.origins import Tally
-from xner_ray.train.pieces import encode, goal
-from xner_ray.train.scoring import counts_of, micro_f1, scored
+from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import label_names, load
-from xner_ray.train.settings import Training
+from xner_ray.train.sources import Tally
+from xner_ray.train.windows import Pieces, encode, goal
+
+Ints = NDArray[np.int64]
+SCORED = pa.schema([ROW.field(name) for name in (*COLUMNS, "id", "split")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,3 +155,38 @@ def write_model(trained: Trained, training: Training, folder: Path) -> dict[str,
     (folder / "training.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(training, report), encoding="utf-8")
     return report
+
+
+def scored(sentences: pa.Table, pieces: Pieces, classes: Ints, names: Sequence[str]) -> pa.Table:
+    """Gold and predicted spans of each sentence, with the columns that `counting.Counter` reads.
+
+    The tags are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
+    """
+    spans: list[list[dict[str, Any]]] = []
+    for sentence in range(len(pieces)):
+        own = classes[pieces.first[sentence] : pieces.first[sentence + 1]].tolist()
+        found = tags_to_spans([names[number] for number in own])[0]
+        cells = [{"start": s.start, "end": s.end, "label": s.label, "score": s.score, "source": -1} for s in found]
+        spans.append(cells)
+    n = sentences.num_rows
+    columns = {
+        **{name: sentences.column(name) for name in ("row", "id", "doc_id", "lang", "tokens")},
+        "gold_spans": sentences.column("spans"),
+        "spans": pa.array(spans, SCORED.field("spans").type),
+        "split": pa.array(["test"] * n, pa.string()),
+        "status": pa.array([OK] * n, pa.string()),
+    }
+    return pa.table({field.name: columns.get(field.name, pa.nulls(n, field.type)) for field in SCORED}, schema=SCORED)
+
+
+def counts_of(table: pa.Table) -> list[Counts]:
+    """Counts of each language."""
+    counter = Counter()
+    counter.add(table)
+    return counter.counts()
+
+
+def micro_f1(counts: Sequence[Counts]) -> float:
+    """F1 of all entities of all languages; 0 without any."""
+    exact, predicted, gold = np.sum([one.cells.sum(axis=(0, 1)) for one in counts], axis=0).tolist()
+    return 2 * exact / (predicted + gold) if predicted + gold else 0.0

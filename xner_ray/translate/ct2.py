@@ -24,12 +24,13 @@ import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
-from xner_ray.hub import load_arguments, local_folder, pin
-from xner_ray.recall import Recall
-from xner_ray.sections import Translating
-from xner_ray.stage import device_of, kind_of_device
-from xner_ray.storage import cache_folder, publish_folder
-from xner_ray.translate import Translation, nllb
+from xner_ray.models.device import device_of, kind_of_device
+from xner_ray.models.hub import load_arguments, local_folder, pin
+from xner_ray.models.replay import Recall
+from xner_ray.recipe.sections import Translating
+from xner_ray.storage.cache import cache_folder, publish_folder
+from xner_ray.translate import nllb
+from xner_ray.translate.base import Translation
 from xner_ray.translate.nllb import NllbTranslator
 
 # Beam search ends when this many times `beams` translations are complete. At CTranslate2's own 1 it ends before better

@@ -18,8 +18,9 @@ from collections import Counter
 from functools import cache
 from itertools import groupby
 
+from xner_ray.data.languages import LANGUAGES
 from xner_ray.errors import MissingExtraError, Reason
-from xner_ray.languages import LANGUAGES
+from xner_ray.recipe.sections import Health
 from xner_ray.translate.numbers import lost_digits
 
 REPEATS = Reason.TRANSLATION_REPEATS
@@ -297,3 +298,27 @@ class Identifier:
         name = language.iso639_3
         codes = (_LID_CODES[name],) if name in _LID_CODES else (name, language.iso639_1)
         return next((code for code in codes if code in self._known), None)
+
+
+class Examiner:
+    """Applies `translate.health`. MissingExtraError if it asks for the language and the extra is missing."""
+
+    def __init__(self, settings: Health) -> None:
+        names = {check: str(check).removeprefix("translation_") for check in (*CHECKS, LANGUAGE)}
+        self._actions = {check: getattr(settings, name) for check, name in names.items()}
+        self._identifier = Identifier() if settings.language != "off" else None
+
+    def examine(
+        self, source: str, translation: str, source_lang: str, lang: str
+    ) -> tuple[list[str], tuple[Reason, str] | None]:
+        """Flags of a translation, and the reason and detail of its reject, if it is one."""
+        fired = check(source, translation, source_lang, lang)
+        if self._identifier is not None and self._identifier.wrong(translation, lang):
+            fired.append(LANGUAGE)
+        flags = [str(flag) for flag in fired if self._actions[flag] == "flag"]
+        for flag in fired:
+            if self._actions[flag] == "reject":
+                lost = lost_digits(source, translation, source_lang, lang) if flag == LOST_DIGITS else []
+                shown = f"{', '.join(lost)} missing in " if lost else ""
+                return flags, (flag, f"{shown}{translation[:200]!r}")
+        return flags, None

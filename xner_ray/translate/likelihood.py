@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xner_ray.recall import Recall, filled
-from xner_ray.sections import Translating
-from xner_ray.timing import Timed
+from xner_ray.models.device import Timed
+from xner_ray.models.replay import Recall, filled
+from xner_ray.recipe.sections import Translating
 from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id
 
 _Phrase = tuple[str, str]  # language, text

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from xner_ray.data.languages import LANGUAGES
 from xner_ray.errors import Reason
-from xner_ray.languages import LANGUAGES
-from xner_ray.llm import Chat, ChatModel, Conversation, Reply
-from xner_ray.sections import Translate
-from xner_ray.translate import Translation
+from xner_ray.models.vllm import Chat, ChatModel, Conversation, Reply
+from xner_ray.recipe.sections import Translate
+from xner_ray.translate.base import Translation
 
 SYSTEM = (
     "You are a professional translator from {source} into {target}. Translate the sentence that the user gives. "

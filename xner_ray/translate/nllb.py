@@ -16,12 +16,11 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
-from xner_ray.hub import load_arguments, pick_dtype
-from xner_ray.recall import Recall, filled
-from xner_ray.sections import Translating
-from xner_ray.stage import device_of
-from xner_ray.timing import Timed
-from xner_ray.translate import Translation
+from xner_ray.models.device import Timed, device_of, pick_dtype
+from xner_ray.models.hub import load_arguments
+from xner_ray.models.replay import Recall, filled
+from xner_ray.recipe.sections import Translating
+from xner_ray.translate.base import Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
 SCORING_ELEMENTS = 1 << 27

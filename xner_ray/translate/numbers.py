@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from xner_ray.languages import LANGUAGES
+from xner_ray.data.languages import LANGUAGES
 
 _NUMBER = re.compile(
     r"(?:[0-9]{1,3}(?:[.,٬'’\s][0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]+)(?![0-9])(?:[.,٫][0-9]+)?"

@@ -1,0 +1,169 @@
+"""Students by cross-validation: what an experiment file may say, and a small one for real."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from tiny_encoders import tiny
+from typer.testing import CliRunner
+
+from xner_ray import cli
+from xner_ray.commands.cross_validate import _items, cross_validate, load_experiment
+from xner_ray.errors import RecipeError, XnerError
+from xner_ray.models import hub
+
+STUDENTS: dict[str, Any] = {
+    "english": {"data": [{"run": "toy", "side": "source"}]},
+    "gold": {"data": [{"run": "toy", "langs": ["{lang}"], "labels": "gold"}]},
+}
+
+
+def _written(folder: Path, **changes: Any) -> Path:
+    lines, target, links = [], [], []
+    for number in range(40):
+        name, label = ("zz", "PER") if number % 2 else ("qq", "LOC")
+        words = [("a", "O"), (name, f"B-{label}"), ("bee"[: 1 + number % 3], "O")]
+        words = words[number % 3 :] + words[: number % 3]
+        lines += [f"{word}\t{tag}" for word, tag in words] + [""]
+        target += [f"{word}\t{tag}" for word, tag in reversed(words)] + [""]
+        links.append("0-2 1-1 2-0")
+    for name, text in (("en.conll", lines), ("es.conll", target), ("links", links)):
+        (folder / name).write_text("\n".join(text) + "\n")
+    given = {"path": "en.conll", "parallel": {"spa_Latn": "es.conll"}, "links": "links"}
+    recipe = {"input": given, "targets": ["spa_Latn"], "align": {"backend": "provided"}}
+    (folder / "toy.yaml").write_text(yaml.safe_dump({**recipe, "match": {"scores": {"align": 1}, "prior": "none"}}))
+    experiment: dict[str, Any] = {
+        "runs": {"toy": "toy.yaml"},
+        "languages": ["spa_Latn"],
+        "evaluate": [{"run": "toy"}],
+        "folds": 2,
+        "seeds": [0, 1],
+        "students": STUDENTS,
+        "student": {
+            "model": {"encoder": "encoder", "frozen": 1},
+            "fit": {"epochs": 40, "learning_rate": 0.01, "head_learning_rate": 0.02, "batch_sentences": 8},
+        },
+    }
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump({**experiment, **changes}, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"against": "englich"}, "against: 'englich' is no student.*did you mean 'english'"),
+        ({"students": {**STUDENTS, "../x": STUDENTS["gold"]}}, "is to be a folder's name"),
+        ({"seeds": [1, 1]}, "seeds: one stands there twice"),
+        ({"languages": ["spa_Latn", "spa_Latn"]}, "languages: one stands there twice"),
+        ({"student": {"fit": {"seed": 3}}}, "students.english: seed: the experiment has seeds"),
+        ({"students": {**STUDENTS, "other": {"resources": {"gpus": 1}}}}, "is trained on one core of a CPU"),
+        (
+            {"students": {**STUDENTS, "other": {"folds": {"n": 3}}}},
+            "students.other: folds: is said once, for the whole experiment",
+        ),
+        ({"fold": 3}, "unknown key 'fold'.*did you mean 'folds'"),
+    ],
+)
+def test_wrong_experiments_are_refused(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_experiment(_written(tmp_path, **changes))
+
+
+def test_a_wrong_student_is_named_before_any_work(tmp_path: Path) -> None:
+    tiny(tmp_path / "encoder", "bert")
+    path = _written(tmp_path, students={**STUDENTS, "odd": {"data": [{"run": "toy", "sides": "source"}]}})
+    with pytest.raises(RecipeError, match=r"students.odd: .*unknown key 'data.0.sides'"):
+        cross_validate(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"students": {**STUDENTS, "odd": {"data": [{"run": "toi"}]}}}, "students.odd: run: 'toi' is neither .*'toy'"),
+        ({"evaluate": [{"run": "toy", "langs": ["por_Latn"]}]}, "no source has gold of spa_Latn"),
+        ({"evaluate": [{"run": "toy"}, {"run": "toy"}]}, "spa_Latn is in two sources"),
+        ({"student": {"fit": None, "model": None}}, r"students.english: .*model"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+    tiny(tmp_path / "encoder", "bert")
+    with pytest.raises(RecipeError, match=message):
+        cross_validate(_written(tmp_path, **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None:
+    gold = {"input": {"path": "es.conll", "lang": "spa_Latn"}}
+    path = _written(
+        tmp_path,
+        languages=["spa_Latn", "por_Latn", "glg_Latn"],
+        evaluate=[gold, {"run": "toy", "langs": ["glg_Latn", "por_Latn", "swh_Latn"]}],
+        student={"model": {"encoder": "encoder", "frozen": 1}, "fit": {"epochs": 40, "learning_rate": 0.01}},
+        students={**STUDENTS, "short": {**STUDENTS["gold"], "fit": {"epochs": 3}, "model": {"layers": 2}}},
+    )
+    tiny(tmp_path / "encoder", "bert")
+    items = [each for own in _items(load_experiment(path), tmp_path, "/out").values() for each in own]
+    assert len(items) == 2 * 2 * 7 and len({each.path for each in items}) == len(items)
+    for item in items:
+        found = [
+            lang for source in item.training.evaluate for lang in source.langs or [source.input and source.input.lang]
+        ]
+        lang = next((name for name in ("spa_Latn", "por_Latn", "glg_Latn") if f"/{name}/" in item.path), None)
+        assert found == ([lang] if lang else ["spa_Latn", "por_Latn", "glg_Latn"])
+        short = item.student == "short"
+        fit, model = item.training.fit, item.training.model
+        assert (fit.epochs, fit.learning_rate) == (
+            3 if short else 40,
+            0.01,
+        )  # what is its own is added to what all have
+        assert (model.layers, model.frozen, model.encoder) == (2 if short else None, 1, str(tmp_path / "encoder"))
+
+
+@pytest.mark.slow
+def test_students_are_trained_without_what_they_are_scored_on(
+    tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an encoder of the hub, which the driver alone asks: workers find a copy in the experiment's folder."""
+    pinned = f"org/encoder@{'a' * 40}"
+    monkeypatch.setattr(hub, "pin", lambda name: (pinned, "a" * 40))
+    path, out = _written(tmp_path), tmp_path / "out"
+    monkeypatch.setattr(hub, "mirror", lambda name, models: {pinned: f"{models}/a"}.get(name, name))
+    tiny(out / "models" / "a", "bert")
+    text = path.read_text()
+    path.write_text(text.replace("encoder: encoder", "encoder: org/encoder"))
+    assert path.read_text() != text
+    found = cross_validate(path, out, samples=200)
+    files = sorted((out / "predictions").rglob("*.parquet"))
+    assert len(files) == 2 * 2 * 2
+    rows = [pq.read_table(file).column("row").to_pylist() for file in files[:2]]
+    assert sorted(rows[0] + rows[1]) == list(range(40))
+    assert [run.name for run in found.comparison.runs] == ["english", "gold"]
+    (language,) = found.comparison.languages
+    assert language.items == 40
+    assert language.results[1].rates.f1 > 0.8
+    assert found.pooled["gold"].items == 40
+    pooled = found.pooled["gold"].second
+    assert pooled == pytest.approx(sum(found.scores["gold"].values()) / 2, abs=0.02)
+    text = (out / "compare.md").read_text()
+    assert "| english |" in text
+    assert json.loads((out / "compare.json").read_text())["seeds"]["gold"].keys() == {"0", "1"}
+
+    # the same command trains only what is missing: one that was lost, none for a new sample of the bootstrap
+    times = {file: file.stat().st_mtime_ns for file in files}
+    files[0].unlink()
+    before = found.scores
+    result = CliRunner().invoke(cli.app, ["cross-validate", str(path), str(out), "--samples", "100"])
+    assert result.exit_code == 0, result.output
+    assert "1 of 8 students to train" in result.output
+    assert {file for file in files if file.stat().st_mtime_ns != times[file]} == {files[0]}
+    again = cross_validate(path, out, samples=100)
+    assert again.scores == before
+
+    with pytest.raises(XnerError, match="english: data: no sentence has an entity to learn"):
+        cross_validate(path, out, overrides=["student={labels: {keep: [X]}}"])

@@ -1,0 +1,196 @@
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+import torch
+
+from xner_ray.data import row as data_row
+from xner_ray.engine.guard import run_stage
+from xner_ray.errors import FatalError, Flag, Reason
+from xner_ray.models.replay import Recall
+
+
+class FakeStage:
+    """A stage whose work is the function given; it fills `text`."""
+
+    name = "fake"
+    tokens = 0
+    recall: Recall | None = None
+    model_seconds = 0.0
+
+    def __init__(self, work: Callable[["FakeStage", pa.Table], None], budget: int = 1024) -> None:
+        self.work = work
+        self.micro_batch_tokens = budget
+        self.calls: list[int] = []
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        self.calls.append(table.num_rows)
+        self.work(self, table)
+        self.tokens += table.num_rows
+        return data_row.fill(table, {"text": dict.fromkeys(data_row.live(table), "done")})
+
+
+def _table(n_rows: int, rejected: int | None = None) -> pa.Table:
+    rows = [{"row": n, "id": str(n), "status": "rejected" if n == rejected else "ok"} for n in range(n_rows)]
+    return data_row.table_from_rows(rows, data_row.row_schema())
+
+
+@pytest.mark.parametrize("poison", [0, 3, 6])
+def test_a_poison_row_is_found_and_its_neighbours_are_saved(poison: int) -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        if poison in [table.column("row")[index].as_py() for index in data_row.live(table)]:
+            raise ValueError(f"row {poison} is bad")
+
+    result, stats = run_stage(FakeStage(work), _table(7))
+    assert result.column("row").to_pylist() == list(range(7))
+    assert [r for r, s in enumerate(result.column("status").to_pylist()) if s == "rejected"] == [poison]
+    row = result.to_pylist()[poison]
+    assert (row["reason"], row["detail"]) == ("stage_error", f"fake: ValueError: row {poison} is bad")
+    others = [r for r in result.to_pylist() if r["row"] != poison]
+    assert all(r["text"] == "done" and not r["flags"] for r in others)
+    assert stats.rejects == {"stage_error": 1}
+    assert stats.rows == 7
+
+
+class Remembering(FakeStage):
+    """Its model's results tell the company that each row had."""
+
+    def __init__(self, poison: set[int], *, approximate: bool = False) -> None:
+        super().__init__(lambda stage, table: None)
+        self.poison, self.recall = poison, Recall(approximate=approximate)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        alive = data_row.live(table)
+        rows = [table.column("row")[index].as_py() for index in alive]
+        company, present = self.recall.complete(rows)
+        if self.poison & {row for row, here in zip(company, present, strict=True) if here}:
+            raise ValueError("poison")
+        return data_row.fill(table, {"text": dict.fromkeys(alive, str(company))})
+
+
+def test_neighbours_of_poison_keep_their_company() -> None:
+    undisturbed, _ = run_stage(Remembering(set()), _table(40))
+    for stage, flags in (
+        (Remembering({3, 20, 21}), None),
+        (Remembering({3, 20, 21}, approximate=True), [Flag.BISECTED]),
+    ):
+        result, _ = run_stage(stage, _table(40))
+        for row, expected in zip(result.to_pylist(), undisturbed.to_pylist(), strict=True):
+            if row["row"] in (3, 20, 21):
+                assert row["detail"] == "fake: ValueError: poison"
+            else:
+                assert row == {**expected, "flags": flags}
+
+
+def test_an_error_that_no_row_alone_has_is_no_row_s_fault() -> None:
+    """It passes when the call is made again, or else in pieces."""
+
+    def once(stage: FakeStage, table: pa.Table) -> None:
+        if len(stage.calls) == 1:
+            raise OSError("for a moment")
+
+    result, stats = run_stage(FakeStage(once), _table(6))
+    assert result.column("status").to_pylist() == ["ok"] * 6
+    assert result.column("flags").to_pylist() == [None] * 6
+    assert stats.rejects == {}
+
+    def too_many(stage: FakeStage, table: pa.Table) -> None:
+        if table.num_rows > 2:
+            raise ValueError("too many")
+
+    result, stats = run_stage(FakeStage(too_many), _table(7))
+    assert result.column("text").to_pylist() == ["done"] * 7
+    assert result.column("flags").to_pylist() == [[Flag.BISECTED]] * 7
+    assert stats.rejects == {}
+
+
+def test_a_stage_that_raises_on_many_rows_is_broken() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        raise TypeError("no such thing")
+
+    stage = FakeStage(work)
+    with pytest.raises(
+        FatalError, match=r"fake raises on more than 25 of the 200 rows .*; '0': fake: TypeError: no such"
+    ):
+        run_stage(stage, _table(200))
+    assert len(stage.calls) < 100
+
+
+def test_rejected_rows_pass_untouched_and_are_no_work() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        pass
+
+    result, stats = run_stage(FakeStage(work), _table(3, rejected=1))
+    assert result.to_pylist()[1] == _table(3, rejected=1).to_pylist()[1]
+    assert stats.rows == 2
+    assert stats.tokens == 3
+
+
+def test_out_of_memory_halves_the_budget_for_this_unit_only() -> None:
+    budgets = []
+
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        budgets.append(stage.micro_batch_tokens)
+        if stage.micro_batch_tokens > 300:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    stage = FakeStage(work)
+    result, _ = run_stage(stage, _table(4))
+    assert budgets == [1024, 512, 256]
+    assert stage.micro_batch_tokens == 1024
+    assert result.column("flags").to_pylist() == [[Flag.MEMORY_HALVED]] * 4
+
+
+def test_out_of_memory_without_end_is_fatal() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(FatalError, match="runs out of memory on micro-batches of"):
+        run_stage(FakeStage(work), _table(2))
+
+
+def test_fatal_errors_pass_at_once() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        raise FatalError("no row can succeed")
+
+    stage = FakeStage(work)
+    with pytest.raises(FatalError, match="no row can succeed"):
+        run_stage(stage, _table(4))
+    assert stage.calls == [4]
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda table: table.slice(1),  # lost
+        lambda table: pa.concat_tables([table, table.slice(0, 1)]),  # twice
+        lambda table: table.take(pa.array([1, 0, 2])),  # moved
+        lambda table: table.drop_columns(["links"]),
+    ],
+)
+def test_a_stage_that_loses_doubles_or_moves_rows_is_fatal(break_it: Callable[[pa.Table], pa.Table]) -> None:
+    class Broken(FakeStage):
+        def __call__(self, table: pa.Table) -> pa.Table:
+            return break_it(table)
+
+    with pytest.raises(FatalError, match="did not return every row exactly once"):
+        run_stage(Broken(lambda stage, table: None), _table(3))
+
+
+def test_reject_by_stage_is_counted_by_reason() -> None:
+    class Rejecting(FakeStage):
+        def __call__(self, table: pa.Table) -> pa.Table:
+            return data_row.fill(table, {}, {0: (Reason.TRANSLATION_EMPTY, ""), 2: (Reason.TRANSLATION_EMPTY, "")})
+
+    _, stats = run_stage(Rejecting(lambda stage, table: None), _table(3))
+    assert stats.rejects == {"translation_empty": 2}
+
+
+def test_seconds_in_the_model_are_those_of_the_call() -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        stage.model_seconds += 0.5
+
+    stage = FakeStage(work)
+    stage.model_seconds = 7.0  # of units before
+    _, stats = run_stage(stage, _table(3))
+    assert stats.model_seconds == 0.5

@@ -1,0 +1,129 @@
+"""SIGKILL at named points: the driver, and the worker that stands there. The same command goes on each time.
+
+One run is killed at one point after the other, so that every resume meets what the kills before have left. `make chaos`
+kills at random moments.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from published import digests
+
+import xner_ray
+
+N_ROWS = 60
+POINTS = ("part-temporary", "part-renamed", "refined", "two-files", "README.md", "report.json", "SEALED")
+
+_DRIVER = '''
+import os, signal, sys
+import xner_ray
+from xner_ray.engine import ray_data, second_pass
+from xner_ray.run import parts as part_files
+from xner_ray.storage import files as storage
+
+point, recipe, run = sys.argv[1:]
+driver = os.getpid()
+
+def die():
+    os.kill(driver, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Dying(ray_data.WritingWorker):
+    """Dies with its second part, before or after the rename."""
+    made = 0
+    def work(self, unit, table, counted):
+        Dying.made += 1
+        if Dying.made == 2:
+            replace = os.replace
+            def dying(old, new):
+                if point == "part-renamed":
+                    replace(old, new)
+                die()
+            os.replace = dying
+        return super().work(unit, table, counted)
+
+seal_file, refine_parts, publish = part_files.seal_file, second_pass.refine_parts, storage.publish
+
+def sealing(root, published):
+    entry = seal_file(root, published)
+    if published.file.endswith("00001-of-00003.parquet"):
+        die()
+    return entry
+
+def refine(*arguments):
+    refine_parts(*arguments)
+    die()
+
+def publishing(path, data):
+    if point == "SEALED" and path.endswith("SEALED"):
+        die()
+    publish(path, data)
+    if path.endswith("/" + point):
+        die()
+
+if point.startswith("part-"):
+    ray_data.WORKERS = (ray_data.Worker, Dying)
+elif point == "refined":
+    second_pass.refine_parts = refine
+elif point == "two-files":
+    part_files.seal_file = sealing
+else:
+    storage.publish = publishing
+xner_ray.project(recipe, run)
+'''
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_every_point(tmp_path: Path, ray_here: None) -> None:
+    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
+    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
+    (tmp_path / "in.conll").write_text("\n\n".join(rows) + "\n")
+    (tmp_path / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
+    (tmp_path / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
+    recipe = {
+        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
+        "targets": ["deu_Latn"],
+        "align": {"backend": "provided", "workers": 1},
+        "match": {"workers": 1},
+        "output": {"max_reject_rate": 0.5, "rows_per_file": 20},
+        "engine": {"unit_rows": 10},
+    }
+    path, run, expected = tmp_path / "recipe.yaml", tmp_path / "run", tmp_path / "undisturbed"
+    path.write_text(yaml.safe_dump(recipe))
+    report = xner_ray.project(path, expected)
+    assert report["units"] == 6
+    assert report["rows"] == {"read": N_ROWS, "emitted": N_ROWS - 1, "rejected": 1}
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+    def state() -> dict[str, int]:
+        count = {kind: len(list((run / f"_run/{kind}").rglob("*.parquet"))) for kind in ("parts", "refined")}
+        names = ("README.md", "report.json", "_run/SEALED")
+        files = len(list(run.glob("data/*/[!.]*.parquet")))
+        return {**count, "files": files, **{name: int((run / name).exists()) for name in names}}
+
+    seen = {}
+    for point in POINTS:
+        killed = subprocess.run(
+            [sys.executable, "-c", _DRIVER, point, str(path), str(run)], env=environment, capture_output=True, text=True
+        )
+        assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
+        seen[point] = state()
+    assert seen["part-temporary"]["parts"] < seen["part-renamed"]["parts"] < 6
+    assert seen["refined"]["parts"] == 6 and seen["refined"]["refined"] > 0
+    assert seen["two-files"]["refined"] == 6 and not seen["two-files"]["README.md"]
+    assert 0 < seen["two-files"]["files"] <= 3
+    assert seen["README.md"]["README.md"] and not seen["README.md"]["report.json"]
+    assert seen["report.json"]["report.json"] and not seen["report.json"]["_run/SEALED"]
+    assert not seen["SEALED"]["_run/SEALED"]
+
+    xner_ray.project(path, run)
+    assert digests(run) == digests(expected)
+    leftovers = [p for p in run.rglob(".*") if p.name != ".lock"]
+    assert all(p.name.endswith(".tmp") for p in leftovers), "what a killed writer leaves is hidden and no part"
+    assert not any(p.is_relative_to(run / "data") for p in leftovers)

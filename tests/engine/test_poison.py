@@ -1,0 +1,99 @@
+"""Rows of six kinds that cannot be handled, one in a thousand of each: all of them and no other is rejected."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import xner_ray
+from xner_ray.data import row as data_row
+from xner_ray.engine import ray_data
+from xner_ray.stage import Stage
+
+N_ROWS = 6000
+KINDS = {  # row % 1000 -> reason
+    7: "malformed",
+    131: "bad_utf8",
+    257: "bad_token",
+    400: "duplicate_id",
+    613: "too_long",
+    888: "stage_error",
+}
+
+
+def _line(row: int) -> bytes:
+    tokens = ["Ada", "met", "Bo", "in", f"Rome{row}"]
+    record: dict[str, Any] = {"id": f"r{row}", "tokens": tokens, "tags": ["B-PER", "O", "B-PER", "O", "B-LOC"]}
+    kind = KINDS.get(row % 1000)
+    if kind == "malformed":
+        return b'{"id": "r%d", "tokens": ["Ada", ' % row
+    if kind == "bad_utf8":
+        return json.dumps(record).encode().replace(b"Ada", b"Ad\xff")
+    if kind == "bad_token":
+        record["tokens"][1] = "met with"
+    if kind == "duplicate_id":
+        record["id"] = f"r{row - 1}"
+    if kind == "too_long":
+        record |= {"tokens": ["word"] * 41, "tags": ["O"] * 41}
+    return json.dumps(record).encode()
+
+
+def _raising() -> type[ray_data.WritingWorker]:
+    class Raising(ray_data.WritingWorker):
+        def load(self, name: str) -> Stage:
+            return Poisoned(super().load(name))
+
+    class Poisoned:
+        tokens = micro_batch_tokens = 0
+        model_seconds = 0.0
+        recall = None
+
+        def __init__(self, stage: Stage) -> None:
+            self.stage, self.name = stage, stage.name
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            rows = table.column("row").to_pylist()
+            for index in data_row.live(table):
+                if rows[index] % 1000 == 888:
+                    raise RecursionError(f"row {rows[index]} has no end")
+            return self.stage(table)
+
+    return Raising
+
+
+@pytest.mark.slow
+def test_all_and_only_the_poison_is_rejected(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b"".join(_line(row) + b"\n" for row in range(N_ROWS)))
+    (tmp_path / "out.txt").write_text("".join(f"In Rom{row} traf Ada Bo\n" for row in range(N_ROWS)))
+    (tmp_path / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
+    recipe = {
+        "input": {
+            "path": "in.jsonl",
+            "columns": {"tags": "tags"},
+            "max_words": 40,
+            "parallel": {"deu_Latn": "out.txt"},
+            "links": "links.txt",
+        },
+        "targets": ["deu_Latn"],
+        "align": {"backend": "provided"},
+        "engine": {"unit_rows": 512},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr(ray_data, "WORKERS", (ray_data.Worker, _raising()))
+    report = xner_ray.project(tmp_path / "recipe.yaml", tmp_path / "run")
+    assert report["rejects"] == dict.fromkeys(KINDS.values(), N_ROWS // 1000)
+    rejected = [row for path in tmp_path.glob("run/rejects/*/*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {row["row"]: row["reason"] for row in rejected} == {
+        row: KINDS[row % 1000] for row in range(N_ROWS) if row % 1000 in KINDS
+    }
+    assert all(row["detail"] for row in rejected)
+    details = Counter(row["detail"] for row in rejected if row["reason"] == "stage_error")
+    assert details["match: RecursionError: row 5888 has no end"] == 1
+    rows = [row for path in sorted(tmp_path.glob("run/data/*/*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert [row["row"] for row in rows] == [row for row in range(N_ROWS) if row % 1000 not in KINDS]
+    assert all(len(row["spans"]) == 3 and not row["flags"] for row in rows)

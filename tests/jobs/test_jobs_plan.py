@@ -1,0 +1,83 @@
+"""Recipes in jobs/ whose models need a hub or a GPU, and whose data is not here: checked and planned, not run."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from tiny_taggers import table_model
+
+import xner_ray
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.engine.pools import Capacity, group
+from xner_ray.errors import MissingExtraError
+from xner_ray.recipe.load import load_recipe
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+
+def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_missing() -> None:
+    """Loaded, validated and sized, but not run: it needs vLLM, a GPU and a hub. No engine run has been made of it."""
+    recipe = load_recipe(JOBS / "llm_teacher.yaml")
+    assert recipe.chats == ["tag"]
+    assert sorted(recipe.tag.labels) == ["LOC", "ORG", "PER"]
+    (pool, _) = group(recipe, Capacity(cpus=8, gpus=1, local=True), 4)
+    assert (pool.stages, pool.gpus) == (("translate", "tag", "align"), 1.0)
+    if importlib.util.find_spec("vllm") is None:
+        with pytest.raises(MissingExtraError) as error:
+            xner_ray.plan(JOBS / "llm_teacher.yaml")
+        assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install 'xner_ray[llm]'"
+    both = load_recipe(JOBS / "llm_teacher.yaml", ["translate.engine=llm", "translate.model=google/gemma-2-9b-it"])
+    assert both.chats == ["translate", "tag"]
+
+
+def _nllb_of_all_languages(folder: Path) -> Path:
+    """A random model of NLLB's architecture whose tokenizer has the code of every language that NLLB knows."""
+    from tokenizers import Tokenizer, models
+    from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedTokenizerFast
+
+    codes = [code for code, language in LANGUAGES.items() if language.nllb]
+    words = {word: number for number, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "a"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=codes, **names)
+    fast.save_pretrained(folder)
+    size = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": len(fast)}
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    M2M100ForConditionalGeneration(M2M100Config(**size, **heads)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "languages"), [("masakhaner2_nllb", 18), ("xtreme_nllb", 39)])
+def test_recipes_of_the_paper_pass_plan(name: str, languages: int, tmp_path: Path) -> None:
+    """On made-up sentences, with random models of every language and label: neither data nor hub is here."""
+    recipe = load_recipe(JOBS / f"{name}.yaml")
+    assert len(recipe.languages) == languages
+    for lang in recipe.languages:
+        folder = tmp_path / lang
+        folder.mkdir()
+        (folder / "test.txt").write_text("Anna B-PER\nx O\n\ny B-DATE\n")
+        rows = {"tokens": [["Anna", "x"], ["y"]], "ner_tags": [["B-PER", "O"], ["B-DATE"]]}
+        pq.write_table(pa.table(rows), folder / "test.parquet")
+    tagger = table_model(tmp_path / "tagger", ["O", "B-MISC", "I-MISC", "I-ORG", "I-PER", "I-LOC", "B-LOC"], {})
+    overrides = [
+        f"input.path={tmp_path}/{{lang}}/test.{'txt' if recipe.input.format == 'conll' else 'parquet'}",
+        f"translate.model={_nllb_of_all_languages(tmp_path / 'nllb')}",
+        f"tag.model={tagger}",
+        "align.encoder=builtin",
+        "align.layer=auto",
+        *(f"{section}.gpus=0" for section in ("translate", "tag", "align")),
+    ]
+    console = Console(width=200, file=io.StringIO())
+    console.print(xner_ray.plan(JOBS / f"{name}.yaml", overrides=overrides))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(lang in said for lang in recipe.languages)
+    assert "translate + tag + align + match" in said
+    assert "labels: PER, LOC, ORG; dropped: DATE" in said
+    assert "CC BY-NC 4.0" in said

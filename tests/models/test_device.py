@@ -1,0 +1,21 @@
+import pytest
+
+from xner_ray.errors import RetryableError
+from xner_ray.models.device import FAKE_GPU, device_of, kind_of_device
+from xner_ray.recipe.sections import Runtime
+
+
+def test_a_gpu_is_never_replaced_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FAKE_GPU, raising=False)
+    half = Runtime(gpus=0.5)
+    assert device_of(Runtime()) == kind_of_device(Runtime()) == "cpu"
+    assert kind_of_device(half) == "cuda"
+    assert device_of(half, n_visible=1) == "cuda"
+    with pytest.raises(RetryableError, match=r"gpus is 0\.5, but this worker sees no CUDA device"):
+        device_of(half, n_visible=0)
+
+
+@pytest.mark.parametrize(("value", "device"), [("1", "cpu"), ("0", "cuda"), ("", "cuda")])
+def test_fake_gpus_of_a_test_cluster(monkeypatch: pytest.MonkeyPatch, value: str, device: str) -> None:
+    monkeypatch.setenv(FAKE_GPU, value)
+    assert device_of(Runtime(gpus=1), n_visible=1) == kind_of_device(Runtime(gpus=1)) == device

@@ -1,0 +1,331 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xner_ray.data.spans import Span
+from xner_ray.errors import RecipeError
+from xner_ray.recipe.fingerprint import fingerprint
+from xner_ray.recipe.load import load_recipe
+from xner_ray.recipe.model import Labels
+from xner_ray.recipe.sections import THRESHOLDS
+
+BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}
+
+
+def _with(**sections: Any) -> dict[str, Any]:
+    return {**BASE, **sections}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"targets": ["spa_Latn"]}, "input is missing"),
+        ({"input": {}, "targets": ["spa_Latn"]}, "input.path is missing"),
+        (_with(algn={}), "unknown key 'algn' (value {}); did you mean 'align'?"),
+        (_with(align={"methd": "x"}), "unknown key 'align.methd' (value 'x'); did you mean 'method'?"),
+        (
+            _with(input={"path": "a", "columns": {"tkens": "x"}}),
+            "'input.columns.tkens' (value 'x'); did you mean 'tokens'?",
+        ),
+        (_with(align={"method": "x"}), "align.method is 'x': input should be 'argmax',"),
+        (_with(align={"layer": "x"}), "align.layer is 'x'"),
+        (_with(input={"path": 3}), "input.path is 3"),
+        (_with(targets=["swa_Latn"]), "targets.0 is 'swa_Latn'"),
+        (_with(targets=[]), "targets: direction train needs at least one language code"),
+        (_with(targets=["eng_Latn"]), "targets: eng_Latn is the language of the input itself"),
+        (_with(targets=["spa_Latn", "spa_Latn"]), "a language stands there twice"),
+        (_with(align={"workers": 0}), "align.workers is 0: allowed: a whole number from 1, or [min, max]"),
+        (_with(align={"workers": [3, 1]}), "align.workers is [3, 1]"),
+        (_with(match={"scores": {"align": float("inf")}}), "match.scores.align is inf"),
+        (_with(align={"temperature": 1e9}), "align.temperature is 1000000000.0"),
+        (
+            _with(input={"path": "a", "labels": {"keep": ["A", "A"]}}),
+            "input.labels: keep: ['A', 'A'] names a label twice",
+        ),
+        (_with(input={"path": {"train": "a", "test": "a"}}), "input: path: the same files stand under two splits"),
+        (_with(input={"path": "a", "labels": {"rename": {"A": " B"}}}), "input.labels: ' B' is no label"),
+        (_with(align={"micro_batch_tokens": 1}), "align.micro_batch_tokens is 1"),
+        (_with(input={"path": "a", "limit": 1, "sample": {"rows": 1}}), "limit and sample exclude each other"),
+        (_with(translate={"engine": "provided"}), "input.parallel has no text for spa_Latn"),
+        (_with(input={"path": "a", "parallel": {"fra_Latn": "b"}}), "fra_Latn is not among targets"),
+        (_with(direction="test"), "leave targets out"),
+        (
+            {"direction": "test", "input": {"path": "a", "lang": "swh_Latn"}},
+            "tag.engine: direction test needs a tagger",
+        ),
+        (_with(tag={"engine": "spacy"}, input={"path": "a", "lang": "swh_Latn"}), "tag.engine: spacy reads eng_Latn"),
+        (_with(tag={"engine": "hf"}), "tag: model: engine hf needs a token classifier"),
+        (_with(tag={"engine": "spacy", "labels": {"A": "B"}}), "tag: labels: engine spacy has a map of its own"),
+        (
+            _with(match={"candidates": "window+ngrams"}),
+            "match.candidates is 'window+ngrams': allowed: window, ngram",
+        ),
+        (
+            {
+                "direction": "test",
+                "input": {"path": "a", "lang": "swh_Latn"},
+                "tag": {"engine": "spacy"},
+                "projector": "marker",
+            },
+            "projector: marker makes its own target text",
+        ),
+        (_with(projector="marker", input={"path": "a", "parallel": {"spa_Latn": "b"}}), "leave input.parallel out"),
+        (_with(projector="marker", back_translate={"engine": "nllb"}), "back_translate.engine: only projector match"),
+        (_with(projector="transfer"), "projector: transfer needs target_tag.engine; allowed: hf, spacy"),
+        (
+            _with(projector="transfer", target_tag={"engine": "spacy"}, likelihood={"engine": "nllb"}),
+            "likelihood.engine: only",
+        ),
+        (_with(translate={"dtype": "int8"}), "translate: dtype: int8 needs engine: ctranslate2"),
+        (
+            _with(translate={"health": {"repeats": "drop"}}),
+            "translate.health.repeats is 'drop': input should be 'off'",
+        ),
+        (_with(match={"candidates": "tagger"}), "match.candidates needs target_tag.engine, which is none"),
+        (_with(match={"scores": {"tagger": 1}}), "match.scores or match.filters: tagger needs target_tag.engine"),
+        (_with(match={"filters": {"tagger_spans": 0.2}}), "match.filters: tagger_spans needs target_tag.engine"),
+        (_with(match={"filters": {"edges": 0.2}}), "match: filters: edges is there only with a prior"),
+        (_with(match={"thresholds": {"align": 0.2}}), "match: thresholds: align is not among scores (soft, edges)"),
+        (_with(match={"scores": {"likelihood": 1}}), "match.scores: likelihood needs likelihood.engine, which is none"),
+        (
+            _with(match={"scores": {"likelihood": 1}}, likelihood={"engine": "nllb"}),
+            "match.prior: likelihood is computed for the cells of one matching; set match.prior: none",
+        ),
+        (
+            {"direction": "test", "tag": {"engine": "spacy"}, "input": {"path": "a", "lang": ["swh_Latn", "zul_Latn"]}},
+            "'a' needs {lang}",
+        ),
+        (
+            _with(tag={"engine": "provided"}),
+            "tag.engine: provided is for direction test; in direction train the labels",
+        ),
+        (
+            {"direction": "test", "tag": {"engine": "provided"}, "input": {"path": "a", "lang": "swh_Latn"}},
+            "tag.engine: provided, but input.parallel has no text for eng_Latn; its labels are the entities",
+        ),
+        (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
+        (
+            _with(target_tag={"engine": "provided"}),
+            "target_tag.engine is 'provided': input should be 'none', 'spacy'",
+        ),
+        (_with(align={"backend": "provided"}), "input.links and align.backend: provided need each other"),
+        (_with(input={"path": "a", "links": "l"}), "input.links and align.backend: provided need each other"),
+        (
+            _with(align={"backend": "provided"}, input={"path": "a", "links": "l"}),
+            "align.backend: provided, but input.parallel has no text for spa_Latn; links count the words of given text",
+        ),
+        (
+            _with(
+                align={"backend": "provided"},
+                input={"path": "a", "parallel": {"spa_Latn": "b", "swh_Latn": "c"}, "links": "l"},
+                targets=["spa_Latn", "swh_Latn"],
+            ),
+            "input.links: 'l' needs {lang}, since there are several languages",
+        ),
+        (
+            _with(
+                align={"backend": "provided"},
+                input={"path": "a", "parallel": {"spa_Latn": "b"}, "links": "l"},
+                back_translate={"engine": "nllb"},
+            ),
+            "back_translate.engine: a bridge has other words than those that input.links counts",
+        ),
+        (_with(input={"path": "a", "format": "links"}), "input.format is 'links'"),
+        (_with(translate={"engine": "llm"}), "translate: model: engine llm needs an instruction-tuned decoder"),
+        (
+            _with(translate={"engine": "llm", "model": "m", "beams": 2}),
+            "translate: beams: engine llm takes the likeliest",
+        ),
+        (_with(translate={"engine": "llm", "model": "m", "dtype": "int8"}), "dtype: int8 needs engine: ctranslate2"),
+        (_with(translate={"llm": {"context_tokens": 1}}), "translate.llm.context_tokens is 1"),
+        (
+            _with(translate={"engine": "llm", "model": "m"}, projector="marker"),
+            "translate.engine: the prompt of engine llm says nothing of markers",
+        ),
+        (_with(tag={"engine": "llm", "labels": {"PER": None}}), "tag: model: engine llm needs an instruction-tuned"),
+        (_with(tag={"engine": "llm", "model": "m"}), "tag: labels: engine llm needs its labels and what they mean"),
+        (_with(tag={"engine": "llm", "model": "m", "labels": {" P": None}}), "tag: labels: ' P' is no label"),
+        (_with(tag={"engine": "llm", "model": "m", "labels": {"O": None}}), "tag: labels: 'O' is no label"),
+        (
+            _with(tag={"engine": "llm", "model": "m", "labels": {"PER": "a\nb"}}),
+            "tag: labels: PER has the meaning 'a\\nb'; allowed: one line of text, or null",
+        ),
+        (_with(back_translate={"engine": "llm"}), "back_translate.engine is 'llm'"),
+    ],
+)
+def test_bad_recipes_name_key_value_and_what_is_allowed(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(data)
+    assert message in str(error.value).replace(str(Path.cwd()) + "/", "")
+    assert "\n" not in str(error.value)
+    assert error.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not a readable YAML file"),
+        ("- a", "a recipe is a mapping of sections"),
+        ("!!python/object:os.x {}", "YAML"),
+    ],
+)
+def test_bad_yaml_is_named_and_runs_nothing(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_recipe_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_overrides_are_yaml_values_and_make_sections(tmp_path: Path) -> None:
+    recipe = load_recipe(BASE, ["align.workers=[1, 4]", "align.method=argmax", "input.labels.keep=[PER]"])
+    assert recipe.align.workers == (1, 4)
+    assert recipe.align.method == "argmax"
+    assert recipe.input.labels.keep == ["PER"]
+    with pytest.raises(RecipeError, match=r"--set align: write it as section\.key=value"):
+        load_recipe(BASE, ["align"])
+
+
+def test_paths_are_relative_to_the_recipe_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "input: {path: d/a.conll, parallel: {spa_Latn: /abs/b.txt, swh_Latn: 's3://x/c.txt'}}\n"
+        "targets: [spa_Latn, swh_Latn]\nalign: {encoder: ./enc}\ntranslate: {model: models/mine}\n"
+    )
+    (tmp_path / "models/mine").mkdir(parents=True)
+    recipe = load_recipe(path)
+    assert recipe.translate.model == str(tmp_path / "models/mine")
+    assert recipe.input.path == str(tmp_path / "d/a.conll")
+    assert recipe.input.parallel == {"spa_Latn": "/abs/b.txt", "swh_Latn": "s3://x/c.txt"}
+    assert recipe.align.encoder == str(tmp_path / "enc")
+
+
+def test_aliases_become_codes() -> None:
+    recipe = load_recipe(_with(targets=["swa"]))
+    assert recipe.targets == ["swh_Latn"]
+
+
+def _keys(*overrides: str) -> dict[str, Any]:
+    return fingerprint(load_recipe(BASE, overrides), {"a.conll": "1-2"}, {}, {"align.encoder": "abc"})
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "align.workers=7",
+        "match.cpus=0.5",
+        "align.threads=2",
+        "align.micro_batch_tokens=99",
+        "output.max_reject_rate=0.5",
+        "engine.unit_rows=7",
+        "engine.address=auto",
+        "targets=[spa_Latn, swh_Latn]",
+        "tag.model=x",  # no tagger runs
+        "back_translate.beams=4",
+        "target_tag.pooling=mean",
+        "likelihood.dtype=float16",
+        "translate.engine=nllb",  # what null means here
+        "input.format=conll",  # the files' identity has it
+    ],
+)
+def test_fingerprint_ignores_what_changes_no_row(override: str) -> None:
+    assert _keys(override) == _keys()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "align.method=argmax",
+        "align.layer=3",
+        "match.max_words=3",
+        "match.solver=greedy",
+        "input.labels.keep=[PER]",
+        "input.limit=3",
+        "translate.beams=4",
+        "translate.health.length=reject",
+        "output.incomplete=reject",
+        "direction=test",
+    ],
+)
+def test_fingerprint_has_what_changes_rows(override: str) -> None:
+    overrides = (
+        [override, "targets=[]", "tag.engine=spacy", "input.lang=swh_Latn"] if "test" in override else [override]
+    )
+    assert _keys(*overrides) != _keys()
+
+
+def test_fingerprint_has_the_thresholds_of_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["target_tag={engine: hf, model: m}", "match.scores={soft: 1, tagger: 1}"]
+    keys = _keys(*given)
+    monkeypatch.setitem(THRESHOLDS, "tagger", 0.06)
+    assert {key for key, value in _keys(*given).items() if keys[key] != value} == {"match.thresholds.tagger"}
+
+
+def test_fingerprint_has_inputs_and_models() -> None:
+    recipe = load_recipe(BASE)
+    assert fingerprint(recipe, {"a": "1"}, {}, {}) != fingerprint(recipe, {"a": "2"}, {}, {})
+    assert fingerprint(recipe, {}, {}, {"align.encoder": "1"}) != fingerprint(recipe, {}, {}, {"align.encoder": "2"})
+    given = {"spa_Latn": {"b": "1"}}
+    assert fingerprint(recipe, {}, given, {})["parallel spa_Latn b"] == "1"
+
+
+def test_resolved_recipe_survives_yaml() -> None:
+    import yaml
+
+    recipe = load_recipe(_with(align={"workers": [1, 2]}))
+    again = type(recipe).model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json"))))
+    assert again == recipe
+
+
+def test_a_label_is_renamed_before_it_is_kept() -> None:
+    labels = Labels(rename={"GPE": "LOC", "LOC": "PLACE"}, keep=["LOC"])
+    assert labels.map([Span(0, 1, "GPE", 0.5), Span(1, 2, "LOC")]) == [Span(0, 1, "LOC", 0.5)]
+
+
+def test_a_bare_off_of_yaml_is_off() -> None:
+    recipe = load_recipe(BASE, ["translate.health.copied=off"])
+    assert (recipe.translate.health.copied, recipe.translate.health.language) == ("off", "off")
+    with pytest.raises(RecipeError, match=r"translate\.health\.copied"):
+        load_recipe(BASE, ["translate.health.copied=on"])
+
+
+def test_the_readme_shows_a_recipe_with_the_defaults() -> None:
+    import re
+
+    import yaml
+
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert block is not None
+    data = yaml.safe_load(block[1])
+    shown = load_recipe(data)
+    plain = load_recipe({"input": {"path": "data/train.jsonl"}, "targets": ["swh_Latn"]})
+    assert data.pop("targets") == ["swh_Latn"]
+    assert (data["input"].pop("format"), data["translate"].pop("engine")) == ("jsonl", "nllb")
+    assert shown.translate_engine == plain.translate_engine
+    for name in data:
+        for key in data[name] if isinstance(data[name], dict) else ():
+            assert (name, key, getattr(getattr(shown, name), key)) == (name, key, getattr(getattr(plain, name), key))
+        if not isinstance(data[name], dict):
+            assert (name, getattr(shown, name)) == (name, getattr(plain, name))
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        (["translate.engine=apertium"], ["translate.beams=4", "translate.max_new_tokens=9", "translate.dtype=float16"]),
+        (["back_translate.engine=apertium"], ["back_translate.beams=4"]),
+        (["tag.engine=spacy"], ["tag.temperature=2", "tag.pooling=max"]),
+        (["target_tag.engine=spacy"], ["target_tag.dtype=float16"]),
+    ],
+)
+def test_fingerprint_ignores_keys_that_an_engine_does_not_read(given: list[str], idle: list[str]) -> None:
+    assert _keys(*given) != _keys()
+    assert _keys(*given, *idle) == _keys(*given)
+    assert _keys("translate.engine=apertium", "engine.unit_rows=7") != _keys("translate.engine=apertium")

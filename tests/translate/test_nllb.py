@@ -1,0 +1,120 @@
+"""The NLLB engine on the tiny model of NLLB's own architecture: the production code, on the CPU."""
+
+import pytest
+import torch
+
+from xner_ray.errors import Reason, RecipeError
+from xner_ray.recipe.sections import Translate
+from xner_ray.translate.base import Translation
+from xner_ray.translate.nllb import NllbTranslator, check
+
+TEXTS = [
+    "Amina Otieno travelled to Nairobi on Monday .",
+    "Grace Mwangi was appointed by Peter Kamau to lead the Ministry of Health .",
+    "In Kenya , the Ministry of Agriculture employs 63 people .",
+    "Brian Otieno travelled to Madrid on Friday .",
+]
+
+
+def _translator(**options: object) -> NllbTranslator:
+    return NllbTranslator(Translate.model_validate({"model": "tiny-nllb", **options}))
+
+
+@pytest.fixture(scope="module")
+def translator() -> NllbTranslator:
+    return _translator()
+
+
+def _texts(results: list[Translation | tuple[Reason, str]]) -> list[str]:
+    assert all(isinstance(result, Translation) for result in results), results
+    return [result.text for result in results if isinstance(result, Translation)]
+
+
+def test_languages_differ_and_names_survive(translator: NllbTranslator) -> None:
+    swahili = _texts(translator.translate(TEXTS, "eng_Latn", "swh_Latn"))
+    spanish = _texts(translator.translate(TEXTS, "eng_Latn", "spa_Latn"))
+    assert "alisafiri" in swahili[0]
+    assert "viajó" in spanish[0]
+    assert "Nairobi" in swahili[0]
+    assert "Nairobi" in spanish[0]
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_order_and_micro_batches_change_no_text(beams: int) -> None:
+    whole = _translator(beams=beams).translate(TEXTS, "eng_Latn", "spa_Latn")
+    alone = _translator(beams=beams, micro_batch_tokens=16).translate(TEXTS[::-1], "eng_Latn", "spa_Latn")[::-1]
+    assert _texts(whole) == _texts(alone)
+    for one, other in zip(whole, alone, strict=True):
+        assert isinstance(one, Translation)
+        assert isinstance(other, Translation)
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_score_is_the_mean_log_probability_of_the_tokens(beams: int) -> None:
+    translator = _translator(beams=beams)
+    (result,) = translator.translate(TEXTS[:1], "eng_Latn", "spa_Latn")
+    assert isinstance(result, Translation)
+    tokenizer, model = translator.tokenizer, translator.model
+    tokenizer.src_lang = "eng_Latn"
+    source = tokenizer(TEXTS[:1], return_tensors="pt")
+    target = tokenizer.convert_tokens_to_ids("spa_Latn")
+    with torch.inference_mode():
+        tokens = model.generate(
+            **source, forced_bos_token_id=target, num_beams=beams, do_sample=False, max_new_tokens=60
+        )
+        assert tokenizer.batch_decode(tokens, skip_special_tokens=True)[0] == result.text
+        total, count = 0.0, 0
+        for place in range(2, tokens.shape[1]):  # one token at a time, from what stands before it
+            logits = model(**source, decoder_input_ids=tokens[:, :place]).logits[0, -1]
+            total += float(torch.log_softmax(logits, -1)[tokens[0, place]])
+            count += 1
+    assert result.score == pytest.approx(total / count, abs=1e-4)
+
+
+def test_too_long_sources_and_cut_translations_are_rejects(translator: NllbTranslator) -> None:
+    long = " ".join(["Nairobi"] * 400)
+    results = translator.translate([TEXTS[0], long, TEXTS[1]], "eng_Latn", "spa_Latn")
+    assert isinstance(results[0], Translation)
+    assert isinstance(results[2], Translation)
+    assert isinstance(results[1], tuple)
+    assert results[1][0] is Reason.SOURCE_TOO_LONG
+    assert f"the translator reads {translator.positions}" in results[1][1]
+    (cut,) = _translator(max_new_tokens=3).translate(TEXTS[:1], "eng_Latn", "spa_Latn")
+    assert isinstance(cut, tuple)
+    assert cut[0] is Reason.TRANSLATION_TRUNCATED
+
+
+def test_text_that_spells_a_special_token_stays_text(translator: NllbTranslator) -> None:
+    """A literal "</s>" in the input would end the source, "spa_Latn" change its language."""
+    translator.tokenizer.src_lang = "eng_Latn"
+    ids = translator.tokenizer(["a </s> spa_Latn b"], split_special_tokens=True)["input_ids"][0]
+    special = set(translator.tokenizer.all_special_ids)
+    assert [identifier in special for identifier in ids] == [True] + [False] * (len(ids) - 2) + [True]
+
+
+def test_nothing_to_translate(translator: NllbTranslator) -> None:
+    assert translator.translate([], "eng_Latn", "spa_Latn") == []
+
+
+def test_unknown_languages_never_become_unk(translator: NllbTranslator) -> None:
+    section = Translate(model="tiny-nllb")
+    check(section, ["eng_Latn", "swh_Latn", "spa_Latn"])
+    with pytest.raises(RecipeError, match=r"tiny-nllb has no language token 'yor_Latn'; .*'swh_Latn'"):
+        check(section, ["yor_Latn"])
+    with pytest.raises(RecipeError, match="no language token 'yor_Latn'"):
+        translator.translate(TEXTS[:1], "eng_Latn", "yor_Latn")
+    with pytest.raises(RecipeError, match="no language token 'yor_Latn'"):
+        translator.translate(TEXTS[:1], "yor_Latn", "spa_Latn")
+
+
+def test_tokens_are_counted(translator: NllbTranslator) -> None:
+    before = translator.tokens
+    translator.translate(TEXTS[:1], "eng_Latn", "spa_Latn")
+    assert 10 < translator.tokens - before < 200
+
+
+@pytest.mark.gpu
+def test_bf16_on_a_gpu_gives_the_same_templates() -> None:
+    on_gpu = _translator(gpus=1).translate(TEXTS, "eng_Latn", "spa_Latn")
+    assert _texts(on_gpu) == _texts(_translator().translate(TEXTS, "eng_Latn", "spa_Latn"))

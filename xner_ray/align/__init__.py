@@ -1,0 +1,1 @@
+"""Words to links: encoder, aligner, and the stage `align`."""

@@ -1,0 +1,93 @@
+"""Words of many sentence pairs -> links: encoder and aligner behind one call, which `simalign.py` has too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from xner_ray.align.encoder import Encoder
+from xner_ray.align.linking import AlignOptions, Subwords, Vectors, align
+from xner_ray.data.links import Links
+from xner_ray.errors import Reason
+from xner_ray.models.replay import Recall
+
+Sentences = Sequence[Sequence[str]]
+Rejects = dict[int, tuple[Reason, str]]
+
+
+class Aligner(Protocol):
+    """`tokens`: how many the model read. `model_seconds`: of wall time in it, links not included.
+
+    `micro_batch_tokens`: what to halve when memory runs out; 0 for nothing.
+    """
+
+    micro_batch_tokens: int
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def model_seconds(self) -> float: ...
+
+    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
+        """Links of the pairs, `row` being the index into the lists; and why a pair could not be aligned, by index."""
+        ...
+
+
+class BatchAligner:
+    """Our own: `Encoder`, then `align` on the encoder's device. `mwmf` is computed if it is among `methods`."""
+
+    def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
+        self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
+        self.recall = Recall()
+
+    @property
+    def tokens(self) -> int:
+        return self.encoder.tokens
+
+    @property
+    def model_seconds(self) -> float:
+        return self.encoder.model_seconds
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        return self.encoder.micro_batch_tokens
+
+    @micro_batch_tokens.setter
+    def micro_batch_tokens(self, value: int) -> None:
+        self.encoder.micro_batch_tokens = value
+
+    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
+        """See `Aligner`. ValueError if a vector is not finite; torch.OutOfMemoryError passes through."""
+        sides, present = self.recall.complete(list(zip(source, target, strict=True)))
+        subwords = self.options.level == "subword"
+        encode = self.encoder.encode_subwords if subwords else self.encoder.encode
+        sentences = [side[number] for number in (0, 1) for side in sides]
+        found: Sequence[Vectors | Subwords | Reason] = encode(sentences, [*present, *present])
+        pairs: list[tuple[Vectors | Subwords, Vectors | Subwords]] = []
+        rows: list[int] = []
+        rejects: Rejects = {}
+        places = np.cumsum(present) - 1
+        for place, (a, b) in enumerate(zip(found[: len(sides)], found[len(sides) :], strict=True)):
+            if isinstance(a, Reason) or isinstance(b, Reason):
+                reason, side = (a, "source") if isinstance(a, Reason) else (b, "target")
+                assert isinstance(reason, Reason)
+                if present[place]:
+                    detail = f"a word of the {side} side has more subwords than the encoder reads"
+                    rejects[int(places[place])] = (reason, detail)
+            else:
+                pairs.append((a, b))
+                rows.append(place)
+        links = align(
+            [a for a, _ in pairs],
+            [b for _, b in pairs],
+            self.options,
+            methods=self.methods,
+            device=self.encoder.device,
+        )
+        place_of = np.array(rows, dtype=np.intp)[links.row]
+        links = replace(links, row=places[place_of].astype(np.int32))
+        return links.take(np.array(present, dtype=np.bool_)[place_of]), rejects

@@ -1,0 +1,347 @@
+"""Students compared by cross-validation: each is trained once a fold and seed, and scored on what it did not see.
+
+    runs, projected -> for each (seed, fold) a task: every student trained without the fold, predictions for the fold
+    -> OUT/predictions -> the predictions of all folds as if they were one run -> `comparison`
+
+A document is in the same fold in every language and student, so that the tests are paired. Seeds are counted together:
+a document that a resample draws brings the predictions of all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.text import Text
+
+from xner_ray.commands.project import project
+from xner_ray.commands.sweep import DataSet, data_set, overrides_of, refuse_names
+from xner_ray.commands.train import fingerprint, load_training
+from xner_ray.engine import ray_cluster
+from xner_ray.errors import RecipeError, XnerError, did_you_mean
+from xner_ray.evaluate import comparison
+from xner_ray.evaluate import scores as evaluation
+from xner_ray.evaluate.bootstrap import Difference
+from xner_ray.evaluate.comparison import Comparison, Run
+from xner_ray.evaluate.counting import count
+from xner_ray.models import hub
+from xner_ray.recipe.load import checked, overridden, place, read_mapping
+from xner_ray.recipe.model import LanguageCode
+from xner_ray.recipe.sections import Section
+from xner_ray.report.comparison import markdown
+from xner_ray.run.folder import RunFolder
+from xner_ray.storage import files as storage
+from xner_ray.train.loop import Kept
+from xner_ray.train.recipe import Source, Training
+from xner_ray.train.student import micro_f1
+
+_LANG = "{lang}"
+_KEY = b"xner_ray student"
+_WHOLE = {
+    "evaluate": "is said once, for the whole experiment",
+    "folds": "is said once, for the whole experiment",
+    "seed": "the experiment has seeds",
+    "resources": "a student of an experiment is trained on one core of a CPU",
+}
+_SEED_ROWS = 10**12  # between the rows of one seed and the next
+_kept = cache(Kept)  # states of frozen layers, for all trainings of a worker process, which has several tasks
+
+
+class Experiment(Section):
+    """runs: name -> a recipe file, projected first. students: name -> the data that it learns from, and what else of a
+    student's recipe is its own. Where data say `{lang}`, one student is trained for each of `languages`.
+    """
+
+    runs: Annotated[dict[str, str | DataSet], Field(min_length=1)]
+    languages: Annotated[list[LanguageCode], Field(min_length=1)]
+    students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
+    student: dict[str, Any] = Field(default_factory=dict)  # of a student's recipe, for all of them
+    evaluate: Annotated[list[Source], Field(min_length=1)]  # with gold, in `languages`
+    folds: Annotated[int, Field(ge=2)] = 5
+    seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: [0])]
+    address: str = "local"
+    against: str | None = None  # the student that the others are tested against; None: the first
+
+    @model_validator(mode="after")
+    def _fits(self) -> Experiment:
+        refuse_names((*self.runs, *self.students))
+        if self.against is not None and self.against not in self.students:
+            raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
+        for key, values in (("seeds", self.seeds), ("languages", self.languages)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: one stands there twice")
+        for name, student in self.students.items():
+            given = _merged(self.student, student)
+            wrong = [
+                key for key in ("evaluate", "folds", "resources", "seed") if key in {*given, *(given.get("fit") or {})}
+            ]
+            if wrong:
+                raise ValueError(f"students.{name}: {wrong[0]}: {_WHOLE[wrong[0]]}; leave it out here")
+        return self
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training."""
+
+    student: str
+    training: Training
+    path: str  # of its predictions
+    encoder: str  # its identity
+
+
+@dataclass(frozen=True)
+class Validated:
+    """comparison: of the students as runs. pooled: F1 of all languages together, each against the reference's.
+
+    scores: the same F1, by student and seed.
+    """
+
+    comparison: Comparison
+    pooled: dict[str, Difference]
+    scores: dict[str, dict[int, float]]
+
+
+def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
+    """A checked experiment file. RecipeError says which key is wrong."""
+    shape = "an experiment is a mapping of runs, languages, students and evaluate"
+    return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path))
+
+
+def cross_validate(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    samples: int = comparison.SAMPLES,
+    seed: int = 0,
+    console: Console | None = None,
+) -> Validated:
+    """Project the runs of an experiment file to `out`/runs, train its students, and write `out`/compare.md and .json.
+
+    The same call again trains only what is missing. samples, seed: of the bootstrap. RecipeError comes before any work.
+    """
+    console = console or Console(quiet=True)
+    experiment = load_experiment(path, overrides)
+    base, root = Path(path).resolve().parent, RunFolder(os.fspath(out)).root
+    items = _items(experiment, base, root)
+    with ray_cluster.cluster(experiment.address):
+        for name, given in experiment.runs.items():
+            data = data_set(given)
+            console.print(Text(f"run {name}", "bold"))
+            project(
+                data.file(base),
+                storage.join(root, "runs", name),
+                overrides=overrides_of(data.settings),
+                console=console,
+            )
+        missing = {key: [each for each in own if not _is_made(each)] for key, own in items.items()}
+        missing = {key: own for key, own in missing.items() if own}
+        n = sum(map(len, missing.values()))
+        console.print(Text(f"{n} of {sum(map(len, items.values()))} students to train", "bold"))
+        ray_cluster.map_tasks(_train_all, _mirrored(list(missing.values()), storage.join(root, "models")))
+    validated = _compared(experiment, [each for own in items.values() for each in own], samples, seed)
+    plain = {**validated.comparison.to_dict(), "pooled": {k: asdict(v) for k, v in validated.pooled.items()}}
+    plain["seeds"] = validated.scores
+    storage.publish(storage.join(root, "compare.md"), tables_of(validated).encode())
+    text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    storage.publish(storage.join(root, "compare.json"), text.encode())
+    return validated
+
+
+def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int], list[Item]]:
+    """Trainings by seed and fold."""
+    found: dict[tuple[int, int], list[Item]] = {}
+    pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
+    for student, own in experiment.students.items():
+        per_language = _LANG in json.dumps(own)
+        for lang in experiment.languages if per_language else [None]:
+            langs = [lang] if lang is not None else experiment.languages
+            common = {**_merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
+            for seed in experiment.seeds:
+                for fold in range(experiment.folds):
+                    folds = {"n": experiment.folds, "held_out": fold}
+                    data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
+                    try:
+                        data = _placed(data, experiment, base, root, lang)
+                        training = load_training({**data, "resources": {"threads": 1}}, base=base)
+                        encoder = training.model.encoder
+                        if encoder not in pins:
+                            pins[encoder] = hub.pin(encoder)
+                    except RecipeError as error:
+                        raise RecipeError(f"students.{student}: {error}") from None
+                    pinned, identity = pins[encoder]
+                    training = training.with_encoder(pinned)
+                    name = f"seed-{seed}-fold-{fold}.parquet"
+                    path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
+                    found.setdefault((seed, fold), []).append(Item(student, training, path, identity))
+    return found
+
+
+def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A student's own keys over those of all, at every depth; lists are whole."""
+    result = {**common, **own}
+    for key in common.keys() & own.keys():
+        if isinstance(common[key], Mapping) and isinstance(own[key], Mapping):
+            result[key] = _merged(common[key], own[key])
+    return result
+
+
+def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:
+    """What is known of these languages to be scored against: each of them once."""
+    found = []
+    left = list(langs)
+    for source in experiment.evaluate:
+        plain = source.model_dump(mode="json", exclude_defaults=True)
+        own = experiment.languages if source.langs is None else source.langs
+        own = [str(source.input.lang)] if source.input is not None else own
+        if twice := [lang for lang in own if lang in langs and lang not in left]:
+            raise RecipeError(f"evaluate: {twice[0]} is in two sources; give langs, so that each language is in one")
+        own = [lang for lang in left if lang in own]
+        left = [lang for lang in left if lang not in own]
+        if own:
+            found.append(plain if source.input is not None else {**plain, "langs": own})
+    if left:
+        raise RecipeError(f"evaluate: no source has gold of {left[0]}, which is one of languages")
+    return found
+
+
+def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str | None) -> Any:
+    """Names of runs as their folders, and `{lang}` as the language. RecipeError for a run that is not there."""
+    if isinstance(value, Mapping):
+        result = {key: _placed(child, experiment, base, root, lang) for key, child in value.items()}
+        if isinstance(run := result.get("run"), str):
+            if run in experiment.runs:
+                result["run"] = storage.join(root, "runs", run)
+            elif not RunFolder(place(run, base)).is_run():
+                raise RecipeError(
+                    f"run: {run!r} is neither a finished run nor one of runs{did_you_mean(run, experiment.runs)}"
+                )
+        return result
+    if isinstance(value, list):
+        return [_placed(child, experiment, base, root, lang) for child in value]
+    return value.replace(_LANG, lang) if isinstance(value, str) and lang is not None else value
+
+
+def _mirrored(items: Sequence[Sequence[Item]], models: str) -> list[list[Item]]:
+    """With encoders of the hub where every machine finds them."""
+    names = {each.training.model.encoder for own in items for each in own}
+    places = {name: hub.mirror(name, models) for name in names}
+
+    def at_place(item: Item) -> Item:
+        return replace(item, training=item.training.with_encoder(places[item.training.model.encoder]))
+
+    return [[at_place(each) for each in own] for own in items]
+
+
+def _is_made(item: Item) -> bool:
+    if not storage.exists(item.path):
+        return False
+    schema = pq.read_schema(pa.BufferReader(storage.read_bytes(item.path)))
+    return (schema.metadata or {}).get(_KEY) == _identity(item)
+
+
+def _identity(item: Item) -> bytes:
+    keys = fingerprint(item.training, encoder=item.encoder)
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest().encode()
+
+
+def _train_all(items: Sequence[Item]) -> None:
+    """Trainings after each other in one process."""
+    import torch
+
+    from xner_ray.train.student import train
+
+    torch.set_num_threads(1)
+    for item in items:
+        try:
+            trained = train(item.training, kept=_kept(item.training.fit.cache_gb * 1e9), samples=0)
+        except XnerError as error:
+            error.args = (f"{item.student}: {error}",)
+            raise
+        assert trained.tables is not None
+        made = trained.tables.replace_schema_metadata({_KEY: _identity(item)})
+        sink = io.BytesIO()
+        pq.write_table(made, sink)
+        storage.publish(item.path, sink.getvalue())
+
+
+def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed: int) -> Validated:
+    tables = {student: _predictions(experiment, items, student) for student in experiment.students}
+    names = list(experiment.students)
+    reference = names.index(experiment.against) if experiment.against is not None else 0
+    runs = [Run(name, name, _what(experiment.students[name]), {}) for name in names]
+    found = comparison.compare(
+        [_by_language(tables[name]) for name in names], runs, reference=reference, samples=samples, seed=seed, by="doc"
+    )
+    counts = {name: count([tables[name]]) for name in names}
+    pooled = {
+        name: evaluation.compare(counts[names[reference]], counts[name], samples=samples, seed=seed, by="doc")
+        for name in names
+        if name != names[reference]
+    }
+    scores = {
+        name: {one: micro_f1(count([_of_seed(tables[name], n)])) for n, one in enumerate(experiment.seeds)}
+        for name in names
+    }
+    return Validated(found, pooled, scores)
+
+
+def _what(student: Mapping[str, Any]) -> str:
+    parts = []
+    for source in student.get("data", ()):
+        parts.append(", ".join(f"{key} {value}" for key, value in source.items()))
+    rest = {key: value for key, value in student.items() if key != "data"}
+    return " + ".join(parts) + (f"; {json.dumps(rest)}" if rest else "")
+
+
+def _predictions(experiment: Experiment, items: Sequence[Item], student: str) -> pa.Table:
+    """All folds, languages and seeds of a student, with rows that no two seeds share, in order of language and row."""
+    parts = []
+    for item in items:
+        if item.student == student:
+            table = pq.read_table(pa.BufferReader(storage.read_bytes(item.path))).replace_schema_metadata(None)
+            shift = experiment.seeds.index(item.training.fit.seed) * _SEED_ROWS
+            table = table.set_column(
+                table.schema.get_field_index("row"), "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64()))
+            )
+            docs = pc.coalesce(table.column("doc_id"), table.column("id"))
+            parts.append(table.set_column(table.schema.get_field_index("doc_id"), "doc_id", docs))
+    return pa.concat_tables(parts).sort_by([("lang", "ascending"), ("row", "ascending")])
+
+
+def _by_language(table: pa.Table) -> list[pa.Table]:
+    langs = sorted(pc.unique(table.column("lang")).to_pylist())
+    return [table.filter(pc.equal(table.column("lang"), lang)).combine_chunks() for lang in langs]
+
+
+def _of_seed(table: pa.Table, number: int) -> pa.Table:
+    return table.filter(pc.equal(pc.divide(table.column("row"), pa.scalar(_SEED_ROWS, pa.int64())), number))
+
+
+def tables_of(validated: Validated) -> str:
+    """compare.md."""
+    lines = [markdown(validated.comparison), "All languages together:", ""]
+    lines += ["| student | F1 by seed | change | interval | p |", "|---|---|---:|---:|---:|"]
+    for name, by_seed in validated.scores.items():
+        figures = ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values())
+        cells = ["-", "-", "-"]
+        if (found := validated.pooled.get(name)) is not None:
+            cells[0] = f"{100 * found.difference:+.2f}"
+            if found.interval is not None:
+                cells[1] = f"{100 * found.interval.low:+.2f}..{100 * found.interval.high:+.2f}"
+            cells[2] = "-" if found.p_value is None else f"{found.p_value:.4f}"
+        lines.append(f"| {name} | {figures} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,386 @@
+"""Looking at a run, from its folder alone: no Ray, no model."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Group
+from rich.text import Text
+
+from xner_ray import __version__
+from xner_ray.data.row import ROW
+from xner_ray.data.spans import Span, spans_to_tags
+from xner_ray.errors import InputError, RunFolderError, StorageError
+from xner_ray.evaluate import counting
+from xner_ray.evaluate import scores as evaluation
+from xner_ray.match.prior import Prior
+from xner_ray.read.index import Index
+from xner_ray.recipe import model
+from xner_ray.recipe.model import Recipe
+from xner_ray.report import explain as explanation
+from xner_ray.report import page
+from xner_ray.report import tables as report_tables
+from xner_ray.report.page import charts, sampling
+from xner_ray.report.progress import busy_seconds, cost, cost_text, duration, pace
+from xner_ray.run import counters as run_counters
+from xner_ray.run import parts as part_files
+from xner_ray.run.folder import Attempt, RunFolder
+from xner_ray.storage import files as storage
+
+PAGE_ROWS = 50_000
+
+
+def read_index(folder: RunFolder) -> Index:
+    """The units as listed when the run began."""
+    return Index.from_table(pq.read_table(pa.BufferReader(storage.read_bytes(folder.units_path))))
+
+
+def run_report(
+    index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe
+) -> dict[str, Any]:
+    """The report of the units that have a part, from their footers."""
+    done = [unit for unit in index.units if unit.name in parts]
+    counters = part_files.counters_of([parts[unit.name] for unit in done])
+    counted = ((unit.lang, counted) for unit, counted in zip(done, counters, strict=True))
+    scanned = {"labels_dropped": index.labels_dropped, "repaired": index.repaired}
+    report = run_counters.summarize(counted, index=scanned, labels=labels, seconds=seconds)
+    rows = report["rows"]
+    report["reject_rate"] = rows["rejected"] / rows["read"] if rows["read"] else 0.0
+    report["max_reject_rate"] = recipe.output.max_reject_rate
+    return report
+
+
+def how_far(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
+    """How far a run is, from its folder alone, also of a dead one; plain data, as `status --json` prints it.
+
+    Rates are of the last driver that finished a unit, up to its last one; `seconds_left` follows from them and does
+    not ask whether a driver lives. `seconds` and `cost` are of all drivers, each from its first unit's beginning to its
+    last file. `second_matching` has the same figures for that pass, or is None if the recipe has none. `driver_lives`
+    is None where it cannot be known. now: seconds since the epoch; the clock's time if left out.
+    RunFolderError if there is no run.
+    """
+    now = time.time() if now is None else now
+    folder = RunFolder(os.fspath(run))
+    recipe = folder.recipe()
+    index, refined, attempts = read_index(folder), folder.refined(), folder.attempts()
+    sizes = {unit.name: unit.n_rows for unit in index.units}
+    made = {name: path for name, path in {**folder.parts(), **refined}.items() if name in sizes}
+    lives, total = folder.is_claimed(), sum(sizes.values())
+    nobody = Attempt(now, now, {}, {})
+    first = next((attempt for attempt in reversed(attempts) if attempt.parts), nobody)
+    second = next((attempt for attempt in reversed(attempts) if attempt.refined), nobody)
+    last = max((attempt.last for attempt in attempts), default=now)
+
+    def busy(unit: str, *, again: bool = False) -> float:
+        return busy_seconds(part_files.part_counters(made[unit]), again=again)
+
+    passes = {"first": _figures(sizes, made, first.parts, busy, first.started)}
+    if recipe.two_passes:
+        began = max([second.started, *second.parts.values()])
+        passes["second"] = _figures(sizes, refined, second.refined, partial(busy, again=True), began)
+    sealed = folder.sealed() is not None and not any(figures["units"]["left"] for figures in passes.values())
+    rows_done = passes["first"]["rows"]["done"]
+    seconds = sum(attempt.seconds for attempt in attempts)
+    left = [figures["seconds_left"] for figures in passes.values()]
+    price = cost(
+        recipe.engine.price_per_hour,
+        seconds,
+        rows_done,
+        seconds_left=None if left[0] is None else sum(each or 0.0 for each in left),
+        rows_left=total - rows_done,
+    )
+    if sealed:  # its driver knew when it began, before any file of it
+        price = json.loads(storage.read_bytes(folder.path("report.json"))).get("cost", price)
+    return {
+        "run": folder.root,
+        "sealed": sealed,
+        "driver_lives": lives,
+        "drivers": len(attempts),
+        **passes["first"],
+        "second_matching": passes.get("second"),
+        "seconds": round(seconds, 1),
+        "seconds_since_last_file": round(now - last, 1) if attempts else None,
+        "cost": price,
+        "report": run_report(index, made, model.run_labels(recipe, index.labels_found), seconds, recipe),
+    }
+
+
+def _figures(
+    sizes: Mapping[str, int],
+    done: Mapping[str, str],
+    times: Mapping[str, float],
+    busy: Callable[[str], float],
+    start: float,
+) -> dict[str, Any]:
+    """Of one pass over the units: what is done and left, and the rate at which `times` says that it was done."""
+    rows, total = sum(n for unit, n in sizes.items() if unit in done), sum(sizes.values())
+    speed = pace({unit: time for unit, time in times.items() if unit in done}, sizes, busy, start)
+    rate, left = speed.rows_per_second, speed.seconds_for(total - rows)
+    n_done = sum(unit in done for unit in sizes)
+    return {
+        "units": {"total": len(sizes), "done": n_done, "left": len(sizes) - n_done},
+        "rows": {"total": total, "done": rows, "left": total - rows},
+        "rows_per_second": None if rate is None else round(rate, 1),
+        "seconds_left": None if left is None else round(left, 1),
+    }
+
+
+def status(run: str | os.PathLike[str]) -> Group:
+    """`how_far`, as terminal output."""
+    return status_text(how_far(run))
+
+
+def status_text(found: Mapping[str, Any]) -> Group:
+    """The figures of `how_far` as terminal output."""
+    state = "sealed: the data set is complete" if found["sealed"] else "not sealed"
+    lines = [f"{found['run']}: {state}"]
+    if not found["sealed"]:
+        alive = {True: "a driver works in it", False: "no driver lives; the same command goes on", None: ""}
+        since = found["seconds_since_last_file"]
+        ago = "no unit was begun" if since is None else f"last file {duration(since)} ago"
+        lines.append(", ".join(filter(None, (alive[found["driver_lives"]], ago))))
+    for title, figures in (("units", found), ("second matching", found["second_matching"])):
+        if figures is not None:
+            units, rows, rate, left = (figures[k] for k in ("units", "rows", "rows_per_second", "seconds_left"))
+            line = f"{title}: {units['done']:,} done, {units['left']:,} left ({rows['left']:,} rows)"
+            line += f"; {rate:,.1f} rows/s" if rate is not None else ""
+            lines.append(line + (f", {duration(left)} left" if left else ""))
+    if found["cost"] is not None:
+        lines.append(cost_text(found["cost"]))
+    return Group(*map(Text, lines), report_tables.run_tables(found["report"]))
+
+
+def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The parts of a run in row order; of an unfinished one those that are there."""
+    folder.recipe()  # or there is no run
+    parts = {**folder.parts(), **folder.refined()}
+    for unit in read_index(folder).units:
+        if unit.name in parts:
+            yield part_files.read_part(parts[unit.name], columns)
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    samples: int = evaluation.SAMPLES,
+    seed: int = 0,
+    by: evaluation.By | None = None,
+) -> evaluation.Evaluations:
+    """Scores of a run against the gold labels of its target side, per language; without languages if it has no gold.
+
+    Of an unfinished run those of the rows that are there. samples: bootstrap resamples behind the intervals, 0 for
+    none; by: what they draw, None for documents where there are enough of them. See `evaluation.score`.
+    """
+    tables = _tables(RunFolder(os.fspath(run)), counting.COLUMNS)
+    return evaluation.evaluate(tables, samples=samples, seed=seed, by=by)
+
+
+def page_of(
+    folder: RunFolder,
+    recipe: Recipe,
+    index: Index,
+    parts: Mapping[str, str],
+    report: Mapping[str, Any],
+    *,
+    rows: int = PAGE_ROWS,
+    sealed: bool,
+) -> bytes:
+    """report.html of the units that have a part.
+
+    Counts are those of `report`. Scores, distributions and sentences come from whole units, drawn by a hash of their
+    names and from all languages in turn, until there are `rows` rows, and at least one of each language: what a page
+    takes is bounded, however large the run is.
+    """
+    done = [unit for unit in index.units if unit.name in parts]
+    drawn = {unit.name for unit in sampling.draw(done, rows)}
+    sample = sampling.Sample(list(report["languages"]))
+
+    def tables() -> Iterator[pa.Table]:
+        for unit in done:
+            if unit.name in drawn:
+                table = part_files.read_part(parts[unit.name], sampling.COLUMNS)
+                sample.add(table)
+                yield table
+
+    evaluations = evaluation.evaluate(tables())
+    facts = {"direction": recipe.direction, "projector": recipe.projector, "translation": recipe.translate_engine}
+    about = page.About(
+        name=os.path.basename(storage.bare(folder.root).rstrip("/")) or "run",
+        facts=list({**facts, "xner_ray": __version__}.items()),
+        sealed=sealed,
+        units_done=len(done),
+        units=len(index.units),
+        rows_looked_at=sample.rows,
+        units_looked_at=len(drawn),
+    )
+    sizes = {unit.name: unit.n_rows for unit in index.units}
+    drivers = charts.drivers([(attempt.started, attempt.parts) for attempt in folder.attempts()], sizes)
+    return page.render(about, report, evaluations, sample, drivers)
+
+
+def write_page(run: str | os.PathLike[str], *, rows: int = PAGE_ROWS) -> str:
+    """Write a run's report.html anew, of an unfinished one from the units that are done; returns its path.
+
+    rows: see `page_of`. RunFolderError if there is no run.
+    """
+    folder = RunFolder(os.fspath(run))
+    recipe, index = folder.recipe(), read_index(folder)
+    parts, sealed = {**folder.parts(), **folder.refined()}, folder.sealed() is not None
+    if sealed:
+        report = json.loads(storage.read_bytes(folder.path("report.json")))
+    else:
+        report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe)
+    path = folder.path("report.html")
+    storage.publish(path, page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed))
+    return path
+
+
+def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:
+    """One sentence of a run through every stage, as terminal output. InputError if there is no such id."""
+    folder = RunFolder(os.fspath(run))
+    recipe = folder.recipe()
+    index = read_index(folder)
+    labels = model.run_labels(recipe, index.labels_found)
+    first, refined = folder.parts(), folder.refined()
+    shown, known = [], None
+    for unit in index.units:
+        if unit.name not in first or (lang is not None and unit.lang != lang):
+            continue
+        table = part_files.read_part(first[unit.name])
+        known = known or (table.column("id")[0].as_py() if table.num_rows else None)
+        at = pc.index(table.column("id"), row_id).as_py()
+        if at >= 0:
+            final, prior = table, None
+            if unit.name in refined:
+                final = part_files.read_part(refined[unit.name])
+                prior = Prior.from_parquet(
+                    storage.read_bytes(storage.join(folder.priors_folder, f"{unit.lang}.parquet"))
+                )
+            row = final.slice(at, 1).to_pylist()[0]
+            shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))
+    if not shown:
+        raise InputError(
+            f"{folder.root}: no sentence has the id {row_id!r}"
+            + (f" in {lang}" if lang else "")
+            + (f"; ids look like {known!r}" if known else "")
+        )
+    return Group(*shown)
+
+
+def sample(run: str | os.PathLike[str], lang: str, n_rows: int) -> list[dict[str, Any]]:
+    """The first `n_rows` emitted rows of a language that have a projected entity."""
+    rows: list[dict[str, Any]] = []
+    for table in _tables(RunFolder(os.fspath(run))):
+        wanted = pc.and_(pc.equal(table.column("lang"), lang), pc.equal(table.column("status"), "ok"))
+        wanted = pc.and_(wanted, pc.greater(pc.fill_null(pc.list_value_length(table.column("spans")), 0), 0))
+        rows += table.filter(wanted).slice(0, n_rows - len(rows)).to_pylist()
+        if len(rows) >= n_rows:
+            break
+    return rows
+
+
+def export(
+    run: str | os.PathLike[str],
+    *,
+    to: Literal["conll", "jsonl"] = "conll",
+    output: str | os.PathLike[str] | None = None,
+    ids: bool = False,
+) -> list[str]:
+    """Write the emitted rows of a sealed run, one file per language and split; returns the files' paths."""
+    folder = RunFolder(os.fspath(run))
+    recipe = folder.recipe()
+    sealed = folder.sealed()
+    if sealed is None:
+        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+    target = folder.path("export") if output is None else os.fspath(output)
+    written = []
+    for lang in recipe.languages:
+        data = [entry["file"] for entry in sealed if entry["file"].startswith(f"data/{lang}/")]
+        splits = sorted({file.split("/")[-1].removeprefix("incomplete-").split("-")[0] for file in data})
+        for split in splits:
+            files = [f for f in data if f.split("/")[-1].removeprefix("incomplete-").startswith(f"{split}-")]
+            rows = (row for file in files for row in part_files.read_part(folder.path(file)).to_pylist())
+            lines = conll(rows, ids=ids) if to == "conll" else jsonl(rows)
+            path = storage.join(target, f"{lang}.{split}.{to}")
+            try:
+                storage.publish(path, "".join(lines).encode())
+            except StorageError as error:
+                raise RunFolderError(f"{error}; name another folder") from None
+            written.append(path)
+    return written
+
+
+def conll(rows: Iterable[Mapping[str, Any]], *, ids: bool = False) -> Iterator[str]:
+    """`token<TAB>tag` lines with a blank line behind each sentence; `# id = ...` before it if asked.
+
+    InputError for what no CoNLL reader could take back: white space in a token, a line break in an id.
+    """
+    for row in rows:
+        tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
+        if ids and len(row["id"].splitlines()) != 1:
+            raise InputError(f"row {row['id']!r}: its id holds a line break; export without --ids, or as jsonl")
+        lines = [f"# id = {row['id']}"] if ids else []
+        for token, tag in zip(row["tokens"], tags, strict=True):
+            if not token or any(character.isspace() for character in token):
+                raise InputError(f"row {row['id']}: token {token!r} holds white space; export it as jsonl")
+            lines.append(f"{token}\t{tag}")
+        yield "\n".join(lines) + "\n\n"
+
+
+def jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One object a row: id, lang, text, tokens, tags, spans in words and in characters of the text, carried columns.
+
+    What JSON has no value for is text: times and decimals as Python writes them, bytes in base64; NaN is null.
+    InputError if a carried column has the name of one of the other keys.
+    """
+    for row in rows:
+        spans = [
+            {
+                "start": row["offsets"][s["start"]]["start"],
+                "end": row["offsets"][s["end"] - 1]["end"],
+                "label": s["label"],
+                "score": round(s["score"], 4),
+                "words": [s["start"], s["end"]],
+            }
+            for s in row["spans"]
+        ]
+        tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
+        record = {
+            "id": row["id"],
+            "lang": row["lang"],
+            "text": row["text"],
+            "tokens": row["tokens"],
+            "tags": tags,
+            "spans": spans,
+            "source_text": row["source_text"],
+        }
+        carried = {name: _plain(value) for name, value in row.items() if name not in ROW.names}
+        if clash := sorted(carried.keys() & record.keys()):
+            raise InputError(
+                f"row {row['id']}: the carried column {clash[0]!r} has the name of a key of this export; rename it in "
+                "the input, leave it out of input.carry, or read the Parquet files"
+            )
+        yield json.dumps({**record, **carried}, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A value of any Arrow type as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child) for child in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

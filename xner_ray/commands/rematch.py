@@ -1,0 +1,139 @@
+"""The command `rematch`: the rows of a finished run matched again by other settings, without any model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from xner_ray.commands.inspect import read_index
+from xner_ray.commands.session import begin, opened, seal
+from xner_ray.engine import ray_cluster, resolve, second_pass
+from xner_ray.errors import RecipeError, RunFolderError
+from xner_ray.read.index import Index
+from xner_ray.recipe import model
+from xner_ray.recipe.fingerprint import fingerprint
+from xner_ray.recipe.load import load_recipe
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import Runtime
+from xner_ray.run.folder import RunFolder
+from xner_ray.storage import files as storage
+
+# Keys that decide which cells a plug-in scores (`projection.every_candidate`).
+_CELL = ("match.candidates", "match.sub_ranges", "match.max_words", "align.method")
+# Keys that do not decide which cells the likelihood is computed of (`stages.LikelihoodStage`).
+_NO_CELL = tuple(f"match.{key}" for key in ("solver", "prior", "time_limit_s", "heuristic.", *Runtime.model_fields))
+
+
+def rematch(
+    run: str | os.PathLike[str],
+    new_run: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    fresh: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
+
+    Loads no model, runs no plug-in and reads no input: texts, source spans, links and evidence come from the run's
+    parts. `overrides` may set keys of `match` and `output`, `align.method` and `engine.address`; with the score
+    likelihood or a plug-in only those keys that do not decide which cells these are computed of. The same call again
+    resumes, and goes on with languages that the run has had since. RecipeError for any other key.
+    """
+    started = time.perf_counter()
+    console = console or Console(quiet=True)
+    old, folder = RunFolder(os.fspath(run)), RunFolder(os.fspath(new_run))
+    if old.place == folder.place:
+        raise RunFolderError(f"{old.root}: rematch fills another folder; name a new one")
+    recipe = old.recipe()
+    if recipe.projector != "match":
+        raise RunFolderError(
+            f"{old.root}: was not matched (projector {recipe.projector}), so there is nothing to rematch"
+        )
+    changed = _changed(recipe, overrides)
+    keys = _changed_keys(old.keys(), recipe, changed)
+    index, parts = read_index(old), old.parts()
+    resolve.check_tags(changed, model.run_labels(changed, index.labels_found))
+    if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
+        raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
+    if missing := [unit.name for unit in index.units if unit.name not in parts]:
+        raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
+    with opened(folder, changed, keys, console, fresh=fresh) as report:
+        if report is not None:
+            return report
+        _begin_or_go_on(folder, changed, keys, index, old)
+        labels = model.run_labels(changed, index.labels_found)
+        with ray_cluster.cluster(changed.engine.address):
+            done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
+            jobs = [
+                (parts[unit.name], storage.join(attempt, f"{unit.name}.parquet"))
+                for unit in index.units
+                if unit.name not in done
+            ]
+            console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
+            second_pass.match_units(jobs, changed, labels, ray_cluster.map_tasks)
+            return seal(folder, changed, index, labels, started, console)
+
+
+def _begin_or_go_on(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
+    """List the units of `old`; of a folder that has some listed, those that `old` has had since."""
+    listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
+    if not listed <= wanted:
+        raise RunFolderError(
+            f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
+            "--fresh to discard what is there"
+        )
+    if listed < wanted:
+        begin(folder, recipe, keys, index)
+
+
+def _listed(index: Index) -> set[tuple[Any, ...]]:
+    """Which rows each unit has."""
+    return {(unit.name, unit.split, unit.start, unit.stop, unit.picked) for unit in index.units}
+
+
+def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with overrides that rematching can follow; every other key stays exactly as the run has it."""
+    # Both are loaded alike: names that load_recipe reads another way in this working folder are no override.
+    old, new = (load_recipe(recipe.model_dump(mode="json"), given) for given in ((), overrides))
+    for key in _differing(old.model_dump(mode="json"), new.model_dump(mode="json")):
+        if not key.startswith(("match.", "output.")) and key not in ("align.method", "engine.address"):
+            raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method, engine.address")
+        # Else the run would be another than one that was made by these settings.
+        if recipe.evidence.plugin is not None and key in _CELL:
+            raise RecipeError(
+                f"rematch cannot set {key}: evidence.plugin was called only for the candidates of this run's settings; "
+                "project anew"
+            )
+        if "likelihood" in new.match.scores and key.startswith(("match.", "align.")) and not key.startswith(_NO_CELL):
+            raise RecipeError(
+                f"rematch cannot set {key}: the score likelihood was computed only for the candidates that could win "
+                "by this run's settings; project anew, or rematch without likelihood in match.scores"
+            )
+    if new.align.method == "mwmf" != recipe.align.method and recipe.align.backend != "provided":
+        raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
+    align = recipe.align.model_copy(update={"method": new.align.method})
+    where = recipe.engine.model_copy(update={"address": new.engine.address})
+    return recipe.model_copy(update={"match": new.match, "output": new.output, "align": align, "engine": where})
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted keys at which two nested mappings differ."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        here, there = old.get(key), new.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            found += [f"{key}.{below}" for below in _differing(here, there)]
+        elif here != there:
+            found.append(key)
+    return found
+
+
+def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
+    """The fingerprint that a run of the new recipe has: the old one with what rematching may change."""
+    before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return {**{k: v for k, v in keys.items() if k not in changed}, **{k: after[k] for k in changed & after.keys()}}

@@ -1,0 +1,131 @@
+"""One driver's work on a run folder: open it, begin a run in it, seal the finished run."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.text import Text
+
+from xner_ray.commands.inspect import page_of, run_report
+from xner_ray.engine import ray_cluster, second_pass
+from xner_ray.errors import FatalError
+from xner_ray.match.prior import LEAST_ROWS
+from xner_ray.read.index import Index
+from xner_ray.recipe.model import Recipe
+from xner_ray.report import card
+from xner_ray.report.progress import cost
+from xner_ray.run import counters
+from xner_ray.run import parts as part_files
+from xner_ray.run.folder import Attempt, RunFolder
+from xner_ray.storage import files as storage
+
+
+@contextmanager
+def opened(
+    folder: RunFolder,
+    recipe: Recipe,
+    keys: Mapping[str, Any],
+    console: Console,
+    *,
+    fresh: bool,
+    again: Callable[[Mapping[str, Any]], bool] = lambda report: False,
+) -> Iterator[dict[str, Any] | None]:
+    """The folder as ours for as long as the block runs; the report of a run that is complete, which the console says.
+
+    RunFolderError if it holds other files or another run, or a driver lives. `fresh` discards what it holds. `again`
+    says of a report that the run is to be gone on with, complete as it is.
+    """
+    folder.refuse_other_files()
+    with folder.claim():
+        if fresh:
+            folder.discard()
+        folder.check(keys, recipe.languages)
+        report = _finished(folder, recipe)
+        report = None if report is not None and again(report) else report
+        if report is not None:
+            console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
+        yield report
+
+
+def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
+    """The report of a sealed run that has every language asked for, with today's limit on rejects."""
+    if folder.sealed() is None or set(folder.recipe().languages) < set(recipe.languages):
+        return None
+    report: dict[str, Any] = json.loads(storage.read_bytes(folder.path("report.json")))
+    return {**report, "max_reject_rate": recipe.output.max_reject_rate}
+
+
+def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
+    folder.unseal()  # further languages are coming
+    folder.record(recipe, keys)
+    sink = io.BytesIO()
+    pq.write_table(index.to_table(), sink, compression="zstd")
+    storage.publish(folder.units_path, sink.getvalue())
+
+
+def seconds_of(attempts: Sequence[Attempt]) -> float:
+    return sum(attempt.seconds for attempt in attempts)
+
+
+def seal(
+    folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], started: float, console: Console
+) -> dict[str, Any]:
+    folder.still_ours()
+    parts = folder.parts()
+    lost = [unit.name for unit in index.units if unit.name not in parts]
+    if lost:
+        raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
+    priors: dict[str, Any] = {}
+    if recipe.two_passes:
+        rows = second_pass.make_priors(folder, index.units, parts, ray_cluster.map_tasks)
+        priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
+        for lang, n in rows.items():
+            if n < LEAST_ROWS:
+                console.print(f"{lang}: no prior from {n} rows (it takes {LEAST_ROWS}); matched without")
+        second_pass.refine_units(folder, index.units, parts, recipe, labels, ray_cluster.map_tasks)
+        parts = folder.refined()
+    report = run_report(index, parts, labels, time.perf_counter() - started, recipe)
+    report["priors"] = priors
+    spent = seconds_of(folder.attempts()[:-1]) + time.perf_counter() - started  # the last one is this driver's
+    if (price := cost(recipe.engine.price_per_hour, spent, report["rows"]["read"])) is not None:
+        report["cost"] = price
+    files = part_files.plan_files(
+        index.units,
+        {unit.name: parts[unit.name] for unit in index.units},
+        labels,
+        rows_per_file=recipe.output.rows_per_file,
+        split_incomplete=recipe.output.incomplete == "split",
+    )
+    documents = {
+        "README.md": card.dataset_card(recipe, report, [file.file for file in files]).encode(),
+        "report.json": counters.dump(report),
+    }
+    documents |= _page(folder, recipe, index, parts, report, console)
+    storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
+    part_files.seal(folder.root, files, documents, ray_cluster.map_tasks)
+    return report
+
+
+def _page(
+    folder: RunFolder,
+    recipe: Recipe,
+    index: Index,
+    parts: Mapping[str, str],
+    report: Mapping[str, Any],
+    console: Console,
+) -> dict[str, bytes]:
+    """report.html, by its name; nothing where it cannot be made, and then no old one stands there either."""
+    name = "report.html"
+    try:
+        return {name: page_of(folder, recipe, index, parts, report, sealed=True)}
+    except Exception as error:  # of whatever kind: a page to look at must not keep a data set from being finished
+        storage.delete(folder.path(name))
+        console.print(Text(f"{name} was not made ({type(error).__name__}: {error}); `xner-ray report` shows why"))
+        return {}

@@ -1,0 +1,232 @@
+"""A grid of methods over data sets: one run each, models run once for methods that share their links, then compared.
+
+What reading, translation, tagging and alignment give is the same for methods whose recipes differ only in `match`,
+`output` and `align.method`. Of these one is projected, and the others are its rematches, which have the same bytes as
+runs made from the input (`deriving.rematch`); every other method is a run of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.text import Text
+
+from xner_ray.commands.compare import compare
+from xner_ray.commands.project import project
+from xner_ray.commands.rematch import rematch
+from xner_ray.engine import ray_cluster
+from xner_ray.errors import RecipeError, XnerError, did_you_mean
+from xner_ray.evaluate import comparison
+from xner_ray.evaluate.comparison import Comparison
+from xner_ray.evaluate.scores import By
+from xner_ray.recipe.load import checked, load_recipe, place, read_mapping
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import Section
+from xner_ray.report.comparison import markdown
+from xner_ray.run.folder import RunFolder
+from xner_ray.storage import files as storage
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_COMPARISON = ("compare.md", "compare.json")
+Settings = dict[str, Any]  # dotted recipe key -> value
+
+
+class DataSet(Section):
+    recipe: str  # a recipe file, relative to the file that names it
+    settings: Settings = Field(default_factory=dict)
+
+    def file(self, folder: Path) -> str:
+        """The recipe file, as seen from here; `folder` is that of the file that names it."""
+        return place(self.recipe, folder)
+
+
+def data_set(given: str | DataSet) -> DataSet:
+    """A recipe file's name alone is a data set without settings."""
+    return DataSet(recipe=given) if isinstance(given, str) else given
+
+
+def refuse_names(names: Iterable[str]) -> None:
+    """ValueError for a name that cannot be a folder's."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is to be a folder's name; allowed: letters, digits and _ . + -")
+
+
+class Sweep(Section):
+    """data: name -> a recipe file, or one with settings. methods: name -> settings. settings: of all of them."""
+
+    data: Annotated[dict[str, str | DataSet], Field(min_length=1)]
+    methods: Annotated[dict[str, Settings | None], Field(min_length=2)]
+    settings: Settings = Field(default_factory=dict)
+    against: str | None = None  # the method that the others are tested against; None: the first
+
+    @model_validator(mode="after")
+    def _names(self) -> Sweep:
+        refuse_names((*self.data, *self.methods))
+        if self.against is not None and self.against not in self.methods:
+            raise ValueError(f"against: {self.against!r} is no method{did_you_mean(self.against, self.methods)}")
+        given = [self.settings, *(each or {} for each in self.methods.values())]
+        given += [each.settings for each in self.data.values() if isinstance(each, DataSet)]
+        for key in (key for settings in given for key in settings):
+            field = Recipe.model_fields.get(key)
+            if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+                raise ValueError(f"{key}: a whole section would replace the recipe's; write {key}.<key>: value")
+        return self
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run. source: the method of the same data set that it is rematched from; None: it is projected."""
+
+    data: str
+    method: str
+    recipe_file: str
+    overrides: list[str]
+    recipe: Recipe
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """By data set: the comparison of its methods, and the report of each."""
+
+    comparisons: dict[str, Comparison]
+    reports: dict[str, dict[str, Any]]
+
+
+def load_sweep(path: str | os.PathLike[str]) -> Sweep:
+    """A checked sweep file. RecipeError says which key is wrong."""
+    shape = "a sweep is a mapping of data (name: recipe file) and methods (name: {recipe key: value})"
+    return checked(Sweep, read_mapping(Path(path), shape), os.fspath(path))
+
+
+def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list[Planned]:
+    """The runs of a sweep, each after the one that it is made from. RecipeError if any recipe is wrong."""
+    sweep, folder = load_sweep(path), Path(path).resolve().parent
+    runs = []
+    for data, given in sweep.data.items():
+        given = data_set(given)
+        file = given.file(folder)
+        found = []
+        for method, own in sweep.methods.items():
+            # One after the other: a mapping replaces what an earlier one set in it, a key of it only that.
+            changes = [*overrides_of(sweep.settings), *overrides_of(given.settings), *overrides_of(own or {})]
+            changes += overrides
+            try:
+                recipe = load_recipe(file, changes)
+            except RecipeError as error:
+                raise RecipeError(f"{os.fspath(path)}: {data}, {method}: {error}") from None
+            found.append(Planned(data, method, file, changes, recipe, None))
+        runs += _shared(found)
+    return runs
+
+
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as `--set` takes them. RecipeError for a value that YAML does not have."""
+    try:
+        return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]  # JSON is YAML
+    except TypeError as error:
+        raise RecipeError(f"a value of {', '.join(settings)} is nothing that a recipe can hold: {error}") from None
+
+
+def _shared(runs: Sequence[Planned]) -> list[Planned]:
+    """Runs of one data set with their sources, each after its own."""
+    groups: dict[str, list[Planned]] = {}
+    for run in runs:
+        groups.setdefault(_before_matching(run.recipe) or run.method, []).append(run)
+    found: dict[str, Planned] = {}
+    for group in groups.values():
+        # Only a run that asked for these links has them; and it has all others.
+        first = next((run for run in group if run.recipe.align.method == "mwmf"), group[0])
+        found[first.method] = first
+        for run in group:
+            if run is not first:
+                found[run.method] = Planned(**{**vars(run), "source": first.method})
+    return list(found.values())
+
+
+def _before_matching(recipe: Recipe) -> str | None:
+    """What decides a run's rows before they are matched, as text; None if it has to be made by itself."""
+    if recipe.projector != "match" or "likelihood" in recipe.match.scores:  # likelihood is of one matching's cells
+        return None
+    data = recipe.model_dump(mode="json", exclude={"match": True, "output": True, "align": {"method"}})
+    if recipe.evidence.plugin is not None:  # it scores these candidates
+        section = recipe.match
+        data["cells"] = [section.candidates, section.sub_ranges, section.max_words, recipe.align.method]
+    return json.dumps(data, sort_keys=True)
+
+
+def sweep(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    fresh: bool = False,
+    samples: int = comparison.SAMPLES,
+    seed: int = 0,
+    by: By | None = None,
+    console: Console | None = None,
+) -> Swept:
+    """Make the runs of a sweep file in `out`/DATA/METHOD, compare them, and write `out`/compare.md and compare.json.
+
+    The same call again does only what is missing. overrides: of every run, after the file's. fresh discards the runs
+    that are there. RecipeError for any recipe that is wrong comes before any work; a run's error names it.
+    """
+    console = console or Console(quiet=True)
+    runs, methods = planned(path, overrides), load_sweep(path)
+    root = RunFolder(os.fspath(out)).root
+
+    def run_folder(data: str, method: str) -> str:
+        return storage.join(root, data, method)
+
+    reports: dict[str, dict[str, Any]] = {data: {} for data in methods.data}
+    whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).sealed() is not None for run in runs)
+    with nullcontext() if whole else ray_cluster.cluster(runs[0].recipe.engine.address):
+        for number, run in enumerate(runs, start=1):
+            how = "projected" if run.source is None else f"rematched from {run.source}"
+            console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
+            folder = run_folder(run.data, run.method)
+            if fresh or RunFolder(folder).sealed() is None:  # an earlier comparison says nothing of it
+                for name in _COMPARISON:
+                    storage.delete(storage.join(root, name))
+            try:
+                if run.source is None:
+                    report = project(run.recipe_file, folder, overrides=run.overrides, fresh=fresh, console=console)
+                else:
+                    source = run_folder(run.data, run.source)
+                    report = rematch(source, folder, overrides=_matching(run.recipe), fresh=fresh, console=console)
+            except XnerError as error:
+                error.args = (f"{run.data}/{run.method}: {error}",)
+                raise
+            reports[run.data][run.method] = report
+    against = methods.against or next(iter(methods.methods))
+    comparisons = {
+        data: compare(
+            [run_folder(data, method) for method in methods.methods],
+            against=run_folder(data, against),
+            samples=samples,
+            seed=seed,
+            by=by,
+        )
+        for data in methods.data
+    }
+    text = "\n".join(f"## {data}\n\n{markdown(found)}" for data, found in comparisons.items())
+    plain = {data: found.to_dict() for data, found in comparisons.items()}
+    for name, said in zip(_COMPARISON, (text, json.dumps(plain, indent=1, ensure_ascii=False) + "\n"), strict=True):
+        storage.publish(storage.join(root, name), said.encode())
+    return Swept(comparisons, reports)
+
+
+def _matching(recipe: Recipe) -> list[str]:
+    """All that a rematch may change, so that nothing of its source's own matching is left."""
+    sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("match", "output")}
+    return overrides_of({**sections, "align.method": recipe.align.method})

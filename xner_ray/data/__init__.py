@@ -1,0 +1,1 @@
+"""What flows: the row, words, spans, links, language codes."""

@@ -1,0 +1,271 @@
+"""The row: its Arrow schema, its Hugging Face features, and how a stage fills columns in.
+
+The only place that declares column names and types. Every table between stages has exactly `row_schema(...)`;
+nothing is inferred, so an empty list or an all-null column can never change a type from one unit to the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from xner_ray.data.links import LINK_TYPE
+from xner_ray.data.spans import Span, label_list, outermost
+from xner_ray.errors import Flag, InputError, Loss, Reason
+
+Ints = NDArray[np.int64]
+
+OK, REJECTED = "ok", "rejected"
+
+_OFFSETS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+_GOLD = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
+_SOURCE_SPANS = pa.list_(
+    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float32())])
+)
+_SPANS = pa.list_(
+    pa.struct(
+        [
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("label", pa.string()),
+            ("score", pa.float32()),
+            ("source", pa.int32()),  # index of the entity in source_spans
+        ]
+    )
+)
+_LINKS = pa.list_(LINK_TYPE)
+_TAGS = pa.list_(pa.struct([("word", pa.int32()), ("tag", pa.string()), ("probability", pa.float32())]))
+_EVIDENCE = pa.list_(
+    pa.struct(
+        [
+            ("score", pa.string()),  # its name in match.scores
+            ("source", pa.int32()),  # the cell: index of the entity in source_spans, target words
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("value", pa.float32()),
+        ]
+    )
+)
+_UNPROJECTED = pa.list_(pa.struct([("source", pa.int32()), ("reason", pa.string())]))
+
+ROW = pa.schema(
+    [
+        ("row", pa.int64()),  # ordinal of the sentence in the input; with `lang` the key of exactly-once
+        ("id", pa.string()),
+        ("doc_id", pa.string()),
+        ("split", pa.string()),
+        ("source_lang", pa.string()),
+        ("lang", pa.string()),
+        ("source_text", pa.string()),
+        ("source_tokens", pa.list_(pa.string())),
+        ("source_offsets", _OFFSETS),  # code points of source_text
+        ("source_spans", _SOURCE_SPANS),
+        ("text", pa.string()),
+        ("tokens", pa.list_(pa.string())),
+        ("offsets", _OFFSETS),
+        ("gold_spans", _GOLD),  # null = no gold, [] = gold says none
+        ("translation_score", pa.float32()),  # mean token log-probability
+        ("flags", pa.list_(pa.string())),
+        ("bridge_tokens", pa.list_(pa.string())),  # words of the back-translation; null = none was made
+        ("bridge_spans", _SPANS),  # the entities on them: what links and matching start from, where not null
+        ("links", _LINKS),
+        ("target_tags", _TAGS),  # tags that a tagger gives the target words, with probabilities; null = none asked
+        ("evidence", _EVIDENCE),  # scores of single cells that a model or a user's function gave
+        ("spans", _SPANS),
+        ("unprojected", _UNPROJECTED),
+        ("complete", pa.bool_()),
+        ("ner_tags", pa.list_(pa.int64())),  # int64: with int32 `datasets` ignores the ClassLabel
+        ("objective", pa.float64()),
+        ("optimal", pa.bool_()),
+        ("solver", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+# Canonical Arrow types that hold plain values and no code.
+_HARMLESS_EXTENSIONS = {b"arrow.uuid", b"arrow.json", b"arrow.bool8"}
+LEAST_PROBABILITY = 5e-5
+"""Smaller ones are not stored: scores are rounded to 1e-4."""
+SCALE = 10_000
+"""Scores are stored as integer multiples of 1 / SCALE."""
+Offset = dict[str, int]
+
+
+def row_schema(extra: Iterable[pa.Field] = ()) -> pa.Schema:
+    """Schema of a run's rows: the declared columns, then the user's own."""
+    return pa.schema([*ROW, *extra])
+
+
+def refuse_collisions(names: Iterable[str], where: str) -> None:
+    """InputError if a column that is only carried through has the name of one of ours."""
+    clash = sorted(set(names) & set(ROW.names))
+    if clash:
+        raise InputError(
+            f"{where}: column {clash[0]!r} has the name of an output column; rename it, map it under input.columns, or "
+            "leave it out of input.carry"
+        )
+
+
+def refuse_extension_types(schema: pa.Schema, where: str) -> None:
+    """InputError if any field, however deeply nested, has an extension type.
+
+    Call it before any value is touched: reading a column typed `ray.data.arrow_pickled_object` runs code
+    in a process that imported Ray Data. Unregistered types show as field metadata, registered ones as types.
+    """
+
+    def walk(field: pa.Field) -> None:
+        name = (field.metadata or {}).get(b"ARROW:extension:name")
+        if name is None and isinstance(field.type, pa.BaseExtensionType):
+            name = field.type.extension_name.encode()
+        if name is not None and name not in _HARMLESS_EXTENSIONS:
+            raise InputError(
+                f"{where}: column {field.name!r} has the Arrow extension type {name.decode(errors='replace')!r}, "
+                "which can run code when it is read; write the column with a plain Arrow type"
+            )
+        kind = field.type
+        if isinstance(kind, pa.DictionaryType):
+            walk(pa.field(field.name, kind.value_type))
+        for index in range(kind.num_fields):
+            walk(kind.field(index) if hasattr(kind, "field") else kind.value_field)
+
+    for field in schema:
+        walk(field)
+
+
+def table_from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of `schema`; a key that a row lacks is null, `status` is "ok" unless it says otherwise."""
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    columns["status"] = [row.get("status") or OK for row in rows]
+    return pa.table(
+        {name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema
+    )
+
+
+def rejected(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows are rejected."""
+    mask: NDArray[np.bool_] = pc.fill_null(pc.equal(table.column("status"), REJECTED), False).to_numpy()
+    return mask
+
+
+def live(table: pa.Table) -> list[int]:
+    """Indices of the rows that are not rejected."""
+    indices: list[int] = np.flatnonzero(~rejected(table)).tolist()
+    return indices
+
+
+def frequencies(values: pa.Array | pa.ChunkedArray) -> dict[Any, int]:
+    """How often each value is there."""
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
+
+
+def fill(
+    table: pa.Table,
+    columns: Mapping[str, Mapping[int, Any]],
+    rejects: Mapping[int, tuple[Reason, str]] | None = None,
+) -> pa.Table:
+    """The same rows with some cells replaced: `columns[name][row index] = value`, and some rows rejected."""
+    updates: dict[str, Mapping[int, Any]] = dict(columns)
+    if rejects:
+        updates["status"] = dict.fromkeys(rejects, REJECTED)
+        updates["reason"] = {index: str(reason) for index, (reason, _) in rejects.items()}
+        updates["detail"] = {index: detail for index, (_, detail) in rejects.items()}
+    for name, cells in updates.items():
+        position = table.schema.get_field_index(name)
+        values = table.column(position).to_pylist()
+        for index, value in cells.items():
+            values[index] = value
+        field = table.schema.field(position)
+        table = table.set_column(position, field, pa.array(values, type=field.type))
+    return table
+
+
+def set_aside(row: Mapping[str, Any]) -> dict[int, str]:
+    """Source spans of a row that reading has set aside, since spans must not overlap: index -> why."""
+    early = (Loss.NESTED, Loss.OVERLAPPING_SPAN)
+    return {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in early}
+
+
+def giving_way(spans: Sequence[Span]) -> list[dict[str, Any]]:
+    """Cells of `unprojected` for the spans that give way to a longer one."""
+    outer, others = outermost(spans)
+    gone, lost = set(others), []
+    for index, span in enumerate(spans):
+        if span in gone:
+            inside = any(one.start <= span.start and span.end <= one.end for one in outer)
+            lost.append({"source": index, "reason": str(Loss.NESTED if inside else Loss.OVERLAPPING_SPAN)})
+    return lost
+
+
+def span_cells(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    """Spans as cells of `source_spans`."""
+    return [{"start": s.start, "end": s.end, "label": s.label, "score": s.score} for s in spans]
+
+
+def offset_cells(offsets: Iterable[tuple[int, int]]) -> list[dict[str, int]]:
+    """Offsets as cells of `offsets` and `source_offsets`."""
+    return [{"start": start, "end": end} for start, end in offsets]
+
+
+def with_features(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
+    """The schema with the Hugging Face features that give `ner_tags` its ClassLabel names.
+
+    Only the standard columns are listed; `datasets` infers the others from Arrow. `Sequence` is written,
+    not `List`, because older releases know it as well.
+    """
+    text = {"dtype": "string", "_type": "Value"}
+    features = {
+        "id": text,
+        "tokens": {"feature": text, "_type": "Sequence"},
+        "ner_tags": {"feature": {"names": label_list(labels), "_type": "ClassLabel"}, "_type": "Sequence"},
+    }
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)})
+
+
+def lengths(lists: pa.Array) -> Ints:
+    """Number of elements of each list; 0 for null."""
+    return ints(lists.value_lengths().fill_null(0))
+
+
+def flat(lists: pa.Array) -> tuple[Ints, Ints, pa.StructArray]:
+    """Row of each element, its place in the row's list, and the elements. No Python object is made."""
+    sizes = lengths(lists)
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return row, place, lists.flatten()
+
+
+def ints(values: pa.Array) -> Ints:
+    """int64."""
+    result: Ints = values.to_numpy(zero_copy_only=False).astype(np.int64)
+    return result
+
+
+def tag_cells(probabilities: NDArray[np.floating], labels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Cells of `target_tags` for one sentence, from (words, 2 L + 1)."""
+    names = ["O", *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
+    rounded = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
+    found = zip(*(index.tolist() for index in np.nonzero(rounded >= LEAST_PROBABILITY)), strict=True)
+    return [{"word": word, "tag": names[tag], "probability": rounded[word, tag]} for word, tag in found]
+
+
+def engine_flags(engine: str) -> list[str]:
+    """The flags of every row that an engine has filled."""
+    return [Flag.BY_LLM] if engine == "llm" else []
+
+
+def with_flags(flags: list[str] | None, mark: list[str]) -> list[str]:
+    return [*(flags or ()), *(flag for flag in mark if flag not in (flags or ()))]
+
+
+def spaces_after(offsets: list[Offset]) -> list[bool]:
+    """For each word whether white space follows it in its text."""
+    return [left["end"] < right["start"] for left, right in pairwise(offsets)] + [False]

@@ -1,0 +1,191 @@
+"""Actor pools for a recipe's stages: which stages share an actor, how many workers each pool has, what they ask for.
+
+Neighbouring stages with equal runtime settings share one actor: each loads its models, a unit passes through all of
+them without leaving the process, and three stages that want the only GPU do not wait for one another. Different
+settings make another pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from xner_ray.data.row import row_schema
+from xner_ray.engine.stages import stage_names
+from xner_ray.errors import RecipeError
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import Runtime
+
+# Logical CPUs of a read task. Reads and workers ask for a little less than the machine has, or reads would starve.
+READ_CPUS = 0.05
+_ONE_CPU = 0.95
+_MOST_READERS = 64  # half a million rows a second
+_MOST_WORKERS = 1000  # of a pool that grows with an autoscaled cluster
+_RESOURCES = ("CPU", "GPU", "memory")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Stages that share an actor, and the pool of those actors. `cpus`, `gpus`, `memory_gb` are one worker's."""
+
+    stages: tuple[str, ...]
+    workers: tuple[int, int]
+    cpus: float
+    gpus: float
+    threads: int
+    memory_gb: float | None
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What Ray has, and its largest node.
+
+    `autoscaled`: an autoscaler may start more nodes. Nothing tells how many and of what size, so what such a cluster
+    can never give is not refused here, but by the autoscaler's own answer when the run starts (`engine.reserve`).
+    """
+
+    cpus: float
+    gpus: float
+    local: bool
+    memory_gb: float = float("inf")
+    node: tuple[float, float, float] | None = None  # cpus, gpus, memory_gb
+    autoscaled: bool = False
+
+    def holds(self, groups: Sequence[Group]) -> bool:
+        """Whether the nodes that are there now have room for the pools' minima, by their sums and one by one."""
+        wanted = bundles(groups)
+        most = dict(zip(_RESOURCES, (self.cpus, self.gpus, self.memory_gb * 1e9), strict=True))
+        one = (
+            dict(zip(_RESOURCES, (self.node[0], self.node[1], self.node[2] * 1e9), strict=True)) if self.node else most
+        )
+        return all(
+            sum(bundle.get(key, 0) for bundle in wanted) <= most[key] + 1e-6
+            and all(bundle.get(key, 0) <= one[key] + 1e-6 for bundle in wanted)
+            for key in _RESOURCES
+        )
+
+
+def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
+    """Actor pools for the recipe's stages.
+
+    RecipeError if their minima exceed what Ray has, where no autoscaler may give more.
+    """
+    groups: list[tuple[list[str], Runtime]] = []
+    for name in stage_names(recipe):
+        section = getattr(recipe, name)
+        runtime = Runtime(**{key: getattr(section, key) for key in Runtime.model_fields})
+        if groups and groups[-1][1] == runtime:
+            groups[-1][0].append(name)
+        else:
+            groups.append(([name], runtime))
+    if not capacity.autoscaled:
+        _refuse_gpus(groups, capacity)
+        _refuse_memory(groups, capacity)
+    share = _cpu_share(groups, capacity)
+    sized = [_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups]
+    needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
+    if needed > capacity.cpus + 1e-6 and not capacity.autoscaled:
+        raise RecipeError(
+            f"the recipe's stages need at least {needed:.2f} CPUs ({_list(sized, 'cpus')}, reading {READ_CPUS}), but "
+            f"Ray has {capacity.cpus:g}; lower workers or cpus of a stage, or use a larger cluster (engine.address)"
+        )
+    return sized
+
+
+def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> None:
+    needed = sum(_minimum(runtime) * runtime.gpus for _, runtime in groups)
+    if needed > capacity.gpus + 1e-6:
+        wanting = [f"{'+'.join(n)}: {_minimum(r)} x {r.gpus:g}" for n, r in groups if r.gpus]
+        raise RecipeError(
+            f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but Ray has {capacity.gpus:g}; "
+            "set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings share an actor"
+        )
+
+
+def _refuse_memory(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> None:
+    needed = sum(_minimum(runtime) * (runtime.memory_gb or 0) for _, runtime in groups)
+    if needed > capacity.memory_gb:
+        raise RecipeError(
+            f"memory_gb: the recipe's stages need at least {needed:g} GB, but Ray has {capacity.memory_gb:.1f}; "
+            "lower memory_gb or workers of a stage"
+        )
+    for names, runtime in groups:
+        asked = (runtime.cpus or 0, runtime.gpus, runtime.memory_gb or 0)
+        for what, one, most in zip(("cpus", "gpus", "memory_gb"), asked, capacity.node or asked, strict=True):
+            if one > most + 1e-6:
+                raise RecipeError(
+                    f"{names[0]}.{what} is {one:g} for one worker, but the largest node of the cluster has {most:g}"
+                )
+
+
+def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> float:
+    """CPUs that each pool without a stated size may take, once the stated ones have theirs."""
+    stated = sum(_minimum(r) * (r.cpus or _ONE_CPU * r.threads) for _, r in groups if r.workers is not None)
+    open_pools = sum(r.workers is None for _, r in groups)
+    return max(0.0, capacity.cpus - READ_CPUS - stated) / max(1, open_pools)
+
+
+def _size(names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: float, n_units: int) -> Group:
+    shares = runtime.workers is None and not capacity.autoscaled and share > 0.1
+    cpus = runtime.cpus or min(_ONE_CPU * runtime.threads, share if shares else 1e9)
+    if runtime.workers is not None:
+        low = _minimum(runtime)
+        high = runtime.workers[1] if isinstance(runtime.workers, tuple) else runtime.workers
+    elif capacity.autoscaled:
+        low, high = 1, max(1, min(_MOST_WORKERS, n_units))  # the autoscaler's maxima are the bound
+    else:
+        high = int(capacity.gpus / runtime.gpus + 1e-6) if runtime.gpus else int(share / cpus + 1e-6)
+        high = max(1, min(high, n_units))
+        low = high if capacity.local else 1
+    return Group(names, (low, high), round(cpus, 3), runtime.gpus, runtime.threads, runtime.memory_gb)
+
+
+def _minimum(runtime: Runtime) -> int:
+    return runtime.workers[0] if isinstance(runtime.workers, tuple) else runtime.workers or 1
+
+
+def _list(groups: Sequence[Group], key: str) -> str:
+    return ", ".join(f"{'+'.join(g.stages)} {g.workers[0]} x {getattr(g, key):g}" for g in groups)
+
+
+def readers(groups: Sequence[Group]) -> int:
+    """How many read tasks may run at a time.
+
+    Reading a row takes less than half the time of the cheapest first stage (matching of given links). Without a bound,
+    READ_CPUS would let twenty processes start for every CPU that no stage asks for.
+    """
+    return min(_MOST_READERS, max(2, (groups[0].workers[1] + 1) // 2))
+
+
+def bundles(groups: Sequence[Group]) -> list[dict[str, float]]:
+    """Ray's resources for the least number of workers, one dict a worker, and one for reading."""
+    wanted = [
+        {"CPU": g.cpus, "GPU": g.gpus, "memory": (g.memory_gb or 0) * 1e9} for g in groups for _ in range(g.workers[0])
+    ]
+    return [{key: value for key, value in bundle.items() if value} for bundle in [*wanted, {"CPU": READ_CPUS}]]
+
+
+def needs(groups: Sequence[Group]) -> str:
+    """The same in words."""
+    kinds = (("cpus", "CPUs"), ("gpus", "GPUs"), ("memory_gb", "GB of memory"))
+    asked = [(field, unit) for field, unit in kinds if any(getattr(g, field) for g in groups)]
+    return (
+        ", ".join(f"{sum(g.workers[0] * (getattr(g, field) or 0) for g in groups):g} {unit}" for field, unit in asked)
+        + " ("
+        + ", ".join(f"{'+'.join(g.stages)}: {g.workers[0]} workers" for g in groups)
+        + ")"
+    )
+
+
+def shrink(groups: Sequence[Group], n_units: int) -> list[Group]:
+    """The same pools for fewer units: no more workers than units."""
+    return [
+        replace(g, workers=(max(1, min(g.workers[0], n_units)), max(1, min(g.workers[1], n_units)))) for g in groups
+    ]
+
+
+def columns(extra: Sequence[pa.Field]) -> list[str]:
+    """Columns of the output; the user's own come last."""
+    return list(row_schema(extra).names)

@@ -1,0 +1,168 @@
+"""Ray, joined or started here: what it can give, tasks on it, its exceptions as ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.autoscaler.sdk import request_resources
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+
+from xner_ray.engine.pools import Capacity, Group, bundles, needs
+from xner_ray.errors import FatalError, RecipeError, RetryableError, RunFolderError, XnerError
+
+_AUTOSCALER_ANSWERS_S = 60.0
+_BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Capacity]:
+    """Ray, joined or started, and what it can ever give. What was started here is shut down here.
+
+    RAY_ADDRESS comes first, because `ray job submit` sets it; a Ray that this process already runs comes before all.
+    """
+    address = os.environ.get("RAY_ADDRESS") or address
+    started = not ray.is_initialized()
+    if started:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
+        with _quiet():
+            _init(address)
+    try:
+        yield _capacity(local=address == "local")
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _init(address: str) -> None:
+    local = address == "local"
+    options: dict[str, Any] = {"include_dashboard": False} if local else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
+        raise RecipeError(
+            f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); allowed: local, "
+            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off"
+        ) from None
+
+
+def _capacity(*, local: bool) -> Capacity:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    total = [sum(node.get(key, 0) for node in nodes) for key in ("CPU", "GPU", "memory")]
+    largest = [max((node.get(key, 0) for node in nodes), default=0) for key in ("CPU", "GPU", "memory")]
+    autoscaled = not local and _cluster_status().autoscaling_state.autoscaler_state_version > 0
+    return Capacity(
+        cpus=float(total[0]),
+        gpus=float(total[1]),
+        local=local,
+        memory_gb=total[2] / 1e9,
+        node=(largest[0], largest[1], largest[2] / 1e9),
+        autoscaled=autoscaled,
+    )
+
+
+def _cluster_status() -> GetClusterStatusReply:
+    """What Ray and its autoscaler (v2) last told each other."""
+    address = ray.get_runtime_context().gcs_address
+    status = GetClusterStatusReply()
+    status.ParseFromString(GcsClient(address=address).get_cluster_status(timeout_s=30))
+    return status
+
+
+def reserve(groups: Sequence[Group], capacity: Capacity) -> None:
+    """RecipeError if not even the autoscaler can give what the pools need at least.
+
+    No configuration of an autoscaler can be read from here, but it answers: a request that its node types and their
+    maxima cannot meet is called infeasible and starts nothing; one that they can starts what the pools are about to ask
+    for anyway. The request is withdrawn at once, or its nodes would outlive a killed driver.
+    """
+    if not capacity.autoscaled or capacity.holds(groups):
+        return
+    try:
+        request_resources(bundles=bundles(groups))
+        asked = _cluster_status().cluster_resource_state.cluster_resource_state_version
+        deadline = time.monotonic() + _AUTOSCALER_ANSWERS_S
+        state = _cluster_status().autoscaling_state
+        while state.last_seen_cluster_resource_state_version <= asked and time.monotonic() < deadline:
+            time.sleep(0.2)
+            state = _cluster_status().autoscaling_state
+    finally:
+        request_resources(bundles=[])
+    if state.infeasible_cluster_resource_constraints:
+        raise RecipeError(
+            f"the recipe's stages need at least {needs(groups)}; the cluster has {capacity.cpus:g} CPUs and "
+            f"{capacity.gpus:g} GPUs, and its autoscaler says that its node types and their maxima cannot give the "
+            "rest; lower workers, gpus, cpus or memory_gb of a stage, or raise the autoscaler's maxima"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what Ray's C++ core writes to the terminal while it starts; show it if it fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        terminal = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except XnerError:
+            raise
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def refuse_passing(root: str) -> None:
+    """RunFolderError for a run in the copy of a working directory that `ray job submit` made, and Ray deletes."""
+    if "/runtime_resources/working_dir_files/" in root:
+        raise RunFolderError(
+            f"{root}: lies in the copy of the working directory that Ray deletes after the job; give the run as an "
+            "absolute path that every node reaches, or as a URI (s3://, gs://)"
+        )
+
+
+def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+    """`map` over Ray tasks of one CPU each; results in order.
+
+    Called before the pools are there and after they are gone, so that all CPUs are free. One call only is a task too:
+    what it needs for a large file would stay with the driver.
+    """
+    calls = list(zip(*arguments, strict=True))
+    remote = ray.remote(num_cpus=1, max_retries=3)(function)
+    with own_errors():
+        result: list[Any] = ray.get([remote.remote(*call) for call in calls])
+    return result
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Ray's wrapped exceptions as ours.
+
+    The one that was raised on purpose; else FatalError with the cause, or RetryableError where workers were lost.
+    """
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        cause: BaseException | None = error
+        seen: list[BaseException] = []
+        while cause is not None and cause not in seen:
+            if isinstance(cause, XnerError) and not isinstance(cause, ray.exceptions.RayError):
+                cause.args = tuple(str(part).split(_BY_RAY, 1)[0] for part in cause.args)
+                raise cause from None
+            seen.append(cause)
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        kind = FatalError if isinstance(error, ray.exceptions.RayTaskError) else RetryableError
+        raise kind(f"a worker failed: {type(seen[-1]).__name__}: {str(seen[-1]).strip()}") from None

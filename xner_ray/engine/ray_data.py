@@ -1,0 +1,333 @@
+"""The run on Ray Data. This file, `ray_cluster.py` and `train/ray.py` alone import ray.
+
+    unit source -> read tasks -> actor pool of model stages -> actor pool that matches and writes parts -> ledger
+
+A unit travels as one row (`envelope.py`), so `batch_size=1` is one call of each pool. The last pool publishes the
+unit's part and returns a ledger row; a unit is done when its part exists, so a resume reads only the missing units.
+Reads and workers ask for fractions of a CPU, or on two cores the reads would never start.
+
+Faults, from small to large. A worker whose process dies is started again by Ray, and its unit with it; a unit that
+kills its worker every time ends the run (`crashes.py`). A worker whose models do not load tries again in place, then
+its node is left out and the rest of the units go through new pools. So does a loss of workers that Ray gives up on.
+What does not help after `_TRIES` new pools that finish no unit ends the run, and the same command resumes it.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import ReadTask
+from ray.util.metrics import Counter, Gauge
+
+from xner_ray.engine.crashes import DYING, CrashCounter
+from xner_ray.engine.envelope import pack, read_packed, unpack
+from xner_ray.engine.guard import run_stage
+from xner_ray.engine.pools import READ_CPUS, Group, readers
+from xner_ray.engine.ray_cluster import own_errors
+from xner_ray.engine.stages import build
+from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
+from xner_ray.read.rows import ReadPlan
+from xner_ray.read.units import Unit
+from xner_ray.recipe.model import Recipe
+from xner_ray.report.progress import Queues
+from xner_ray.run import parts as part_files
+from xner_ray.run.folder import RunFolder
+from xner_ray.stage import Stage
+from xner_ray.storage import files as storage
+
+_TRIES = 3  # new pools in a row, no unit finished
+
+
+class UnitSource(Datasource):
+    """One read task a unit."""
+
+    def __init__(self, units: Sequence[Unit], plan: ReadPlan) -> None:
+        super().__init__()
+        self._units = units
+        self._plan = plan
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        del parallelism, per_task_row_limit, data_context  # the units decide
+        return [
+            ReadTask(
+                partial(read_packed, unit, self._plan),
+                BlockMetadata(num_rows=1, size_bytes=None, exec_stats=None),
+            )
+            for unit in self._units
+        ]
+
+
+class Metrics:
+    """Counters for Prometheus, through Ray: what the stages of one worker have done, as they do it.
+
+    Live counters may count twice a unit that Ray gives to a worker again, and may lose the last seconds before a worker
+    is killed. The report never does either: it is the sum of the parts' footers.
+    """
+
+    def __init__(self) -> None:
+        tags = ("stage", "lang")
+        self.sums = {
+            key: Counter(f"xner_ray_{name}_total", description=text, tag_keys=tags)
+            for key, name, text in (
+                ("rows", "rows", "rows that came to a stage without being rejected"),
+                ("tokens", "tokens", "tokens that a stage's model read or wrote"),
+                ("seconds", "stage_seconds", "wall time of a stage"),
+                ("model_seconds", "model_seconds", "wall time of a stage inside its model"),
+            )
+        }
+        self.rejects = Counter("xner_ray_rejects_total", description="rows rejected", tag_keys=(*tags, "reason"))
+
+    def add(self, stage: str, lang: str, counted: Mapping[str, Any]) -> None:
+        tags = {"stage": stage, "lang": lang}
+        for key, counter in self.sums.items():
+            if counted[key] > 0:  # a counter takes no 0
+                counter.inc(counted[key], tags=tags)
+        for reason, number in counted["rejects"].items():
+            self.rejects.inc(number, tags={**tags, "reason": reason})
+
+
+class Worker:
+    """An actor: some stages with their models loaded, called with one unit at a time."""
+
+    pauses_s: tuple[float, ...] = (1.0, 5.0)  # before models are loaded again in the same process
+    deaths = 5  # of processes in a row: in loading, the node is left out; of one unit, it is cut into pieces
+    most_deaths = 40  # of one unit: a row is found after some 20
+
+    def __init__(self, recipe: Recipe, group: Group, attempt: str) -> None:
+        """`attempt` names the folder of this driver's parts."""
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        os.environ["OMP_NUM_THREADS"] = str(group.threads)  # Ray would decide by num_cpus; bytes must not depend on it
+        self.recipe, self.name = recipe, "+".join(group.stages)
+        self.node = ray.get_runtime_context().get_node_id()
+        self.crashes = CrashCounter(_node_folder(self.node, attempt))
+        self.in_pieces = False
+        self.stages: list[Stage] = []
+        self.metrics = Metrics()
+        self.failure: XnerError | None = None
+        try:
+            self.stages = self._load_with_patience(group.stages)
+        except XnerError as error:
+            # Ray hands on what a call raises as it is, but of what a constructor raises only a text.
+            self.failure = error
+        if (torch := sys.modules.get("torch")) is not None:  # not for stages without a model: 0.2 GB and 2 s a worker
+            torch.set_num_threads(group.threads)
+        gc.freeze()  # modules and models stay, and each search for cycles would walk through them again
+
+    def load(self, name: str) -> Stage:
+        return build(name, self.recipe)
+
+    def _load_with_patience(self, names: Sequence[str]) -> list[Stage]:
+        """NodeError if that goes wrong in a way that another node may not share."""
+        where = f"the models of {self.name} do not load on node {self.node[:12]}"
+        for pause in (*self.pauses_s, None):
+            try:
+                with self.crashes.attempt(f"load {self.name}") as deaths:
+                    if deaths >= self.deaths:
+                        raise NodeError(f"{where}: {deaths} processes died of it in a row ({DYING})", self.node)
+                    return [self.load(name) for name in names]
+            except RetryableError as error:
+                failure = str(error)
+            except XnerError:
+                raise
+            except Exception as error:  # whatever a library raises for a broken disk, driver or download
+                failure = f"{type(error).__name__}: {error}"
+            if pause is not None:
+                time.sleep(pause)
+        raise NodeError(f"{where}: {failure}", self.node)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        if self.failure is not None:
+            raise self.failure
+        unit, table, counted = unpack(batch)
+        with self.crashes.attempt(f"{self.name} {unit}") as deaths:
+            if deaths >= self.most_deaths:
+                raise FatalError(
+                    f"unit {unit}: {deaths} workers in a row died in the stages {self.name} ({DYING}); lower "
+                    "micro_batch_tokens or threads of these stages, give them memory_gb or nodes with more memory; "
+                    "Ray's logs say more of each death, and the same command goes on from here"
+                )
+            self.in_pieces = deaths >= self.deaths
+            return self.work(unit, table, counted)
+
+    def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
+        lang = table.column("lang")[0].as_py()
+        if list(counted) == ["read"]:  # which read tasks, that last for one unit, leave to the first worker
+            self.metrics.add("read", lang, counted["read"])
+        for stage in self.stages:
+            table, stats = run_stage(stage, table, self.crashes if self.in_pieces else None, unit)
+            counted[stage.name] = asdict(stats)
+            self.metrics.add(stage.name, lang, counted[stage.name])
+        return pack(unit, table, counted)
+
+
+def _node_folder(node: str, attempt: str) -> str:
+    """A local folder that the workers of one driver share on one node, below Ray's own of its session."""
+    context = ray.get_runtime_context()
+    of_run = hashlib.sha256(attempt.encode()).hexdigest()[:16]
+    return os.path.join(context.get_temp_dir(), context.get_session_name(), "xner_ray", of_run, node)
+
+
+class WritingWorker(Worker):
+    """The last actor: publishes the part, and returns the ledger row instead of the rows."""
+
+    def __init__(
+        self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str], retry: part_files.Retry | None
+    ) -> None:
+        super().__init__(recipe, group, parts)
+        self.parts, self.labels, self.retry = parts, labels, retry
+        # A second matching may still find what the first did not.
+        self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
+
+    def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
+        unit, table, counted = unpack(super().work(unit, table, counted))
+        table = part_files.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
+        if self.retry is not None:
+            table = part_files.retried(part_files.read_part(self.retry.parts[unit]), table, self.retry.reasons)
+        counters = {**part_files.count(table), "stages": counted}
+        part_files.write_part(storage.join(self.parts, f"{unit}.parquet"), table, counters)
+        return pack(unit, table.slice(0, 0), counters)
+
+
+WORKERS: tuple[type[Worker], type[Worker]] = (Worker, WritingWorker)  # of every pool but the last, and of the last
+
+
+def run_units(
+    units: Sequence[Unit],
+    *,
+    recipe: Recipe,
+    plan: ReadPlan,
+    groups: Sequence[Group],
+    folder: RunFolder,
+    labels: Sequence[str],
+    done: Callable[[str, Mapping[str, Any]], None],
+    watch: Callable[[Callable[[], Queues]], None],
+    notice: Callable[[str], None] = lambda text: None,
+    retry: part_files.Retry | None = None,
+) -> None:
+    """Make the parts of `units`; `done(unit name, counters)` is called once for each, as it is published.
+
+    `watch` gets a function that says at any time, from any thread, how many units are on their way. `notice` is given
+    a line when a fault of the cluster makes the rest of the units go through new pools. With `retry` the units have
+    parts already, and new ones take the place of the rows that it names.
+    NodeError, RetryableError if new pools do not help; FatalError.
+    """
+    left = {unit.name: unit for unit in units}
+
+    def ready(name: str, counters: Mapping[str, Any]) -> None:
+        if left.pop(name, None) is not None:
+            done(name, counters)
+
+    left_out: list[str] = []
+    tries = 0
+    while left:
+        before = len(left)
+        try:
+            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, watch, left_out, retry)
+        except (NodeError, RetryableError) as fault:
+            tries = tries + 1 if len(left) == before else 1
+            if isinstance(fault, NodeError):
+                left_out.append(fault.node)
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            if tries == _TRIES or alive <= set(left_out):
+                raise
+            notice(f"{fault}; {len(left):,} units go on " + ("on other nodes" if left_out else "with new workers"))
+
+
+def _run_pools(
+    units: Sequence[Unit],
+    recipe: Recipe,
+    plan: ReadPlan,
+    groups: Sequence[Group],
+    folder: RunFolder,
+    labels: Sequence[str],
+    ready: Callable[[str, Mapping[str, Any]], None],
+    watch: Callable[[Callable[[], Queues]], None],
+    left_out: Sequence[str],
+    retry: part_files.Retry | None,
+) -> None:
+    parts = folder.path("_run", "parts" if retry is None else "retried", folder.next_attempt())
+    _configure(DataContext.get_current())
+    data = ray.data.read_datasource(
+        UnitSource(units, plan),
+        num_cpus=READ_CPUS,
+        concurrency=min(readers(groups), len(units)),  # Ray warns of a bound that cannot be reached
+        override_num_blocks=len(units),
+    )
+    for group in groups:
+        last = group is groups[-1]
+        arguments = (recipe, group, parts, labels, retry) if last else (recipe, group, parts)
+        data = data.map_batches(
+            WORKERS[last],
+            fn_constructor_args=arguments,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=group.workers[0], max_size=group.workers[1], max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=group.cpus,
+            num_gpus=group.gpus or None,
+            memory=group.memory_gb * 1e9 if group.memory_gb else None,
+            label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None,
+        )
+    queues = partial(_queues, data, ["read", *(group.stages[0] for group in groups)])
+    watch(queues)
+    rows_left, sizes = sum(unit.n_rows for unit in units), {unit.name: unit.n_rows for unit in units}
+    left = Gauge("xner_ray_rows_left", description="rows of units that are not published yet")
+    on_their_way = Gauge("xner_ray_units", description="units at a stage's pool", tag_keys=("stage", "state"))
+    with own_errors():
+        for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in range(batch.num_rows):
+                unit, _, counters = unpack(batch.slice(row, 1))
+                ready(unit, counters)
+                rows_left -= sizes[unit]
+                left.set(rows_left)
+                for stage, numbers in queues().items():
+                    for state, number in zip(("waiting", "working"), numbers, strict=True):
+                        on_their_way.set(number, tags={"stage": stage, "state": state})
+
+
+def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
+    """Of each pool the units that wait for it, and those that its workers have; a unit is one block.
+
+    Nothing before the first unit is through: Ray does not say it then. Read while it changes, so a unit that is handed
+    on may be counted at two places, or at none.
+    """
+    topology = getattr(data._current_executor, "_topology", None)
+    if not topology:
+        return {}
+    _, *operators = topology.values()  # the first one holds what the read tasks get
+    return {
+        name: (state.total_enqueued_input_blocks(), state.op.num_active_tasks())
+        for name, state in zip(pools, operators, strict=False)
+    }
+
+
+def _configure(context: DataContext) -> None:
+    """Before the source is made: Ray copies the context then."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions, and to its log file
+    context.target_max_block_size = None  # or a large unit is cut in pieces
+    context.enable_progress_bars = False  # ours count rows, not blocks
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = 24 * 3600  # spot capacity may be hours away
+    context.max_consecutive_actor_init_deaths = 5  # one node that kills a loading model is not the end
+    context.raise_original_map_exception = True  # ours must arrive as what they are
+    context.retried_map_errors = ["RetryableError"]
+    context.max_map_retries = 3

@@ -1,0 +1,1 @@
+"""Entities against gold: counts, intervals, tests, comparisons."""

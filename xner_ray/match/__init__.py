@@ -1,0 +1,1 @@
+"""Links to spans: candidates, scores, the optimisation problem, and the stage `match`."""

@@ -1,0 +1,121 @@
+"""What models said of target words and of single cells: columns of a table -> arrays over its problem.
+
+Both columns name what they speak of (a tag, a score) and leave out zeros, so that they mean the same in every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from xner_ray.data.row import SCALE, flat, ints
+from xner_ray.match.batch import Ints, Problem
+from xner_ray.match.candidates import Candidates
+from xner_ray.match.scores import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Tags:
+    """probabilities: float64 (all target words numbered through, 2 L + 1), columns O, B-1, I-1, B-2, ... by `labels`.
+
+    Where a row has no tags, its words are all 0.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+
+    def classes(self, labels: pa.Array) -> Ints:
+        """Number of each label, -1 for one that the tagger does not know."""
+        found = pc.index_in(labels, value_set=pa.array(self.labels, pa.string()))
+        result: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return result
+
+    def spans(self, problem: Problem) -> tuple[Ints, Ints, Ints]:
+        """Row, start and end of the runs that each word's most probable tag makes; equal ones count as the first.
+
+        An I- after O or after another class begins a span, as in every reading of IOB2.
+        """
+        best = self.probabilities.argmax(axis=1)
+        label = (best + 1) // 2  # 0: O
+        row = np.repeat(np.arange(problem.n_rows), problem.n_target)
+        same = np.zeros(len(best), dtype=np.bool_)  # as the word before, which is of the same row
+        same[1:] = (label[1:] == label[:-1]) & (row[1:] == row[:-1])
+        inside = label > 0
+        begins = inside & (~same | (best % 2 == 1))
+        first = np.flatnonzero(begins)
+        goes_on = np.append(inside[1:] & ~begins[1:], False)
+        last = np.flatnonzero(inside & ~goes_on)
+        base = problem.target_base[row[first]]
+        return row[first], first - base, last + 1 - base
+
+
+def read_tags(column: pa.Array, problem: Problem) -> Tags:
+    """The tags of all target words. ValueError if one is no tag or its word is not in its sentence."""
+    row, _, cells = flat(column)
+    tags = cells.field("tag").dictionary_encode()
+    names = tags.dictionary.to_pylist()
+    if wrong := sorted(name for name in names if name != "O" and name[:2] not in ("B-", "I-")):
+        raise ValueError(f"target_tags: {wrong[0]!r} is no tag; allowed: O, B-label, I-label")
+    labels = tuple(sorted({name[2:] for name in names if name != "O"}))
+    number = {label: index for index, label in enumerate(labels)}
+    columns = [0 if name == "O" else 2 * number[name[2:]] + 1 + (name[0] == "I") for name in names]
+    word = ints(cells.field("word"))
+    if len(word) and not ((word >= 0) & (word < problem.n_target[row])).all():
+        raise ValueError("target_tags: a word is not in its sentence")
+    result = np.zeros((int(problem.target_base[-1]), 2 * max(1, len(labels)) + 1))
+    place = np.array(columns, dtype=np.int64)[ints(tags.indices)]
+    result[problem.target_base[row] + word, place] = cells.field("probability").to_numpy(zero_copy_only=False)
+    return Tags(labels or ("",), result)
+
+
+def read_scores(column: pa.Array, name: str, problem: Problem, source: Ints, candidates: Candidates) -> Floats:
+    """The values that `evidence` has under a name, one per candidate, to 1e-4; 0 where it says nothing.
+
+    source: place of each entity in its row's source_spans.
+    """
+    row, _, cells = flat(column)
+    kept = pc.equal(cells.field("score"), name).to_numpy(zero_copy_only=False)
+    row, cells = row[kept], cells.filter(pa.array(kept))
+    # float32 puts 0.1 above a threshold of 0.1
+    values = np.rint(cells.field("value").to_numpy(zero_copy_only=False).astype(np.float64) * SCALE) / SCALE
+    cell = [ints(cells.field(field)) for field in ("source", "start", "end")]
+    wanted: list[NDArray[Any]] = [source[candidates.entity], candidates.start, candidates.end]
+    given: Ints = row
+    asked: Ints = problem.row[candidates.entity]
+    for here, there in zip(cell, wanted, strict=True):  # one number per cell
+        size = 1 + max(int(here.max(initial=0)), int(there.max(initial=0)))
+        given = given * size + here
+        asked = asked * size + there
+    order = np.argsort(given, kind="stable")
+    given, values = given[order], values[order]
+    place = np.minimum(np.searchsorted(given, asked), max(len(given) - 1, 0))
+    result = np.zeros(len(candidates))
+    if len(given):
+        result = np.where(given[place] == asked, values[place], 0.0)
+    return result
+
+
+def score_cells(
+    scores: Mapping[str, Floats], problem: Problem, source: Ints, candidates: Candidates
+) -> tuple[Ints, list[dict[str, Any]]]:
+    """Row and cell of `evidence` for every positive score, by row, then name, then candidate."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    for name, values in sorted(scores.items()):
+        for index in np.flatnonzero(values > 0).tolist():
+            entity = int(candidates.entity[index])
+            cell = {
+                "score": name,
+                "source": int(source[entity]),
+                "start": int(candidates.start[index]),
+                "end": int(candidates.end[index]),
+                "value": float(values[index]),
+            }
+            found.append((int(problem.row[entity]), cell))
+    found.sort(key=lambda pair: pair[0])
+    return np.array([row for row, _ in found], dtype=np.int64), [cell for _, cell in found]

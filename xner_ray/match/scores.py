@@ -1,0 +1,283 @@
+"""Matching scores of (entity, candidate) cells of many sentence pairs, and their fusion by weights (method.md 4.3).
+
+A score is one float per candidate. `fuse` adds any number of them, of whatever origin, rounds to 1e-4 and drops
+what is not positive. From there on scores are whole ten-thousandths: they compare exactly, so ties are ties everywhere.
+
+Sums over the words of a candidate are differences of prefix sums of whole numbers, hence exact: a candidate's score
+does not depend on the batch that it was computed in. Probabilities come in as ten-thousandths or are rounded to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xner_ray.data.row import SCALE
+from xner_ray.errors import RecipeError, did_you_mean
+from xner_ray.match.batch import Ints, Problem, ranges
+from xner_ray.match.candidates import Candidates
+
+Floats = NDArray[np.float64]
+_LARGEST = 2**32  # of one stored score: sums over a sentence stay exact even as doubles
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Scored:
+    """Cells with a positive score, one array per column.
+
+    entity, start, end: int32; the entity counts through all pairs, the half-open range is of its own pair's target
+    words. score: int64 in ten-thousandths. ValueError if the lengths differ or a score is not in 1 to 2**32.
+    """
+
+    entity: NDArray[np.int32]
+    start: NDArray[np.int32]
+    end: NDArray[np.int32]
+    score: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not len(self.entity) == len(self.start) == len(self.end) == len(self.score):
+            raise ValueError("entity, start, end and score differ in length")
+        if len(self.score) and not 0 < self.score.min() <= self.score.max() <= _LARGEST:
+            raise ValueError(f"scores go from {self.score.min()} to {self.score.max()}; allowed: 1 to 2**32")
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+
+def mass_inside(problem: Problem, candidates: Candidates, mass: Ints) -> Ints:
+    """Sum of `mass` (whole numbers by cell) over the words of each candidate. ValueError if its shape is another."""
+    n_cells = int(problem.cell_base[-1])
+    if mass.shape != (n_cells,):
+        raise ValueError(f"mass has the shape {mass.shape}; allowed: one value by cell, ({n_cells},)")
+    before = np.zeros(n_cells + 1, dtype=np.int64)  # of all cells to the left, those of earlier entities too
+    np.cumsum(mass, out=before[1:])
+    base = problem.cell_base[candidates.entity]
+    inside: Ints = before[base + candidates.end]
+    inside -= before[base + candidates.start]
+    return inside
+
+
+def alignment(problem: Problem, candidates: Candidates, counts: Ints) -> Floats:
+    """2 A / (|s| + |t|) per candidate, A the number of links between the words of s and of t: float64, >= 0.
+
+    The factor 2 is that of both reference implementations (method.md 4.3; the thesis text has none).
+    It is no Dice coefficient: a dense block of m x n links scores 2mn / (m + n), which exceeds 1.
+    counts: links by cell, `problem.spread(links.hard(method), ones)`.
+
+    >>> from xner_ray.match.candidates import ngrams
+    >>> problem = Problem(n_source=[2], n_target=[2], row=[0], start=[0], end=[2])
+    >>> alignment(problem, ngrams(problem), np.array([1, 1])).round(3).tolist()
+    [0.667, 1.0, 0.667]
+    """
+    return 2.0 * _per_word(problem, candidates, counts)
+
+
+def soft(problem: Problem, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
+    """Soft Dice: (forward + backward mass inside the block) / (|s| + |t|): float64 in [0, 1].
+
+    mass: by cell in ten-thousandths, `problem.spread(links, rint(SCALE * (links.forward + links.backward)))`. A source
+    word has at most 1 of forward mass and a target word at most 1 of backward mass, so 1 is the most (what rounding
+    puts above it is cut). One-to-one links of probability 1 score as in `alignment`; a dense block scores 1, not more.
+
+    weights: how much each word counts, in ten-thousandths, of all source words and of all target words numbered
+    through. Then |s| and |t| are sums of weights, and the mass must be forward times the source word's weight plus
+    backward times the target word's.
+    """
+    if weights is None:
+        share = _per_word(problem, candidates, mass, scale=SCALE)
+    else:
+        of_source, of_target = (np.concatenate([[0], np.cumsum(each)]) for each in weights)
+        first = problem.source_base[problem.row]
+        words = (of_source[first + problem.end] - of_source[first + problem.start])[candidates.entity]
+        first = problem.target_base[problem.row][candidates.entity]
+        words += of_target[first + candidates.end] - of_target[first + candidates.start]
+        share = mass_inside(problem, candidates, mass) / (np.maximum(words, 1) * SCALE)
+    return np.minimum(share, 1.0, out=share)
+
+
+def edges(problem: Problem, candidates: Candidates, left: Floats, right: Floats) -> Floats:
+    """Whether a candidate begins and ends where spans do: float64 in [-2, 2].
+
+        left[first] - left[just before] + right[last] - right[just after]
+
+    left, right: for all target words numbered through, how much likelier than not the word is the first of a span
+    rather than the one before it, and the last rather than the one after it, less 1/2 (`Prior.edges`). The
+    sentence's border counts 0.
+    """
+    base, words = problem.target_base[problem.row][candidates.entity], problem.words[candidates.entity]
+    first, last = base + candidates.start, base + candidates.end - 1
+    before = np.where(candidates.start > 0, left[np.maximum(first - 1, 0)], 0.0)
+    after = np.where(candidates.end < words, right[np.minimum(last + 1, len(right) - 1)], 0.0)
+    result: Floats = left[first] - before + right[last] - after
+    return result
+
+
+def _per_word(problem: Problem, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
+    """Mass inside / (|s| + |t|) / scale, rounded once: equal ratios stay equal."""
+    words = problem.length[candidates.entity]
+    words += candidates.end
+    words -= candidates.start
+    words *= scale
+    result: Floats = mass_inside(problem, candidates, mass) / words
+    return result
+
+
+def tagger(
+    problem: Problem,
+    candidates: Candidates,
+    probabilities: NDArray[np.floating],
+    classes: NDArray[np.integer] | None,
+    *,
+    alpha: float = 1.15,
+    reward: Literal["exact", "always"] = "exact",
+) -> Floats:
+    """How well a tagger's classes of the target words fit a candidate: float64, >= 0.
+
+        alpha^(|t| - 1) (p(first word, B-l) + sum over its other words p(w, I-l)) / |t|
+
+    probabilities: (all target words of all pairs, 2 L + 1), columns O, B-1, I-1, B-2, ... classes: per entity l in
+    0 to L - 1, or -1 if the tagger does not know its class (score 0). None for the class-free score ("spans"): the
+    best class of each candidate, so any entity fits any name.
+
+    alpha outweighs that the mean falls with every word less certain than the first. The thesis's formula applies it
+    to every candidate (`reward="always"`), its code only where the words' most probable tags read B-l I-l ... I-l
+    (`reward="exact"`, the default). "always" needs a small `max_words`: 1.15^(n-1) / n grows from n = 7 on, and with
+    p = (0.9 B, 0.8 I) every candidate of 18 or more words beats the name itself. `alpha_bound` has a safe alpha.
+
+    Probabilities are rounded to 1e-4 first; equally probable tags count as the first of them.
+    ValueError if a shape does not fit, a probability is not in 0 to 1, a class not in -1 to L - 1, or alpha below 1.
+    """
+    n_words, n_columns = int(problem.target_base[-1]), probabilities.shape[-1]
+    if probabilities.shape != (n_words, n_columns) or n_columns < 3 or n_columns % 2 == 0:
+        raise ValueError(f"probabilities have the shape {probabilities.shape}; allowed: ({n_words}, 2 L + 1), L >= 1")
+    rounded = np.rint(probabilities.astype(np.float64) * SCALE)
+    if not ((rounded >= 0) & (rounded <= SCALE)).all():
+        raise ValueError("a probability is not a number from 0 to 1")
+    if not 1 <= alpha < np.inf:
+        raise ValueError(f"alpha is {alpha}; allowed: 1 or more")
+    if reward not in ("exact", "always"):
+        raise ValueError(f"reward is {reward!r}; allowed: 'exact', 'always'")
+    parts, best = rounded.astype(np.int64), rounded.argmax(axis=1)
+    n_classes = n_columns // 2
+    if classes is not None:
+        return _tagger(problem, candidates, parts, best, _checked(problem, classes, n_classes), alpha, reward)
+    result = np.zeros(len(candidates))
+    for each in range(n_classes):
+        same = np.full(len(problem), each)
+        np.maximum(result, _tagger(problem, candidates, parts, best, same, alpha, reward), out=result)
+    return result
+
+
+def _checked(problem: Problem, classes: NDArray[np.integer], n_classes: int) -> NDArray[np.integer]:
+    if classes.shape != (len(problem),):
+        raise ValueError(f"classes have the shape {classes.shape}; allowed: one per entity, ({len(problem)},)")
+    if len(classes) and not -1 <= classes.min() <= classes.max() < n_classes:
+        raise ValueError(f"classes go from {classes.min()} to {classes.max()}; allowed: -1 to {n_classes - 1}")
+    return classes
+
+
+def _tagger(
+    problem: Problem,
+    candidates: Candidates,
+    parts: Ints,
+    best: NDArray[np.intp],
+    classes: NDArray[np.integer],
+    alpha: float,
+    reward: str,
+) -> Floats:
+    """The score for one class per entity. parts: ten-thousandths (words, columns); best: column of each word."""
+    word = ranges(problem.target_base[problem.row], problem.words)  # of each cell, numbered through all pairs
+    known = np.repeat(classes >= 0, problem.words)
+    begin = np.repeat(2 * classes + 1, problem.words)  # the column of B-l; that of I-l follows
+    begins = np.where(known, parts[word, begin], 0)
+    insides = np.where(known, parts[word, begin + 1], 0)
+    first = problem.cell_base[candidates.entity] + candidates.start
+    words = candidates.end - candidates.start
+    # The sum of I-l over all words, with the first one's B-l in place of its I-l
+    total = mass_inside(problem, candidates, insides) + (begins - insides)[first]
+    powers = alpha ** np.arange(int(words.max(initial=0)) + 1)
+    factor = powers[words - 1]
+    if reward == "exact":
+        is_inside = (best[word] == begin + 1).astype(np.int64)
+        is_begin = (best[word] == begin).astype(np.int64)
+        n_fitting = mass_inside(problem, candidates, is_inside) + (is_begin - is_inside)[first]
+        factor = np.where(n_fitting == words, factor, 1.0)
+    result: Floats = total / (words * float(SCALE)) * factor
+    return result
+
+
+def alpha_bound(n_classes: int) -> float:
+    """An alpha above which a longer candidate beats its parts if the tagger's best tag of all its words is its class.
+
+    (2 L + 1) / (L + 1), from 1 + (1 - M) / (1 + M) with M = 1 / (2 L + 1), the least that a best tag can have
+    (method.md 4.3). The usual 1.15 is far below and guarantees nothing. ValueError if there is no class.
+
+    >>> [alpha_bound(n) for n in (1, 3, 4)]
+    [1.5, 1.75, 1.8]
+    """
+    if n_classes < 1:
+        raise ValueError(f"n_classes is {n_classes}; allowed: 1 or more")
+    return (2 * n_classes + 1) / (n_classes + 1)
+
+
+def threshold(values: Floats, at_most: float) -> Floats:
+    """The values, with 0 for those that are not above `at_most` (method.md 4.3: tagger 0.05, translation 0.1)."""
+    result: Floats = np.where(values <= at_most, 0.0, values)  # what is not a number stays: `fuse` refuses it
+    return result
+
+
+def fuse(
+    candidates: Candidates,
+    scores: Mapping[str, Floats],
+    weights: Mapping[str, float],
+    thresholds: Mapping[str, float] | None = None,
+    *,
+    min_score: float = 0.0,
+) -> Scored:
+    """Sum of weight x score, rounded to 1e-4; cells whose sum is not above 0 and `min_score` are dropped.
+
+    `scores` gives one float per candidate under each name, and may be negative; scores without a weight are ignored.
+    `thresholds` apply to single scores before they are weighted (`threshold`).
+    RecipeError if a weight, threshold or `min_score` is negative or names no score; ValueError if a score has
+    another length or a sum is not finite or too large.
+    """
+    thresholds = thresholds or {}
+    for section, numbers in (("scores", weights), ("thresholds", thresholds)):
+        for name, number in numbers.items():
+            if name not in scores:
+                raise RecipeError(f"match.{section}.{name}: no such score{did_you_mean(name, scores)}")
+            if not number >= 0:
+                raise RecipeError(f"match.{section}.{name} is {number}; allowed: 0 or more")
+    total = np.zeros(len(candidates))
+    with np.errstate(over="ignore", invalid="ignore"):  # found below
+        for name in sorted(weights):  # floating-point sums depend on the order; the recipe's must not matter
+            values = scores[name]
+            if values.shape != total.shape:
+                raise ValueError(
+                    f"score {name} has the shape {values.shape}; allowed: {total.shape}, one per candidate"
+                )
+            if name in thresholds:
+                values = threshold(values, thresholds[name])
+            total += weights[name] * values
+        total *= SCALE
+    if len(total) and not -_LARGEST < total.min() <= total.max() < _LARGEST:
+        raise ValueError(f"a fused score is not finite or above {_LARGEST // SCALE}")
+    rounded = np.rint(total, out=total).astype(np.int64)
+    kept = rounded > 0
+    return above(
+        Scored(candidates.entity[kept], candidates.start[kept], candidates.end[kept], rounded[kept]), min_score
+    )
+
+
+def above(scored: Scored, min_score: float) -> Scored:
+    """The cells with more than `min_score`, in units of 1. RecipeError if it is negative or infinite."""
+    if not 0 <= min_score < np.inf:
+        raise RecipeError(f"match.min_score is {min_score}; allowed: 0 or more")
+    if min_score == 0:
+        return scored
+    kept = scored.score > round(min_score * SCALE)
+    return Scored(scored.entity[kept], scored.start[kept], scored.end[kept], scored.score[kept])

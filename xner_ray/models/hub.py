@@ -1,0 +1,225 @@
+"""What a model's name in a recipe stands for: its files, and the identity that enters the fingerprint.
+
+A name is a folder, `tiny-nllb` (the test model in this package), a hub id with an optional `@revision`, or an address
+(`s3://bucket/models/x`). `builtin` is the encoder's own word; `align/encoder.py` knows it. Weights are safetensors, and
+no code comes with a model.
+
+A model at an address is fetched once a machine into `models/<identity>` of the cache folder: one process fetches, the
+others wait, and only a whole folder that was checked has the final name. Its identity is the content of its SHA256SUMS
+(as `sha256sum` writes it) if it has one, and every file is checked against that; without one it is the names, sizes and
+times of its files, so the same model uploaded again is another. A pinned address ends in `#<identity>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import filelock
+from pyarrow import fs
+from safetensors import SafetensorError, safe_open
+
+from xner_ray.errors import RecipeError, StorageError
+from xner_ray.recipe.sections import TINY_NLLB
+from xner_ray.storage import cache as storage_cache
+from xner_ray.storage import files as storage
+
+_SUMS = "SHA256SUMS"
+_SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_PINNED = re.compile("[^@:]+@[0-9a-f]{40}")  # a hub id with its commit
+# What loading a model reads, and no weights in formats that can run code.
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.spm", "*.bpe", "*.tiktoken"]
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder that a name stands for, or None if it is a hub id. What is at an address is fetched first."""
+    if name == TINY_NLLB:
+        return Path(__file__).parent / TINY_NLLB
+    if "://" in name:
+        address, _, identity = name.partition("#")
+        return fetch(address, identity or address_identity(address))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.startswith(("/", "~", ".")) or name.count("/") > 1:
+        raise RecipeError(f"model {name!r}: no such folder; give a folder, or a hub id such as owner/name@revision")
+    return None
+
+
+def load_arguments(name: str) -> tuple[str, dict[str, Any]]:
+    """First argument and options of a `from_pretrained` call."""
+    folder = local_folder(name)
+    if folder is not None:
+        return str(folder), {"local_files_only": True}
+    repository, _, revision = name.partition("@")
+    return repository, {"revision": revision or None}
+
+
+def pin(name: str) -> tuple[str, str]:
+    """The name with its revision fixed, and its identity: a tree hash, the commit on the hub, or that of an address.
+
+    A hub that cannot be reached is no error while the model is in the local hub cache.
+    """
+    if "://" in name:
+        address, _, wanted = name.partition("#")
+        identity = wanted or address_identity(address)
+        fetch(address, identity)
+        return f"{address}#{identity}", identity
+    folder = local_folder(name)
+    if folder is not None:
+        _refuse_half(folder)
+        return name, tree_hash(folder)
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    # The base class of whichever HTTP library the hub's client uses: nobody answers, or the hub says no.
+    unreachable = getattr(errors, "HTTPError", errors.HfHubHTTPError)
+    repository, _, revision = name.partition("@")
+    try:
+        commit = str(HfApi().model_info(repository, revision=revision or None, timeout=10).sha)
+    except errors.RepositoryNotFoundError:
+        raise RecipeError(f"model {name!r}: neither a folder here nor a model on the hub") from None
+    except (unreachable, OSError):
+        try:
+            cached = snapshot_download(
+                repository, revision=revision or None, local_files_only=True, allow_patterns=["config.json"]
+            )
+        except (errors.LocalEntryNotFoundError, OSError):
+            raise RecipeError(
+                f"model {name!r}: no such folder, the hub cannot be reached, and it is not in the local hub cache; "
+                "give a folder, or fetch the model where there is a network"
+            ) from None
+        commit = Path(cached).name
+    return f"{repository}@{commit}", commit
+
+
+def _refuse_half(folder: Path, name: str | None = None) -> None:
+    """RecipeError unless the folder has a configuration and whole safetensors files. Reads headers only."""
+    name = name or str(folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise RecipeError(f"model {name!r}: needs a config.json and weights as *.safetensors")
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise RecipeError(f"model {name!r}: {path.name} is no whole safetensors file ({error})") from None
+
+
+def tree_hash(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def address_identity(address: str) -> str:
+    """What the files of a model at an address are, without reading them. RecipeError if there are none."""
+    try:
+        files = _listed(address)
+    except StorageError as error:
+        raise RecipeError(f"model {address!r}: {error}") from None
+    if _SUMS in files:
+        return hashlib.sha256(storage.read_bytes(storage.join(address, _SUMS))).hexdigest()
+    stated = (f"{name}\0{info.size}\0{info.mtime_ns // 10**9}\n" for name, info in sorted(files.items()))
+    return hashlib.sha256("".join(stated).encode()).hexdigest()
+
+
+def _listed(address: str) -> dict[str, fs.FileInfo]:
+    """The files of a model by their path below its address."""
+    inner = storage.locate(address)[1].rstrip("/")
+    files = {str(info.path)[len(inner) + 1 :]: info for info in storage.files_below(address)}
+    files = {name: info for name, info in files.items() if not name.startswith(".")}
+    if not files:
+        raise RecipeError(f"model {address!r}: no files there; give the folder of a model")
+    return files
+
+
+def fetch(address: str, identity: str, cache: Path | None = None) -> Path:
+    """The folder in `cache` (see `storage.cache_folder`) with the model of that identity; fetched if it is not there.
+
+    Any number of processes may call this at once. RecipeError if the address holds another model by now, or none.
+    """
+    root = (storage_cache.cache_folder() if cache is None else cache) / "models"
+    folder = root / identity[:32]
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root / f".{folder.name}.lock"):
+        if folder.is_dir():
+            return folder
+        for stale in root.glob(f".{folder.name}.part-*"):  # of a killed process: the lock is ours
+            shutil.rmtree(stale, ignore_errors=True)
+        try:
+            storage_cache.publish_folder(folder, lambda own: _fill(own, address, identity))
+        except OSError as error:
+            raise storage.failure(str(folder), "written", error) from None
+    return folder
+
+
+def _fill(own: Path, address: str, identity: str) -> None:
+    files = _listed(address)
+    storage.copy({name: storage.within(address, str(info.path)) for name, info in files.items()}, str(own))
+    if address_identity(address) != identity:
+        raise RecipeError(
+            f"model {address!r}: holds another model than when it was pinned ({identity[:12]}); a run goes on with "
+            "the model that it began with: put that back, or begin another run"
+        )
+    sums = dict(_sums(own, address)) if _SUMS in files else {}
+    for name, wanted in sums.items():
+        with (own / name).open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != wanted:
+                raise StorageError(f"model {address!r}: {name} is not what its {_SUMS} says; upload the model again")
+    for name, info in files.items():
+        if (own / name).stat().st_size != info.size:
+            raise StorageError(f"model {address!r}: {name} did not come whole; run the same command again")
+    _refuse_half(own, address)
+
+
+def _sums(folder: Path, address: str) -> list[tuple[str, str]]:
+    """(file, SHA-256) of each line of SHA256SUMS; RecipeError unless each is of a file that is there."""
+    found = []
+    for line in (folder / _SUMS).read_text(encoding="utf-8").splitlines():
+        match = _SUM.fullmatch(line)
+        name = os.path.normpath(match[2]) if match else ""
+        if not match or name.startswith(("..", "/")) or not (folder / name).is_file():
+            raise RecipeError(f"model {address!r}: the line {line!r} of its {_SUMS} names no file of it")
+        found.append((name, match[1]))
+    return found
+
+
+def mirror(name: str, models: str) -> str:
+    """A pinned hub id as an address below `models`, where its files are put unless they are there; others as they are.
+
+    models: a folder that every machine reaches. So one machine asks the hub, and not each of them.
+    """
+    if not _PINNED.fullmatch(name):
+        return name
+    repository, _, commit = name.partition("@")
+    address = storage.join(models, commit)
+    sums = storage.join(address, _SUMS)
+    if not storage.exists(sums):
+        from huggingface_hub import errors, snapshot_download
+
+        try:
+            snapshot = Path(snapshot_download(repository, revision=commit, allow_patterns=_FILES))
+        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+            raise RecipeError(f"model {name!r}: cannot be fetched from the hub ({error})") from None
+        files = sorted(path for pattern in _FILES for path in snapshot.rglob(pattern))
+        names = [path.relative_to(snapshot).as_posix() for path in files]
+        storage.copy({name: str(path.resolve()) for path, name in zip(files, names, strict=True)}, address)
+        lines = []
+        for path, below in zip(files, names, strict=True):
+            with path.open("rb") as stream:
+                lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {below}\n")
+        storage.publish(sums, "".join(lines).encode())  # last: with it the copy is whole
+    if storage.is_local(address):
+        return address
+    return f"{address}#{address_identity(address)}"

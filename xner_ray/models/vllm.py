@@ -1,0 +1,248 @@
+"""Chats with a decoder-only language model through vLLM: the conversations of one unit in one batched call.
+
+vLLM runs inside our own actor; ray.data.llm would bundle rows of several units. Prompts are written and counted here,
+with the model's own tokenizer and chat template, since `vllm.LLM.chat` gives up all conversations for one that is too
+long. Decoding is greedy, but vLLM forms its batches by what fits at the moment, so the last bits of a logit depend on
+the company, and now and then a near tie falls the other way: rows are the same, the text of a few may not be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal, Protocol
+
+import torch
+from jinja2 import TemplateError
+from transformers import AutoConfig, AutoTokenizer
+
+from xner_ray.errors import FatalError, MissingExtraError, RecipeError, RetryableError
+from xner_ray.models.device import Timed
+from xner_ray.models.hub import load_arguments
+from xner_ray.recipe.sections import Tag, Translate
+
+Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
+
+_SHARE = 0.85  # of a device's memory; the rest is for CUDA, and for the stages that share the actor
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one conversation.
+
+    finished: "stop", the model ended it; "length", the limit did. "prompt": it was never asked, because the prompt is
+    longer than the model reads; "control": because the prompt spells a control token of the model. `text` then says so.
+    mean_logprob: of the answer's tokens, natural logarithm; None if there are none. n_tokens: of the answer.
+    """
+
+    text: str
+    finished: Literal["stop", "length", "prompt", "control"]
+    mean_logprob: float | None
+    n_tokens: int
+
+
+class Chat(Protocol):
+    """What translator and tagger ask of a model. `tokens` counts those of prompts and answers since the start,
+    `model_seconds` the wall time of answering."""
+
+    tokens: int
+    model_seconds: float
+
+    def chat(
+        self,
+        conversations: Sequence[Conversation],
+        max_tokens: Sequence[int],
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Reply]:
+        """One reply a conversation, in order, of at most so many tokens; with `schema`, JSON of that JSON schema."""
+        ...
+
+
+def require(section: Translate | Tag, key: str) -> None:
+    """What can be said without the model. MissingExtraError without vLLM; RecipeError without whole or shared GPUs."""
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingExtraError("vllm", "llm", f"{key}.engine llm")
+    if section.gpus == 0:
+        raise RecipeError(f"{key}.gpus is 0, but engine llm needs a GPU; set {key}.gpus: 1, or a fraction to share one")
+    if section.gpus > 1 and section.gpus % 1:
+        raise RecipeError(f"{key}.gpus is {section.gpus:g}; allowed for engine llm: up to 1, or a whole number")
+
+
+def check(section: Translate | Tag, key: str) -> None:
+    """RecipeError unless the model is a decoder with a chat template. Reads its configuration and tokenizer."""
+    _context(section, key)
+    _tokenizer(section, key)
+
+
+def identity(prompt: str) -> str:
+    """What of this engine decides the rows besides the model: vLLM's version and the prompt, by a hash of its text."""
+    return f"vllm {metadata.version('vllm')}, prompt {hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
+
+
+class ChatModel(Timed):
+    """A model in vLLM. `tokens` counts those of prompts and answers."""
+
+    def __init__(self, section: Translate | Tag, key: str) -> None:
+        """Loads the model onto the actor's GPUs, several by tensor parallelism; vLLM takes its memory at once.
+
+        Errors as of `require` and `check`; weights are safetensors, and no code comes with them. dtype auto is the
+        model's own. `threads` sets torch's for the whole process.
+        """
+        require(section, key)
+        torch.set_num_threads(section.threads)
+        self.key, self.tokens = key, 0
+        self.tokenizer = _tokenizer(section, key)
+        self.context = _context(section, key, self.tokenizer)
+        self.control = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self.takes_system = _takes_system(self.tokenizer)
+        # In this process, so that the engine dies with its actor and raises here; vLLM reports its use unless told not
+        # to; its log would bury ours.
+        for name, value in (
+            ("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
+            ("VLLM_NO_USAGE_STATS", "1"),
+            ("VLLM_LOGGING_LEVEL", "ERROR"),
+        ):
+            os.environ.setdefault(name, value)
+        import vllm
+
+        path, options = load_arguments(str(section.model))
+        revision = options.get("revision")
+        self.model: Any = vllm.LLM(
+            model=path,
+            revision=revision,
+            tokenizer_revision=revision,
+            tokenizer_mode="hf",
+            trust_remote_code=False,
+            load_format="safetensors",
+            dtype=section.dtype,
+            seed=0,
+            max_model_len=self.context,
+            gpu_memory_utilization=section.llm.gpu_memory_share or _SHARE * min(section.gpus, 1.0),
+            tensor_parallel_size=max(1, int(section.gpus)),
+            distributed_executor_backend="mp" if section.gpus > 1 else "uni",
+            # One named backend, and no blanks between the parts, or a model may write blanks up to its limit.
+            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+        )
+
+    def chat(
+        self,
+        conversations: Sequence[Conversation],
+        max_tokens: Sequence[int],
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Reply]:
+        """One reply a conversation, in order; greedy, in one call of the engine.
+
+        FatalError if the engine fails, which is no row's fault. What vLLM has against a single prompt passes through.
+        """
+        replies: list[Reply | None] = []
+        prompts: list[list[int]] = []
+        limits: list[int] = []
+        for conversation, limit in zip(conversations, max_tokens, strict=True):
+            spelt = sorted(t for t in self.control if any(t in message["content"] for message in conversation))
+            ids = [] if spelt else self._render(conversation)
+            if spelt:
+                replies.append(Reply(f"the text spells {spelt[0]}, a control token of the model", "control", None, 0))
+            elif len(ids) >= self.context:
+                message = f"the prompt has {len(ids)} tokens, but the model reads {self.context} with its answer"
+                replies.append(Reply(message, "prompt", None, 0))
+            else:
+                replies.append(None)
+                prompts.append(ids)
+                limits.append(min(limit, self.context - len(ids)))
+        answers = iter(self._generate(prompts, limits, schema))
+        return [reply or next(answers) for reply in replies]
+
+    def _render(self, conversation: Conversation) -> list[int]:
+        messages = [dict(message) for message in conversation]
+        if not self.takes_system and messages[0]["role"] == "system":
+            system, user, *rest = messages
+            messages = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+        ids: list[int] = self.tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            enable_thinking=False,  # for the templates that know the word
+        )
+        return ids
+
+    def _generate(self, prompts: list[list[int]], limits: list[int], schema: Mapping[str, Any] | None) -> list[Reply]:
+        if not prompts:
+            return []
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
+        from vllm.sampling_params import StructuredOutputsParams
+
+        params = [
+            SamplingParams(
+                temperature=0.0,
+                max_tokens=limit,
+                logprobs=0,  # of the chosen token alone
+                structured_outputs=None if schema is None else StructuredOutputsParams(json=dict(schema)),
+            )
+            for limit in limits
+        ]
+        try:
+            with self.in_model():
+                outputs = self.model.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
+        except VLLMClientError:  # about one prompt, and vLLM has taken back the others: the guard finds the row
+            raise
+        except Exception as error:  # prompts may be left in the engine, whose answers the next call would get
+            raise FatalError(
+                f"{self.key}: vLLM failed: {type(error).__name__}: {error}. If memory ran out, lower "
+                f"{self.key}.llm.context_tokens or {self.key}.llm.gpu_memory_share, or give the stage a GPU of its own"
+            ) from error
+        replies = []
+        for ids, output in zip(prompts, outputs, strict=True):
+            (answer,) = output.outputs
+            count = len(answer.token_ids)
+            if answer.finish_reason not in ("stop", "length"):
+                raise RetryableError(f"{self.key}: vLLM gave up on an answer ({answer.finish_reason})")
+            self.tokens += len(ids) + count
+            mean = None if answer.cumulative_logprob is None or not count else answer.cumulative_logprob / count
+            replies.append(Reply(answer.text, answer.finish_reason, mean, count))
+        return replies
+
+
+def _tokenizer(section: Translate | Tag, key: str) -> Any:
+    path, options = load_arguments(str(section.model))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{key}.model {section.model!r} cannot be used: {error}") from error
+    if not tokenizer.chat_template:
+        raise RecipeError(
+            f"{key}.model {section.model!r} has no chat template, so it was not trained to follow instructions; "
+            "choose the instruction-tuned variant of the model"
+        )
+    return tokenizer
+
+
+def _context(section: Translate | Tag, key: str, tokenizer: Any = None) -> int:
+    """Tokens of prompt and answer together: what the recipe says, or what the model reads if that is less."""
+    path, options = load_arguments(str(section.model))
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{key}.model {section.model!r} cannot be used: {error}") from error
+    if config.is_encoder_decoder:
+        raise RecipeError(
+            f"{key}.model {section.model!r} is of type {config.model_type}, an encoder with a decoder, but engine llm "
+            "takes decoders alone; NLLB's kind runs with engine nllb"
+        )
+    own = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [section.llm.context_tokens, own, tokenizer.model_max_length if tokenizer is not None else None]
+    return min(int(limit) for limit in limits if limit)
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    """False for a chat template that refuses a system message, as Gemma 2's, or leaves it out."""
+    messages = [{"role": "system", "content": "SYSTEM-TEXT"}, {"role": "user", "content": "USER-TEXT"}]
+    try:
+        return "SYSTEM-TEXT" in tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except TemplateError:
+        return False

@@ -1,0 +1,353 @@
+"""The formats: which files an input means, and one way to read them all.
+
+A path is a file, a folder (all files of the format at any depth, those below names with a leading `.` or `_` left
+out), a glob, or a URI. Files are read in the order of their splits, then of their paths. In a folder or a glob the
+split is taken from names, as `datasets` does (`train-00000.parquet`, `dev/a.conll`); a single file is `train`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import islice
+
+from pyarrow import fs
+
+from xner_ray.errors import InputError, StorageError
+from xner_ray.read.record import (
+    START,
+    File,
+    Kind,
+    Place,
+    Reader,
+    Record,
+    cut,
+    refuse_characters,
+    split_name,
+    split_of_file,
+)
+from xner_ray.read.table_formats import read_table
+from xner_ray.read.text_formats import read_conll, read_jsonl, read_links, read_text
+from xner_ray.recipe.model import SPLITS, Columns
+from xner_ray.storage import files as storage
+
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou"),
+    "uner": ("iob2",),
+    "jsonl": ("jsonl", "ndjson"),
+    "parquet": ("parquet",),
+    "dataset": ("arrow",),
+    "run": (),
+    "text": ("txt", "text"),
+    "links": (),
+}
+_MAGIC = "*?["
+TABLES = ("parquet", "dataset", "run")
+
+
+def read_records(file: File, start: Place = START, *, skip: int = 0, extra: bool = True) -> Reader:
+    """The records of a file from a place on, the first `skip` left out.
+
+    A compressed file can only be read from its start: its places are None after the first record.
+    """
+    if file.format in TABLES:
+        reader = read_table(file, start, skip=0 if file.sentences else skip, extra=extra)
+        skip = skip if file.sentences else 0
+    elif file.format == "jsonl":
+        reader = read_jsonl(file, start)
+    elif file.format == "text":
+        reader = read_text(file, start)
+    elif file.format == "links":
+        reader = read_links(file, start)
+    else:
+        reader = read_conll(file, start)
+    if file.ends_with(".gz"):
+        reader = ((None, record) for _, record in reader)
+    if file.sentences:
+        reader = _cut(reader, file)
+    return _checked(islice(reader, skip, None) if skip else reader)
+
+
+def _checked(reader: Reader) -> Reader:
+    for place, record in reader:
+        refuse_characters(record)
+        yield place, record
+
+
+def _cut(reader: Reader, file: File) -> Reader:
+    for place, record in reader:
+        first, *rest = cut(record, file)
+        yield place, first
+        for sentence in rest:
+            yield None, sentence
+
+
+_COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that an input means: its address, its path below what the user named, its split, its identity."""
+
+    path: str
+    relative: str
+    split: str
+    identity: str  # size and time of last change
+    features: str = ""
+
+
+def find_files(
+    path: str | dict[str, str],
+    *,
+    format: Kind | None,
+    lang: str,
+    side: str,
+    columns: Columns,
+    sentences: bool = False,
+    carried: bool = True,
+    carry: Sequence[str] | None = None,
+) -> tuple[list[File], dict[str, str]]:
+    """The files of one input in reading order, and what a resume must find unchanged, one entry a file.
+
+    That is its format and identity under `<split>/<short name>`; where the order is not that of the names (a folder
+    of save_to_disk) its number too, and the features, which are in a file of their own.
+
+    carry: the only other columns that come along, None for all; carried: whether any does.
+
+    `{lang}` in a path is replaced by `lang`. InputError if there is none, or the format cannot be guessed.
+    """
+    paths: dict[str, str] = path if isinstance(path, dict) else {"": path}
+    found: list[tuple[Kind, Found]] = []
+    for split in sorted(paths, key=lambda name: SPLITS.index(name) if name else 0):
+        files = _find(paths[split].replace("{lang}", lang), format, lang, side)
+        found += [(kind, _with_split(item, split)) for kind, item in files]
+    found.sort(key=lambda pair: SPLITS.index(pair[1].split))  # stable: within a split they are sorted already
+    names = _short_names([item for _, item in found])
+    given = (side, sentences, columns)
+    wanted = None if carry is None else tuple(carry)
+    result = [
+        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.identity, wanted)
+        for (kind, item), name in zip(found, names, strict=True)
+    ]
+    stated = {f"{file.split}/{file.name}": f"{file.format} {file.identity}" for file in result}
+    for number, file in enumerate(result):
+        if file.format == "dataset":
+            features = f" {zlib.crc32(file.features.encode()):08x}" if file.features else ""
+            stated[f"{file.split}/{file.name}"] += f" {number}{features}"
+    return result, stated
+
+
+def _with_split(item: Found, split: str) -> Found:
+    return Found(item.path, item.relative, split or item.split, item.identity, item.features)
+
+
+def _short_names(found: Sequence[Found]) -> list[str]:
+    """The base name if no other file has it, else the path below the last folder that all files share."""
+    bases = Counter(storage.bare(item.path).rpartition("/")[2] for item in found)
+    folders = [storage.bare(item.path).split("/")[:-1] for item in found]
+    common = 0
+    while folders and all(len(f) > common and f[common] == folders[0][common] for f in folders):
+        common += 1
+    names = []
+    for item in found:
+        parts = storage.bare(item.path).split("/")
+        names.append(parts[-1] if max(bases.values()) == 1 else "/".join(parts[common:]))
+    return names
+
+
+def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
+    inner = storage.locate(path)[1]
+    info = _info(path)
+    if info.type == fs.FileType.File:
+        kind = format or guess(path, [inner])
+        return [(kind, Found(path, info.base_name, "train", _identity(path, info)))]
+    if info.type == fs.FileType.Directory:
+        return _folder(path, inner, format, lang, side)
+    if not any(sign in inner for sign in _MAGIC):
+        raise InputError(f"{path}: no such file or folder")
+    parts = inner.split("/")
+    fixed = next(index for index, part in enumerate(parts) if any(sign in part for sign in _MAGIC))
+    root = "/".join(parts[:fixed])
+    below = _below(path, root)
+    matching = [item for item in below if _matches(item.relative.split("/"), parts[fixed:])]
+    if not matching:
+        raise InputError(f"{path}: no file matches")
+    kind = format or guess(path, [item.relative for item in matching])
+    return [(kind, item) for item in matching]
+
+
+def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
+    below = _below(path, inner)
+    names = {item.relative for item in below}
+    if format in (None, "dataset") and {"dataset_dict.json", "state.json"} & names:
+        return [("dataset", item) for item in _saved_to_disk(path, below)]
+    if format == "run":
+        return [("run", item) for item in _run_files(path, below, lang, side)]
+    kind = format or guess(path, sorted(names))
+    suffixes = SUFFIXES["parquet"] + SUFFIXES["dataset"] if kind in ("parquet", "dataset") else SUFFIXES[kind]
+    files = [item for item in below if _suffix(item.relative) in suffixes]
+    if not files and format is not None and kind not in TABLES:
+        files = below  # the user says what they are, whatever they are called
+    if not files:
+        raise InputError(f"{path}: no file of format {kind} in this folder (they end in {_endings(suffixes)})")
+    return [(kind, item) for item in files]
+
+
+def _below(path: str, root: str) -> list[Found]:
+    """Visible files at any depth below `root`, sorted by path."""
+    try:
+        infos = storage.files_below(storage.within(path, root) if root else "/")
+    except (OSError, StorageError) as error:
+        raise InputError(f"{path}: cannot be listed: {error}") from None
+    found = []
+    for info in infos:
+        relative = info.path[len(root) :].lstrip("/")
+        if not any(part.startswith((".", "_")) for part in relative.split("/")):
+            full = storage.within(path, info.path)
+            found.append(Found(full, relative, split_of_file(relative) or "train", _identity(path, info)))
+    return found
+
+
+def _info(path: str) -> fs.FileInfo:
+    try:
+        return storage.info_of(path)
+    except (OSError, StorageError) as error:
+        raise InputError(f"{path}: cannot be reached: {error}") from None
+
+
+def _identity(path: str, info: fs.FileInfo) -> str:
+    """Size and time of last change; of an object in seconds, which is all that S3 says of a single one.
+
+    Of a file in a job's working directory the content instead of the time: each node and each job has a copy.
+    """
+    if _COPIES in path:
+        return f"{info.size}-{_sha256(path, info.mtime_ns)}"
+    return f"{info.size}-{int(info.mtime_ns / 1e9) if '://' in path else info.mtime_ns}"
+
+
+@lru_cache
+def _sha256(path: str, mtime_ns: int) -> str:
+    del mtime_ns  # for the cache
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _here(path: str) -> str:
+    """The same file in this process's own copy of the job's working directory, if it is in such a copy.
+
+    The copy of an earlier job, or of another node, may be gone or may never have been here.
+    """
+    if _COPIES not in path or _COPIES not in os.getcwd():
+        return path
+    root, own = os.getcwd().split(_COPIES, 1)
+    inside = path.split(_COPIES, 1)[1].split("/", 1)[1]
+    return f"{root}{_COPIES}{own.split('/')[0]}/{inside}"
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """True if the parts of a path match those of a glob; `**` is any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _suffix(name: str) -> str:
+    return name.removesuffix(".gz").rpartition("/")[2].rpartition(".")[2].lower()
+
+
+def _endings(suffixes: Sequence[str]) -> str:
+    return ", ".join(f".{suffix}" for suffix in suffixes)
+
+
+def guess(path: str, names: Sequence[str]) -> Kind:
+    """The one format that the files' endings name; InputError if there is none, or more than one."""
+    kinds = {kind for name in names for kind, suffixes in SUFFIXES.items() if _suffix(name) in suffixes}
+    if len(kinds) == 1:
+        return kinds.pop()
+    known = "; ".join(f"{kind}: {_endings(suffixes)}" for kind, suffixes in SUFFIXES.items() if suffixes)
+    problem = f"its files are of several ({', '.join(sorted(kinds))})" if kinds else "no name ends in one that is known"
+    raise InputError(f"{path}: the format cannot be guessed, {problem}; set input.format (known endings: {known})")
+
+
+def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
+    """Files of a folder that `datasets` wrote with save_to_disk, as its JSON files list them."""
+    files = {item.relative: item for item in below}
+
+    def load(name: str) -> dict[str, object]:
+        try:
+            data = json.loads(storage.read_bytes(files[name].path))
+        except (KeyError, StorageError, ValueError):
+            raise InputError(f"{path}: {name} is missing or no JSON; is the dataset whole?") from None
+        return data if isinstance(data, dict) else {}
+
+    folders = [""]
+    if "dataset_dict.json" in files:
+        listed = load("dataset_dict.json").get("splits")
+        folders = [f"{name}/" for name in listed] if isinstance(listed, list) else []
+    found = []
+    for folder in folders:
+        state = load(f"{folder}state.json")
+        if state.get("_indices_data_files"):
+            raise InputError(f"{path}: {folder}state.json has an indices mapping; save it after flatten_indices()")
+        split = split_name(folder.rstrip("/")) or split_name(str(state.get("_split"))) or "train"
+        info = f"{folder}dataset_info.json"
+        features = json.dumps(load(info).get("features") or {}) if info in files else ""
+        listed = state.get("_data_files")
+        for entry in listed if isinstance(listed, list) else []:
+            name = folder + str(entry["filename"])
+            if name not in files:
+                raise InputError(f"{path}: {name}, which {folder}state.json lists, is missing")
+            found.append(Found(files[name].path, name, split, files[name].identity, features))
+    if not found:
+        raise InputError(f"{path}: the dataset lists no data file")
+    return found
+
+
+def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[Found]:
+    """Files of one language of a run (its data/) or of its rejects: folders are named after languages."""
+    tables = [item for item in below if _suffix(item.relative) == "parquet"]
+    if any(item.relative.startswith("data/") for item in tables):
+        tables = [item for item in tables if item.relative.startswith("data/")]
+    languages = sorted({item.relative.split("/")[-2] for item in tables if "/" in item.relative})
+    if side == "target" and languages:
+        tables = [item for item in tables if item.relative.split("/")[-2:-1] == [lang]]
+    elif len(languages) > 1:
+        raise InputError(
+            f"{path}: holds {len(languages)} languages, each with the same source sentences; "
+            f"name the folder of one: {', '.join(languages)}"
+        )
+    if not tables:
+        raise InputError(f"{path}: holds no Parquet file of {lang}; folders: {', '.join(languages) or 'none'}")
+    return tables
+
+
+def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
+    """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
+    file = unchanged(file)
+    count = 0
+    for _, record in islice(read_records(file, start, skip=skip), take):
+        count += 1
+        yield record
+    if count < take:
+        raise changed(file)
+
+
+def unchanged(file: File) -> File:
+    """The file where this process finds it; InputError if it is not the one that was indexed."""
+    file = replace(file, path=_here(file.path))
+    if file.identity and _identity(file.path, _info(file.path)) != file.identity:
+        raise changed(file)
+    return file
+
+
+def changed(file: File) -> InputError:
+    return InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")

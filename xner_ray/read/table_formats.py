@@ -1,0 +1,390 @@
+"""Formats of tables: Parquet files, Arrow streams of dataset folders, and runs of our own.
+
+The schema is looked at before any value is: extension types are refused, missing columns and wrong types are
+errors of the file. Rows come in small batches; the user's other columns stay Arrow all the way, so a timestamp
+or a decimal is what it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xner_ray.data.row import ROW, refuse_collisions, refuse_extension_types
+from xner_ray.data.spans import Span
+from xner_ray.errors import InputError, Reason, did_you_mean
+from xner_ray.read.record import BadRecord, File, Place, Reader, Record, from_mapping, name_text, short, split_name
+from xner_ray.storage import files as storage
+
+_BATCH_ROWS = 1024
+_IPC_FILE_MAGIC = b"ARROW1"
+_END_OF_STREAM_BYTES = (4, 8)  # of the marker, before Arrow 0.15 and since; a message is longer
+
+
+@contextmanager
+def _opened(file: File) -> Iterator[pa.NativeFile]:
+    """The file as a seekable stream; InputError for what pyarrow cannot make of it, naming the file."""
+    filesystem, inner = storage.locate(file.path)
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            yield stream
+    except (pa.ArrowException, OSError, EOFError) as error:
+        kind = "Arrow stream" if file.ends_with(".arrow") else "Parquet"
+        raise storage.failure(file.path, f"read as {kind}", error, InputError) from None
+
+
+def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.Field]]:
+    """The file's schema, and the fields that are only carried through.
+
+    InputError for extension types, names that collide with ours, or columns that are missing or of another type.
+    """
+    with _opened(file) as stream:
+        try:
+            schema = _arrow_schema(stream) if file.ends_with(".arrow") else pq.ParquetFile(stream).schema_arrow
+        except ValueError as error:  # also from an extension type of Ray's that does not like its own metadata
+            raise pa.ArrowInvalid(str(error)) from None
+    refuse_extension_types(schema, file.path)
+    if len(set(schema.names)) < len(schema.names):
+        raise InputError(f"{file.path}: two columns have the same name; columns: {', '.join(schema.names)}")
+    own = set(_run_columns(file)) | set(ROW.names) if file.format == "run" else set(_consumed(file))
+    extra = [pa.field(field.name, field.type) for field in schema if field.name not in own]
+    if file.carried and file.carry is not None:
+        _need(file, schema, [name for name in file.carry if name not in schema.names])
+        extra = [field for field in extra if field.name in file.carry]
+    extra = extra if file.carried else []
+    if file.format == "run":
+        _need(file, schema, [name for name in _run_columns(file) if name not in schema.names])
+        for name in _run_columns(file):
+            if schema.field(name).type != ROW.field(name).type:
+                kinds = f"{schema.field(name).type}; in a run it is {ROW.field(name).type}"
+                raise InputError(f"{file.path}: column {name!r} has the type {kinds}")
+        return schema, extra
+    if {"row", "source_lang", "source_spans", "spans", "unprojected", "ner_tags"} <= set(schema.names):
+        raise InputError(f"{file.path}: has the columns of an xner_ray run; set input.format: run")
+    if file.carried:
+        refuse_collisions([field.name for field in extra], file.path)
+    columns = file.columns
+    if columns.tokens not in schema.names and columns.text not in schema.names:
+        _need(file, schema, [f"{columns.tokens} (or {columns.text})"])
+    if need_labels and not {columns.tags, columns.spans} & set(schema.names):
+        _need(file, schema, [f"{columns.tags} (or {columns.spans})"])
+    _check_types(file, schema)
+    return schema, extra
+
+
+def read_table(file: File, start: Place, *, skip: int = 0, extra: bool = True) -> Reader:
+    """Records from a place on, `skip` rows of it left out; without `extra` the carried columns stay unread."""
+    schema, carried = table_schema(file, need_labels=False)
+    wanted = [
+        name for name in schema.names if name in (_run_columns(file) if file.format == "run" else _consumed(file))
+    ]
+    names = class_names(file, schema)
+    row = start.line
+    with _opened(file) as stream:
+        columns = [*wanted, *(field.name for field in carried)] if extra else wanted
+        batches = _arrow_batches(stream, start.offset, columns) if file.ends_with(".arrow") else None
+        for place, batch in batches or _parquet_batches(stream, start.offset, columns):
+            if skip >= batch.num_rows:
+                skip, row = skip - batch.num_rows, row + batch.num_rows
+                continue
+            rest = batch.select([field.name for field in carried]) if extra and carried else None
+            for index, (data, valid) in enumerate(_rows(batch.select(wanted).slice(skip)), start=skip):
+                if file.format == "run":
+                    record = _run_record(data, row + index, file)
+                else:
+                    tags, labels = names.get(file.columns.tags), names.get(file.columns.spans)
+                    record = from_mapping(data, file.columns, row + index, tag_names=tags, span_names=labels)
+                if rest is not None:
+                    record.extra = (rest, index)
+                if not valid:
+                    record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
+                first = place is not None and index == 0
+                yield Place(place, row) if first and place is not None else None, record
+            row += batch.num_rows
+            skip = 0
+
+
+def read_columns(file: File, start: Place, skip: int, take: int, columns: list[str]) -> pa.Table | None:
+    """`take` rows of some columns; None if a text is not UTF-8. Fewer rows only if the file has fewer."""
+    batches: list[pa.RecordBatch] = []
+    missing = take
+    with _opened(file) as stream:
+        read = _arrow_batches if file.ends_with(".arrow") else partial(_parquet_batches, encoded=True)
+        for _, batch in read(stream, start.offset, columns):
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            part = batch.slice(skip, missing)
+            plain = [pa.field(f.name, pa.list_(pa.string()) if _is_encoded(f.type) else f.type) for f in part.schema]
+            batches.append(part.cast(pa.schema(plain)))
+            skip, missing = 0, missing - batches[-1].num_rows
+            if not missing:
+                break
+        table = pa.Table.from_batches(batches).combine_chunks() if batches else pa.table({})
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return table
+
+
+def _is_encoded(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.ListType) and bool(kind.value_type == pa.dictionary(pa.int32(), pa.string()))
+
+
+def _parquet_batches(
+    stream: pa.NativeFile, group: int, columns: list[str], *, encoded: bool = False
+) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    """(row group if the batch starts one, batch) from a row group on.
+
+    encoded: lists of text as lists of a dictionary's entries, so that rows to be skipped cost a third.
+    """
+    source = pq.ParquetFile(stream)
+    if encoded:
+        lists = [field.name for field in source.schema_arrow if field.type == pa.list_(pa.string())]
+        leaves = map(source.schema.column, range(len(source.schema)))
+        chosen = [leaf.path for leaf in leaves if leaf.max_repetition_level and leaf.path.split(".")[0] in lists]
+        source = pq.ParquetFile(stream, metadata=source.metadata, read_dictionary=chosen)
+    for number in range(group, source.num_row_groups):
+        place: int | None = number
+        for batch in source.iter_batches(_BATCH_ROWS, row_groups=[number], columns=columns, use_threads=False):
+            yield place, batch
+            place = None
+
+
+def _arrow_schema(stream: pa.NativeFile) -> pa.Schema:
+    if stream.read(len(_IPC_FILE_MAGIC)) == _IPC_FILE_MAGIC:
+        raise pa.ArrowInvalid("it is an Arrow IPC file; save_to_disk writes streams")
+    stream.seek(0)
+    return pa.ipc.read_schema(pa.ipc.read_message(stream))
+
+
+def _arrow_batches(
+    stream: pa.NativeFile, offset: int, columns: list[str]
+) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    """(byte of the batch if reading can start there, at most _BATCH_ROWS rows) from a byte on."""
+    schema = _arrow_schema(stream)
+    batches: Iterator[tuple[int | None, pa.RecordBatch]]
+    if any(_has_dictionary(field.type) for field in schema):
+        # A dictionary may stand anywhere before its batch: such a stream is read from the start.
+        stream.seek(0)
+        batches = _whole_stream(stream)
+    else:
+        if offset:
+            stream.seek(offset)
+        batches = _messages(stream, schema)
+    for place, whole in batches:
+        for begin in range(0, whole.num_rows, _BATCH_ROWS):
+            yield place if begin == 0 else None, whole.select(columns).slice(begin, _BATCH_ROWS)
+
+
+def _messages(stream: pa.NativeFile, schema: pa.Schema) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    while True:
+        place = stream.tell()
+        try:
+            message = pa.ipc.read_message(stream)
+        except EOFError:
+            _refuse_cut(stream.tell() - place)
+            return
+        yield place, pa.ipc.read_record_batch(message, schema)
+
+
+def _whole_stream(stream: pa.NativeFile) -> Iterator[tuple[int | None, pa.RecordBatch]]:
+    reader = pa.ipc.open_stream(stream)
+    place: int | None = 0
+    while True:
+        before = stream.tell()
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            _refuse_cut(stream.tell() - before)
+            return
+        yield place, batch
+        place = None
+
+
+def _refuse_cut(end_bytes: int) -> None:
+    """ArrowInvalid if a stream ended without its marker: one that was cut between two messages reads without error."""
+    if end_bytes not in _END_OF_STREAM_BYTES:
+        raise pa.ArrowInvalid("it is cut off: no end-of-stream marker behind its last batch")
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.DictionaryType):
+        return True
+    return any(_has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], bool]]:
+    """(values, whether they were UTF-8) of every row."""
+    try:
+        for data in batch.to_pylist():
+            yield data, True
+    except UnicodeDecodeError:
+        for data in pa.RecordBatch.from_arrays(
+            [_as_bytes(column) for column in batch.columns], batch.schema.names
+        ).to_pylist():
+            broken: list[bytes] = []
+            yield _as_text(data, broken), not broken
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    def binary(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_string(kind):
+            return pa.binary()
+        if pa.types.is_large_string(kind):
+            return pa.large_binary()
+        if pa.types.is_list(kind):
+            return pa.list_(binary(kind.value_type))
+        if pa.types.is_large_list(kind):
+            return pa.large_list(binary(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([pa.field(field.name, binary(field.type)) for field in kind])
+        return kind
+
+    return column.cast(binary(column.type))
+
+
+def _as_text(value: Any, broken: list[bytes]) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            broken.append(value)
+            return value.decode(errors="replace")
+    if isinstance(value, list):
+        return [_as_text(item, broken) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_text(item, broken) for key, item in value.items()}
+    return value
+
+
+def _consumed(file: File) -> list[str]:
+    return [getattr(file.columns, name) for name in type(file.columns).model_fields]
+
+
+def _need(file: File, schema: pa.Schema, missing: list[str]) -> None:
+    if missing:
+        hint = did_you_mean(missing[0].split()[0], schema.names) if file.format != "run" else ""
+        raise InputError(
+            f"{file.path}: column {missing[0]} is missing{hint if 'mean' in hint else ''}; "
+            f"columns: {', '.join(schema.names)}; name them under input.columns"
+        )
+
+
+def _check_types(file: File, schema: pa.Schema) -> None:
+    """InputError for a column that cannot hold what its name says, or numbers that nothing names."""
+    types = pa.types
+    columns, names = file.columns, class_names(file, schema)
+
+    def text(kind: pa.DataType) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(
+            types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+        )
+
+    def items(kind: pa.DataType) -> pa.DataType | None:
+        lists = (
+            types.is_list,
+            types.is_large_list,
+            types.is_fixed_size_list,
+            types.is_list_view,
+            types.is_large_list_view,
+        )
+        return kind.value_type if any(is_list(kind) for is_list in lists) else None
+
+    def tags(kind: pa.DataType) -> bool:
+        inner = items(kind)
+        return types.is_null(kind) or (inner is not None and (text(inner) or types.is_integer(inner)))
+
+    def tokens(kind: pa.DataType) -> bool:
+        inner = items(kind)
+        return types.is_null(kind) or (inner is not None and (text(inner) or types.is_struct(inner)))
+
+    def spans(kind: pa.DataType) -> bool:
+        return types.is_null(kind) or types.is_struct(kind) or items(kind) is not None
+
+    def name(kind: pa.DataType) -> bool:
+        return text(kind) or types.is_integer(kind)
+
+    rules = {columns.id: name, columns.doc_id: name, columns.split: name, columns.text: text}
+    allowed = {
+        columns.tokens: (tokens, "a list of text"),
+        columns.tags: (tags, "a list of text or of ClassLabel numbers"),
+    }
+    allowed |= {columns.spans: (spans, "a list of {start, end, label}")}
+    allowed |= {column: (rule, "text") for column, rule in rules.items()}
+    for column, (rule, wanted) in allowed.items():
+        if column in schema.names and not rule(schema.field(column).type):
+            kind = schema.field(column).type
+            raise InputError(f"{file.path}: column {column!r} has the type {kind}; allowed: {wanted}")
+    if columns.tags in schema.names and columns.tags not in names:
+        inner = items(schema.field(columns.tags).type)
+        if inner is not None and types.is_integer(inner):
+            raise InputError(
+                f"{file.path}: column {columns.tags!r} holds numbers, and no ClassLabel of its features names them; "
+                "write the tags themselves, or save the file with `datasets`"
+            )
+
+
+def class_names(file: File, schema: pa.Schema) -> dict[str, list[str]]:
+    """ClassLabel names by column, from the Hugging Face features of the schema or of dataset_info.json."""
+    stored = (schema.metadata or {}).get(b"huggingface")
+    try:
+        features = json.loads(stored)["info"]["features"] if stored else json.loads(file.features or "{}")
+        columns = dict(features or {})
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file.path}: its Hugging Face features are not readable JSON") from None
+    return {column: names for column, feature in columns.items() if (names := _names(feature))}
+
+
+def _names(feature: Any) -> list[str] | None:
+    """The names of the first ClassLabel at any depth of a feature."""
+    if isinstance(feature, dict):
+        if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
+            return [str(name) for name in feature["names"]]
+        feature = list(feature.values())
+    if isinstance(feature, list):
+        return next((names for item in feature if (names := _names(item))), None)
+    return None
+
+
+def _run_columns(file: File) -> list[str]:
+    side = (
+        ["source_text", "source_tokens", "source_spans"] if file.side == "source" else ["text", "tokens", "gold_spans"]
+    )
+    return ["id", "doc_id", "split", "source_lang", "lang", *side]
+
+
+def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
+    """One side of a row of a run; what became of the row there plays no part."""
+    prefix, gold = ("source_", "source_spans") if file.side == "source" else ("", "gold_spans")
+    lang = data["source_lang" if file.side == "source" else "lang"]
+    record = Record(row)
+    try:
+        record.id, record.doc_id = name_text(data["id"], "id"), name_text(data["doc_id"], "doc_id")
+        record.split = split_name(data["split"] or "")
+        record.text, record.tokens = data[f"{prefix}text"], data[f"{prefix}tokens"]
+        if lang != file.lang:
+            raise BadRecord(Reason.MALFORMED, f"the row's {prefix}lang is {lang}, not {file.lang}")
+        if record.tokens is not None and None in record.tokens:
+            raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(record.tokens)}; allowed: a list of text")
+        if record.text is None and record.tokens is None:
+            raise BadRecord(Reason.MALFORMED, f"neither {prefix}text nor {prefix}tokens is there")
+        cells = data[gold]
+        if cells is not None and record.tokens is not None:
+            spans = []
+            for cell in cells:
+                if cell is None or None in cell.values() or not 0 <= cell["start"] < cell["end"] <= len(record.tokens):
+                    raise BadRecord(Reason.BAD_SPAN, f"{cell} is no span of the {len(record.tokens)} words")
+                spans.append(Span(**cell))
+            record.spans = spans
+    except BadRecord as bad:
+        record.reason, record.detail = bad.reason, bad.detail
+    return record

@@ -1,0 +1,173 @@
+"""A recipe from a YAML file: reading, `--set`, paths, and one clear message for each key that is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from xner_ray.errors import InputError, RecipeError, did_you_mean
+from xner_ray.recipe.model import Input, Recipe
+from xner_ray.storage import files as storage
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+# Names that pydantic gives the members of a union.
+_KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
+
+
+def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """A checked recipe from a YAML file or a mapping.
+
+    `overrides` are `section.key=value` with a YAML value. Relative input paths are taken from the recipe file's
+    folder; those of a mapping from the working folder. RecipeError says which key, value and file are wrong.
+    """
+    recipe, base = load_checked(Recipe, source, overrides)
+    return _absolute(recipe, base)
+
+
+def load_checked(
+    model: type[Checked], source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> tuple[Checked, Path]:
+    """A recipe of any kind, and the folder that its relative paths are taken from; see `load_recipe`."""
+    if isinstance(source, Mapping):
+        data, base, where = dict(source), Path.cwd(), "recipe"
+    else:
+        path = Path(source)
+        where, base = str(path), path.resolve().parent
+        data = read_mapping(path, f"a recipe is a mapping of sections ({', '.join(list(model.model_fields)[:3])}, ...)")
+    return checked(model, overridden(data, overrides), where), base
+
+
+def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`data` with `section.key=value` settings, values in YAML. RecipeError for one that cannot be read."""
+    for override in overrides:
+        data = _set(data, override)
+    return dict(data)
+
+
+def place(path: str, base: Path) -> str:
+    """A path of a recipe in that folder, from here."""
+    return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
+
+
+def model_place(name: str, base: Path) -> str:
+    """A model of a recipe in that folder: a folder beside the recipe comes before a hub id of the same name."""
+    local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
+    return place(name, base) if local else name
+
+
+def placed_input(data: Input, base: Path) -> Input:
+    """The input with its paths as seen from here."""
+    paths = place(data.path, base) if isinstance(data.path, str) else {k: place(v, base) for k, v in data.path.items()}
+    parallel = {lang: place(path, base) for lang, path in data.parallel.items()}
+    links = place(data.links, base) if data.links is not None else None
+    return data.model_copy(update={"path": paths, "parallel": parallel, "links": links})
+
+
+def read_mapping(path: Path, shape: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds. RecipeError with `shape` if it holds something else."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: {shape}")
+    return data
+
+
+def checked(model: type[Checked], data: Mapping[str, Any], where: str) -> Checked:
+    """`data` as a `model`. RecipeError with a line for each key that is wrong, each beginning with `where`."""
+    _refuse_secrets("", data)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError("\n".join(f"{where}: {line}" for line in _messages(error, model))) from None
+
+
+def _refuse_secrets(key: str, value: Any) -> None:
+    """Before anything shows or writes a value; also of sections that this run does not use."""
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            _refuse_secrets(f"{key}.{name}" if key else str(name), child)
+    elif isinstance(value, (list, tuple)):
+        for child in value:
+            _refuse_secrets(key, child)
+    elif isinstance(value, str):
+        try:
+            storage.refuse_secrets(value)
+        except InputError as error:
+            raise RecipeError(f"{key}: {error}") from None
+
+
+def _set(data: Mapping[str, Any], override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override}: write it as section.key=value, for example align.method=argmax")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: {text!r} is no YAML value") from None
+    result = dict(data)
+    node = result
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        child = node.get(section)
+        node[section] = dict(child) if isinstance(child, Mapping) else {}
+        node = node[section]
+    node[last] = value
+    return result
+
+
+def _absolute(recipe: Recipe, base: Path) -> Recipe:
+    named = {"translate": "model", "tag": "model", "back_translate": "model", "target_tag": "model"}
+    named |= {"align": "encoder", "likelihood": "model"}
+    sections: dict[str, BaseModel] = {"input": placed_input(recipe.input, base)}
+    own = recipe.evidence
+    if own.plugin is not None and own.is_file:
+        sections["evidence"] = own.model_copy(update={"plugin": place(own.plugin, base)})
+    for name, key in named.items():
+        section = getattr(recipe, name)
+        if (value := getattr(section, key)) is not None:
+            sections[name] = section.model_copy(update={key: model_place(value, base)})
+    return recipe.model_copy(update=sections)
+
+
+def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line a key: pydantic reports every member of a union on its own, under a location of its own."""
+    lines: dict[str, list[str]] = {}
+    for detail in error.errors():
+        # Names of union members (int, literal[...], list[...]) are no part of the key.
+        location = [
+            part for part in detail["loc"] if isinstance(part, int) or (part.isidentifier() and part not in _KINDS)
+        ]
+        key, value = ".".join(map(str, location)), detail.get("input")
+        if detail["type"] == "extra_forbidden":
+            hint = did_you_mean(str(detail["loc"][-1]), _section(model, location[:-1]))
+            lines.setdefault(f"unknown key {key!r} (value {value!r}){hint}", [])
+        elif detail["type"] == "missing":
+            lines.setdefault(f"{key} is missing", [])
+        elif detail["type"] == "value_error" and (isinstance(value, (dict, BaseModel)) or not key):
+            lines.setdefault(f"{key + ': ' if key else ''}{detail['ctx']['error']}", [])
+        else:
+            message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"].lower()
+            lines.setdefault(f"{key} is {value!r}: ", []).append(message)
+    return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
+
+
+def _section(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Names of the keys that the section at `location` knows."""
+    model: Any = root
+    for part in location:
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is None:
+            break
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return list(model.model_fields) if model is not None else []

@@ -1,0 +1,333 @@
+"""The recipe: everything that a run does, as one YAML file checked before anything is loaded.
+
+Sizes carry their unit in the name. Unknown keys, wrong types and unknown values are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from xner_ray.data.languages import resolve
+from xner_ray.data.row import ROW
+from xner_ray.data.spans import Span
+from xner_ray.errors import RecipeError, did_you_mean
+from xner_ray.recipe.sections import (
+    BUILTIN_TAGGER_LABELS,
+    SCORES,
+    Align,
+    BackTranslate,
+    Evidence,
+    Likelihood,
+    Match,
+    Section,
+    Tag,
+    TargetTag,
+    Translate,
+)
+
+Format = Literal["conll", "uner", "jsonl", "parquet", "dataset", "run", "text"]
+SPLITS = ("train", "validation", "test")
+
+
+def _language(code: str) -> str:
+    try:
+        return resolve(code)
+    except RecipeError as error:
+        raise ValueError(str(error)) from None
+
+
+LanguageCode = Annotated[str, AfterValidator(_language)]
+
+
+class Columns(Section):
+    """Names of the user's columns (jsonl, parquet, dataset)."""
+
+    id: str = "id"
+    text: str = "text"
+    tokens: str = "tokens"
+    tags: str = "ner_tags"
+    spans: str = "spans"
+    doc_id: str = "doc_id"
+    split: str = "split"
+
+
+class Labels(Section):
+    rename: dict[str, str] = Field(default_factory=dict)
+    keep: list[str] | None = None  # after rename; None: every label found at index time
+
+    @model_validator(mode="after")
+    def _proper_labels(self) -> Labels:
+        keep = self.keep or []
+        if len(set(keep)) < len(keep):
+            raise ValueError(f"keep: {keep} names a label twice")
+        for label in [*keep, *self.rename.values()]:
+            if not label or label != label.strip() or not label.isprintable():
+                raise ValueError(f"{label!r} is no label; allowed: printable text without white space around it")
+        return self
+
+    def map(self, spans: Iterable[Span]) -> list[Span]:
+        """The spans whose label is kept, under its new name."""
+        found = list(spans)
+        if self.rename:
+            found = [replace(span, label=self.rename.get(span.label, span.label)) for span in found]
+        return [span for span in found if self.keep is None or span.label in self.keep]
+
+
+class Sample(Section):
+    rows: int = Field(ge=1)
+    seed: int = 0
+
+
+class Input(Section):
+    path: str | dict[Literal["train", "validation", "test"], str]
+    format: Format | None = None
+    lang: LanguageCode | list[LanguageCode] = "eng_Latn"
+    columns: Columns = Columns()
+    # Other columns that come along: None all (of jsonl in one, extra, as JSON); a list these alone (of jsonl as text)
+    carry: list[str] | None = None
+    labels: Labels = Labels()
+    parallel: dict[LanguageCode, str] = Field(default_factory=dict)
+    parallel_format: Format | None = None
+    links: str | None = None  # of align.backend provided: files of word links, a line a sentence
+    split: Literal["sentences"] | None = None  # cut raw documents into sentences
+    limit: int | None = Field(default=None, ge=1)
+    sample: Sample | None = None
+    max_words: int = Field(default=1000, ge=1)
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> Input:
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("limit and sample exclude each other; give one")
+        if isinstance(self.path, dict) and len(set(self.path.values())) < len(self.path):
+            raise ValueError("path: the same files stand under two splits")
+        return self
+
+    @model_validator(mode="after")
+    def _carried(self) -> Input:
+        carry = self.carry or []
+        if len(set(carry)) < len(carry) or not all(name and name.isprintable() for name in carry):
+            raise ValueError(f"carry: {carry}; allowed: names of columns, each once")
+        for key, name in self.columns:
+            if name in carry:
+                raise ValueError(f"carry: {name!r} is read as columns.{key} already; leave it out of carry")
+        if clash := sorted(set(carry) & set(ROW.names)):
+            raise ValueError(f"carry: {clash[0]!r} has the name of an output column; rename it in the files")
+        if carry and self.format in ("conll", "uner", "text"):
+            raise ValueError(f"carry: format {self.format} has no columns; allowed: jsonl, parquet, dataset, run")
+        return self
+
+
+class Output(Section):
+    incomplete: Literal["keep", "reject", "split"] = "keep"
+    max_reject_rate: float = Field(default=0.01, ge=0, le=1)
+    rows_per_file: int = Field(default=100_000, ge=1)
+
+
+class Engine(Section):
+    address: str = "local"  # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
+    unit_rows: int = Field(default=2048, ge=1)
+    price_per_hour: float | None = Field(default=None, gt=0)  # of the whole cluster, in any currency
+
+
+class Combined(Section):
+    """What the command `combine` made a run of. models: what the dataset card says of the runs' models."""
+
+    runs: list[str] = Field(min_length=2)
+    weights: list[Annotated[float, Field(gt=0)]]
+    method: Literal["union", "vote"] = "union"
+    models: list[str] = Field(default_factory=list)
+
+
+class Recipe(Section):
+    direction: Literal["train", "test"] = "train"
+    # match: align, then match; marker: entities in brackets through the translator; transfer: target_tag's own entities
+    projector: Literal["match", "marker", "transfer", "combine"] = "match"
+    combined: Combined | None = None  # of projector combine, which the command of that name writes
+    input: Input
+    source_lang: LanguageCode = "eng_Latn"  # direction test: the language that the tagger reads
+    targets: list[LanguageCode] = Field(default_factory=list)
+    translate: Translate = Translate()
+    tag: Tag = Tag()
+    back_translate: BackTranslate = BackTranslate()
+    target_tag: TargetTag = TargetTag()
+    align: Align = Align()
+    evidence: Evidence = Evidence()
+    likelihood: Likelihood = Likelihood()
+    match: Match = Match()
+    output: Output = Output()
+    engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _directions(self) -> Recipe:
+        if self.direction == "train":
+            if isinstance(self.input.lang, list):
+                raise ValueError("input.lang: a list of languages is for direction test; direction train has one")
+            if not self.targets:
+                raise ValueError("targets: direction train needs at least one language code, as in targets: [swh_Latn]")
+            if self.input.lang in self.targets:
+                raise ValueError(f"targets: {self.input.lang} is the language of the input itself")
+            unused = sorted(set(self.input.parallel) - set(self.targets))
+            if unused:
+                raise ValueError(f"input.parallel: {unused[0]} is not among targets ({', '.join(self.targets)})")
+            if self.tag.engine == "provided":
+                raise ValueError(
+                    "tag.engine: provided is for direction test; in direction train the labels are the input's own "
+                    "(tag.engine: none)"
+                )
+        else:
+            if self.targets:
+                raise ValueError("targets: in direction test the input is the target side; leave targets out")
+            if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
+                raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, llm, provided")
+            wrong = sorted(set(self.input.parallel) - {self.source_lang})
+            if wrong:
+                raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
+            if self.source_lang in self.languages:
+                raise ValueError(f"source_lang: {self.source_lang} is the language of the input itself")
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError("targets or input.lang: a language stands there twice")
+        if len(self.languages) > 1:
+            named = [self.input.path] if isinstance(self.input.path, str) else list(self.input.path.values())
+            named = named if self.direction == "test" else []
+            for path in [*named, *(self.input.parallel.values() if self.direction == "test" else [])]:
+                if "{lang}" not in path:
+                    raise ValueError(f"input: {path!r} needs {{lang}}, since input.lang is a list")
+        missing = sorted(set(self.translations) - set(self.input.parallel))
+        if self.translate.engine == "provided" and missing:
+            raise ValueError(f"translate.engine: provided, but input.parallel has no text for {missing[0]}")
+        if self.tag.engine == "provided" and missing:
+            raise ValueError(
+                f"tag.engine: provided, but input.parallel has no text for {missing[0]}; its labels are the entities"
+            )
+        if self.tag.engine == "spacy" and self.source_side != "eng_Latn":
+            raise ValueError(f"tag.engine: spacy reads eng_Latn, but the source side is {self.source_side}")
+        return self
+
+    @model_validator(mode="after")
+    def _given_links(self) -> Recipe:
+        if (self.input.links is not None) != (self.align.backend == "provided"):
+            raise ValueError("input.links and align.backend: provided need each other; give both or none")
+        if self.input.links is None:
+            return self
+        if len(self.languages) > 1 and "{lang}" not in self.input.links:
+            raise ValueError(f"input.links: {self.input.links!r} needs {{lang}}, since there are several languages")
+        if missing := sorted(set(self.translations) - set(self.input.parallel)):
+            raise ValueError(
+                f"align.backend: provided, but input.parallel has no text for {missing[0]}; links count the words of "
+                "given text on both sides"
+            )
+        if self.back_translate.engine != "none":
+            raise ValueError(
+                "back_translate.engine: a bridge has other words than those that input.links counts; leave "
+                "back_translate out, or align with backend batched"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _evidence(self) -> Recipe:
+        known = [*SCORES, *self.evidence.names]
+        for key in ("scores", "thresholds", "filters"):
+            if unknown := sorted(set(getattr(self.match, key)) - set(known)):
+                own = "" if self.evidence.plugin else "; a function of your own is named under evidence.plugin"
+                raise ValueError(f"match.{key}.{unknown[0]}: no such score{did_you_mean(unknown[0], known)}{own}")
+        if self.match.needs_tags and self.target_tag.engine == "none":
+            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf, spacy, llm")
+        if "likelihood" in self.match.scores and self.likelihood.engine == "none":
+            raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
+        if "likelihood" in self.match.scores and self.match.two_passes:
+            raise ValueError("match.prior: likelihood is computed for the cells of one matching; set match.prior: none")
+        return self
+
+    @model_validator(mode="after")
+    def _projectors(self) -> Recipe:
+        if (self.projector == "combine") != (self.combined is not None):
+            raise ValueError("projector: combine and combined belong together; the command `combine` writes them")
+        if self.projector == "marker" and self.direction == "test":
+            raise ValueError("projector: marker makes its own target text, so it is for direction train alone")
+        if self.projector == "marker" and self.translate.engine == "llm":
+            raise ValueError("translate.engine: the prompt of engine llm says nothing of markers; use another engine")
+        if self.projector == "marker" and self.input.parallel:
+            raise ValueError("projector: marker translates every sentence itself; leave input.parallel out")
+        if self.projector == "transfer" and self.target_tag.engine == "none":
+            raise ValueError("projector: transfer needs target_tag.engine; allowed: hf, spacy, llm")
+        alone = self.projector == "transfer" and self.direction == "test"
+        if alone and (self.input.parallel or self.tag.engine != "none"):
+            raise ValueError("projector: transfer reads the input alone in direction test; leave parallel and tag out")
+        if self.projector in ("marker", "transfer"):
+            sections = ("back_translate", "likelihood") + (("target_tag",) if self.projector == "marker" else ())
+            for name in sections:
+                if getattr(self, name).engine != "none":
+                    raise ValueError(f"{name}.engine: only projector match uses it")
+            if self.evidence.plugin is not None:
+                raise ValueError("evidence.plugin: only projector match uses it")
+            if self.align.backend == "provided":
+                raise ValueError("align.backend: only projector match uses links")
+        return self
+
+    @property
+    def two_passes(self) -> bool:
+        """True if every unit is matched a second time, with a prior of the first."""
+        return self.projector == "match" and self.match.two_passes
+
+    @property
+    def aligned(self) -> bool:
+        """True if an aligner runs."""
+        return self.projector == "match" and self.align.backend != "provided"
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages that receive labels: the run's `lang` values."""
+        if self.direction == "train":
+            return self.targets
+        return self.input.lang if isinstance(self.input.lang, list) else [self.input.lang]
+
+    @property
+    def source_side(self) -> str:
+        """The language whose entities are known."""
+        return str(self.input.lang) if self.direction == "train" else self.source_lang
+
+    @property
+    def entities_given(self) -> bool:
+        """True if no tagger runs: entities are the labels of the files that hold the source side."""
+        return self.tag.engine in ("none", "provided")
+
+    @property
+    def translations(self) -> list[str]:
+        """Languages that text must be had in besides the input's own."""
+        if self.direction == "test" and self.tag.engine == "none":
+            return []  # model transfer, or runs combined onto its rows: there is no source side
+        return self.targets if self.direction == "train" else [self.source_lang]
+
+    @property
+    def chats(self) -> list[str]:
+        """Sections whose stage asks a language model."""
+        engines = {"translate": self.translate_engine, "tag": self.tag.engine, "target_tag": self.target_tag.engine}
+        return [name for name, engine in engines.items() if engine == "llm"]
+
+    @property
+    def translate_engine(self) -> str:
+        """provided if the user has all the text, else the engine that makes the rest."""
+        complete = set(self.translations) <= set(self.input.parallel)
+        return "provided" if complete else (self.translate.engine or "nllb")
+
+
+def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:
+    """Labels of the output, in the order of their ClassLabel pairs: `keep` as written, else all, sorted."""
+    if recipe.input.labels.keep is not None:
+        return list(recipe.input.labels.keep)
+    sections = [recipe.tag, *([recipe.target_tag] if recipe.projector == "transfer" else [])]
+    tagged = [Span(0, 1, label) for section in sections for label in _labels_of(section)]
+    return sorted({*found, *(span.label for span in recipe.input.labels.map(tagged))})
+
+
+def _labels_of(section: Tag) -> list[str]:
+    """Labels that a tagger of a resolved recipe can give."""
+    if section.engine == "spacy":
+        return list(BUILTIN_TAGGER_LABELS)
+    if section.engine == "llm":
+        return list(section.labels)
+    return [label for label in section.labels.values() if label is not None] if section.engine == "hf" else []

@@ -1,0 +1,227 @@
+"""The dataset card: README.md of a run, with the configurations that `load_dataset(RUN, lang)` reads.
+
+It holds no time and no path of the machine, so that the same run gives the same card.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import TINY_NLLB, BackTranslate, Likelihood, TargetTag
+from xner_ray.storage import files as storage
+
+_LICENCES = {
+    "nllb": "NLLB-200 (translator): weights CC BY-NC 4.0, no commercial use.",
+    TINY_NLLB: "tiny-nllb (translator): a test model of xner_ray, Apache-2.0; its translations are no good outside "
+    "its own templates.",
+    "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
+    "builtin": "multilingual-e5-small (encoder): MIT.",
+    "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
+    "hf": "Hugging Face token classifiers: see their own cards.",
+    "llm": "the language models named above: see the model's own card; some bind what is made with their answers.",
+}
+
+_HOW = {
+    "match": "they were projected across word alignments",
+    "marker": "they came through a translator in brackets",
+    "transfer": "a tagger that may know another language found them",
+    "combine": "they were joined from several runs",
+}
+_EXTRA = {
+    "back_translate": "entities carried over a back-translation",
+    "target_tag": "target words tagged",
+    "likelihood": "likelihood of translation",
+}
+
+
+def front_matter(codes: Iterable[str], **keys: Any) -> list[str]:
+    """What a hub reads of a card: its languages, and these keys."""
+    named = dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes)
+    text = yaml.safe_dump({"language": list(named), **keys}, sort_keys=False, allow_unicode=True)
+    return ["---", text.strip(), "---"]
+
+
+def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]) -> str:
+    """README.md. `files` are the published files, relative to the run folder."""
+    configs = []
+    for lang in recipe.languages:
+        splits = sorted({file.split("/")[-1].split("-")[0] for file in files if file.startswith(f"data/{lang}/")})
+        splits = [split for split in splits if split != "incomplete"]
+        data = [{"split": split, "path": f"data/{lang}/{split}-*.parquet"} for split in splits]
+        if data:
+            configs.append({"config_name": lang, "data_files": data})
+    front = front_matter(
+        recipe.languages,
+        task_categories=["token-classification"],
+        task_ids=["named-entity-recognition"],
+        annotations_creators=["machine-generated"],
+        configs=configs,
+    )
+    engine = recipe.translate_engine
+    made = [
+        f"- direction: {recipe.direction}; entities from {_entities(recipe)}",
+        "- text: " + ("given" if engine == "provided" else f"translated by {_translator(recipe)}"),
+        *[f"- {what}: {_named(getattr(recipe, name))}" for name, what in _EXTRA.items() if _runs(recipe, name)],
+        *_alignment(recipe),
+        *_evidence(recipe),
+        f"- matching: {_matching(recipe)}",
+        f"- sentences with an unprojected entity: {recipe.output.incomplete}",
+    ]
+    licences = licences_of(recipe)
+    labels = report["labels"]["kept"]
+    rows = [
+        f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
+        f"| {c['entities']['source']} | {c['entities']['projected']} | {c['incomplete_rows']} |"
+        for lang, c in report["languages"].items()
+    ]
+    by_label = [
+        f"| {lang} | "
+        + " | ".join(str(c["projected_by_label"].get(label, 0)) for label in report["labels"]["kept"])
+        + " |"
+        for lang, c in report["languages"].items()
+    ]
+    rejects = [f"| {reason} | {number} |" for reason, number in sorted(report["rejects"].items())]
+    first = recipe.languages[0]
+    lines = [
+        *front,
+        "# Named entities projected with xner_ray",
+        "",
+        f"Labels were made by a machine: {_HOW[recipe.projector]}, and nobody checked them.",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        f'data = load_dataset("PATH OF THIS FOLDER", "{first}")',
+        "```",
+        "",
+        "`tokens` and `ner_tags` (IOB2 ClassLabel) are what a token-classification trainer reads. The other columns",
+        "say where each label comes from: source sentence and spans, word links, a score per projected entity, and",
+        "the entities that found no place.",
+        "",
+        "| code | language | sentences | rejected | source entities | projected | incomplete sentences |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Projected entities by label:",
+        "",
+        "| code | " + " | ".join(map(cell, labels)) + " |",
+        "|---" * (len(labels) + 1) + "|",
+        *by_label,
+        "",
+        "## How it was made",
+        *made,
+        "",
+        "The resolved recipe, the fingerprint and the package versions are in `_run/`.",
+        "",
+        "## Licences",
+        "The source sentences keep their own licence. Models:",
+        *([f"- {licence}" for licence in licences] or ["- none"]),
+        "",
+    ]
+    if rejects:
+        lines += ["## Rejected sentences", "", "They are in `rejects/` with reason and detail.", ""]
+        lines += ["| reason | rows |", "|---|---|", *rejects, ""]
+    return "\n".join(lines)
+
+
+def _runs(recipe: Recipe, section: str) -> bool:
+    """A combined run has run nothing; the cards of its runs say what they did."""
+    return bool(getattr(recipe, section).engine != "none") and recipe.combined is None
+
+
+def licences_of(recipe: Recipe) -> list[str]:
+    """A line for each model that the run loads."""
+    return [_LICENCES[key] for key in models(recipe)]
+
+
+def models(recipe: Recipe) -> list[str]:
+    """Keys of `_LICENCES` of the models that the run loads, each once."""
+    if recipe.combined is not None:
+        return recipe.combined.models
+    engine = recipe.translate_engine
+    translators = [recipe.translate.model] if engine in ("nllb", "ctranslate2") else []
+    others = [getattr(recipe, name) for name in ("back_translate", "likelihood") if _runs(recipe, name)]
+    translators += [section.model for section in others if section.engine != "apertium"]
+    used = [TINY_NLLB if model == TINY_NLLB else "nllb" for model in translators]
+    used += ["builtin"] if recipe.align.encoder == "builtin" and recipe.aligned else []
+    used += ["spacy"] if "spacy" in (recipe.tag.engine, recipe.target_tag.engine) else []
+    used += ["hf"] if "hf" in (recipe.tag.engine, recipe.target_tag.engine) else []
+    used += ["llm"] if recipe.chats else []
+    used += ["apertium"] if "apertium" in (engine, *(section.engine for section in others)) else []
+    return list(dict.fromkeys(used))
+
+
+def _translator(recipe: Recipe) -> str:
+    engine = recipe.translate_engine
+    return engine if engine == "apertium" else f"{engine} ({shown(recipe.translate.model)})"
+
+
+def _named(section: BackTranslate | Likelihood | TargetTag) -> str:
+    return "apertium" if section.engine == "apertium" else shown(str(section.model))
+
+
+def _alignment(recipe: Recipe) -> list[str]:
+    if recipe.aligned:
+        return [f"- alignment: {shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
+    given = recipe.align.backend == "provided" and recipe.combined is None
+    return ["- alignment: given links"] if given else []
+
+
+def _evidence(recipe: Recipe) -> list[str]:
+    section = recipe.evidence
+    if section.plugin is None or recipe.combined is not None:
+        return []
+    return [f"- evidence: {', '.join(section.names)}, by the plug-in {cell(shown(section.plugin))}"]
+
+
+def _entities(recipe: Recipe) -> str:
+    if recipe.projector == "transfer":
+        return "the tagger of the target words"
+    if recipe.combined is not None:
+        return "the runs named below"
+    given = {"none": "the input's labels", "provided": "the labels of the parallel text"}
+    return given.get(recipe.tag.engine, f"the tagger {recipe.tag.engine} ({shown(str(recipe.tag.model))})")
+
+
+def _matching(recipe: Recipe) -> str:
+    if recipe.combined is not None:
+        runs = [
+            f"{weight:g} {name}" for name, weight in zip(recipe.combined.runs, recipe.combined.weights, strict=True)
+        ]
+        return f"none: {recipe.combined.method} of the runs {', '.join(runs)}"
+    if recipe.projector == "marker":
+        return (
+            f"none: entities in brackets through the translator, similarity above {recipe.translate.min_similarity:g}"
+        )
+    if recipe.projector == "transfer":
+        return "none: entities are those that the tagger of the target words finds"
+    section = recipe.match
+    links = "given links" if recipe.align.backend == "provided" else f"{recipe.align.method} links"
+    if section.solver == "heuristic":
+        return f"word-to-word heuristic on {links}"
+    weights = " + ".join(f"{weight:g} {name}" for name, weight in section.scores.items())
+    return (
+        f"{section.candidates} candidates of at most {section.max_words} words, {section.solver} solver, "
+        f"{section.per_entity} projection per entity, score {weights}"
+        + (f" ({links})" if "align" in section.scores else "")
+        + f" above {section.min_score:g}"
+        + ("; second matching with counts of the first" if recipe.two_passes else "")
+    )
+
+
+def shown(model: str) -> str:
+    """A model's name; of a local folder only its last part, of an address neither options nor identity."""
+    if "://" in model:
+        return storage.bare(model.partition("#")[0])
+    return Path(model).name if model.startswith(("/", "~", ".")) else model
+
+
+def cell(text: str) -> str:
+    """Text of the input inside a Markdown table: neither markup nor another column."""
+    return html.escape(" ".join(text.split())).replace("|", "&#124;")

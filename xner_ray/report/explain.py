@@ -1,0 +1,139 @@
+"""One sentence through every stage, from what its row stores: no model is loaded.
+
+Both sides, the word links around each entity, every candidate with its score and its fate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from xner_ray.data import row as data_row
+from xner_ray.data.row import REJECTED, set_aside
+from xner_ray.errors import BEFORE_MATCHING
+from xner_ray.match import projection, solver
+from xner_ray.match.prior import Prior
+from xner_ray.match.solver_exact import Cell
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import Align
+from xner_ray.report.tables import new_table, sentence
+
+_MOST_CANDIDATES = 8
+
+
+def explain(
+    row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None, labels: Sequence[str]
+) -> Group:
+    """The row as terminal output. `first`: the row alone as the first matching left it; prior: of the second."""
+    parts: list[RenderableType] = [
+        Text(f"{row['id']}  row {row['row']}  {row['source_lang']} -> {row['lang']}", "bold")
+    ]
+    if row["status"] == REJECTED:
+        parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
+        parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
+        return Group(*parts)
+    hidden = set_aside(row)  # they share words with others
+    shown = [span for index, span in enumerate(row["source_spans"] or ()) if index not in hidden]
+    if row["source_tokens"] is not None:
+        parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
+    if row["bridge_tokens"] is not None:
+        parts.append(Text("bridge  ") + sentence(row["bridge_tokens"], row["bridge_spans"], labels))
+    parts.append(Text("target  ") + sentence(row["tokens"], row["spans"], labels))
+    if row["translation_score"] is not None:
+        parts.append(Text(f"translation score {row['translation_score']:.3f} (mean token log-probability)"))
+    if row["gold_spans"] is not None:
+        parts.append(Text("gold    ") + sentence(row["tokens"], row["gold_spans"], labels))
+    if recipe.projector != "match":
+        for span in row["spans"]:
+            words = _words(row["tokens"], span)
+            parts.append(Text(f"[{span['start']}, {span['end']}) {words!r} {span['label']}, score {span['score']:.4f}"))
+    elif not row["source_spans"]:
+        parts.append(Text("no entity on the source side: nothing was aligned or matched"))
+        return Group(*parts)
+    else:
+        parts += _candidates(row, first, recipe, prior)
+    shown_above = recipe.projector == "match"  # what the matching itself left without a place
+    aside = {
+        u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in BEFORE_MATCHING or not shown_above
+    }
+    for index, reason in aside.items():
+        span = row["source_spans"][index]
+        parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))
+    parts.append(
+        Text(f"objective {row['objective']:.4f}, {'optimal' if row['optimal'] else 'not proven'}, by {row['solver']}")
+    )
+    return Group(*parts)
+
+
+def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: Align) -> Table:
+    """Target words against an entity's source words: probabilities of stored links, hard ones marked."""
+    links = rows.links
+    marked = links.hard(align.method)
+    hard = set(zip(marked.source.tolist(), marked.target.tolist(), strict=True))
+    values = zip(*(each.tolist() for each in (links.source, links.target, links.forward, links.backward)), strict=True)
+    cells = {(s, t): f"{'*' if (s, t) in hard else ''}{f:.2f} {b:.2f}" for s, t, f, b in values}
+    title = f"links: forward and backward probability, * {align.method}"
+    if align.backend == "provided":
+        title = "links: as given, probability shared evenly by the links of a word"
+    source = rows.source_tokens[0].as_py()
+    table = new_table(title, [""], [f"{word} {source[word]}" for word in entity])
+    for target in sorted({t for s, t in cells if s in entity}):
+        table.add_row(Text(f"{target} {row['tokens'][target]}"), *[cells.get((word, target), "") for word in entity])
+    return table
+
+
+def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None) -> list[RenderableType]:
+    rows, settings, method = projection.read(first), recipe.match, recipe.align.method
+    entities = [range(*ends) for ends in zip(rows.problem.start.tolist(), rows.problem.end.tolist(), strict=True)]
+    if settings.solver == "heuristic":
+        return [_links(row, rows, entity, recipe.align) for entity in entities]
+    scored, found = projection.matched(rows, settings, method, prior)
+    fates: dict[int, list[solver.Explained]] = {}
+    for fate in solver.explain(scored, found, rows.problem.row, per_entity=settings.per_entity):
+        fates.setdefault(fate.cell[0], []).append(fate)
+    reasons = dict(found.unprojected)
+    # What models and functions of users said; the other scores follow from links and tags.
+    given = sorted({*settings.scores, *settings.filters} - {*projection.BOUNDS} | {"likelihood"} & {*settings.scores})
+    said = {(c["score"], c["source"], c["start"], c["end"]): c["value"] for c in row["evidence"] or ()}
+    parts: list[RenderableType] = []
+    for entity, words in enumerate(entities):
+        source = int(rows.source[entity])
+        span = row["source_spans"][source]
+        title = f"entity {source} {_words(row['source_tokens'], span)!r} {span['label']}"
+        if entity in reasons:
+            title += f": not projected, {reasons[entity]}"
+        parts += [Text(title, "bold"), _links(row, rows, words, recipe.align)]
+        if entity not in fates:
+            continue
+        table = new_table("candidates", ["candidate", "words", "fate"], [*given, "score"])
+        cells = fates[entity]
+        for fate in cells[:_MOST_CANDIDATES]:
+            _, start, end, score = fate.cell
+            chosen = fate.status == "chosen"
+            rival = None if fate.status == "lower score" else fate.lost_to  # what it scored lower than stands above
+            lost = f" ({_words(row['tokens'], _range(rival))!r})" if rival else ""
+            table.add_row(
+                f"[{start}, {end})".replace("[", r"\["),
+                Text(_words(row["tokens"], {"start": start, "end": end})),
+                Text(fate.status + lost),
+                *(f"{said.get((name, source, start, end), 0.0):.4f}" for name in given),
+                f"{score / data_row.SCALE:.4f}",
+                style="bold green" if chosen else "",
+            )
+        if len(cells) > _MOST_CANDIDATES:
+            table.caption = f"and {len(cells) - _MOST_CANDIDATES} more with lower scores"
+        parts.append(table)
+    return parts
+
+
+def _range(cell: Cell) -> dict[str, int]:
+    return {"start": cell[1], "end": cell[2]}
+
+
+def _words(tokens: Sequence[str], span: Mapping[str, Any]) -> str:
+    return " ".join(tokens[span["start"] : span["end"]])

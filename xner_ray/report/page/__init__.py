@@ -1,0 +1,237 @@
+"""report.html: one page about a run that needs no network and no program but a browser.
+
+Everything is made here, before the page is opened: tables, charts as SVG, and the sample of sentences, so that the page
+reads without JavaScript too; the little there is filters, pages, and shows which words are linked. Text of the input
+goes through Jinja's autoescaping and nothing else, and the page's own Content-Security-Policy lets nothing be loaded,
+and no script run but the one whose hash it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.evaluate.scores import Evaluations, Rates, Score
+from xner_ray.report.page import charts, sentences
+from xner_ray.report.page.charts import Driver, drivers, throughput
+from xner_ray.report.page.sampling import STEP, Sample
+
+__all__ = ["COLUMNS", "About", "Driver", "Sample", "draw", "drivers", "render"]
+
+SAMPLE_BYTES = 2_000_000  # of the sentences' HTML: with all else the page stays under 3 MB
+_MOST_LINES = 300  # of a table
+_WHOLE = 1 - 1e-9
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page says of itself. looked_at: rows, units, of so many units that the run has."""
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    sealed: bool
+    units_done: int
+    units: int
+    rows_looked_at: int
+    units_looked_at: int
+
+    @property
+    def all_looked_at(self) -> bool:
+        return self.units_looked_at == self.units_done
+
+
+def render(
+    about: About, report: Mapping[str, Any], evaluations: Evaluations | None, sample: Sample, drivers: Sequence[Driver]
+) -> bytes:
+    """The page. report: as in report.json, of all finished units; evaluations and sample: of the rows looked at.
+
+    The same arguments give the same bytes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["n"] = lambda value: f"{value:,}"
+    labels = list(report["labels"]["kept"])
+    template = environment.get_template("sentence.html")
+    shown, size = [], 0
+    chosen = sample.chosen()
+    for row in chosen:
+        text = template.render(sentence=sentences.view(row, labels))
+        size += len(text.encode())
+        if size > SAMPLE_BYTES:
+            break
+        shown.append(text)
+    style, script = (environment.get_template(name).render() for name in ("page.css", "page.js"))
+    html = environment.get_template("page.html").render(
+        about=about,
+        report=report,
+        languages=[_language(lang, counters, sample) for lang, counters in report["languages"].items()],
+        names={lang: LANGUAGES[lang].name if lang in LANGUAGES else "" for lang in report["languages"]},
+        scores=_scores(evaluations, labels),
+        evaluations=evaluations,
+        losses=_losses(report),
+        by_language=_losses_by_language(report),
+        throughput=throughput(drivers),
+        distributions=_distributions(sample),
+        labels=_labels(report, sample),
+        label_names=[sentences.short(label, 40) for label in labels],
+        sentences=shown,
+        left_out=len(chosen) - len(shown),
+        most_lines=_MOST_LINES,
+        link=sentences.LEAST_LINK,
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+    return html.encode()
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names an inline element."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _colours(labels: Sequence[str]) -> Mapping[str, int]:
+    return {label: number % sentences.COLOURS for number, label in enumerate(labels)}
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _language(lang: str, counters: Mapping[str, Any], sample: Sample) -> dict[str, Any]:
+    entities, scores = counters["entities"], sample.scores_of(lang)
+    return {
+        "code": lang,
+        "name": LANGUAGES[lang].name if lang in LANGUAGES else "",
+        **counters["rows"],
+        "entities": entities["source"],
+        "projected": entities["projected"],
+        "share": _share(entities["projected"], entities["source"]) if entities["source"] else None,
+        "incomplete": counters["incomplete_rows"],
+        "median": f"{charts.median(scores) * STEP:.2f}" if scores else "-",
+        "seen": sample.rows_of(lang),
+    }
+
+
+def _scores(evaluations: Evaluations | None, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Lines of the table of scores: a language, then its labels."""
+    lines: list[dict[str, Any]] = []
+
+    def add(lang: str, label: str, rates: Rates) -> None:
+        line = {name: f"{100 * getattr(rates, name):.1f}" for name in ("precision", "recall", "f1")}
+        found = rates.f1_interval
+        bar = {"at": round(100 * rates.f1, 1)}
+        if found is not None:
+            bar |= {"low": round(100 * found.low, 1), "high": round(100 * found.high, 1)}
+        counts = {"gold": rates.gold, "predicted": rates.predicted} if isinstance(rates, Score) else {}
+        lines.append({"lang": lang, "label": label, **line, "bar": bar, **counts})
+
+    for result in evaluations or ():
+        add(result.lang, "all", result.overall)
+        for label, score in result.labels.items():
+            add("", sentences.short(label, 40), score)
+        if len(result.labels) > 1:
+            add("", "macro", result.macro)
+    if evaluations is not None and evaluations.macro is not None:
+        add(f"mean of {evaluations.macro.languages}", "all", evaluations.macro.overall)
+    return lines
+
+
+def _losses(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Groups of losses and repairs, each with its lines (what, count, share of the largest, of the whole)."""
+    rows, entities = report["rows"], report["entities"]
+    groups = [
+        ("Entities without a place", "reason", entities["unprojected"], entities["source"], "source entities"),
+        ("Rejected sentences", "reason", report["rejects"], rows["read"], "sentences read"),
+        ("Flags of sentences", "flag", report.get("flags", {}), rows["emitted"], "sentences emitted"),
+        ("Labels of the input that were not kept", "label", report["labels"]["dropped"], 0, ""),
+    ]
+    found = []
+    for number, (title, what, counts, whole, of) in enumerate(groups):
+        if not counts and number > 1:
+            continue
+        lines = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        most = max(counts.values(), default=0)
+        cells = [
+            {
+                "what": sentences.short(str(name), 60),
+                "count": count,
+                "bar": round(100 * _share(count, most), 1),
+                "share": f"{100 * _share(count, whole):.2f} %" if whole else "",
+            }
+            for name, count in lines[:60]
+        ]
+        found.append({"title": title, "what": what, "of": of, "lines": cells, "more": max(0, len(lines) - 60)})
+    return found
+
+
+def _losses_by_language(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Entities without a place, by language and reason, where there are several languages."""
+    languages = report["languages"]
+    reasons = sorted({reason for each in languages.values() for reason in each["entities"]["unprojected"]})
+    lines = [
+        (lang, [each["entities"]["unprojected"].get(reason, 0) for reason in reasons])
+        for lang, each in languages.items()
+    ]
+    return {"reasons": reasons, "lines": lines if len(lines) > 1 else []}
+
+
+def _distributions(sample: Sample) -> list[charts.Chart]:
+    """Histograms of scores, then of lengths; those that say nothing (no value, or 1 everywhere) are left out."""
+    certain = charts.median(sample.source_scores) * STEP > _WHOLE if sample.source_scores else True
+    told = len(sample.source_scores) > 1 or not certain
+    drawn = [
+        charts.histogram(
+            sample.scores, title="Scores of projected entities", x_title="score", what="entities", unit=STEP, tail=0
+        ),
+        charts.histogram(
+            sample.source_scores if told else {},
+            title="Scores of source entities",
+            x_title="score",
+            what="entities",
+            unit=STEP,
+            tail=0,
+        ),
+        charts.histogram(
+            sample.translation_scores,
+            title="Scores of translations",
+            x_title="mean token log-probability",
+            what="sentences",
+            unit=STEP,
+            tail=0,
+        ),
+        charts.histogram(sample.source_words, title="Length, source side", x_title="words", what="sentences"),
+        charts.histogram(sample.target_words, title="Length, target side", x_title="words", what="sentences"),
+        charts.histogram(sample.entity_words, title="Length of projected entities", x_title="words", what="entities"),
+    ]
+    return [chart for chart in drawn if chart is not None]
+
+
+def _labels(report: Mapping[str, Any], sample: Sample) -> list[dict[str, Any]]:
+    """Labels by number of projected entities in the whole run, and what the rows looked at have on each side."""
+    projected: Mapping[str, int] = report.get("projected_by_label", {})
+    names = {*projected, *report["labels"]["kept"], *(label for each in sample.labels.values() for label in each)}
+    colours, most = _colours(report["labels"]["kept"]), max(projected.values(), default=0)
+    return [
+        {
+            "name": sentences.short(label, 40),
+            "colour": colours.get(label, sentences.COLOURS - 1),
+            "projected": projected.get(label, 0),
+            "bar": round(100 * _share(projected.get(label, 0), most), 1),
+            "seen": [sample.labels[side][label] for side in ("source", "projected", "gold")],
+        }
+        for label in sorted(names, key=lambda label: (-projected.get(label, 0), label))
+    ]

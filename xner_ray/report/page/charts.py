@@ -1,0 +1,221 @@
+"""Numbers -> the geometry of charts: what the template draws as SVG. No markup is made here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xner_ray.report.progress import duration
+
+WIDTH, HEIGHT = 360, 170  # of a chart, in units of its view box
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 352, 10, 140  # of its plot
+_MOST_COLUMNS = 32
+_MOST_DRIVERS, _UNITS_A_COLUMN = 40, 3
+
+
+@dataclass(frozen=True)
+class Column:
+    """A rectangle of the plot; `text` says its range and its height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Columns over a numeric axis. Ticks and marks are (position, text)."""
+
+    title: str
+    summary: str  # what a reader who does not see the columns should know
+    x_title: str
+    y_title: str
+    columns: Sequence[Column]
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+    marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    left: int = _LEFT
+    right: int = _RIGHT
+    top: int = _TOP
+    bottom: int = _BOTTOM
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def number(value: float) -> str:
+    """As it fits an axis.
+
+    >>> [number(x) for x in (0, 0.25, 3, 1500, 25_000, 2_500_000)]
+    ['0', '0.25', '3', '1,500', '25k', '2.5M']
+    """
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(1e4, unit):
+            return f"{value / unit:,.5g}{name}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def nice_step(span: float, most: int) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that cuts `span` into at most `most` steps.
+
+    >>> nice_step(7, 4), nice_step(0.3, 4)
+    (2.0, 0.1)
+    """
+    if span <= 0:
+        return 1.0
+    exponent = math.floor(math.log10(span / most))
+    for power in (exponent, exponent + 1):
+        for factor in (1, 2, 5):
+            step = round(factor * 10.0**power, 12)
+            if span / step <= most + 1e-9:
+                return step
+    return 10.0 ** (exponent + 2)
+
+
+def columns(
+    edges: Sequence[float],
+    heights: Sequence[float],
+    *,
+    title: str,
+    summary: str,
+    x_title: str,
+    y_title: str,
+    texts: Sequence[str],
+    marks: Sequence[tuple[float, str]] = (),
+) -> Chart:
+    """A chart of `heights` (0 or more) between neighbouring `edges` (growing), each told by its text."""
+    low, high = edges[0], edges[-1]
+    step = nice_step(max(heights), 4)
+    top = max(step, step * math.ceil(max(heights) / step - 1e-9))
+
+    def across(value: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * (value - low) / (high - low), 2)
+
+    def up(value: float) -> float:
+        return round(_BOTTOM - (_BOTTOM - _TOP) * value / top, 2)
+
+    drawn = [
+        Column(
+            across(left), up(height), round(max(0.5, across(right) - across(left) - 1), 2), _BOTTOM - up(height), text
+        )
+        for left, right, height, text in zip(edges, edges[1:], heights, texts, strict=False)
+        if height > 0
+    ]
+    along = nice_step(high - low, 6)
+    first = math.ceil(low / along - 1e-9)
+    x_ticks = [n * along for n in range(first, first + 8) if n * along <= high + 1e-9 * along]
+    return Chart(
+        title=title,
+        summary=summary,
+        x_title=x_title,
+        y_title=y_title,
+        columns=drawn,
+        x_ticks=[(across(value), number(round(value, 9))) for value in x_ticks],
+        y_ticks=[(up(step * n), number(round(step * n, 9))) for n in range(round(top / step) + 1)],
+        marks=[(across(value), text) for value, text in marks],
+    )
+
+
+def median(counts: Mapping[int, int]) -> float:
+    """Of a value that came `counts[value]` times; the lower one of two in the middle. ValueError if nothing came."""
+    left = sum(counts.values()) / 2
+    for value in sorted(counts):
+        left -= counts[value]
+        if left <= 0:
+            return float(value)
+    raise ValueError("the median of nothing")
+
+
+def histogram(
+    counts: Mapping[int, int], *, title: str, x_title: str, what: str, unit: float = 1.0, tail: float = 0.005
+) -> Chart | None:
+    """How often each value came, in numbers of `unit`: value -> count. Neighbours share a column, where there are many.
+
+    What lies above all but `tail` of the values stands together in the last column, so that one long sentence does not
+    make all the others one column. None if nothing came.
+    """
+    total = sum(counts.values())
+    if not total:
+        return None
+    low, high, highest = min(counts), max(counts), max(counts)
+    beyond = 0
+    while high > low and beyond + counts.get(high, 0) <= tail * total:
+        beyond += counts.get(high, 0)
+        high -= 1
+    width = max(1, round(nice_step((high - low + 1) * unit, _MOST_COLUMNS) / unit))
+    first = low // width
+    heights = [0.0] * (high // width - first + 1)
+    for value, times in counts.items():
+        heights[min(value, high) // width - first] += times
+    edges = [round(((first + n) * width - 0.5) * unit, 9) for n in range(len(heights) + 1)]
+    texts = []
+    for n, height in enumerate(heights):
+        least = (first + n) * width
+        most = highest if beyond and n == len(heights) - 1 else least + width - 1
+        ends = [number(round(value * unit, 9)) for value in sorted({least, most})]
+        texts.append(f"{' to '.join(ends)}: {height:,.0f} {what}")
+    summary = (
+        f"{total:,} {what}; least {number(round(low * unit, 9))}, median {number(round(median(counts) * unit, 9))}, "
+        f"most {number(round(highest * unit, 9))}"
+    )
+    if beyond:
+        summary += f"; the last column holds all from {number(round((high // width) * width * unit, 9))} on"
+    return columns(edges, heights, title=title, summary=summary, x_title=x_title, y_title=what, texts=texts)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """One driver's units: seconds from its beginning to each one's publication, and rows."""
+
+    finished: Sequence[tuple[float, int]]
+
+    @property
+    def seconds(self) -> float:
+        return max((second for second, _ in self.finished), default=0.0)
+
+
+def drivers(attempts: Sequence[tuple[float, Mapping[str, float]]], sizes: Mapping[str, int]) -> list[Driver]:
+    """attempts: when each driver began, and unit -> when it was published (seconds since the epoch)."""
+    return [
+        Driver(sorted((max(0.0, time - began), sizes[unit]) for unit, time in parts.items() if unit in sizes))
+        for began, parts in attempts
+    ]
+
+
+def throughput(found: Sequence[Driver]) -> Chart | None:
+    """Rows a second over working time: the drivers one after the other, without the time between them.
+
+    A unit counts where it was published, so a column is wide enough for some of them. None where no time passed.
+    """
+    found = [driver for driver in found if driver.seconds > 0]
+    total = sum(driver.seconds for driver in found)
+    n_units = sum(len(driver.finished) for driver in found)
+    if not total:
+        return None
+    n_columns = min(_MOST_DRIVERS, max(1, n_units // _UNITS_A_COLUMN))
+    scale, name = next(((s, n) for s, n in ((3600.0, "hours"), (60.0, "minutes")) if total > 2 * s), (1.0, "seconds"))
+    rows, before, marks = [0.0] * n_columns, 0.0, []
+    for number_of, driver in enumerate(found, start=1):
+        if number_of > 1 and len(found) <= 20:
+            marks.append((before / scale, f"driver {number_of}"))
+        for second, size in driver.finished:
+            rows[min(n_columns - 1, int((before + second) / total * n_columns))] += size
+        before += driver.seconds
+    width = total / n_columns
+    edges = [n * width / scale for n in range(n_columns + 1)]
+    texts = [
+        f"{duration(n * width)} to {duration((n + 1) * width)}: {size / width:,.1f} rows/s"
+        for n, size in enumerate(rows)
+    ]
+    made = sum(rows)
+    summary = f"{made:,.0f} rows in {duration(total)}, {made / total:,.1f} rows/s, loading of models included"
+    summary += f"; {len(found)} drivers, one after the other" if len(found) > 1 else ""
+    if n_columns == 1:
+        summary += f"; {number(n_units)} units are too few to say more"
+    heights = [size / width for size in rows]
+    title, x_title = "Throughput", f"working time, {name}"
+    return columns(
+        edges, heights, title=title, summary=summary, x_title=x_title, y_title="rows/s", texts=texts, marks=marks
+    )

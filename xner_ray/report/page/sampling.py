@@ -1,0 +1,219 @@
+"""A bounded sample of a run's sentences, and distributions of what was seen, from a stream of tables.
+
+For each language the worst sentences, rejected ones, and sentences drawn by a hash of their key, so that the sample
+does not depend on the order of the tables. Memory is bounded by the sample, not by the rows: counts are of values that
+are few (scores in steps, lengths up to a limit, labels of the run).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from xner_ray.data.row import OK, REJECTED, lengths
+from xner_ray.evaluate.counting import COLUMNS as COUNTED
+
+SENTENCES = 300  # on a page
+STEP = 0.01  # to which a score is rounded
+_MOST = 1000  # steps of a score, and words, that are told apart
+_SMALL = ("row", "status", "source_spans", "spans", "unprojected", "gold_spans", "translation_score")
+
+COLUMNS = (
+    *COUNTED,
+    *("id", "split", "source_lang", "source_text", "source_tokens", "source_offsets", "text", "offsets"),
+    *("bridge_tokens", "bridge_spans", "links", "translation_score", "flags", "detail"),
+)
+"""What the page reads of a row."""
+
+Key = tuple[int, int, float, int]
+
+
+class Unit(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def lang(self) -> str: ...
+    @property
+    def n_rows(self) -> int: ...
+
+
+_U = TypeVar("_U", bound=Unit)
+
+
+def draw(units: Sequence[_U], rows: int) -> list[_U]:
+    """Units by a hash of their names, one of each language in turn, until they have `rows` rows.
+
+    Every language has at least one.
+    """
+    queues: dict[str, list[_U]] = {}
+    for unit in sorted(units, key=lambda unit: (_hash(unit.name), unit.name)):
+        queues.setdefault(unit.lang, []).append(unit)
+    found: list[_U] = []
+    seen = 0
+    for turn in range(max(map(len, queues.values()), default=0)):
+        for lang in sorted(queues):
+            if turn < len(queues[lang]) and (turn == 0 or seen < rows):
+                found.append(queues[lang][turn])
+                seen += queues[lang][turn].n_rows
+    return found
+
+
+def entities(spans: Sequence[Mapping[str, Any]] | None) -> set[tuple[int, int, str]]:
+    """Spans as what is compared with gold."""
+    return {(span["start"], span["end"], span["label"]) for span in spans or ()}
+
+
+def rank(row: Mapping[str, Any], drawn: int) -> Key:
+    """What the page sorts by, worst first; `drawn` (the key's hash) breaks ties.
+
+    Sentences with entities that found no place or differ from gold, those with most of them first; then rejected
+    sentences; then the others, by their lowest score.
+    """
+    if row["status"] == REJECTED:
+        return 1, 0, 0.0, drawn
+    wrong = len(row["unprojected"] or ())
+    if row["gold_spans"] is not None:
+        wrong += len(entities(row["gold_spans"]) ^ entities(row["spans"]))
+    lowest = min((span["score"] for span in row["spans"] or () if span["score"] is not None), default=2.0)
+    return (0 if wrong else 2), -wrong, round(lowest, 4), drawn
+
+
+class _Best:
+    """The rows with the `size` smallest keys."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.rows: list[tuple[Any, dict[str, Any]]] = []
+
+    def wanted(self, keys: Mapping[int, Any]) -> dict[int, Any]:
+        """Those of a table's rows (index -> key) that may belong to them."""
+        worst = self.rows[-1][0] if len(self.rows) == self.size else None
+        found = ((key, index) for index, key in keys.items() if worst is None or key < worst)
+        return {index: key for key, index in heapq.nsmallest(self.size, found)}
+
+    def add(self, found: Mapping[int, Any], rows: Mapping[int, dict[str, Any]]) -> None:
+        self.rows += [(key, rows[index]) for index, key in found.items()]
+        self.rows.sort(key=lambda each: each[0])
+        del self.rows[self.size :]
+
+
+class _Language:
+    """What is kept of one language: the worst sentences, rejected ones, any."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.worst, self.rejected, self.any = (_Best(size) for _ in range(3))
+        self.rows = 0
+        self.scores: Counter[int] = Counter()
+
+    def chosen(self) -> dict[Key, dict[str, Any]]:
+        """At most `size` rows: half of them worst ones, a fifth rejected ones, where there are so many."""
+        found: dict[Key, dict[str, Any]] = {}
+        shares = [(self.worst, -(-self.size // 2)), (self.rejected, -(-self.size // 5)), (self.any, self.size)]
+        for best, share in [*shares, (self.worst, self.size), (self.rejected, self.size)]:
+            for key, row in best.rows:
+                key = key[-1] if best is self.any else key
+                if key in found:
+                    continue
+                if share <= 0 or len(found) == self.size:
+                    break
+                found[key] = row
+                share -= 1
+        return found
+
+
+class Sample:
+    """Fill it with tables that have `COLUMNS`, each row once; then read."""
+
+    def __init__(self, languages: Sequence[str], *, size: int = SENTENCES) -> None:
+        """languages: among which the page's sentences are shared out, equally; each has one at least."""
+        share = max(1, size // max(1, len(languages)))
+        self._languages = {lang: _Language(share) for lang in languages}
+        self.rows = self.unprojected = 0
+        self.scores: Counter[int] = Counter()  # of projected entities, in steps of STEP
+        self.source_scores: Counter[int] = Counter()
+        self.translation_scores: Counter[int] = Counter()
+        self.source_words: Counter[int] = Counter()  # of emitted sentences
+        self.target_words: Counter[int] = Counter()
+        self.entity_words: Counter[int] = Counter()
+        self.labels: dict[str, Counter[str]] = {"source": Counter(), "projected": Counter(), "gold": Counter()}
+
+    def add(self, table: pa.Table) -> None:
+        whole = table.combine_chunks()
+        small = whole.select(_SMALL).to_pylist()
+        languages = whole.column("lang").to_pylist()
+        words = [_lengths(whole, name) for name in ("source_tokens", "tokens")]
+        for number, row in enumerate(small):
+            if row["status"] == OK:
+                self._count(row, languages[number], *(each[number] for each in words))
+        self.rows += len(small)
+        for lang in sorted({*languages} & {*self._languages}):
+            members = [index for index, each in enumerate(languages) if each == lang]
+            kept = self._languages[lang]
+            kept.rows += len(members)
+            ranks = {index: rank(small[index], _drawn(lang, small[index]["row"])) for index in members}
+            sides: dict[_Best, dict[int, Any]] = {
+                kept.worst: {i: key for i, key in ranks.items() if key[0] != 1},
+                kept.rejected: {i: key for i, key in ranks.items() if key[0] == 1},
+                kept.any: {i: (key[-1], key) for i, key in ranks.items() if key[0] != 1},
+            }
+            wanted = {best: best.wanted(keys) for best, keys in sides.items()}
+            indices = sorted({index for found in wanted.values() for index in found})
+            rows = dict(zip(indices, whole.take(pa.array(indices, pa.int64())).to_pylist(), strict=True))
+            for best, found in wanted.items():
+                best.add(found, rows)
+
+    def _count(self, row: Mapping[str, Any], lang: str, source_words: int | None, target_words: int | None) -> None:
+        for counter, value in ((self.source_words, source_words), (self.target_words, target_words)):
+            if value is not None:
+                counter[min(value, _MOST)] += 1
+        for span in row["spans"] or ():
+            self.entity_words[min(span["end"] - span["start"], _MOST)] += 1
+            if span["score"] is not None:
+                step = _step(span["score"])
+                self.scores[step] += 1
+                if lang in self._languages:
+                    self._languages[lang].scores[step] += 1
+        for span in row["source_spans"] or ():
+            if span["score"] is not None:
+                self.source_scores[_step(span["score"])] += 1
+        if row["translation_score"] is not None:
+            self.translation_scores[_step(row["translation_score"])] += 1
+        for name, spans in (("source", row["source_spans"]), ("projected", row["spans"]), ("gold", row["gold_spans"])):
+            self.labels[name].update(span["label"] for span in spans or ())
+
+    def rows_of(self, lang: str) -> int:
+        """Rows of a language that were seen."""
+        return self._languages[lang].rows
+
+    def scores_of(self, lang: str) -> Mapping[int, int]:
+        return self._languages[lang].scores
+
+    def chosen(self) -> list[dict[str, Any]]:
+        """The sample, worst first; rows of several languages with equal keys in order of the languages' codes."""
+        found = [(key, lang, row) for lang, kept in self._languages.items() for key, row in kept.chosen().items()]
+        return [row for _, _, row in sorted(found, key=lambda each: each[:2])]
+
+
+def _lengths(table: pa.Table, name: str) -> list[int | None]:
+    lists = table.column(name).combine_chunks() if table.num_rows else pa.array([], table.schema.field(name).type)
+    sizes, known = lengths(lists).tolist(), lists.is_valid().to_pylist()
+    return [size if there else None for size, there in zip(sizes, known, strict=True)]
+
+
+def _drawn(lang: str, row: int) -> int:
+    return _hash(f"{lang} {row}")
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=6).digest())
+
+
+def _step(score: float) -> int:
+    return max(-_MOST, min(_MOST, math.floor(score / STEP + 0.5)))

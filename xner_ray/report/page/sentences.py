@@ -1,0 +1,290 @@
+"""A row -> what the page shows of its sentence: both sides in pieces, entities, links, losses. Plain values, no markup.
+
+Everything is bounded: a page of some hundred sentences stays small whatever the input holds. What is cut is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.data.row import REJECTED, set_aside
+from xner_ray.report.page.sampling import entities
+
+WORDS, CHARACTERS = 100, 900  # of a side
+_WORD, _GAP, _PHRASE, _DETAIL = 60, 4, 80, 300  # characters of a word, between words, of an entity, of a detail
+_ENTITIES = 40  # of a sentence
+LEAST_LINK = 0.3  # a word has at most three links that are as probable as this, either way
+COLOURS = 8
+
+# Controls, and what changes the direction of the text around it: shown by number, not obeyed. Joiners and the marks
+# LRM, RLM and ALM belong to how words are written.
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]")
+
+
+@dataclass(frozen=True)
+class Word:
+    gap: str  # what stands before it
+    text: str
+    links: str  # numbers of the words it is linked with, between blanks
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring words, of one entity or of none."""
+
+    words: Sequence[Word]
+    label: str | None = None
+    number: str = ""  # of the source entity, the same on both sides
+    colour: int = 0
+    lost: bool = False  # a source entity that found no place
+
+
+@dataclass(frozen=True)
+class Side:
+    kind: str  # source | bridge | target
+    lang: str
+    name: str
+    tag: str  # BCP 47
+    direction: str  # ltr | rtl
+    pieces: Sequence[Piece]
+    cut: int  # words that are not shown
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a source entity, or how a projected one differs from gold."""
+
+    number: str
+    text: str
+    label: str
+    colour: int
+    kind: str  # placed | lost | rejected | missed | spurious
+    places: Sequence[tuple[str, str]]  # words on the target side, score
+    reason: str
+    links: Sequence[str]
+    tag: str
+    target_tag: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    id: str
+    row: int
+    lang: str
+    split: str
+    kinds: Sequence[str]  # lost | differs | rejected | flagged | clean: what filters ask for
+    labels: Sequence[int]  # indices into the run's labels
+    sides: Sequence[Side]
+    wrong: Sequence[Fate]  # without a place, or not as in gold
+    placed: Sequence[Fate]
+    more: int  # entities that are not listed
+    flags: Sequence[str]
+    reason: str
+    detail: str
+    has_gold: bool
+
+
+def visible(text: str) -> str:
+    """Text with control characters by their numbers.
+
+    >>> visible("a\\u202eb")
+    'a⟨U+202E⟩b'
+    """
+    return _INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+
+
+def short(text: str, most: int) -> str:
+    """At most so many characters, the cut marked.
+
+    >>> short("abcdef", 4), short("abcd", 4)
+    ('abc…', 'abcd')
+    """
+    return visible(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def language_tag(code: str) -> str:
+    """BCP 47 for the attribute `lang`.
+
+    >>> language_tag("arb_Arab"), language_tag("swh_Latn")
+    ('ar-Arab', 'sw-Latn')
+    """
+    language = LANGUAGES.get(code)
+    return f"{language.iso639_1 or language.iso639_3}-{language.script}" if language else "und"
+
+
+def direction(code: str) -> str:
+    """For the attribute `dir`: `auto` for a language that is not in the table."""
+    return LANGUAGES[code].direction if code in LANGUAGES else "auto"
+
+
+def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
+    """What is shown of a row that has `sampling.COLUMNS`. labels: of the run, in order."""
+    numbers = {label: n for n, label in enumerate(labels)}
+    aside, source = set_aside(row), row["source_spans"] or ()
+    spans, gold = row["spans"] or (), row["gold_spans"]
+    bridged = row["bridge_tokens"] is not None
+    forth = _links(row)
+    back: dict[int, list[int]] = {}
+    for start, ends in forth.items():
+        for end in ends:
+            back.setdefault(end, []).append(start)
+    sides = []
+    if row["source_text"] or row["source_tokens"]:
+        shown = [{**span, "source": n} for n, span in enumerate(source) if n not in aside]
+        sides.append(_side(row, "source", shown, {} if bridged else forth, numbers))
+    if bridged:
+        sides.append(_side(row, "bridge", row["bridge_spans"] or (), forth, numbers))
+    if row["text"] or row["tokens"]:
+        sides.append(_side(row, "target", spans, back, numbers))
+    fates = _fates(row, forth, numbers)
+    wrong, placed = ([fate for fate in fates if (fate.kind == "placed") == good] for good in (False, True))
+    rejected = row["status"] == REJECTED
+    differs = not rejected and gold is not None and entities(gold) != entities(spans)
+    tests = {"rejected": rejected, "lost": row["unprojected"], "differs": differs, "flagged": row["flags"]}
+    found = [kind for kind, holds in tests.items() if holds]
+    named = {span["label"] for each in (source, spans, gold or ()) for span in each}
+    return Sentence(
+        id=short(row["id"] or "", 120),
+        row=row["row"],
+        lang=row["lang"],
+        split=short(row["split"] or "", 40),
+        kinds=found or ["clean"],
+        labels=sorted(numbers[label] for label in named if label in numbers),
+        sides=sides,
+        wrong=wrong[:_ENTITIES],
+        placed=placed[:_ENTITIES],
+        more=max(0, len(wrong) - _ENTITIES) + max(0, len(placed) - _ENTITIES),
+        flags=[short(flag, 40) for flag in (row["flags"] or ())[:20]],
+        reason=row["reason"] or "",
+        detail=short(row["detail"] or "", _DETAIL),
+        has_gold=gold is not None,
+    )
+
+
+def _links(row: Mapping[str, Any]) -> dict[int, list[int]]:
+    """Word of the source side (of the bridge, where there is one) -> its probable words of the target side."""
+    found: dict[int, list[int]] = {}
+    for link in row["links"] or ():
+        if max(link["forward"], link["backward"]) >= LEAST_LINK:
+            found.setdefault(link["source"], []).append(link["target"])
+    return found
+
+
+def _side(
+    row: Mapping[str, Any],
+    kind: str,
+    spans: Sequence[Mapping[str, Any]],
+    links: Mapping[int, Sequence[int]],
+    numbers: Mapping[str, int],
+) -> Side:
+    prefix = {"source": "source_", "bridge": "bridge_", "target": ""}[kind]
+    lang = row["lang"] if kind != "source" else row["source_lang"]
+    text, offsets = (row[f"{prefix}text"] or "", row[f"{prefix}offsets"]) if kind != "bridge" else ("", None)
+    tokens = row[f"{prefix}tokens"]
+    if tokens is None:  # rejected before it had words
+        tokens, offsets = text.split(), None
+    words: list[Word] = []
+    left = CHARACTERS
+    for n, token in enumerate(tokens):
+        left -= min(len(token), _WORD) + 1
+        if n == WORDS or left < 0:
+            break
+        linked = [str(other) for other in links.get(n, ()) if other < WORDS][:WORDS]
+        words.append(Word(_gap(text, offsets, n), short(token, _WORD), " ".join(linked)))
+    unplaced = {each["source"] for each in row["unprojected"] or ()}
+    ends = sorted({0, len(words)} | {min(at, len(words)) for span in spans for at in (span["start"], span["end"])})
+    pieces = []
+    for start, end in pairwise(ends):
+        span = next((span for span in spans if span["start"] <= start and end <= span["end"]), None)
+        if span is None:
+            pieces.append(Piece(words[start:end]))
+            continue
+        label = span["label"]
+        lost = kind == "source" and span["source"] in unplaced
+        pieces.append(Piece(words[start:end], short(label, 40), _number(span), _colour(label, numbers), lost))
+    language = LANGUAGES.get(lang)
+    return Side(
+        kind=kind,
+        lang=lang or "",
+        name=language.name if language else "",
+        tag=language_tag(lang),
+        direction=direction(lang),
+        pieces=pieces,
+        cut=len(tokens) - len(words),
+    )
+
+
+def _gap(text: str, offsets: Sequence[Mapping[str, int]] | None, n: int) -> str:
+    """What the text has before word n: a blank, or nothing in a language without blanks."""
+    if n == 0:
+        return ""
+    if not offsets or n >= len(offsets):
+        return " "
+    return visible(" ".join(text[offsets[n - 1]["end"] : offsets[n]["start"]].split(" ")))[:_GAP]
+
+
+def _number(span: Mapping[str, Any]) -> str:
+    source = span.get("source")
+    return str(source + 1) if source is not None and source >= 0 else ""
+
+
+def _colour(label: str, numbers: Mapping[str, int]) -> int:
+    return numbers.get(label, COLOURS - 1) % COLOURS
+
+
+def _phrase(tokens: Sequence[str] | None, span: Mapping[str, Any], spaces: bool) -> str:
+    return short((" " if spaces else "").join((tokens or ())[span["start"] : span["end"]]), _PHRASE)
+
+
+def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]], numbers: Mapping[str, int]) -> list[Fate]:
+    """Every source entity with its places or the reason for having none; then what differs from gold."""
+    spans = row["spans"] or ()
+    here, there = (LANGUAGES.get(row[name]) for name in ("source_lang", "lang"))
+    source_spaces, spaces = here is None or here.spaces, there is None or there.spaces
+    reasons = {each["source"]: each["reason"] for each in row["unprojected"] or ()}
+    bridge = {_number(span): span for span in row["bridge_spans"] or ()}
+    tokens, source_tokens = row["tokens"] or (), row["source_tokens"] or ()
+
+    def fate(label: str, kind: str, text: str, **more: Any) -> Fate:
+        given = {"number": "", "places": (), "reason": "", "links": (), **more}
+        sides = (row["source_lang"], row["lang"]) if kind in ("placed", "lost", "rejected") else (row["lang"],) * 2
+        tag, target_tag = map(language_tag, sides)
+        return Fate(
+            text=text,
+            label=short(label, 40),
+            colour=_colour(label, numbers),
+            kind=kind,
+            tag=tag,
+            target_tag=target_tag,
+            **given,
+        )
+
+    found = []
+    for n, span in enumerate(row["source_spans"] or ()):
+        places = [each for each in spans if each["source"] == n]
+        shown = [
+            (_phrase(tokens, each, spaces), "" if each["score"] is None else f"{each['score']:.2f}") for each in places
+        ]
+        kind = "placed" if places else "rejected" if row["status"] == REJECTED else "lost"
+        start = bridge.get(str(n + 1)) if row["bridge_tokens"] is not None else span
+        words = range(start["start"], start["end"]) if start else range(0)
+        names = row["bridge_tokens"] if row["bridge_tokens"] is not None else source_tokens
+        linked = [
+            f"{short(names[word], 30)} → {', '.join(short(tokens[other], 30) for other in links[word][:6])}"
+            for word in words
+            if word in links and word < len(names) and all(other < len(tokens) for other in links[word])
+        ][:12]
+        text = _phrase(source_tokens, span, source_spaces)
+        more = {"number": str(n + 1), "places": shown, "reason": reasons.get(n, ""), "links": linked}
+        found.append(fate(span["label"], kind, text, **more))
+    if row["gold_spans"] is not None and row["status"] != REJECTED:
+        gold, made = entities(row["gold_spans"]), entities(spans)
+        for kind, differing in (("missed", gold - made), ("spurious", made - gold)):
+            for start, end, label in sorted(differing):
+                found.append(fate(label, kind, _phrase(tokens, {"start": start, "end": end}, spaces)))
+    return found

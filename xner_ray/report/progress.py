@@ -1,0 +1,225 @@
+"""How far a run is: figures of finished units as lines, a table, and what they say of the time and money left. Pure.
+
+A driver at work has `Progress`, which is told of every unit as its part is published; a run folder has the times of its
+files, and `pace`. Both measure alike: the clock starts where the first finished unit began its first stage, so loading
+models is not in the rate; until every worker has finished a unit, the rate is too low and never too high.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from xner_ray.report.tables import in_model, new_table
+from xner_ray.run.counters import REFINE, add
+
+Queues = Mapping[str, tuple[int, int]]  # first stage of a pool -> units that wait for it, units that its workers have
+LOG_SECONDS = 10.0  # between two lines of a log
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rows that were finished, in so many seconds of wall time."""
+
+    rows: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rows_per_second(self) -> float | None:
+        return self.rows / self.seconds if self.rows and self.seconds > 0 else None
+
+    def seconds_for(self, rows: int) -> float | None:
+        """None: not known yet."""
+        rate = self.rows_per_second
+        return 0.0 if rows == 0 else None if rate is None else rows / rate
+
+
+def pace(finished: Mapping[str, float], sizes: Mapping[str, int], busy: Callable[[str], float], start: float) -> Pace:
+    """The pace of units from the times at which they were finished, up to the last of them.
+
+    finished: unit -> seconds since the epoch. sizes: its rows. busy: the seconds that its stages took; asked for the
+    first unit alone. start: nothing began before.
+    """
+    if not finished:
+        return Pace()
+    first = min(finished, key=lambda unit: (finished[unit], unit))
+    began = max(start, finished[first] - busy(first))
+    return Pace(sum(sizes[unit] for unit in finished), max(finished.values()) - began)
+
+
+def busy_seconds(counters: Mapping[str, Any], *, again: bool = False) -> float:
+    """What a unit's stages took, of its counters; `again`: in the second matching, else up to the first."""
+    return float(sum(stage["seconds"] for name, stage in counters["stages"].items() if (name == REFINE) == again))
+
+
+def cost(
+    price_per_hour: float | None, seconds: float, rows: int, *, seconds_left: float | None = 0.0, rows_left: int = 0
+) -> dict[str, Any] | None:
+    """What the cluster has cost in `seconds`, and will have at the end; None without a price.
+
+    rows: how many are done. seconds_left: None where it is not known. In the currency of the price. A million rows
+    cost what the end gives; where that is not known, what the rows so far have cost.
+    """
+    if price_per_hour is None:
+        return None
+    so_far = price_per_hour * seconds / 3600
+    end = None if seconds_left is None else price_per_hour * (seconds + seconds_left) / 3600
+    spent, made = (so_far, rows) if end is None else (end, rows + rows_left)
+    return {
+        "price_per_hour": price_per_hour,
+        "hours": round(seconds / 3600, 4),
+        "so_far": round(so_far, 4),
+        "at_the_end": None if end is None else round(end, 4),
+        "per_million_rows": round(spent / made * 1e6, 4) if made else None,
+    }
+
+
+def cost_text(figures: Mapping[str, Any]) -> str:
+    """One phrase for `cost`.
+
+    >>> cost_text(cost(36.0, 100.0, 50_000, seconds_left=900.0, rows_left=950_000))
+    'cost 1.00, 10.00 at the end, 10.00 per million rows'
+    """
+    parts = [f"cost {figures['so_far']:,.2f}"]
+    if figures["at_the_end"] not in (None, figures["so_far"]):
+        parts.append(f"{figures['at_the_end']:,.2f} at the end")
+    if figures["per_million_rows"] is not None:
+        parts.append(f"{figures['per_million_rows']:,.2f} per million rows")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """As h:mm:ss, with days before.
+
+    >>> duration(3723.4)
+    '1:02:03'
+    """
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _short(tokens: int) -> str:
+    """As it fits a column: `-`, `123,456`, `1.2M`, `3,400.0M`."""
+    return "-" if not tokens else f"{tokens:,}" if tokens < 1e6 else f"{tokens / 1e6:,.1f}M"
+
+
+class Progress:
+    """What a driver knows: the units that it has published since it began, and what Ray holds.
+
+    Rows, tokens and rejects are of published units alone, so nothing counts twice. Of units on their way only their
+    number is known.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[str],
+        sizes: Mapping[str, int],
+        *,
+        price_per_hour: float | None = None,
+        seconds_before: float = 0.0,
+        rows_before: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """stages: in the order of the flow. sizes: unit to do -> rows. Before: what earlier drivers took and made."""
+        self.sizes, self.total = sizes, sum(sizes.values())
+        self.price_per_hour, self.seconds_before, self.rows_before = price_per_hour, seconds_before, rows_before
+        self.clock, self.started = clock, clock()
+        self.began = self.started  # of the first unit
+        self.stages: dict[str, dict[str, Any]] = {
+            name: {"rows": 0, "seconds": 0.0, "tokens": 0, "model_seconds": 0.0, "rejects": {}} for name in stages
+        }
+        self.rows = self.units = self.rejected = 0
+        self._queues: Callable[[], Queues] = dict
+        self._tell: Callable[[], None] = lambda: None
+
+    def watch(self, queues: Callable[[], Queues]) -> None:
+        """queues: says, whenever it is asked, how many units are on their way."""
+        self._queues = queues
+
+    def add(self, unit: str, counters: Mapping[str, Any]) -> None:
+        """A unit was published."""
+        if not self.units:
+            self.began = max(self.started, self.clock() - busy_seconds(counters))
+        self.units += 1
+        self.rows += self.sizes[unit]
+        self.rejected += counters["rows"]["rejected"]
+        add(self.stages, counters["stages"])
+        self._tell()
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.rows, self.clock() - self.began)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None before the first unit is finished."""
+        return self.pace.seconds_for(self.total - self.rows)
+
+    def _figures(self) -> list[str]:
+        """Two phrases, of time and money; the second one only with a price."""
+        left, rate = self.seconds_left, self.pace.rows_per_second
+        parts = [f"{rate or 0:,.1f} rows/s" if self.units else "no unit is finished yet", f"{self.rejected:,} rejected"]
+        parts += [f"{duration(left)} left"] if left else []
+        spent = self.seconds_before + self.clock() - self.started
+        rows, rows_left = self.rows_before + self.rows, self.total - self.rows
+        price = cost(self.price_per_hour, spent, rows, seconds_left=left, rows_left=rows_left)
+        return [", ".join(parts), *([cost_text(price)] if price else [])]
+
+    def line(self) -> str:
+        """Everything, for a log. `3+2 units` at a stage: three wait for its pool, two are with the pool's workers."""
+        parts = [f"{self.rows:,}/{self.total:,} rows, {', '.join(self._figures())}"]
+        queues = self._queues()
+        for name, counters in self.stages.items():
+            words = [f"{counters['tokens']:,} tokens", f"{in_model(counters)} in model"] if counters["tokens"] else []
+            words += [f"{rejects:,} rejected"] if (rejects := sum(counters["rejects"].values())) else []
+            waiting, working = queues.get(name, (0, 0))
+            words += [f"{waiting}+{working} units"] if waiting or working else []
+            parts += [f"{name} {', '.join(words)}"] if words else []
+        return "; ".join(parts)
+
+    def table(self) -> Group:
+        """A bar, the figures, and a line a stage, for a terminal of 80 characters or more.
+
+        `wait` and `work` are units. A worker takes a unit through all stages of its pool: they stand at the first.
+        """
+        bar = Table.grid(padding=(0, 1), expand=True)
+        bar.add_column(no_wrap=True)
+        bar.add_column(ratio=1)
+        share = self.rows / self.total if self.total else 1.0
+        bar.add_row(f"{self.rows:,} of {self.total:,} rows {share:.0%}", ProgressBar(self.total or 1, self.rows))
+        table = new_table("", ["stage"], ("rows", "rows/s", "tokens", "in model", "rejected", "wait", "work"))
+        table.title = None
+        queues = self._queues()
+        for name, counters in self.stages.items():
+            speed = f"{counters['rows'] / counters['seconds']:,.0f}" if counters["seconds"] else "-"
+            cells = [f"{counters['rows']:,}", speed, _short(counters["tokens"]), in_model(counters)]
+            cells += [f"{sum(counters['rejects'].values()):,}"]
+            table.add_row(name, *cells, *map(str, queues.get(name, ("", ""))))
+        return Group(bar, *map(Text, self._figures()), table)
+
+    @contextmanager
+    def shown(self, console: Console) -> Iterator[None]:
+        """On a terminal the table, live; else a line every ten seconds at most, and a last one."""
+        if console.is_terminal and not console.quiet:
+            with Live(get_renderable=self.table, console=console, refresh_per_second=2):
+                yield
+            return
+        told = self.clock()
+
+        def tell() -> None:
+            nonlocal told
+            if self.rows == self.total or self.clock() - told >= LOG_SECONDS:
+                told = self.clock()
+                console.print(Text(self.line()), soft_wrap=True)
+
+        self._tell = tell
+        yield

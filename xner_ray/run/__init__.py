@@ -1,0 +1,1 @@
+"""The run folder: its parts, its counters, and who owns it."""

@@ -1,0 +1,171 @@
+"""Who works in a folder: locally a lock, on an object store a small object that its driver writes again and again.
+
+The object is advisory, since an object store has no lock: two drivers that begin in the same second may both go on
+until the next renewal, where all but the last notice. Nothing depends on it, for a second writer of a unit writes the
+same rows.
+Ages are differences of the store's own times, so that clocks of machines do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pyarrow import fs
+
+from xner_ray.errors import RunFolderError, XnerError
+from xner_ray.storage import files as storage
+
+RENEW_S = 20.0
+EXPIRE_S = 90.0  # after the last sign of life
+LOCK = ".lock"  # of a local folder
+_held: set[str] = set()  # owners in this process
+
+
+@contextmanager
+def claim(root: str, own: str) -> Iterator[Lease | None]:
+    """Keep other drivers out of `root` while this one lives; RunFolderError if one does, or if it cannot be written.
+
+    own: the folder of the lock. Locally that is the kernel's (flock), which a dead process gives back at once. NFS
+    passes it on between machines where both sides run its lock manager (any mount without `nolock`, and NFSv4); on a
+    mount with `nolock` it keeps out processes of the same machine only. On an object store it is a lease, which comes
+    back.
+    """
+    if not storage.is_local(root):
+        lease = Lease(storage.join(own, "LOCK"))
+        with lease.held():
+            yield lease
+        return
+    filesystem, inner = storage.locate(own)
+    lock = FileLock(f"{inner}/{LOCK}")
+    try:
+        filesystem.create_dir(inner, recursive=True)
+        lock.acquire(timeout=1, poll_interval=0.02)  # who only asks for it may hold it for a moment
+    except Timeout:
+        raise RunFolderError(
+            f"{root}: another xner-ray works in this folder; wait for it, or name another folder"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(f"{root}: cannot be written ({error}); name another folder") from None
+    try:
+        yield None
+    finally:
+        lock.release()
+
+
+class Lease:
+    """The lease of one driver on `path`; `renew_s` and `expire_s` in seconds, the second much longer."""
+
+    def __init__(self, path: str, *, renew_s: float = RENEW_S, expire_s: float = EXPIRE_S) -> None:
+        self.path, self.renew_s, self.expire_s = path, renew_s, expire_s
+        self.owner = uuid.uuid4().hex
+        self.taken_by: str | None = None
+        self._stop = threading.Event()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Taken, renewed by a thread, and given back. RunFolderError while another driver lives."""
+        self._take()
+        _held.add(self.owner)
+        thread = threading.Thread(target=self._renew, daemon=True, name="xner_ray lease")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+            _held.discard(self.owner)
+            with suppress(XnerError):  # a store that fails has ended the run already, and the lease ends by itself
+                if self.taken_by is None and (self._read() or {}).get("owner") == self.owner:
+                    storage.delete(self.path)
+
+    def check(self) -> None:
+        """RunFolderError once another driver has taken over."""
+        if self.taken_by is not None:
+            raise RunFolderError(
+                f"{self.path}: another xner-ray has taken over this folder ({self.taken_by}), since this one gave no "
+                "sign of life for a while; nothing is lost, the other goes on"
+            )
+
+    def _take(self) -> None:
+        other = self._read()
+        if other is not None and not _dead_here(other):
+            age = self._age()
+            if age is not None and age < self.expire_s:
+                raise RunFolderError(
+                    f"{self.path}: another xner-ray works in this folder ({_described(other)}; last sign of life "
+                    f"{age:.0f} s ago); wait for it, or name another folder. If it is dead, the folder is free in "
+                    f"{self.expire_s - age:.0f} s"
+                )
+        self._write()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self.renew_s):
+            try:
+                found = self._read()
+                if found is not None and found.get("owner") != self.owner:
+                    self.taken_by = _described(found)
+                    return
+                self._write()
+            except XnerError:
+                continue  # what the run itself reads and writes will tell, if it lasts
+
+    def _write(self) -> None:
+        about = {"owner": self.owner, "host": socket.gethostname(), "pid": os.getpid(), "processes": _processes()}
+        storage.publish(self.path, json.dumps({**about, "renewed": time.time()}).encode())
+
+    def _read(self) -> dict[str, Any] | None:
+        """What the lock says; of a driver unknown if it cannot be read as JSON; None if it is not there."""
+        if not storage.exists(self.path):
+            return None
+        try:
+            found = json.loads(storage.read_bytes(self.path))
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else {}
+
+    def _age(self) -> float | None:
+        """Seconds since the lock was written, by the store's clock alone; None if it is gone."""
+        probe = storage.within(self.path, f"{storage.locate(self.path)[1]}.{self.owner}")
+        storage.publish(probe, b"")
+        try:
+            now, then = storage.info_of(probe), storage.info_of(self.path)
+        finally:
+            storage.delete(probe)
+        return (now.mtime_ns - then.mtime_ns) / 1e9 if then.type == fs.FileType.File else None
+
+
+def _described(about: dict[str, Any]) -> str:
+    return f"process {about.get('pid', 'unknown')} on {about.get('host', 'an unknown host')}"
+
+
+def _processes() -> str | None:
+    """What two processes have in common that see each other by their numbers: a boot, and a namespace of processes."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return f"{stream.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _dead_here(about: dict[str, Any]) -> bool:
+    """True if the driver ran on this machine and is gone, so that nobody has to wait for its lease to expire."""
+    if about.get("processes") is None or about["processes"] != _processes() or not isinstance(about.get("pid"), int):
+        return False
+    if about["pid"] == os.getpid():
+        return about.get("owner") not in _held
+    try:
+        os.kill(about["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

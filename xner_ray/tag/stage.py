@@ -1,0 +1,68 @@
+"""The stages `tag` and `target_tag`: entities of the source side, tag probabilities of target words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from xner_ray.data.row import engine_flags, fill, giving_way, live, spaces_after, span_cells, tag_cells, with_flags
+from xner_ray.errors import Reason
+from xner_ray.recipe.model import Recipe
+from xner_ray.stage import ModelStage
+from xner_ray.tag.base import Tagger
+
+
+class TagStage(ModelStage):
+    """Fills source_spans where they are not given; the run's label map applies to the tagger's labels too."""
+
+    name = "tag"
+
+    def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
+        super().__init__(tagger)
+        self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        missing = table.column("source_spans").is_null().to_pylist()
+        rows = [index for index in live(table) if missing[index]]
+        tokens, offsets = table.column("source_tokens").to_pylist(), table.column("source_offsets").to_pylist()
+        found = self.tagger.tag([(tokens[index], spaces_after(offsets[index])) for index in rows])
+        columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
+        flags = table.column("flags").to_pylist()
+        rejects: dict[int, tuple[Reason, str]] = {}
+        for index, result in zip(rows, found, strict=True):
+            if isinstance(result, tuple):
+                rejects[index] = result
+                continue
+            spans = list(dict.fromkeys(self.labels.map(result)))
+            columns["source_spans"][index] = span_cells(spans)
+            if lost := giving_way(spans):
+                columns["unprojected"][index] = lost
+            if self.mark:
+                columns["flags"][index] = with_flags(flags[index], self.mark)
+        return fill(table, columns, rejects)
+
+
+class TargetTagStage(ModelStage):
+    """Fills target_tags of rows that have an entity to place; of all rows where the tags are the result."""
+
+    name = "target_tag"
+
+    def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
+        super().__init__(tagger)
+        self.tagger, self.every_row = tagger, recipe.projector == "transfer"
+        self.mark = engine_flags(recipe.target_tag.engine)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        spans = table.column("source_spans").to_pylist()
+        rows = [index for index in live(table) if spans[index] or self.every_row]
+        tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
+        found = self.tagger.probabilities(tokens)
+        flags = table.column("flags").to_pylist()
+        rejects = {index: each for index, each in zip(rows, found, strict=True) if isinstance(each, tuple)}
+        tagged = {index: each for index, each in zip(rows, found, strict=True) if not isinstance(each, tuple)}
+        columns: dict[str, dict[int, Any]] = {
+            "target_tags": {index: tag_cells(each, self.tagger.labels) for index, each in tagged.items()},
+            "flags": {index: with_flags(flags[index], self.mark) for index in tagged if self.mark},
+        }
+        return fill(table, columns, rejects)

@@ -1,0 +1,154 @@
+"""A student trained on Ray Train: one process on a laptop, or many with a GPU each.
+
+Every process runs `train.student.train` on all sentences and takes its share of every step. A checkpoint is what Ray
+Train keeps in the model's folder; after a lost process, or the same command again, it hands out the last one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import Tensor, distributed
+
+from xner_ray.engine.ray_cluster import cluster
+from xner_ray.errors import FatalError, NodeError, RetryableError, StorageError, XnerError
+from xner_ray.models.device import FAKE_GPU
+from xner_ray.storage import files as storage
+from xner_ray.train import student
+from xner_ray.train.loop import Alone, Group, Progress, State
+from xner_ray.train.recipe import Training
+
+_STATE = "state.pt"
+_FAILURES = 5  # lost processes that a training survives, preempted nodes not counted
+
+
+class Processes:
+    """The processes of a torch process group, as a `loop.Group`."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            distributed.all_reduce(tensor)
+
+    def gather(self, value: Any) -> list[Any]:
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value)
+        return found
+
+
+def run(
+    training: Training, encoder: str, folder: str, publish: Callable[[Path, dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train, or go on with the training whose checkpoints `folder` holds; returns the report.
+
+    encoder: where the processes find the recipe's encoder, which report and card name as the recipe does. publish:
+    called once, in the first process, with a local folder that holds the student, and its report.
+    """
+    # A checkpoint waits until Ray Train asks for it, by default every 2 s
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    resources = training.resources
+    filesystem, inner = storage.locate(folder)
+    workers = resources.workers
+    gpus = resources.gpus if os.environ.get(FAKE_GPU) != "1" else 0.0
+    wanted = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+    with cluster(resources.address):
+        trainer = TorchTrainer(
+            _worker,  # type: ignore[arg-type]  # it may return a value, whatever the annotation says
+            train_loop_config={"training": training, "encoder": encoder, "publish": publish, "gpus": gpus},
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=wanted),
+            torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
+            run_config=RunConfig(
+                name="fit",
+                storage_path=inner,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=_FAILURES),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _ours(error) from None
+    found: dict[str, Any] | XnerError = result.return_value  # type: ignore[attr-defined]
+    if isinstance(found, XnerError):
+        raise found
+    return found
+
+
+def _ours(error: Exception) -> XnerError:
+    causes = list(getattr(error, "worker_failures", {}).values()) or [error]
+    for cause in causes:
+        while cause is not None:
+            if isinstance(cause, XnerError):
+                return cause
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    first = causes[0]
+    last = str(first).strip().rsplit("\n", 1)[-1]
+    lost = "died" in str(first).lower()
+    kind = RetryableError if lost else FatalError
+    return kind(f"training failed: {last}; the same command goes on from the last checkpoint")
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any] | XnerError:
+    """One process. What is wrong in all of them alike is no failure to try again."""
+    try:
+        return _trained(config)
+    except (RetryableError, NodeError, StorageError):
+        raise
+    except XnerError as error:
+        return error
+
+
+def _trained(config: dict[str, Any]) -> dict[str, Any]:
+    training: Training = config["training"]
+    resources = training.resources
+    torch.set_num_threads(resources.threads or max(1, int(resources.cpus)))
+    group: Group = Processes() if ray.train.get_context().get_world_size() > 1 else Alone()
+    trained = student.train(
+        training.with_encoder(config["encoder"]),
+        group=group,
+        resume=_last(),
+        checkpoint=_checkpoint(group),
+        device=student.device_here(config["gpus"]),
+    )
+    with tempfile.TemporaryDirectory() as own:
+        report: dict[str, Any] = trained.report(training)
+        if group.rank == 0:
+            report = student.write_model(trained, training, Path(own))
+            config["publish"](Path(own), report)
+    return report
+
+
+def _last() -> State | None:
+    """The state at the last checkpoint. It is of this training, but weights are all that may be unpickled."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        state: State = torch.load(Path(folder) / _STATE, map_location="cpu", weights_only=True)
+    return state
+
+
+def _checkpoint(group: Group) -> Callable[[Progress, Callable[[], State]], None]:
+    def keep(progress: Progress, state: Callable[[], State]) -> None:
+        metrics = {"checkpoint": progress.checkpoint, **progress.history[-1]}
+        if group.rank:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(state(), Path(folder) / _STATE)
+            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+
+    return keep

@@ -1,0 +1,205 @@
+"""The recipe of a student: what it learns from, which sentences are left out, the network, the training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from xner_ray.errors import Flag
+from xner_ray.recipe.model import Input, LanguageCode
+from xner_ray.recipe.model import Labels as LabelMap
+from xner_ray.recipe.sections import Section
+
+Split = Literal["train", "validation", "test"]
+_PROJECTED = {"incomplete", "min_score", "mask_below", "min_translation_score", "flags"}  # filters of these alone
+FROZEN_BUILTIN, KEPT_BUILTIN = 7, 9  # of 12 layers: state 7 aligns languages best; two layers on it learn in minutes
+
+
+class Filters(Section):
+    """What a student does not learn from. A sentence is counted under the name of the first filter that drops it."""
+
+    # Sentences that lost an entity. None: of projected labels, those that the run put aside (output.incomplete: split)
+    # are left out. mask: they are learnt from, but for their O words, some of which are wrong
+    incomplete: Literal["keep", "drop", "mask"] | None = None
+    min_score: float | None = Field(default=None, ge=0, le=1)  # of a sentence's worst projected entity
+    # Score of a projected entity below which its words are masked: neither that they are it is learnt, nor that not
+    mask_below: float | None = Field(default=None, ge=0, le=1)
+    min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
+    flags: list[Flag] = Field(default_factory=list)  # of the row that it must not have, as translation_repeats
+    words: tuple[int, int] | None = None  # least and most
+    duplicates: Literal["keep", "drop"] = "keep"  # drop: of a source's sentences with equal words the first stays
+    language: bool = False  # drop what py3langid takes for another language (extra lid)
+
+    @property
+    def masks(self) -> str | None:
+        """What of them leaves words of a sentence out, as messages name it."""
+        return (
+            "incomplete: mask" if self.incomplete == "mask" else "mask_below" if self.mask_below is not None else None
+        )
+
+    @field_validator("words")
+    @classmethod
+    def _range(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not 1 <= value[0] <= value[1]:
+            raise ValueError("allowed: [least, most] with 1 <= least <= most")
+        return value
+
+
+class Teacher(Section):
+    """A run over the same target words whose `target_tags` are another opinion."""
+
+    run: str
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Source(Section):
+    """Sentences of one origin: a finished run, or labelled files."""
+
+    run: str | None = None
+    langs: list[LanguageCode] | None = None  # of the run's; None: all
+    side: Literal["target", "source"] = "target"  # source: the sentences that were projected from, once
+    # soft: the distributions that a tagger of the run gave its target words (target_tags).
+    # None: projected to learn from, gold to be scored against
+    labels: Literal["projected", "gold", "soft"] | None = None
+    teachers: list[Teacher] = Field(default_factory=list)  # labels soft: further runs, averaged with this one
+    teacher_weight: float = Field(default=1.0, gt=0)  # of this run among them
+    splits: list[Split] = Field(default=["train"], min_length=1)
+    input: Input | None = None  # labelled files; then run, langs, side and labels say nothing
+    weight: float = Field(default=1.0, gt=0)  # of each sentence in the loss
+    weight_by: Literal["none", "score"] = "none"  # score: times the mean score of its projected entities, at most 1
+    filters: Filters = Filters()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Source:
+        if (self.run is None) == (self.input is None):
+            raise ValueError("give either run (a finished run's folder) or input (labelled files)")
+        if self.input is not None:
+            if self.input.parallel or self.input.links or self.input.split or self.input.sample:
+                raise ValueError("input: parallel, links, split and sample are for projection; give path and limit")
+            if isinstance(self.input.lang, list):
+                raise ValueError("input.lang: one language; write an entry of its own for each")
+            given = self.model_fields_set & {"langs", "side", "labels", "teachers", "weight_by"}
+            if given:
+                raise ValueError(f"{sorted(given)[0]}: is for runs; leave it out beside input")
+        if self.input is not None or self.side == "source":
+            unused = self.filters.model_fields_set & _PROJECTED
+            if unused:
+                raise ValueError(f"filters.{sorted(unused)[0]}: is about projected sentences; leave it out here")
+        if self.langs is not None and len(set(self.langs)) < len(self.langs):
+            raise ValueError("langs: one stands there twice")
+        if self.filters.masks and self.labels in ("gold", "soft"):
+            raise ValueError(f"filters.{self.filters.masks}: is for projected labels, not for labels: {self.labels}")
+        if self.teachers and self.labels != "soft":
+            raise ValueError("teachers: need labels: soft")
+        if self.side == "source" and self.labels is not None:
+            raise ValueError("labels: the source side has one kind; leave labels out")
+        if self.side == "source" and self.weight_by != "none":
+            raise ValueError("weight_by: the source side has no projected entities; leave weight_by out")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        if self.input is not None:
+            path = self.input.path if isinstance(self.input.path, str) else next(iter(self.input.path.values()))
+            return f"{path} ({self.input.lang})"
+        what = "source side" if self.side == "source" else self.labels or "target side"
+        return f"{self.run} ({what}{': ' + ', '.join(self.langs) if self.langs else ''})"
+
+
+class Folds(Section):
+    """Cross-validation: training leaves out the documents of one fold, evaluation reads these alone."""
+
+    n: int = Field(ge=2)
+    held_out: int = Field(default=0, ge=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Folds:
+        if self.held_out >= self.n:
+            raise ValueError(f"held_out is {self.held_out}; allowed: 0 to {self.n - 1}")
+        return self
+
+
+class Model(Section):
+    encoder: str = "builtin"  # hub id (name@revision), folder, or builtin; a token classifier goes on with its head
+    layers: Annotated[int, Field(ge=1)] | None = None  # of the encoder that are kept; None: all, of builtin 9
+    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, of builtin 7
+    dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head
+    save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the weights in the model's folder
+
+    @model_validator(mode="after")
+    def _fits(self) -> Model:
+        if self.n_layers is not None and self.n_frozen > self.n_layers:
+            raise ValueError(f"frozen is {self.n_frozen}, but only {self.n_layers} layers are kept")
+        return self
+
+    @property
+    def n_layers(self) -> int | None:
+        return KEPT_BUILTIN if self.layers is None and self.encoder == "builtin" else self.layers
+
+    @property
+    def n_frozen(self) -> int:
+        """Layers that do not learn, the embeddings below them neither; 0: all learn."""
+        if self.frozen is None:
+            return min(FROZEN_BUILTIN, self.layers or FROZEN_BUILTIN) if self.encoder == "builtin" else 0
+        return self.frozen
+
+
+class Fit(Section):
+    epochs: int = Field(default=8, ge=1)
+    batch_sentences: int = Field(default=16, ge=1)  # of one step, over all workers
+    learning_rate: float | None = Field(default=None, gt=0)  # None: 5e-4 over frozen layers, else 2e-5
+    head_learning_rate: float | None = Field(default=None, gt=0)  # None: 2e-3 over frozen layers, else 1e-4
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises; then it falls to 0
+    clip_norm: float = Field(default=1.0, gt=0)
+    checkpoints_per_epoch: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1)  # checkpoints without a better F1 until it stops; None: never
+    micro_batch_tokens: int = Field(default=4096, ge=16)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 products on a GPU
+    cache_gb: float = Field(default=2.0, ge=0)  # of one worker, for the states of frozen layers
+    seed: int = Field(default=0, ge=0)
+
+
+class Resources(Section):
+    address: str = "local"  # of Ray, as engine.address
+    workers: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0.0, ge=0)  # of one worker
+    cpus: float = Field(default=1.0, gt=0)
+    threads: int | None = Field(default=None, ge=1)  # of one worker's torch; None: one a CPU
+
+
+class Training(Section):
+    """A student's recipe."""
+
+    data: Annotated[list[Source], Field(min_length=1)]
+    validation: list[Source] = Field(default_factory=list)
+    validation_share: float = Field(default=0.0, ge=0, lt=1)  # of the documents of data, if there is no validation
+    evaluate: list[Source] = Field(default_factory=list)  # with gold; scored once, at the end
+    labels: LabelMap = LabelMap()
+    folds: Folds | None = None
+    model: Model = Model()
+    fit: Fit = Fit()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        if self.validation and self.validation_share:
+            raise ValueError("validation and validation_share exclude each other; give one")
+        if self.fit.patience is not None and not self.validation and not self.validation_share:
+            raise ValueError("fit.patience: stopping early needs validation, or validation_share")
+        for key in ("validation", "evaluate"):
+            for source in getattr(self, key):
+                if source.input is None and source.labels == "soft":
+                    raise ValueError(f"{key}: scores need spans; allowed labels: projected, gold")
+                if source.filters.masks:
+                    raise ValueError(f"{key}: filters.{source.filters.masks}: is for learning; leave it out here")
+        if self.validation_share and any(source.labels == "soft" for source in self.data):
+            raise ValueError("validation_share: scores need spans, and labels: soft has none; give validation")
+        return self
+
+    def with_encoder(self, encoder: str) -> Training:
+        """The same on an encoder of another name, or at another place."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"encoder": encoder})})
