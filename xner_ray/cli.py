@@ -129,7 +129,7 @@ def status(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machi
     if as_json:
         import json
 
-        sys.stdout.write(json.dumps(inspect.how_far(run), indent=1) + "\n")
+        sys.stdout.write(json.dumps(inspect.run_progress(run), indent=1) + "\n")
     else:
         Console().print(inspect.status(run))
 

@@ -41,7 +41,7 @@ from xner_ray.read.index import build_index  # noqa: E402
 from xner_ray.read.rows import ReadPlan, read_unit  # noqa: E402
 from xner_ray.recipe import load as recipe_load  # noqa: E402
 from xner_ray.train import student  # noqa: E402
-from xner_ray.train.loop import Kept, predict  # noqa: E402
+from xner_ray.train.loop import FrozenStateCache, predict  # noqa: E402
 from xner_ray.train.recipe import Training  # noqa: E402
 from xner_ray.train.sentences import load  # noqa: E402
 from xner_ray.train.student import counts_of, micro_f1, scored  # noqa: E402
@@ -111,7 +111,7 @@ def _tagger(work: Path, seeds: range) -> None:
         "PUD pt": source(pud["por_Latn"][1], "por_Latn"),
         "PUD sv": source(pud["swe_Latn"][1], "swe_Latn"),
     }
-    shared = Kept(6e9)  # the frozen layers are those of all trainings
+    shared = FrozenStateCache(6e9)  # the frozen layers are those of all trainings
     gold = {}
     for label, one in held.items():
         table, _ = load(Training.model_validate({"data": [one], "evaluate": [one], "labels": LABELS}), "evaluate")
@@ -121,7 +121,7 @@ def _tagger(work: Path, seeds: range) -> None:
 
     def run(name: str, data: list[dict[str, object]], seed: int, model: dict[str, object], **fit: object) -> Path:
         start = time.monotonic()
-        kept = Kept(2e9) if model.get("frozen") == 9 else shared
+        kept = FrozenStateCache(2e9) if model.get("frozen") == 9 else shared
         training = Training.model_validate(
             {"data": data, "labels": LABELS, "model": model, "fit": {"seed": seed, "dtype": "bfloat16", **fit}}
         )

@@ -27,7 +27,7 @@ from xner_ray.data.row import SCALE
 from xner_ray.match import projection
 from xner_ray.match.prior import Prior, count, merge
 from xner_ray.match.scores import Scored
-from xner_ray.match.solver import Solution, solve
+from xner_ray.match.solver import Solution, solve_batch
 from xner_ray.recipe.limits import limits
 from xner_ray.recipe.model import Recipe
 from xner_ray.run.folder import RunFolder
@@ -186,7 +186,7 @@ def compare(title: str, whole: Batch, options: argparse.Namespace) -> Solution:
         return n / min(seconds)
 
     def run(solver: str) -> Solution:
-        return solve(scored, row=row, n_rows=n_rows, per_entity=form, solver=solver)  # type: ignore[arg-type]
+        return solve_batch(scored, row=row, n_rows=n_rows, per_entity=form, solver=solver)  # type: ignore[arg-type]
 
     exact, greedy = run("exact"), run("greedy")
     rates = {solver: rate(lambda solver=solver: run(solver), 5, len(numbers)) for solver in ("exact", "greedy")}  # type: ignore[misc]

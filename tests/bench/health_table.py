@@ -137,7 +137,7 @@ def main() -> None:
     texts = ntrex(shared)
     english = texts.pop(ENGLISH)
     try:
-        identifier = health.Identifier()
+        identifier = health.LanguageIdentifier()
     except MissingExtraError:
         identifier = None
     names = [*health.CHECKS, *([health.LANGUAGE] if identifier else [])]

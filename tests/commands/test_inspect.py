@@ -81,7 +81,7 @@ def _refined(folder: RunFolder, times: dict[str, float]) -> None:
 
 def _said(folder: RunFolder, now: float) -> str:
     console = Console(width=100, file=io.StringIO())
-    console.print(inspect.status_text(inspect.how_far(folder.root, now=BEGAN + now)))
+    console.print(inspect.status_text(inspect.run_progress(folder.root, now=BEGAN + now)))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -89,7 +89,7 @@ def test_a_dead_run_tells_what_is_left_and_for_how_long(tmp_path: Path) -> None:
     folder = _begin(tmp_path)
     # 60 s of loading models; its first unit began at 60; a unit every 10 s from there on
     _parts(folder, _driver(folder, 0), {UNITS[0]: 64, UNITS[1]: 70, UNITS[2]: 80})
-    found = inspect.how_far(tmp_path, now=BEGAN + 380)
+    found = inspect.run_progress(tmp_path, now=BEGAN + 380)
     assert (found["sealed"], found["driver_lives"], found["drivers"]) == (False, False, 1)
     assert found["units"] == {"total": 6, "done": 3, "left": 3}
     assert found["rows"] == {"total": 60, "done": 30, "left": 30}
@@ -124,10 +124,10 @@ def test_the_rate_is_that_of_the_last_driver_that_finished_a_unit(tmp_path: Path
     folder = _begin(tmp_path)
     _parts(folder, _driver(folder, 0), {UNITS[0]: 10})
     _parts(folder, _driver(folder, 36_000), {UNITS[1]: 36_010, UNITS[2]: 36_026})
-    found = inspect.how_far(tmp_path, now=BEGAN + 40_000)
+    found = inspect.run_progress(tmp_path, now=BEGAN + 40_000)
     assert (found["rows_per_second"], found["seconds_left"], found["seconds"]) == (1.0, 30.0, 36.0)
     _driver(folder, 50_000)
-    again = inspect.how_far(tmp_path, now=BEGAN + 60_000)
+    again = inspect.run_progress(tmp_path, now=BEGAN + 60_000)
     assert {**again, "drivers": 2, "seconds_since_last_file": 3974.0} == found
     assert again["seconds_since_last_file"] == 10_000.0
 
@@ -139,7 +139,7 @@ def test_the_second_matching_has_its_own_rate(tmp_path: Path) -> None:
     storage.publish(f"{folder.priors_folder}/spa_Latn.parquet", b"")
     _at(f"{folder.priors_folder}/spa_Latn.parquet", 19)
     _refined(folder, {UNITS[0]: 20.5, UNITS[1]: 21})
-    found = inspect.how_far(tmp_path, now=BEGAN + 30)
+    found = inspect.run_progress(tmp_path, now=BEGAN + 30)
     assert (found["units"]["left"], found["seconds_left"], found["rows_per_second"]) == (0, 0.0, 6.7)
     second = found["second_matching"]
     assert (second["units"]["left"], second["rows_per_second"], second["seconds_left"]) == (4, 20.0, 2.0)
@@ -149,14 +149,14 @@ def test_the_second_matching_has_its_own_rate(tmp_path: Path) -> None:
     # Its parts are there; another driver has the rest to match again
     _driver(folder, 1000)
     _refined(folder, {UNITS[2]: 1010.5, UNITS[3]: 1012})
-    second = inspect.how_far(tmp_path, now=BEGAN + 2000)["second_matching"]
+    second = inspect.run_progress(tmp_path, now=BEGAN + 2000)["second_matching"]
     assert (second["units"]["left"], second["rows_per_second"], second["seconds_left"]) == (2, 10.0, 2.0)
 
 
 def test_a_run_of_one_matching_has_no_second(tmp_path: Path) -> None:
     folder = _begin(tmp_path, ["match.prior=none", "engine.price_per_hour=null"])
     _driver(folder, 0)
-    found = inspect.how_far(tmp_path, now=BEGAN + 30)
+    found = inspect.run_progress(tmp_path, now=BEGAN + 30)
     assert (found["second_matching"], found["cost"], found["rows_per_second"]) == (None, None, None)
     text = _said(folder, 30)
     assert "second matching" not in text
@@ -164,7 +164,7 @@ def test_a_run_of_one_matching_has_no_second(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_driver_yet(tmp_path: Path) -> None:
-    found = inspect.how_far(_begin(tmp_path).root)
+    found = inspect.run_progress(_begin(tmp_path).root)
     assert (found["drivers"], found["seconds_since_last_file"], found["seconds"]) == (0, None, 0.0)
     assert "no unit was begun" in _said(RunFolder(str(tmp_path)), 0)
 
@@ -177,7 +177,7 @@ def test_what_was_before_fresh_counts_no_more(tmp_path: Path) -> None:
     _begin(tmp_path)
     _parts(folder, _driver(folder, 1000), {UNITS[0]: 1010})
     _parts(folder, old, {UNITS[1]: 2000})  # by a worker that outlived its driver
-    found = inspect.how_far(tmp_path, now=BEGAN + 2000)
+    found = inspect.run_progress(tmp_path, now=BEGAN + 2000)
     assert (found["units"]["done"], found["seconds"], found["rows_per_second"]) == (1, 10.0, 2.5)
 
 

@@ -29,7 +29,7 @@ def test_no_command_on_a_run_runs_its_plugin(tmp_path: Path) -> None:
     sys.modules.pop("xner_ray_plugin", None)
     own = [f"evidence.plugin={tmp_path / 'same.py'}", "match.scores={soft: 1, same: 1}", "match.min_score=0.3"]
     run = make_run(tmp_path / "run", own, SPANISH)
-    inspect.how_far(run)
+    inspect.run_progress(run)
     new = tmp_path / "new"
     rematch(run, new, overrides=["match.scores.same=0.5"])
     xner_ray.status(new)

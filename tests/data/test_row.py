@@ -11,7 +11,7 @@ def test_table_from_rows_declares_every_type() -> None:
     table = row.table_from_rows([{"row": 0, "tokens": []}, {"row": 1}], row.row_schema())
     assert table.schema.equals(row.ROW)
     assert table.column("tokens").to_pylist() == [[], None]
-    assert row.live(table) == [0, 1]
+    assert row.accepted_rows(table) == [0, 1]
 
 
 def test_fill_replaces_cells_and_rejects_rows_without_moving_any() -> None:
@@ -20,7 +20,7 @@ def test_fill_replaces_cells_and_rejects_rows_without_moving_any() -> None:
     assert filled.schema.equals(table.schema)
     assert filled.column("row").to_pylist() == [0, 1, 2]
     assert filled.column("tokens").to_pylist() == [["x"], ["x"], ["y"]]
-    assert row.live(filled) == [0, 2]
+    assert row.accepted_rows(filled) == [0, 2]
     assert filled.to_pylist()[1]["reason"] == "empty"
     assert filled.to_pylist()[1]["detail"] == "why"
 

@@ -27,7 +27,7 @@ class FakeStage:
         self.calls.append(table.num_rows)
         self.work(self, table)
         self.tokens += table.num_rows
-        return data_row.fill(table, {"text": dict.fromkeys(data_row.live(table), "done")})
+        return data_row.fill(table, {"text": dict.fromkeys(data_row.accepted_rows(table), "done")})
 
 
 def _table(n_rows: int, rejected: int | None = None) -> pa.Table:
@@ -38,7 +38,7 @@ def _table(n_rows: int, rejected: int | None = None) -> pa.Table:
 @pytest.mark.parametrize("poison", [0, 3, 6])
 def test_a_poison_row_is_found_and_its_neighbours_are_saved(poison: int) -> None:
     def work(stage: FakeStage, table: pa.Table) -> None:
-        if poison in [table.column("row")[index].as_py() for index in data_row.live(table)]:
+        if poison in [table.column("row")[index].as_py() for index in data_row.accepted_rows(table)]:
             raise ValueError(f"row {poison} is bad")
 
     result, stats = run_stage(FakeStage(work), _table(7))
@@ -60,7 +60,7 @@ class Remembering(FakeStage):
         self.poison, self.recall = poison, Recall(approximate=approximate)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        alive = data_row.live(table)
+        alive = data_row.accepted_rows(table)
         rows = [table.column("row")[index].as_py() for index in alive]
         company, present = self.recall.complete(rows)
         if self.poison & {row for row, here in zip(company, present, strict=True) if here}:

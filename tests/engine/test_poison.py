@@ -58,7 +58,7 @@ def _raising() -> type[ray_data.WritingWorker]:
 
         def __call__(self, table: pa.Table) -> pa.Table:
             rows = table.column("row").to_pylist()
-            for index in data_row.live(table):
+            for index in data_row.accepted_rows(table):
                 if rows[index] % 1000 == 888:
                     raise RecursionError(f"row {rows[index]} has no end")
             return self.stage(table)

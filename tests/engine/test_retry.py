@@ -61,7 +61,7 @@ def _raising(bad: set[str]) -> type[ray_data.WritingWorker]:
 
         def __call__(self, table: pa.Table) -> pa.Table:
             ids = table.column("id").to_pylist()
-            if found := [ids[index] for index in data_row.live(table) if ids[index] in bad]:
+            if found := [ids[index] for index in data_row.accepted_rows(table) if ids[index] in bad]:
                 raise OSError(f"no word list for {found[0]}")
             return self.stage(table)
 

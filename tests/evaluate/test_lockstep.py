@@ -7,7 +7,7 @@ from entities import row, table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xner_ray.evaluate.lockstep import Strangers, together, with_words
+from xner_ray.evaluate.lockstep import RunMismatch, with_words, zip_runs
 
 LANGS = ("por_Latn", "swe_Latn")
 
@@ -37,7 +37,7 @@ def _keys(piece: pa.Table) -> list[tuple[str, str, int]]:
 @given(st.lists(st.tuples(_ROWS, _SIZES), min_size=1, max_size=3))
 def test_every_row_comes_once_and_beside_its_own(runs: list[tuple[list[tuple[str, str, int]], list[int]]]) -> None:
     seen: list[list[tuple[str, str, int]]] = [[] for _ in runs]
-    for pieces in together([_tables(*run) for run in runs]):
+    for pieces in zip_runs([_tables(*run) for run in runs]):
         found = [_keys(piece) for piece in pieces]
         assert any(found)
         for keys, other in zip(found, seen, strict=True):
@@ -53,8 +53,8 @@ def _rows(**others: Any) -> list[dict[str, Any]]:
 
 
 def _told(first: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
-    strangers = Strangers("runs/a", "runs/b")
-    same = [strangers.check(*pieces) for pieces in together([[table(first)], [table(other)]])]
+    strangers = RunMismatch("runs/a", "runs/b")
+    same = [strangers.check(*pieces) for pieces in zip_runs([[table(first)], [table(other)]])]
     assert not all(same)
     return strangers.message()
 
@@ -83,7 +83,7 @@ def test_a_row_rejected_before_it_had_words_takes_them_from_another_run() -> Non
     rows = _rows(doc_id="d")
     lost = [rows[0], {"id": "s1", "status": "rejected", "reason": "too_long"}, *rows[2:]]
     first, other = table(lost), table(rows)
-    assert Strangers("a", "b").check(first, other)
+    assert RunMismatch("a", "b").check(first, other)
     for piece in with_words([first, other]):
         for name in ("tokens", "gold_spans", "doc_id"):
             assert piece.column(name).to_pylist() == other.column(name).to_pylist()
@@ -92,4 +92,4 @@ def test_a_row_rejected_before_it_had_words_takes_them_from_another_run() -> Non
 
 @pytest.mark.parametrize("runs", [[[]], [[], []]])
 def test_runs_without_rows(runs: list[list[pa.Table]]) -> None:
-    assert list(together(runs)) == []
+    assert list(zip_runs(runs)) == []

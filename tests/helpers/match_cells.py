@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xner_ray.errors import Loss
 from xner_ray.match.scores import Scored
-from xner_ray.match.solver import Solution, solve
+from xner_ray.match.solver import Solution, solve_batch
 from xner_ray.match.solver_exact import Cell
 
 Kind = Literal["exact", "greedy"]
@@ -71,7 +71,7 @@ def cells_of(scored: Scored) -> list[Cell]:
 
 
 def one(cells: list[Cell], n_entities: int, form: str = "<=1", solver: Kind = "exact", limit: float = 10.0) -> Solution:
-    return solve(table(cells), row=[0] * n_entities, n_rows=1, per_entity=form, solver=solver, time_limit_s=limit)
+    return solve_batch(table(cells), row=[0] * n_entities, n_rows=1, per_entity=form, solver=solver, time_limit_s=limit)
 
 
 def facts(solution: Solution) -> tuple[list[Cell], list[float], list[bool], list[str], list[tuple[int, Loss]]]:

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from xner_ray.data.links import METHODS, Links
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 
 ALL_METHODS = (1 << len(METHODS)) - 1
 
@@ -21,10 +21,10 @@ class Pair(NamedTuple):
     links: list[tuple[int, int]]
 
 
-def problem_of(pairs: list[Pair]) -> Problem:
+def problem_of(pairs: list[Pair]) -> EntityBatch:
     entities = [(row, *entity) for row, pair in enumerate(pairs) for entity in pair.entities]
     row, start, end = np.array(entities, dtype=np.int64).reshape(-1, 3).T
-    return Problem(
+    return EntityBatch(
         n_source=np.array([p.n_source for p in pairs]),
         n_target=np.array([p.n_target for p in pairs]),
         row=row,

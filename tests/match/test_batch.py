@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from word_pairs import BATCH, Pair, counts_of, links_of, problem_of
 
-from xner_ray.match.batch import Problem, ranges
+from xner_ray.match.batch import EntityBatch, ranges
 
 
 @given(BATCH)
@@ -69,9 +69,9 @@ def test_ranges_count_from_each_first(parts: list[tuple[int, int]]) -> None:
 )
 def test_entities_that_do_not_fit_are_refused(changes: dict[str, list[int]], message: str) -> None:
     columns = {"n_source": [3, 2], "n_target": [4, 4], "row": [0, 1], "start": [0, 0], "end": [1, 1]}
-    Problem(**columns)
+    EntityBatch(**columns)
     with pytest.raises(ValueError, match=message):
-        Problem(**{**columns, **changes})
+        EntityBatch(**{**columns, **changes})
 
 
 @pytest.mark.parametrize("link", [(2, 0), (0, 3), (-1, 0), (0, -1)])

@@ -9,7 +9,7 @@ from word_pairs import BATCH, Pair, counts_of, links_of, pair, problem_of
 
 from xner_ray.data.row import SCALE
 from xner_ray.match import candidates
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams, runs, union, windows
 from xner_ray.match.scores import Scored, alignment, fuse, soft
 
@@ -22,7 +22,7 @@ def rows(found: Candidates) -> Ranges:
     return list(zip(*(c.tolist() for c in columns), strict=True))
 
 
-def by_entity(problem: Problem, values: np.ndarray) -> list[list[int]]:
+def by_entity(problem: EntityBatch, values: np.ndarray) -> list[list[int]]:
     """Values by cell as one list per entity."""
     return [part.tolist() for part in np.split(values, problem.cell_base[1:-1])][: len(problem)]
 

@@ -10,16 +10,16 @@ from xner_ray.data import row as data_row
 from xner_ray.data.row import ROW
 from xner_ray.data.spans import label_list, tags_to_spans
 from xner_ray.match import cells as evidence
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams
 
 LABELS = ("LOC", "PER")
 NAMES = label_list(LABELS)
 
 
-def _problem(*n_target: int) -> Problem:
+def _problem(*n_target: int) -> EntityBatch:
     n_rows = len(n_target)
-    return Problem(
+    return EntityBatch(
         n_source=[1] * n_rows, n_target=n_target, row=list(range(n_rows)), start=[0] * n_rows, end=[1] * n_rows
     )
 
@@ -87,12 +87,12 @@ def test_spans_are_those_of_the_tags(rows: list[list[str]]) -> None:
     assert found == expected
 
 
-def _cells(problem: Problem) -> Candidates:
+def _cells(problem: EntityBatch) -> Candidates:
     return ngrams(problem, max_words=2)
 
 
 def test_scores_go_through_the_column_to_their_own_cells() -> None:
-    problem = Problem(n_source=[2, 1, 3], n_target=[3, 2, 2], row=[0, 0, 2], start=[0, 1, 0], end=[1, 2, 3])
+    problem = EntityBatch(n_source=[2, 1, 3], n_target=[3, 2, 2], row=[0, 0, 2], start=[0, 1, 0], end=[1, 2, 3])
     source = np.array([0, 3, 1])  # other spans of the rows take no part
     spans = _cells(problem)
     values = np.arange(len(spans), dtype=np.float64) / 100  # the first is 0: not stored

@@ -13,7 +13,7 @@ from match_cells import FORMS, brute_force, disjoint_choices
 
 from xner_ray.data.row import SCALE
 from xner_ray.match import solver as match
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams, union
 from xner_ray.match.pruning import best_first, contenders
 from xner_ray.match.scores import fuse
@@ -26,11 +26,11 @@ KINDS: tuple[Kind, Kind] = ("exact", "greedy")
 Cells = list[tuple[int, int, int]]
 
 
-def problem_of(n_entities: list[int], n_target: int = WORDS) -> Problem:
+def problem_of(n_entities: list[int], n_target: int = WORDS) -> EntityBatch:
     """Rows of so many entities of one word each."""
     row = np.repeat(np.arange(len(n_entities)), n_entities)
     start = np.concatenate([np.zeros(0, dtype=np.int64), *(np.arange(n) for n in n_entities)])
-    return Problem(np.array(n_entities), np.full(len(n_entities), n_target), row, start, start + 1)
+    return EntityBatch(np.array(n_entities), np.full(len(n_entities), n_target), row, start, start + 1)
 
 
 def candidates_of(cells: Cells) -> Candidates:
@@ -67,7 +67,7 @@ class Instance:
             min_score=self.min_score,
         )
         problem = self.problem
-        return match.solve(scored, row=problem.row, n_rows=problem.n_rows, per_entity=form, solver=solver)
+        return match.solve_batch(scored, row=problem.row, n_rows=problem.n_rows, per_entity=form, solver=solver)
 
     def contenders(self, known: np.ndarray | None, one_each: bool = True) -> np.ndarray:
         return contenders(
@@ -127,7 +127,7 @@ def test_a_large_batch_of_every_form(form: str, steps: int) -> None:
     total = np.array(base) + 0.4 * np.array(truth)
     for solver in KINDS:
         answers = [
-            match.solve(
+            match.solve_batch(
                 fuse(spans.take(some), {"all": total[some]}, {"all": 1.0}, min_score=0.3),
                 row=problem.row,
                 n_rows=problem.n_rows,
@@ -291,7 +291,7 @@ def test_most_cells_of_a_peaked_score_are_never_computed(weight: float, share: f
     assert 0 < computed.mean() < share
     scored = fuse(spans, {"all": base + weight * truth}, {"all": 1.0}, min_score=0.6)
     fewer = fuse(spans.take(computed), {"all": (base + weight * values)[computed]}, {"all": 1.0}, min_score=0.6)
-    answers = [match.solve(cells, row=problem.row, n_rows=rows) for cells in (scored, fewer)]
+    answers = [match.solve_batch(cells, row=problem.row, n_rows=rows) for cells in (scored, fewer)]
     assert facts(answers[0]) == facts(answers[1])
     assert len(answers[1].chosen) == rows * n_entities
 

@@ -9,7 +9,7 @@ from word_pairs import BATCH, Pair, counts_of, links_of, problem_of
 
 from xner_ray.data.row import SCALE
 from xner_ray.errors import RecipeError
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams, windows
 from xner_ray.match.scores import Scored, alignment, alpha_bound, fuse, mass_inside, soft, tagger, threshold
 
@@ -347,7 +347,7 @@ def test_a_score_does_not_depend_on_the_batch(pairs: list[Pair]) -> None:
 def test_a_long_sentence_fits() -> None:
     entities = [(10 * i, 10 * i + 3) for i in range(50)]
     pairs = [Pair(1000, 1000, entities, [(i, i) for i in range(1000)])]
-    problem: Problem = problem_of(pairs)
+    problem: EntityBatch = problem_of(pairs)
     counts = counts_of(pairs)
     found = ngrams(problem)
     cells = fuse(found, {"align": alignment(problem, found, counts)}, {"align": 1.0})

@@ -15,7 +15,7 @@ from xner_ray.data.row import SCALE
 from xner_ray.errors import Loss
 from xner_ray.match import solver as match
 from xner_ray.match.scores import Scored
-from xner_ray.match.solver import Solution, solve
+from xner_ray.match.solver import Solution, solve_batch
 from xner_ray.match.solver_exact import Cell
 from xner_ray.recipe.limits import limits
 
@@ -53,7 +53,7 @@ def test_exact_is_the_unique_answer_of_every_form(
     instances, choices = small
     least, most = limits(form)
     scored, row = batch(instances, 3)
-    found = solve(scored, row=row, n_rows=len(instances), per_entity=form)
+    found = solve_batch(scored, row=row, n_rows=len(instances), per_entity=form)
     answers: list[list[Cell]] = [[] for _ in instances]
     for entity, *place in cells_of(found.chosen):
         answers[entity // 3].append((entity % 3, *place))  # type: ignore[arg-type]
@@ -81,7 +81,9 @@ def test_greedy_is_greedy_and_within_its_bound(
     """Method.md 7, statement 26; greedy calls itself optimal only where it is the exact answer."""
     instances = small[0][:1500]
     scored, row = batch(instances, 3)
-    exact, greedy = (solve(scored, row=row, n_rows=len(instances), per_entity=form, solver=solver) for solver in KINDS)
+    exact, greedy = (
+        solve_batch(scored, row=row, n_rows=len(instances), per_entity=form, solver=solver) for solver in KINDS
+    )
     assert set(greedy.solver) == {"greedy"}
     chosen = [
         (number, cell) for number, own in enumerate(instances) for cell in greedy_by_definition(own, limits(form)[1])
@@ -112,10 +114,10 @@ def test_a_batch_is_its_sentences(form: str, solver: Kind) -> None:
     sentences = [made_up(rng, max(n, 1), 12, 12, 9999) if n and rng.random() < 0.9 else [] for n in sizes]
     base = np.concatenate([[0], np.cumsum(sizes)]).tolist()
     cells = [(base[n] + e, s, t, c) for n, own in enumerate(sentences) for e, s, t, c in own]
-    whole = solve(table(cells), row=np.repeat(np.arange(300), sizes), n_rows=300, per_entity=form, solver=solver)
+    whole = solve_batch(table(cells), row=np.repeat(np.arange(300), sizes), n_rows=300, per_entity=form, solver=solver)
     parts = [one(own, n, form, solver) for own, n in zip(sentences, sizes, strict=True)]
-    together = [(base[n] + e, s, t, c) for n, part in enumerate(parts) for e, s, t, c in cells_of(part.chosen)]
-    assert cells_of(whole.chosen) == together
+    zip_runs = [(base[n] + e, s, t, c) for n, part in enumerate(parts) for e, s, t, c in cells_of(part.chosen)]
+    assert cells_of(whole.chosen) == zip_runs
     assert whole.objective.tolist() == [part.objective[0] for part in parts]
     assert whole.optimal.tolist() == [part.optimal[0] for part in parts]
     assert whole.solver == [part.solver[0] for part in parts]
@@ -158,7 +160,7 @@ def test_the_tie_rule_with_several_places() -> None:
 def test_an_infeasible_sentence_gets_the_answer_without_the_lower_limit() -> None:
     cells = [(0, 0, 1, 3), (0, 1, 2, 3), (1, 0, 2, 9), (1, 3, 4, 2), (3, 0, 1, 3), (3, 0, 2, 2)]
     scored, row = table([*cells, (4, 0, 1, 5)]), [0, 0, 0, 0, 1]
-    found = solve(scored, row=row, n_rows=2, per_entity="=2")
+    found = solve_batch(scored, row=row, n_rows=2, per_entity="=2")
     assert cells_of(found.chosen) == [(1, 0, 2, 9), (1, 3, 4, 2), (4, 0, 1, 5)]
     assert found.solver == ["infeasible", "infeasible"] and not found.optimal.any()
     assert found.unprojected == [(0, Loss.INFEASIBLE), (2, Loss.NO_CANDIDATE), (3, Loss.INFEASIBLE)]
@@ -183,11 +185,11 @@ def test_large_scores_stay_exact() -> None:
 def test_past_the_limit_a_sentence_is_greedy_and_says_so(limit: float) -> None:
     hard = made_up(np.random.default_rng(0), 30, 40, 400, 9999)
     scored, row = batch([hard, [(0, 0, 2, 5), (1, 1, 3, 5)]], 30)
-    cut = solve(scored, row=row, n_rows=2, per_entity="=1", time_limit_s=limit)
-    greedy = solve(scored, row=row, n_rows=2, per_entity="=1", solver="greedy")
+    cut = solve_batch(scored, row=row, n_rows=2, per_entity="=1", time_limit_s=limit)
+    greedy = solve_batch(scored, row=row, n_rows=2, per_entity="=1", solver="greedy")
     assert cells_of(cut.chosen) == cells_of(greedy.chosen)[:-1] + cells_of(cut.chosen)[-1:]
     assert cut.solver == ["time limit: greedy", "infeasible"] and not cut.optimal.any()
-    again = solve(scored, row=row, n_rows=2, per_entity="=1", time_limit_s=limit)
+    again = solve_batch(scored, row=row, n_rows=2, per_entity="=1", time_limit_s=limit)
     assert facts(cut) == facts(again)
 
 
@@ -213,7 +215,7 @@ def test_bad_input_is_refused() -> None:
             one([cell], 1)
     for row in ([1, 0], [-1, 0], [0, 2]):
         with pytest.raises(ValueError, match="allowed: ascending, from 0 to below n_rows = 2"):
-            solve(table([]), row=row, n_rows=2)
+            solve_batch(table([]), row=row, n_rows=2)
     with pytest.raises(ValueError, match="solver is 'gurobi'; allowed: 'exact', 'greedy'"):
         one([], 1, solver="gurobi")  # type: ignore[arg-type]
 

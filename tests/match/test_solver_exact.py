@@ -96,7 +96,7 @@ def test_many_entities_go_to_cp_sat() -> None:
     cells = made_up(np.random.default_rng(0), 30, 40, 400, 9999)
     dynamic, cp_sat = both(cells, "<=1")
     assert dynamic is None and cp_sat.status == "cp-sat" and cp_sat.spent > 0
-    solver, chosen = solver_exact.solve(cells, least=0, most=1, time_limit_s=10.0)
+    solver, chosen = solver_exact.solve_sentence(cells, least=0, most=1, time_limit_s=10.0)
     assert (solver, sorted(chosen)) == ("cp-sat", sorted(cp_sat.chosen))
 
 
@@ -118,7 +118,7 @@ def test_scores_and_ties_are_exact_in_large_numbers() -> None:
 def test_past_the_limit_it_is_greedy_and_says_so(limit: float) -> None:
     cells = made_up(np.random.default_rng(0), 30, 40, 400, 9999)
     best_first = sorted(cells, key=lambda cell: (-cell[3], *cell[:3]))
-    assert solver_exact.solve(cells, least=1, most=1, time_limit_s=limit) == (
+    assert solver_exact.solve_sentence(cells, least=1, most=1, time_limit_s=limit) == (
         solver_exact.TIME_LIMIT,
         solver_exact.greedy(best_first, 1),
     )

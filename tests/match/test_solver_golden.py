@@ -10,7 +10,7 @@ from match_cells import ANY, KINDS, cells_of, facts, made_up, one, table
 
 from xner_ray.data.row import SCALE
 from xner_ray.errors import Loss
-from xner_ray.match.solver import solve
+from xner_ray.match.solver import solve_batch
 from xner_ray.match.solver_exact import Cell
 from xner_ray.recipe.limits import limits
 
@@ -90,9 +90,9 @@ def test_golden_17_another_entity_in_the_gap_is_not_absorbed() -> None:
 
 def test_golden_18_nothing_to_project_is_no_error() -> None:
     assert golden([], [(0, 0)]) == golden([(0, 1)], []) == golden([(0, 1)], [], n_words=0) == []
-    nothing = solve(table([]), row=[], n_rows=0)
+    nothing = solve_batch(table([]), row=[], n_rows=0)
     assert facts(nothing) == ([], [], [], [], [])
-    without = solve(table([]), row=[1], n_rows=3, per_entity="=1")
+    without = solve_batch(table([]), row=[1], n_rows=3, per_entity="=1")
     assert facts(without) == ([], [0.0] * 3, [True] * 3, ["none", "independent", "none"], [(0, Loss.NO_CANDIDATE)])
 
 

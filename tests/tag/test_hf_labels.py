@@ -11,7 +11,7 @@ from tiny_taggers import IOB2, XLMR_CONLL03, table_model, tagger
 
 from xner_ray.data.spans import Span
 from xner_ray.match import candidates, scores
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 from xner_ray.recipe.sections import Tag
 from xner_ray.tag.base import Tagger
 from xner_ray.tag.hf import HfTagger, check
@@ -80,7 +80,7 @@ def test_the_tags_of_such_a_model_are_iob1(no_b: HfTagger) -> None:
 
 
 def test_the_tagger_score_finds_the_name_by_such_a_model(no_b: HfTagger) -> None:
-    problem = Problem(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
+    problem = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
     found = candidates.ngrams(problem)
     rows = no_b.probabilities([list("oppo")])[0]
     values = scores.tagger(problem, found, rows, np.array([no_b.labels.index("PER")]))

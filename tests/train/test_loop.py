@@ -19,10 +19,10 @@ from torch import Tensor
 
 from xner_ray.errors import FatalError
 from xner_ray.train import loop
-from xner_ray.train.loop import Kept, Progress, fit, micro_batches, predict
+from xner_ray.train.loop import FrozenStateCache, Progress, fit, micro_batches, predict
 from xner_ray.train.network import Student
 from xner_ray.train.student import counts_of, micro_f1, scored
-from xner_ray.train.windows import Pieces, encode, goal
+from xner_ray.train.windows import Windows, encode, goal
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def _student(encoder: str, **options: Any) -> Student:
     return student(Path(), encoder=encoder, **options)
 
 
-def _fit(found: Student, table: pa.Table, options: dict[str, Any], **others: Any) -> tuple[Pieces, Progress]:
+def _fit(found: Student, table: pa.Table, options: dict[str, Any], **others: Any) -> tuple[Windows, Progress]:
     pieces = encode(table, found.tokenizer, found.positions)
     return pieces, fit(found, pieces, goal(table, pieces, found.names), fitting(**options), **others)
 
@@ -60,7 +60,15 @@ def _gradients(found: Student, table: pa.Table, **options: Any) -> tuple[float, 
     every = np.arange(len(pieces))
     target = goal(table, pieces, found.names)
     loss = loop._step(
-        found, pieces, target, settings, every, loop.Alone(), optimizer, schedule, Kept(settings.cache_gb * 1e9)
+        found,
+        pieces,
+        target,
+        settings,
+        every,
+        loop.Alone(),
+        optimizer,
+        schedule,
+        FrozenStateCache(settings.cache_gb * 1e9),
     )
     found.set_state(before)
     return loss, taken
@@ -188,15 +196,15 @@ def test_students_of_several_kinds_share_states_that_are_theirs(encoder: str) ->
         (lambda: _student(encoder, frozen=2), {"dtype": "bfloat16"}),
         (lambda: _moved(_student(encoder, frozen=2)), {}),
     ]
-    shared, results = Kept(1e9), []
+    shared, results = FrozenStateCache(1e9), []
     for make, options in kinds:
-        for kept in (Kept(1e9), shared):
+        for kept in (FrozenStateCache(1e9), shared):
             found = make()
             pieces = encode(toy(), found.tokenizer, found.positions)
             fit(found, pieces, goal(toy(), pieces, found.names), fitting(**options), kept=kept)
             results.append(found.state())
-    for alone, together in zip(results[::2], results[1::2], strict=True):
-        assert all(torch.equal(value, together[name]) for name, value in alone.items())
+    for alone, zip_runs in zip(results[::2], results[1::2], strict=True):
+        assert all(torch.equal(value, zip_runs[name]) for name, value in alone.items())
     assert len(shared._found) == len(kinds) * len(toy())
 
 
@@ -245,12 +253,12 @@ def test_two_processes_take_the_steps_of_one(encoder: str, frozen: int) -> None:
     options = {"batch_sentences": 3, "epochs": 3, "weight_decay": 0.1}
     alone = _student(encoder, frozen=frozen)
     pieces, progress = _fit(alone, table, options)
-    together = _Threads(2)
+    zip_runs = _Threads(2)
     found = [_student(encoder, frozen=frozen) for _ in range(2)]
     results: list[Any] = [None, None]
 
     def work(rank: int) -> None:
-        group = together.member(rank)
+        group = zip_runs.member(rank)
         own = _fit(found[rank], table, options, group=group)[1]
         results[rank] = own, predict(found[rank], pieces, fitting(), group=group)
 

@@ -18,7 +18,7 @@ from xner_ray.errors import RecipeError
 from xner_ray.train.card import model_card
 from xner_ray.train.recipe import Training
 from xner_ray.train.student import Trained, counts_of, device_here, micro_f1, read, scored, train, write_model
-from xner_ray.train.windows import Pieces, encode
+from xner_ray.train.windows import Windows, encode
 
 NAMES = ["B-PER", "O", "I-PER"]  # class 0 is not O
 
@@ -40,7 +40,7 @@ def test_classes_become_spans_and_unknown_labels_of_gold_are_missed(pieces_of_wo
             {"tokens": ["a", "b"], "spans": [(1, 2, "PER")]},
         ]
     )
-    pieces: Pieces = pieces_of_words(gold)
+    pieces: Windows = pieces_of_words(gold)
     table = scored(gold, pieces, np.array([0, 2, 1, 1, 0, 0]), NAMES)
     found = [[(s["start"], s["end"], s["label"]) for s in each] for each in table.column("spans").to_pylist()]
     assert found == [[(0, 2, "PER")], [], [(0, 1, "PER"), (1, 2, "PER")]]

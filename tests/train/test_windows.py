@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from students import Row, sentences
 from tiny_encoders import ALPHABET, POSITIONS, save_tokenizer
 
-from xner_ray.train.windows import IGNORED, Goal, Pieces, encode, goal
+from xner_ray.train.windows import IGNORED, Goal, Windows, encode, goal
 
 NAMES = ["B-PER", "O", "I-PER", "B-LOC", "I-LOC"]  # in no order on purpose
 GONE = "\u200d"  # gives no subword
@@ -126,7 +126,7 @@ def _plain(row: Row) -> tuple[list[list[float]], list[float]]:
     return found, weights
 
 
-def _goal(tokenizer: Any, rows: list[Row]) -> tuple[Pieces, Goal]:
+def _goal(tokenizer: Any, rows: list[Row]) -> tuple[Windows, Goal]:
     table = sentences(rows)
     pieces = encode(table, tokenizer, POSITIONS)
     return pieces, goal(table, pieces, NAMES)

@@ -260,12 +260,12 @@ HAS_LID = importlib.util.find_spec("py3langid") is not None
 @pytest.mark.skipif(HAS_LID, reason="py3langid is installed")
 def test_the_identifier_asks_for_its_extra() -> None:
     with pytest.raises(MissingExtraError, match=r"xner_ray\[lid\]"):
-        health.Identifier()
+        health.LanguageIdentifier()
 
 
 @pytest.mark.skipif(not HAS_LID, reason="needs py3langid")
 def test_the_identifier_speaks_of_languages_that_it_knows() -> None:
-    identifier = health.Identifier()
+    identifier = health.LanguageIdentifier()
     for lang, text in GOOD.items():
         assert identifier.knows(lang)
         assert not identifier.wrong(text, lang), lang

@@ -25,11 +25,11 @@ from xner_ray.data.links import Links
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.models import network
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.windows import Piece, micro_batches, padded, pieces_of, tokenized
+from xner_ray.models.windows import Window, micro_batches, padded, pieces_of, tokenized
 
 Ints = NDArray[np.int64]
 State = dict[str, Any]
-Sides = tuple[Piece, Piece]
+Sides = tuple[Window, Window]
 _TOKENIZED = 4096  # sentences at once
 
 
@@ -85,11 +85,11 @@ class Learner:
             result += [None if a is None or b is None else (a, b) for a, b in zip(*sides, strict=True)]
         return result
 
-    def _whole(self, encoding: Any, words: list[str]) -> Piece | None:
+    def _whole(self, encoding: Any, words: list[str]) -> Window | None:
         found = pieces_of(0, encoding.ids, encoding.word_ids, len(words), self.positions, self.spelt)
         return found[0] if not isinstance(found, Reason) and len(found) == 1 else None
 
-    def vectors(self, pieces: Sequence[Piece], settings: Fit) -> tuple[Tensor, Tensor]:
+    def vectors(self, pieces: Sequence[Window], settings: Fit) -> tuple[Tensor, Tensor]:
         """Word vectors of a batch's rows (B, words, dim), and which exist (B, words)."""
         order = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].ids))
         batch = [pieces[index] for index in order]
@@ -226,7 +226,7 @@ def _links(learner: Learner, pieces: Sequence[Sides], adaptation: Adaptation) ->
 class _Numbered:
     ids: list[int]
     number: int
-    piece: Piece
+    piece: Window
 
 
 def _linked(links: Links, pieces: Sequence[Sides]) -> float:

@@ -19,7 +19,7 @@ from xner_ray.errors import Reason, RecipeError
 from xner_ray.models import e5, fast_linear, network
 from xner_ray.models.device import Timed, pick_dtype
 from xner_ray.models.replay import filled
-from xner_ray.models.windows import Dtype, Piece, Units, micro_batches, padded, pieces_of, tokenized
+from xner_ray.models.windows import Dtype, Units, Window, micro_batches, padded, pieces_of, tokenized
 
 BUILTIN = "builtin"
 Layer = int | list[int] | Literal["auto"]
@@ -108,7 +108,7 @@ class Encoder(Timed):
         model reads, the sentence has `Reason.WORD_TOO_LONG` instead. Of a sentence that is not `present` only the
         shape counts (`recall.filled`).
         """
-        found = self._encode(sentences, Piece.of_words, present)
+        found = self._encode(sentences, Window.of_words, present)
         results: list[Vectors | Reason] = []
         for sentence, parts in zip(sentences, found, strict=True):
             if isinstance(parts, Reason):
@@ -125,7 +125,7 @@ class Encoder(Timed):
     ) -> list[Subwords | Reason]:
         """Subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
         results: list[Subwords | Reason] = []
-        for sentence, parts in zip(sentences, self._encode(sentences, Piece.of_subwords, present), strict=True):
+        for sentence, parts in zip(sentences, self._encode(sentences, Window.of_subwords, present), strict=True):
             if isinstance(parts, Reason):
                 results.append(parts)
                 continue
@@ -138,12 +138,12 @@ class Encoder(Timed):
     def _encode(
         self,
         sentences: Sequence[Sequence[str]],
-        units: Callable[[Piece], Units],
+        units: Callable[[Window], Units],
         present: Sequence[bool] | None,
-    ) -> list[list[tuple[Piece, Vectors]] | Reason]:
+    ) -> list[list[tuple[Window, Vectors]] | Reason]:
         """For each sentence its windows, from left to right, with the vectors of their units."""
-        results: list[list[tuple[Piece, Vectors]] | Reason] = []
-        pieces: list[Piece] = []
+        results: list[list[tuple[Window, Vectors]] | Reason] = []
+        pieces: list[Window] = []
         for index, encoding in enumerate(tokenized(self.tokenizer, sentences)):
             ids = filled(encoding.ids, present is None or present[index])
             found = pieces_of(index, ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
@@ -167,7 +167,7 @@ class Encoder(Timed):
         self.padding += padding
         return results
 
-    def _forward(self, batch: list[Piece], units: Callable[[Piece], Units]) -> list[Vectors]:
+    def _forward(self, batch: list[Window], units: Callable[[Window], Units]) -> list[Vectors]:
         """Vectors of each piece's units. The longest piece comes first."""
         inputs = padded(batch, self.tokenizer.pad_token_id, self.device)
         states = self.network(inputs)

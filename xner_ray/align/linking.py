@@ -129,8 +129,8 @@ def align(
         raise ValueError(f"method is {unknown[0]!r}; allowed: {', '.join(METHODS)}")
     place = torch.device(device)
     sides = [
-        _Side(source, options, place),
-        _Side(target, options, place),
+        PaddedSide(source, options, place),
+        PaddedSide(target, options, place),
     ]
     parts = [
         sparse(_batch(sides[0], sides[1], rows, options, "mwmf" in methods), rows, options.floor)
@@ -148,7 +148,7 @@ def merge(parts: Sequence[Links]) -> Links:
     return whole.take(np.lexsort((whole.target, whole.source, whole.row)))
 
 
-class _Side:
+class PaddedSide:
     """One side of all pairs: the units (words, or subwords) with a vector, one after the other, on the device."""
 
     def __init__(self, items: Sequence[Vectors | Subwords], options: AlignOptions, device: torch.device) -> None:
@@ -223,7 +223,7 @@ def _batches(n_source: NDArray[Any], n_target: NDArray[Any], limit: int) -> Iter
         start = end
 
 
-def _batch(source: _Side, target: _Side, rows: NDArray[np.int64], options: AlignOptions, mwmf: bool) -> Cells:
+def _batch(source: PaddedSide, target: PaddedSide, rows: NDArray[np.int64], options: AlignOptions, mwmf: bool) -> Cells:
     a, b = source.pad(rows), target.pad(rows)
     cosine, norms = cosines(a, b, options)
     dot = None

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data.row import fill, live
+from xner_ray.data.row import accepted_rows, fill
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import ModelStage
 
@@ -36,7 +36,7 @@ class AlignStage(ModelStage):
             pc.list_value_length(table.column("bridge_spans")),
             pc.list_value_length(table.column("source_spans")),
         ).to_pylist()
-        alive = live(table)
+        alive = accepted_rows(table)
         rows = np.array([index for index in alive if spans[index]], dtype=np.int64)
         source = pc.if_else(bridged, table.column("bridge_tokens"), table.column("source_tokens"))
         sides = [side.take(pa.array(rows)).to_pylist() for side in (source, table.column("tokens"))]

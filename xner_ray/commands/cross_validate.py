@@ -43,7 +43,7 @@ from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
-from xner_ray.train.loop import Kept
+from xner_ray.train.loop import FrozenStateCache
 from xner_ray.train.recipe import Source, Training
 from xner_ray.train.student import micro_f1
 
@@ -56,7 +56,8 @@ _WHOLE = {
     "resources": "a student of an experiment is trained on one core of a CPU",
 }
 _SEED_ROWS = 10**12  # between the rows of one seed and the next
-_kept = cache(Kept)  # states of frozen layers, for all trainings of a worker process, which has several tasks
+# States of frozen layers, for all trainings of a worker process, which has several tasks
+_kept = cache(FrozenStateCache)
 
 
 class Experiment(Section):

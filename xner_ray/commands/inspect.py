@@ -60,7 +60,7 @@ def run_report(
     return report
 
 
-def how_far(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
+def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
     """How far a run is, from its folder alone, also of a dead one; plain data, as `status --json` prints it.
 
     Rates are of the last driver that finished a unit, up to its last one; `seconds_left` follows from them and does
@@ -137,7 +137,7 @@ def _figures(
 
 def status(run: str | os.PathLike[str]) -> Group:
     """`how_far`, as terminal output."""
-    return status_text(how_far(run))
+    return status_text(run_progress(run))
 
 
 def status_text(found: Mapping[str, Any]) -> Group:

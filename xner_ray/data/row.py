@@ -156,7 +156,7 @@ def rejected(table: pa.Table) -> NDArray[np.bool_]:
     return mask
 
 
-def live(table: pa.Table) -> list[int]:
+def accepted_rows(table: pa.Table) -> list[int]:
     """Indices of the rows that are not rejected."""
     indices: list[int] = np.flatnonzero(~rejected(table)).tolist()
     return indices
@@ -188,13 +188,13 @@ def fill(
     return table
 
 
-def set_aside(row: Mapping[str, Any]) -> dict[int, str]:
+def unmatchable(row: Mapping[str, Any]) -> dict[int, str]:
     """Source spans of a row that reading has set aside, since spans must not overlap: index -> why."""
     early = (Loss.NESTED, Loss.OVERLAPPING_SPAN)
     return {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in early}
 
 
-def giving_way(spans: Sequence[Span]) -> list[dict[str, Any]]:
+def nested_losses(spans: Sequence[Span]) -> list[dict[str, Any]]:
     """Cells of `unprojected` for the spans that give way to a longer one."""
     outer, others = outermost(spans)
     gone, lost = set(others), []

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from xner_ray.data.row import REJECTED, fill, frequencies, live, rejected
+from xner_ray.data.row import REJECTED, accepted_rows, fill, frequencies, rejected
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.errors import FatalError, Flag, Reason, XnerError
 from xner_ray.stage import Stage
@@ -116,7 +116,7 @@ def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
         known = set(found)
         if stage.recall is not None:
             stage.recall.probe()
-        _find_poison(stage, table, live(table), error, found)
+        _find_poison(stage, table, accepted_rows(table), error, found)
         new = {row: (Reason.STAGE_ERROR, _said(stage, found[row])) for row in found.keys() - known}
         table = fill(table, {}, new)
         if stage.recall is not None:
@@ -158,7 +158,7 @@ def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exceptio
 
 def _in_pieces(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
     """Rows that pass alone and not together: as large pieces as pass; what fails alone is rejected."""
-    rows = live(table)
+    rows = accepted_rows(table)
     if len(rows) <= 1:
         return fill(table, {}, dict.fromkeys(rows, (Reason.STAGE_ERROR, _said(stage, error))))
     pieces = []
@@ -174,7 +174,7 @@ def _in_pieces(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
 
 def _survive(stage: Stage, table: pa.Table, crashes: CrashCounter, unit: str) -> pa.Table:
     """As large pieces as no process has died of; a row of which alone two have died is rejected."""
-    rows = live(table)
+    rows = accepted_rows(table)
     numbers = table.column("row")
     piece = f"{unit} {stage.name} {numbers[0]}-{numbers[-1]}"
     if crashes.deaths(piece) < (1 if len(rows) > 1 else 2):

@@ -26,7 +26,7 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     from xner_ray.tag import llm as llm_tagger
     from xner_ray.translate import apertium, ct2, nllb
     from xner_ray.translate import llm as llm_translator
-    from xner_ray.translate.health import Examiner
+    from xner_ray.translate.health import HealthChecker
 
     if recipe.projector == "combine":
         raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
@@ -67,7 +67,7 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             nllb.check(section, languages, name)
         recipe = recipe.model_copy(update={name: section})
     if "translate" in names:
-        Examiner(recipe.translate.health)
+        HealthChecker(recipe.translate.health)
         if recipe.translate.health.language != "off":
             identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
     for name in ("tag", "target_tag"):

@@ -25,7 +25,7 @@ from xner_ray.errors import InputError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate.bootstrap import CONFIDENCE, Difference, Interval
 from xner_ray.evaluate.counting import Counter, Counts
-from xner_ray.evaluate.lockstep import Strangers, together, with_words
+from xner_ray.evaluate.lockstep import RunMismatch, with_words, zip_runs
 from xner_ray.evaluate.scores import SCHEME, By, Evaluations, Rates, score
 from xner_ray.evaluate.scores import compare as paired
 
@@ -190,10 +190,10 @@ def compare(
     behind intervals and tests, 0 for none; seed, by: as in `evaluation.score`. InputError if rows, ids, words or gold
     differ between the runs.
     """
-    strangers = [Strangers(runs[0].run, run.run) for run in runs]
+    strangers = [RunMismatch(runs[0].run, run.run) for run in runs]
     counters = [Counter() for _ in runs]
     pairs: dict[str, _Pairs] = {}
-    for pieces in together(tables):
+    for pieces in zip_runs(tables):
         same = [stranger.check(pieces[0], piece) for stranger, piece in zip(strangers, pieces, strict=True)]
         if not all(same):
             continue

@@ -43,7 +43,7 @@ class _Stream:
         return piece
 
 
-def together(runs: Sequence[Iterable[pa.Table]]) -> Iterator[list[pa.Table]]:
+def zip_runs(runs: Sequence[Iterable[pa.Table]]) -> Iterator[list[pa.Table]]:
     """The runs' tables in pieces of the same range of rows; a run without rows in a range has an empty piece."""
     streams = [_Stream(tables) for tables in runs]
     while groups := [stream.group for stream in streams if stream.group is not None]:
@@ -53,7 +53,7 @@ def together(runs: Sequence[Iterable[pa.Table]]) -> Iterator[list[pa.Table]]:
         yield [stream.take(last) if inside else nothing for stream, inside in zip(streams, here, strict=True)]
 
 
-class Strangers:
+class RunMismatch:
     """What keeps a run from being compared with the first."""
 
     def __init__(self, first: str, other: str) -> None:

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class EntityBatch:
     """Entities of many sentence pairs.
 
     n_source, n_target: words of each pair's sides. row: pair of each entity, ascending. start, end: its half-open

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xner_ray.match.batch import Ints, Problem, ranges
+from xner_ray.match.batch import EntityBatch, Ints, ranges
 
 MAX_WORDS = 30
 
@@ -44,7 +44,7 @@ class Candidates:
         return Candidates(self.entity[index], self.start[index], self.end[index])
 
 
-def ngrams(problem: Problem, *, max_words: int = MAX_WORDS) -> Candidates:
+def ngrams(problem: EntityBatch, *, max_words: int = MAX_WORDS) -> Candidates:
     """All ranges of 1 to `max_words` words, for every entity: sum over i of min(max_words, n_words - i) each.
 
     ValueError if `max_words` is below 1.
@@ -56,7 +56,7 @@ def ngrams(problem: Problem, *, max_words: int = MAX_WORDS) -> Candidates:
     return _ranges_inside(entity, np.zeros_like(entity), problem.words, max_words)
 
 
-def windows(problem: Problem, mass: Ints, *, max_words: int = MAX_WORDS, margin: int = 0) -> Candidates:
+def windows(problem: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS, margin: int = 0) -> Candidates:
     """Ranges of 1 to `max_words` words from `margin` words before the first linked word to `margin` after the last.
 
     mass: whole numbers by cell, positive where a word is linked (`Problem.spread`); without one, no candidate.
@@ -75,7 +75,7 @@ def windows(problem: Problem, mass: Ints, *, max_words: int = MAX_WORDS, margin:
     return _ranges_inside(entity, low, high, max_words)
 
 
-def runs(problem: Problem, mass: Ints, *, max_words: int = MAX_WORDS) -> Candidates:
+def runs(problem: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS) -> Candidates:
     """Every run of linked words, all its sub-ranges, and every hull from one run's start to a later one's end.
 
     The thesis calls them "aligned_ngrams". Longer ones than `max_words` are left out. Errors as in `windows`.
@@ -96,7 +96,7 @@ def runs(problem: Problem, mass: Ints, *, max_words: int = MAX_WORDS) -> Candida
 
 
 def given(
-    problem: Problem,
+    problem: EntityBatch,
     spans: tuple[ArrayLike, ArrayLike, ArrayLike],
     *,
     sub_ranges: bool = False,
@@ -146,7 +146,7 @@ def union(*candidates: Candidates) -> Candidates:
     return Candidates(entity[new], start[new], end[new])
 
 
-def linked_runs(problem: Problem, mass: Ints) -> Candidates:
+def linked_runs(problem: EntityBatch, mass: Ints) -> Candidates:
     """The maximal runs of neighbouring target words with positive `mass` (by cell), for every entity.
 
     ValueError if `mass` does not have one value per cell.

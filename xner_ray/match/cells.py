@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray.data.row import SCALE, flat, ints
-from xner_ray.match.batch import Ints, Problem
+from xner_ray.match.batch import EntityBatch, Ints
 from xner_ray.match.candidates import Candidates
 from xner_ray.match.scores import Floats
 
@@ -36,7 +36,7 @@ class Tags:
         result: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return result
 
-    def spans(self, problem: Problem) -> tuple[Ints, Ints, Ints]:
+    def spans(self, problem: EntityBatch) -> tuple[Ints, Ints, Ints]:
         """Row, start and end of the runs that each word's most probable tag makes; equal ones count as the first.
 
         An I- after O or after another class begins a span, as in every reading of IOB2.
@@ -55,7 +55,7 @@ class Tags:
         return row[first], first - base, last + 1 - base
 
 
-def read_tags(column: pa.Array, problem: Problem) -> Tags:
+def read_tags(column: pa.Array, problem: EntityBatch) -> Tags:
     """The tags of all target words. ValueError if one is no tag or its word is not in its sentence."""
     row, _, cells = flat(column)
     tags = cells.field("tag").dictionary_encode()
@@ -74,7 +74,7 @@ def read_tags(column: pa.Array, problem: Problem) -> Tags:
     return Tags(labels or ("",), result)
 
 
-def read_scores(column: pa.Array, name: str, problem: Problem, source: Ints, candidates: Candidates) -> Floats:
+def read_scores(column: pa.Array, name: str, problem: EntityBatch, source: Ints, candidates: Candidates) -> Floats:
     """The values that `evidence` has under a name, one per candidate, to 1e-4; 0 where it says nothing.
 
     source: place of each entity in its row's source_spans.
@@ -102,7 +102,7 @@ def read_scores(column: pa.Array, name: str, problem: Problem, source: Ints, can
 
 
 def score_cells(
-    scores: Mapping[str, Floats], problem: Problem, source: Ints, candidates: Candidates
+    scores: Mapping[str, Floats], problem: EntityBatch, source: Ints, candidates: Candidates
 ) -> tuple[Ints, list[dict[str, Any]]]:
     """Row and cell of `evidence` for every positive score, by row, then name, then candidate."""
     found: list[tuple[int, dict[str, Any]]] = []

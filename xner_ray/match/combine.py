@@ -23,7 +23,7 @@ from xner_ray.data.row import OK, SCALE, fill
 from xner_ray.data.spans import Span, spans_to_tags, tags_to_spans
 from xner_ray.errors import Loss, RunFolderError
 from xner_ray.match.scores import Scored
-from xner_ray.match.solver import solve
+from xner_ray.match.solver import solve_batch
 from xner_ray.run import parts as part_files
 
 Method = Literal["union", "vote"]
@@ -176,7 +176,7 @@ def union(runs: Sequence[tuple[float, Sequence[Span]]]) -> list[Span]:
         np.array([end for _, _, end in keys], dtype=np.int32),
         np.array([scores[key] for key in keys], dtype=np.int64),
     )
-    chosen = solve(scored, row=np.zeros(len(labels), dtype=np.int64), n_rows=1, per_entity=">=0").chosen
+    chosen = solve_batch(scored, row=np.zeros(len(labels), dtype=np.int64), n_rows=1, per_entity=">=0").chosen
     columns = (chosen.start.tolist(), chosen.end.tolist(), chosen.entity.tolist(), chosen.score.tolist())
     return [Span(start, end, labels[label], score / SCALE) for start, end, label, score in zip(*columns, strict=True)]
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from xner_ray.data.links import Links
 from xner_ray.errors import Loss
-from xner_ray.match.batch import Ints, Problem, ranges
+from xner_ray.match.batch import EntityBatch, Ints, ranges
 from xner_ray.match.candidates import Candidates, linked_runs
 
 Order = Literal["given", "shortest", "longest"]
@@ -90,7 +90,7 @@ class Projected:
         return len(self.entity)
 
 
-def project(problem: Problem, links: Links, settings: Settings = PAPER) -> Projected:
+def project(problem: EntityBatch, links: Links, settings: Settings = PAPER) -> Projected:
     """Projections by the heuristic. All `links` count, so give those of one method: `links.hard("itermax")`.
 
     ValueError if a link leaves the words of its pair.
@@ -112,7 +112,7 @@ def project(problem: Problem, links: Links, settings: Settings = PAPER) -> Proje
     return Projected(left.entity, left.start, left.end, unprojected.astype(np.int32), reasons)
 
 
-def _merged(problem: Problem, links: Links, settings: Settings) -> Candidates:
+def _merged(problem: EntityBatch, links: Links, settings: Settings) -> Candidates:
     """Runs of linked words, with small gaps closed."""
     ones = np.ones(len(links), dtype=np.int64)
     runs = linked_runs(problem, problem.spread(links, ones))
@@ -129,7 +129,7 @@ def _merged(problem: Problem, links: Links, settings: Settings) -> Candidates:
     return Candidates(runs.entity[opens], runs.start[opens], runs.end[closes])
 
 
-def _long_enough(problem: Problem, runs: Candidates, settings: Settings) -> Candidates:
+def _long_enough(problem: EntityBatch, runs: Candidates, settings: Settings) -> Candidates:
     if settings.ratio is not None:
         # Divided, not multiplied: 4 / 5 is the double 0.8, whatever the threshold's spelling.
         runs = runs.take((runs.end - runs.start) / problem.length[runs.entity] > settings.ratio)
@@ -141,7 +141,7 @@ def _long_enough(problem: Problem, runs: Candidates, settings: Settings) -> Cand
     return runs
 
 
-def _rank(problem: Problem, runs: Candidates, settings: Settings) -> Ints:
+def _rank(problem: EntityBatch, runs: Candidates, settings: Settings) -> Ints:
     """The place of every run in the order in which they are labelled; between pairs it means nothing."""
     words = problem.length[runs.entity]
     by_entity = {"given": 0 * words, "shortest": words, "longest": -words}[settings.order]
@@ -151,7 +151,7 @@ def _rank(problem: Problem, runs: Candidates, settings: Settings) -> Ints:
     return rank
 
 
-def _overwritten(problem: Problem, runs: Candidates, rank: Ints) -> Candidates:
+def _overwritten(problem: EntityBatch, runs: Candidates, rank: Ints) -> Candidates:
     """Every run up to the first of its words that a run of higher rank has."""
     length = (runs.end - runs.start).astype(np.int64)
     word = ranges(problem.target_base[problem.row[runs.entity]] + runs.start, length)
@@ -164,7 +164,7 @@ def _overwritten(problem: Problem, runs: Candidates, rank: Ints) -> Candidates:
     return cut.take(kept > 0)
 
 
-def _first_come(problem: Problem, runs: Candidates, rank: Ints) -> Candidates:
+def _first_come(problem: EntityBatch, runs: Candidates, rank: Ints) -> Candidates:
     """The runs that touch no word of one taken before, in the order of their rank."""
     base = problem.target_base[problem.row[runs.entity]]
     first, last = base + runs.start, base + runs.end

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from xner_ray.data.row import ROW, SCALE, fill, live
+from xner_ray.data.row import ROW, SCALE, accepted_rows, fill
 from xner_ray.errors import FatalError, RecipeError, RetryableError, StorageError, XnerError, did_you_mean
 from xner_ray.match import projection
 from xner_ray.match.cells import score_cells
@@ -199,7 +199,7 @@ class EvidenceStage:
             for name in self.functions:
                 values[name][begin:end] = self._called(name, row, asked, offered)
         at, found = score_cells(values, problem, rows.source, spans)
-        by_row: dict[int, list[Any]] = {index: [] for index in live(table)}
+        by_row: dict[int, list[Any]] = {index: [] for index in accepted_rows(table)}
         for index, cell in zip(at.tolist(), found, strict=True):
             by_row[index].append(cell)
         return fill(table, {"evidence": by_row})

@@ -21,7 +21,7 @@ from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, flat, ints, lengths
 from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.match import candidates, heuristic, scores, solver
-from xner_ray.match.batch import Ints, Problem
+from xner_ray.match.batch import EntityBatch, Ints
 from xner_ray.match.cells import Tags, read_scores, read_tags
 from xner_ray.match.prior import Prior, Spans, Words
 from xner_ray.recipe.sections import THRESHOLDS, Match
@@ -45,12 +45,12 @@ class Rows:
     A row with bridge_spans starts from the back-translation: its source words and entities are those of the bridge.
     """
 
-    problem: Problem
+    problem: EntityBatch
     links: Links
     source: Ints
     labels: pa.Array  # of each entity
     aside: tuple[Ints, Ints, list[str]]  # row, place and reason of the spans that never reached the matching
-    live: np.ndarray[Any, np.dtype[np.bool_]]
+    accepted: np.ndarray[Any, np.dtype[np.bool_]]
     source_tokens: pa.Array
     tokens: pa.Array
     earlier: tuple[Ints, Ints, Ints]  # row, start and end of the spans that the rows hold now
@@ -69,15 +69,15 @@ class Rows:
 def read(table: pa.Table) -> Rows:
     """`READS` of a table. Rejected rows have no entities."""
     column = {name: _whole(table.column(name)) for name in READS}
-    live = pc.equal(column["status"], OK).to_numpy(zero_copy_only=False)
+    accepted_rows = pc.equal(column["status"], OK).to_numpy(zero_copy_only=False)
     source_tokens, row, source, spans = _source_side(column)
     lost_row, _, lost = flat(column["unprojected"])
     reasons = lost.field("reason")
     early = pc.is_in(reasons, value_set=pa.array(BEFORE_MATCHING)).to_numpy(zero_copy_only=False)
     aside = (lost_row[early], ints(lost.field("source"))[early], reasons.filter(pa.array(early)).to_pylist())
     most = 1 + max(int(source.max(initial=0)), int(aside[1].max(initial=0)))
-    kept = live[row] & ~np.isin(row * most + source, aside[0] * most + aside[1])
-    problem = Problem(
+    kept = accepted_rows[row] & ~np.isin(row * most + source, aside[0] * most + aside[1])
+    problem = EntityBatch(
         n_source=lengths(source_tokens),
         n_target=lengths(column["tokens"]),
         row=row[kept],
@@ -88,11 +88,11 @@ def read(table: pa.Table) -> Rows:
     earlier_row, _, earlier = flat(column["spans"])
     return Rows(
         problem=problem,
-        links=links.take(live[links.row]) if not live.all() else links,
+        links=links.take(accepted_rows[links.row]) if not accepted_rows.all() else links,
         source=source[kept],
         labels=spans.field("label").filter(pa.array(kept)),
         aside=(aside[0], aside[1], aside[2]),
-        live=live,
+        accepted=accepted_rows,
         source_tokens=source_tokens,
         tokens=column["tokens"],
         earlier=(earlier_row, ints(earlier.field("start")), ints(earlier.field("end"))),
@@ -132,8 +132,8 @@ def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) 
         _, solution = matched(rows, settings, method, prior)
     for name, values in _columns(rows, solution).items():
         position = table.schema.get_field_index(name)
-        if not rows.live.all():
-            values = pc.if_else(pa.array(rows.live), values, _whole(table.column(name)))
+        if not rows.accepted.all():
+            values = pc.if_else(pa.array(rows.accepted), values, _whole(table.column(name)))
         table = table.set_column(position, table.schema.field(position), values)
     return table
 
@@ -236,7 +236,7 @@ def every_candidate(rows: Rows, settings: Match, method: str) -> candidates.Cand
 
 def solve(scored: scores.Scored, rows: Rows, settings: Match) -> solver.Solution:
     """The matching of all rows."""
-    return solver.solve(
+    return solver.solve_batch(
         scored,
         row=rows.problem.row,
         n_rows=rows.problem.n_rows,

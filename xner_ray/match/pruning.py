@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xner_ray.data.row import SCALE
-from xner_ray.match.batch import Ints, Problem, ranges
+from xner_ray.match.batch import EntityBatch, Ints, ranges
 from xner_ray.match.candidates import Candidates
 from xner_ray.match.scores import Floats
 
@@ -44,7 +44,7 @@ _NEVER = np.iinfo(np.int64).min
 
 
 def contenders(
-    problem: Problem,
+    problem: EntityBatch,
     candidates: Candidates,
     base: Floats,
     weight: float,
@@ -93,7 +93,7 @@ def contenders(
 
 
 def best_first(
-    problem: Problem,
+    problem: EntityBatch,
     candidates: Candidates,
     base: Floats,
     weight: float,
@@ -134,7 +134,7 @@ def best_first(
         first *= 2
 
 
-def _highest_rival(problem: Problem, cells: Candidates, lower: Ints, one_each: bool) -> Ints:
+def _highest_rival(problem: EntityBatch, cells: Candidates, lower: Ints, one_each: bool) -> Ints:
     """The highest `lower` of a cell of the same entity whose busy words lie in the cell; its own counts too."""
     begins = np.flatnonzero(np.diff(cells.entity, prepend=-1))
     group = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(cells)))
@@ -167,7 +167,7 @@ def _highest_rival(problem: Problem, cells: Candidates, lower: Ints, one_each: b
 
 
 def _busy(
-    problem: Problem, entity: NDArray[np.int32], low: NDArray[np.int32], hull: Ints, start: Ints, end: Ints
+    problem: EntityBatch, entity: NDArray[np.int32], low: NDArray[np.int32], hull: Ints, start: Ints, end: Ints
 ) -> Mask:
     """Of all words of the hulls, whether cells of two entities cover them."""
     n_words = int(hull.sum())

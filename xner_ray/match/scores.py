@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from xner_ray.data.row import SCALE
 from xner_ray.errors import RecipeError, did_you_mean
-from xner_ray.match.batch import Ints, Problem, ranges
+from xner_ray.match.batch import EntityBatch, Ints, ranges
 from xner_ray.match.candidates import Candidates
 
 Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ class Scored:
         return len(self.entity)
 
 
-def mass_inside(problem: Problem, candidates: Candidates, mass: Ints) -> Ints:
+def mass_inside(problem: EntityBatch, candidates: Candidates, mass: Ints) -> Ints:
     """Sum of `mass` (whole numbers by cell) over the words of each candidate. ValueError if its shape is another."""
     n_cells = int(problem.cell_base[-1])
     if mass.shape != (n_cells,):
@@ -61,7 +61,7 @@ def mass_inside(problem: Problem, candidates: Candidates, mass: Ints) -> Ints:
     return inside
 
 
-def alignment(problem: Problem, candidates: Candidates, counts: Ints) -> Floats:
+def alignment(problem: EntityBatch, candidates: Candidates, counts: Ints) -> Floats:
     """2 A / (|s| + |t|) per candidate, A the number of links between the words of s and of t: float64, >= 0.
 
     The factor 2 is that of both reference implementations (method.md 4.3; the thesis text has none).
@@ -76,7 +76,7 @@ def alignment(problem: Problem, candidates: Candidates, counts: Ints) -> Floats:
     return 2.0 * _per_word(problem, candidates, counts)
 
 
-def soft(problem: Problem, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
+def soft(problem: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
     """Soft Dice: (forward + backward mass inside the block) / (|s| + |t|): float64 in [0, 1].
 
     mass: by cell in ten-thousandths, `problem.spread(links, rint(SCALE * (links.forward + links.backward)))`. A source
@@ -99,7 +99,7 @@ def soft(problem: Problem, candidates: Candidates, mass: Ints, weights: tuple[In
     return np.minimum(share, 1.0, out=share)
 
 
-def edges(problem: Problem, candidates: Candidates, left: Floats, right: Floats) -> Floats:
+def edges(problem: EntityBatch, candidates: Candidates, left: Floats, right: Floats) -> Floats:
     """Whether a candidate begins and ends where spans do: float64 in [-2, 2].
 
         left[first] - left[just before] + right[last] - right[just after]
@@ -116,7 +116,7 @@ def edges(problem: Problem, candidates: Candidates, left: Floats, right: Floats)
     return result
 
 
-def _per_word(problem: Problem, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
+def _per_word(problem: EntityBatch, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
     """Mass inside / (|s| + |t|) / scale, rounded once: equal ratios stay equal."""
     words = problem.length[candidates.entity]
     words += candidates.end
@@ -127,7 +127,7 @@ def _per_word(problem: Problem, candidates: Candidates, mass: Ints, scale: int =
 
 
 def tagger(
-    problem: Problem,
+    problem: EntityBatch,
     candidates: Candidates,
     probabilities: NDArray[np.floating],
     classes: NDArray[np.integer] | None,
@@ -172,7 +172,7 @@ def tagger(
     return result
 
 
-def _checked(problem: Problem, classes: NDArray[np.integer], n_classes: int) -> NDArray[np.integer]:
+def _checked(problem: EntityBatch, classes: NDArray[np.integer], n_classes: int) -> NDArray[np.integer]:
     if classes.shape != (len(problem),):
         raise ValueError(f"classes have the shape {classes.shape}; allowed: one per entity, ({len(problem)},)")
     if len(classes) and not -1 <= classes.min() <= classes.max() < n_classes:
@@ -181,7 +181,7 @@ def _checked(problem: Problem, classes: NDArray[np.integer], n_classes: int) -> 
 
 
 def _tagger(
-    problem: Problem,
+    problem: EntityBatch,
     candidates: Candidates,
     parts: Ints,
     best: NDArray[np.intp],

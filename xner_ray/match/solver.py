@@ -49,7 +49,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What `solve` found for a batch of sentences ("rows").
+    """What `solve_batch` found for a batch of sentences ("rows").
 
     chosen: cells sorted by (row, start). objective: per row the sum of their scores, in units of 1.
     optimal: per row, whether `chosen` is proven to be the unique answer of the exact problem.
@@ -77,7 +77,7 @@ class Explained:
     lost_to: Cell | None
 
 
-def solve(
+def solve_batch(
     scored: Scored,
     *,
     row: ArrayLike,
@@ -121,7 +121,7 @@ def solve(
         if solver == "greedy":
             found += solver_exact.greedy(own, most)
         else:
-            names[number], answer = solver_exact.solve(own, least=least, most=most, time_limit_s=time_limit_s)
+            names[number], answer = solver_exact.solve_sentence(own, least=least, most=most, time_limit_s=time_limit_s)
             found += answer
     infeasible = names == "infeasible"
     optimal = ~(infeasible | (names == TIME_LIMIT)) if solver == "exact" else ~open_

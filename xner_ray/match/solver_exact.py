@@ -70,7 +70,7 @@ def greedy(cells: Iterable[Cell], most: int | None) -> list[Cell]:
     return chosen
 
 
-def solve(cells: list[Cell], *, least: int, most: int | None, time_limit_s: float) -> tuple[str, list[Cell]]:
+def solve_sentence(cells: list[Cell], *, least: int, most: int | None, time_limit_s: float) -> tuple[str, list[Cell]]:
     """Who solved a sentence (a `match.Solution.solver`), and its answer in any order.
 
     cells: sorted. least, most: as from `match.limits`, so least is 0 or most, or most is None (no limit).
@@ -97,7 +97,7 @@ def solve(cells: list[Cell], *, least: int, most: int | None, time_limit_s: floa
             answer = answer or cp_sat(part, fits, least=least, most=most, time_limit_s=left)
             left -= answer.spent
         if answer is None or answer.status == "infeasible":
-            solver, chosen = solve(cells, least=0, most=most, time_limit_s=left)
+            solver, chosen = solve_sentence(cells, least=0, most=most, time_limit_s=left)
             return ("infeasible" if solver != TIME_LIMIT else solver), chosen
         if answer.status == "time limit":
             return TIME_LIMIT, greedy(_best_first(cells), most)

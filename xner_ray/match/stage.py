@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xner_ray.data.row import fill, live
+from xner_ray.data.row import accepted_rows, fill
 from xner_ray.data.spans import Span
 from xner_ray.match import projection
-from xner_ray.match.batch import Problem
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates
 from xner_ray.match.cells import read_tags, score_cells
 from xner_ray.match.prior import Prior
@@ -42,11 +42,11 @@ class TransferStage:
         self.labels = labels
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        alive = live(table)
+        alive = accepted_rows(table)
         part = table.select(["tokens", "target_tags"]).take(pa.array(alive, pa.int64())).combine_chunks()
         n_target = part.column("tokens").combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         none = np.zeros(0, dtype=np.int64)
-        problem = Problem(n_source=np.zeros_like(n_target), n_target=n_target, row=none, start=none, end=none)
+        problem = EntityBatch(n_source=np.zeros_like(n_target), n_target=n_target, row=none, start=none, end=none)
         tags = read_tags(part.column("target_tags").combine_chunks(), problem)
         best = tags.probabilities.argmax(axis=1)
         found: list[list[Span]] = [[] for _ in alive]
@@ -112,7 +112,7 @@ class LikelihoodStage(ModelStage):
             )
         row, cells = score_cells({self.name: values}, problem, rows.source, spans)
         before = table.column("evidence").to_pylist()  # of a plug-in
-        by_row: dict[int, list[Any]] = {index: before[index] or [] for index in live(table)}
+        by_row: dict[int, list[Any]] = {index: before[index] or [] for index in accepted_rows(table)}
         for index, cell in zip(row.tolist(), cells, strict=True):
             by_row[index].append(cell)
         return fill(table, {"evidence": by_row})

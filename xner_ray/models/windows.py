@@ -27,7 +27,7 @@ def tokenized(tokenizer: Any, sentences: Sequence[Sequence[str]]) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Window:
     """One row of a micro-batch: a sentence, or a window of one."""
 
     sentence: int
@@ -53,7 +53,7 @@ def pieces_of(
     n_words: int,
     positions: int,
     spelt: Mapping[int, int],
-) -> list[Piece] | Reason:
+) -> list[Window] | Reason:
     """Rows for one tokenised sentence: none without subwords, one if it fits, else its windows."""
     word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.intp)
     inner = np.flatnonzero(word_of >= 0)
@@ -72,7 +72,7 @@ def pieces_of(
         words, slots = np.unique(word_of[places], return_inverse=True)
         if len(words):
             part = before + inner_ids[edges[start] : edges[end]] + after
-            pieces.append(Piece(sentence, part, words, places - edges[start] + len(before), slots))
+            pieces.append(Window(sentence, part, words, places - edges[start] + len(before), slots))
     return pieces
 
 

@@ -34,7 +34,7 @@ _CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class ColumnSide:
     """One side of some rows."""
 
     id: pa.Array
@@ -89,9 +89,9 @@ def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field]) -> pa.Tabl
     return pa.table([*arrays, *own.extra], schema=row_schema(extra))
 
 
-def _sides(segments: Sequence[Segment], labels: Labels, max_words: int, extra: Sequence[pa.Field]) -> _Side | None:
+def _sides(segments: Sequence[Segment], labels: Labels, max_words: int, extra: Sequence[pa.Field]) -> ColumnSide | None:
     """The rows of all segments, None if one of them is no plain one."""
-    sides: list[_Side] = []
+    sides: list[ColumnSide] = []
     for segment in segments:
         side = _side(segment, labels, max_words, extra)
         if side is None or (sides and (side.spans is None) != (sides[0].spans is None)):
@@ -103,7 +103,7 @@ def _sides(segments: Sequence[Segment], labels: Labels, max_words: int, extra: S
     def whole(name: str) -> pa.Array:
         return pa.concat_arrays([getattr(side, name) for side in sides])
 
-    return _Side(
+    return ColumnSide(
         id=whole("id"),
         doc_id=whole("doc_id"),
         text=whole("text"),
@@ -114,7 +114,7 @@ def _sides(segments: Sequence[Segment], labels: Labels, max_words: int, extra: S
     )
 
 
-def _side(segment: Segment, labels: Labels, max_words: int, extra: Sequence[pa.Field]) -> _Side | None:
+def _side(segment: Segment, labels: Labels, max_words: int, extra: Sequence[pa.Field]) -> ColumnSide | None:
     file = unchanged(segment.file) if segment.file.format in ("parquet", "dataset") else segment.file
     if file.format not in ("parquet", "dataset") or file.sentences:
         return None
@@ -158,7 +158,7 @@ def _side(segment: Segment, labels: Labels, max_words: int, extra: Sequence[pa.F
         return None
     text, offsets = _joined(tokens, n_words, codes, distinct, file.lang)
     carried = [table.column(field.name).combine_chunks() for field in extra]
-    return _Side(pa.array(ids, pa.string()), pa.array(docs, pa.string()), text, tokens, offsets, spans, carried)
+    return ColumnSide(pa.array(ids, pa.string()), pa.array(docs, pa.string()), text, tokens, offsets, spans, carried)
 
 
 def _encoded(lists: pa.Array) -> tuple[Ints, list[str]] | None:
@@ -271,7 +271,7 @@ def _scored(spans: pa.Array) -> pa.Array:
     return _lists(lengths(spans), {**columns, "score": np.ones(len(cells))}, kind)
 
 
-def _links(unit: Unit, source: _Side | None, target: _Side | None) -> pa.Array | None:
+def _links(unit: Unit, source: ColumnSide | None, target: ColumnSide | None) -> pa.Array | None:
     if source is None or target is None:
         return None
     lines: list[bytes] = []

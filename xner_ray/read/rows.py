@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from xner_ray.data import words
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, REJECTED, ROW, giving_way, row_schema, span_cells, table_from_rows
+from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, row_schema, span_cells, table_from_rows
 from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import Flag, InputError, Reason
 from xner_ray.read.columns import read_plain
@@ -35,7 +35,7 @@ _NOT_BLANK = re.compile(r"[^ \t]+")
 
 
 @dataclass(slots=True)
-class Side:
+class ReadSide:
     """One side of a row."""
 
     text: str | None = None
@@ -76,7 +76,7 @@ def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
     carried: list[Record] = []
     linked: list[tuple[int, int, int]] = []  # place of the row, source word, target word
 
-    def read(record: Record, file: File, *, source: bool) -> Side:
+    def read(record: Record, file: File, *, source: bool) -> ReadSide:
         made = side(record, file, recipe.input.labels, recipe.input.max_words, at_blanks=bool(unit.links))
         if source and recipe.entities_given and made.spans is None:
             made.reject(Reason.MALFORMED, f"{file.name}:{record.line}: has no labels")
@@ -119,7 +119,7 @@ def _next(records: Iterator[tuple[int, Record, File]], number: int) -> tuple[Rec
     return record, file
 
 
-def _links(record: Record, file: File, source: Side | None, target: Side | None) -> list[tuple[int, int]]:
+def _links(record: Record, file: File, source: ReadSide | None, target: ReadSide | None) -> list[tuple[int, int]]:
     """The links of a row of which both sides are good; a row whose links are not is rejected and has none."""
     if source is None or target is None or source.reason is not None or target.reason is not None:
         return []
@@ -139,14 +139,14 @@ def _with_links(table: pa.Table, linked: Sequence[tuple[int, int, int]]) -> pa.T
     return table.set_column(position, table.schema.field(position), column)
 
 
-def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[str, Any]:
+def _cells(source: ReadSide | None, target: ReadSide | None, *, labelled: bool) -> dict[str, Any]:
     cells: dict[str, Any] = {"flags": []}
     if source is not None:
         cells |= {"source_text": source.text, "source_tokens": source.tokens}
         cells["source_offsets"] = source.offsets  # Arrow takes pairs as cells too, 6 times as fast as dicts
         if labelled and source.spans is not None:
             cells["source_spans"] = span_cells(source.spans)
-            cells["unprojected"] = giving_way(source.spans)
+            cells["unprojected"] = nested_losses(source.spans)
             cells["flags"] += source.flags
     if target is not None:
         cells |= {"text": target.text, "tokens": target.tokens}
@@ -163,13 +163,13 @@ def _cells(source: Side | None, target: Side | None, *, labelled: bool) -> dict[
     return cells
 
 
-def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blanks: bool = False) -> Side:
+def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blanks: bool = False) -> ReadSide:
     """Text, words, offsets and mapped spans of one record, or why it has to be rejected.
 
     at_blanks: words that are not given are what stands between blanks and tabs, else what the language's rules say.
     """
     where = f"{file.name}:{record.line}: "
-    made = Side(record.text, record.tokens)
+    made = ReadSide(record.text, record.tokens)
     if record.reason is not None:
         made.reject(record.reason, where + record.detail)
     if made.reason is not None:
@@ -211,7 +211,7 @@ def _mapped(spans: Sequence[Span], labels: Labels) -> list[Span]:
     return sorted(set(labels.map(spans)))
 
 
-def _snap(chars: Sequence[tuple[int, int, str]], made: Side, labels: Labels) -> list[Span]:
+def _snap(chars: Sequence[tuple[int, int, str]], made: ReadSide, labels: Labels) -> list[Span]:
     """Spans over words of those spans over characters whose label is kept: every word that one touches is in it.
 
     BadRecord for one that touches none.

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xner_ray.data import row as data_row
-from xner_ray.data.row import REJECTED, set_aside
+from xner_ray.data.row import REJECTED, unmatchable
 from xner_ray.errors import BEFORE_MATCHING
 from xner_ray.match import projection, solver
 from xner_ray.match.prior import Prior
@@ -37,7 +37,7 @@ def explain(
         parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
         parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
         return Group(*parts)
-    hidden = set_aside(row)  # they share words with others
+    hidden = unmatchable(row)  # they share words with others
     shown = [span for index, span in enumerate(row["source_spans"] or ()) if index not in hidden]
     if row["source_tokens"] is not None:
         parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))

@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from xner_ray.data.row import set_aside
+from xner_ray.data.row import unmatchable
 from xner_ray.evaluate.scores import ITEMS, Evaluations, Rates, Score
 
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
@@ -150,7 +150,7 @@ def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: 
 def print_sentences(console: Console, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
     """Both sides of each row, one under the other."""
     for row in rows:
-        aside = set_aside(row)
+        aside = unmatchable(row)
         source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in aside]
         console.print(Text(f"{row['id']}", style="dim"))
         if row["source_tokens"] is not None:

@@ -136,7 +136,7 @@ class HfTagger(Timed):
     def _read(self, words: Sequence[Sequence[str]]) -> list[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """For each sentence the word and the probabilities of each subword."""
         found: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
-        pieces: list[Piece] = []
+        pieces: list[Window] = []
         options: dict[str, Any] = {"is_split_into_words": True, "truncation": False, "padding": False, "verbose": False}
         lists, present = self.recall.complete([list(sentence) for sentence in words])
         encodings = self.tokenizer(lists, split_special_tokens=True, **options).encodings if lists else []
@@ -153,7 +153,7 @@ class HfTagger(Timed):
         self.tokens += sum(len(piece.ids) for piece in pieces)  # only now: a call that ran out of memory is made again
         return [rows for rows, here in zip(found, present, strict=True) if here]
 
-    def _forward(self, batch: list[Piece]) -> NDArray[np.float32]:
+    def _forward(self, batch: list[Window]) -> NDArray[np.float32]:
         """Probabilities (rows, places, columns). The longest piece comes first."""
         logits = self.network(**padded(batch, self.tokenizer.pad_token_id, self.device)).logits
         rows = torch.softmax(logits.float() / self.temperature, dim=-1) @ self.to_columns
@@ -164,7 +164,7 @@ class HfTagger(Timed):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Window:
     """One row of a micro-batch: a sentence, or a window of one."""
 
     sentence: int
@@ -175,7 +175,7 @@ class Piece:
 
 def pieces_of(
     sentence: int, ids: list[int], word_ids: list[int | None], positions: int, spelt: Mapping[int, int]
-) -> tuple[NDArray[np.intp], list[Piece]]:
+) -> tuple[NDArray[np.intp], list[Window]]:
     """The word of each subword of one tokenised sentence, and its rows: one if it fits, else its windows."""
     every = np.array([-1 if word is None else word for word in word_ids], dtype=np.intp)
     inner = np.flatnonzero(every >= 0)
@@ -193,7 +193,7 @@ def pieces_of(
         start, end, first, last = (edges[border] for border in window)
         if first < last:
             places = slice(len(before) + first - start, len(before) + last - start)
-            pieces.append(Piece(sentence, before + inner_ids[start:end] + after, places, slice(first, last)))
+            pieces.append(Window(sentence, before + inner_ids[start:end] + after, places, slice(first, last)))
     return word_of, pieces
 
 

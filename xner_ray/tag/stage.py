@@ -6,7 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from xner_ray.data.row import engine_flags, fill, giving_way, live, spaces_after, span_cells, tag_cells, with_flags
+from xner_ray.data.row import (
+    accepted_rows,
+    engine_flags,
+    fill,
+    nested_losses,
+    spaces_after,
+    span_cells,
+    tag_cells,
+    with_flags,
+)
 from xner_ray.errors import Reason
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import ModelStage
@@ -24,7 +33,7 @@ class TagStage(ModelStage):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         missing = table.column("source_spans").is_null().to_pylist()
-        rows = [index for index in live(table) if missing[index]]
+        rows = [index for index in accepted_rows(table) if missing[index]]
         tokens, offsets = table.column("source_tokens").to_pylist(), table.column("source_offsets").to_pylist()
         found = self.tagger.tag([(tokens[index], spaces_after(offsets[index])) for index in rows])
         columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
@@ -36,7 +45,7 @@ class TagStage(ModelStage):
                 continue
             spans = list(dict.fromkeys(self.labels.map(result)))
             columns["source_spans"][index] = span_cells(spans)
-            if lost := giving_way(spans):
+            if lost := nested_losses(spans):
                 columns["unprojected"][index] = lost
             if self.mark:
                 columns["flags"][index] = with_flags(flags[index], self.mark)
@@ -55,7 +64,7 @@ class TargetTagStage(ModelStage):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         spans = table.column("source_spans").to_pylist()
-        rows = [index for index in live(table) if spans[index] or self.every_row]
+        rows = [index for index in accepted_rows(table) if spans[index] or self.every_row]
         tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
         found = self.tagger.probabilities(tokens)
         flags = table.column("flags").to_pylist()

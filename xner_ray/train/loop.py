@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from xner_ray.errors import FatalError
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit
-from xner_ray.train.windows import Goal, Pieces
+from xner_ray.train.windows import Goal, Windows
 
 Ints = NDArray[np.int64]
 _POOL = 64  # batches whose sentences are sorted by length, so that little is padded
@@ -73,7 +73,7 @@ class Progress:
 State = dict[str, Any]
 
 
-class Kept:
+class FrozenStateCache:
     """States of frozen layers by a row's subwords, up to so many bytes; what does not fit is computed again.
 
     Students may share it: those with the same frozen layers share their states.
@@ -83,7 +83,7 @@ class Kept:
         self._left = n_bytes
         self._found: dict[tuple[bytes, bool, bytes], Tensor] = {}
 
-    def states(self, student: Student, pieces: Pieces, rows: Sequence[int]) -> list[Tensor] | None:
+    def states(self, student: Student, pieces: Windows, rows: Sequence[int]) -> list[Tensor] | None:
         """Of each row (subwords, dim); None if the student runs whole."""
         if not student.splits:
             return None
@@ -102,7 +102,7 @@ class Kept:
 
 def fit(
     student: Student,
-    pieces: Pieces,
+    pieces: Windows,
     goal: Goal,
     settings: Fit,
     *,
@@ -110,7 +110,7 @@ def fit(
     group: Group | None = None,
     resume: State | None = None,
     checkpoint: Callable[[Progress, Callable[[], State]], None] = lambda progress, state: None,
-    kept: Kept | None = None,
+    kept: FrozenStateCache | None = None,
 ) -> Progress:
     """Train; the student ends with the weights of the best checkpoint, of the last one without `validate`.
 
@@ -118,7 +118,7 @@ def fit(
     part of an epoch, with a function that gives what `resume` takes. FatalError if the loss is no number.
     """
     group = group or Alone()
-    kept = Kept(settings.cache_gb * 1e9) if kept is None else kept
+    kept = FrozenStateCache(settings.cache_gb * 1e9) if kept is None else kept
     optimizer, schedule, n_steps = _optimizer(student, settings, len(pieces))
     progress, best = Progress(), student.state()
     if resume is not None:
@@ -193,7 +193,7 @@ def _optimizer(student: Student, settings: Fit, n_sentences: int) -> tuple[torch
     return optimizer, schedule, n_steps
 
 
-def _batches(pieces: Pieces, settings: Fit, epoch: int) -> list[Ints]:
+def _batches(pieces: Windows, settings: Fit, epoch: int) -> list[Ints]:
     """Sentences of each step of an epoch: drawn at random, those of a step of about one length."""
     draw = np.random.default_rng([settings.seed, epoch])
     order = draw.permutation(len(pieces))
@@ -209,14 +209,14 @@ def _batches(pieces: Pieces, settings: Fit, epoch: int) -> list[Ints]:
 
 def _step(
     student: Student,
-    pieces: Pieces,
+    pieces: Windows,
     goal: Goal,
     settings: Fit,
     batch: Ints,
     group: Group,
     optimizer: torch.optim.Optimizer,
     schedule: Any,
-    kept: Kept,
+    kept: FrozenStateCache,
 ) -> float:
     """One step; returns the loss of the whole batch."""
     total = float(sum(goal.weight[pieces.first[s] : pieces.first[s + 1]].sum(dtype=np.float64) for s in batch))
@@ -252,7 +252,7 @@ def _autocast(student: Student, settings: Fit) -> torch.autocast:
     return torch.autocast(student.device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
-def micro_batches(pieces: Pieces, sentences: Ints, budget: int) -> Iterator[list[int]]:
+def micro_batches(pieces: Windows, sentences: Ints, budget: int) -> Iterator[list[int]]:
     """Rows of the sentences, longest first, so many at a time that rows x longest fit the budget; one at least."""
     rows = np.concatenate(
         [np.arange(pieces.rows_of[s], pieces.rows_of[s + 1]) for s in sentences] or [np.zeros(0, int)]
@@ -269,7 +269,12 @@ def micro_batches(pieces: Pieces, sentences: Ints, budget: int) -> Iterator[list
 
 @torch.inference_mode()
 def predict(
-    student: Student, pieces: Pieces, settings: Fit, *, group: Group | None = None, kept: Kept | None = None
+    student: Student,
+    pieces: Windows,
+    settings: Fit,
+    *,
+    group: Group | None = None,
+    kept: FrozenStateCache | None = None,
 ) -> Ints:
     """The most probable class of each word of all sentences; O for a word that has no subword."""
     group = group or Alone()

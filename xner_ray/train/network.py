@@ -25,7 +25,7 @@ from xner_ray.models import network
 from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.hub import load_arguments
 from xner_ray.train.recipe import Model
-from xner_ray.train.windows import Pieces
+from xner_ray.train.windows import Windows
 
 Ints = NDArray[np.int64]
 
@@ -113,7 +113,7 @@ class Student:
                 own[name].copy_(value)
 
     @torch.inference_mode()
-    def states(self, pieces: Pieces, rows: Sequence[int]) -> list[Tensor]:
+    def states(self, pieces: Windows, rows: Sequence[int]) -> list[Tensor]:
         """Of each row the output of the last frozen layer, (subwords, dim), on the CPU.
 
         A CPU computes row by row: so a state's last bits do not depend on the rows beside it, nor a training on what
@@ -132,7 +132,7 @@ class Student:
         sizes = pieces.lengths[list(rows)].tolist()
         return [state[:size].clone() for state, size in zip(found.cpu(), sizes, strict=True)]
 
-    def logits(self, pieces: Pieces, rows: Sequence[int], states: Sequence[Tensor] | None) -> tuple[Tensor, Ints]:
+    def logits(self, pieces: Windows, rows: Sequence[int], states: Sequence[Tensor] | None) -> tuple[Tensor, Ints]:
         """Of the words that are read in these rows: (words, classes) in float32, and their numbers.
 
         states: of these rows, if the student `splits`; None runs it whole.
@@ -178,7 +178,7 @@ class Student:
 
     def _from(self, states: Tensor) -> list[nn.Module]:
         """The layers that learn over given states; each keeps its number, by which some models choose its mask."""
-        return [*(_Given(states, self._others, layer) for layer in self.low), *self.high]
+        return [*(CachedLayer(states, self._others, layer) for layer in self.low), *self.high]
 
     def _state_after(self, layer: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """What a layer gives; not what a norm after it makes of that."""
@@ -207,7 +207,7 @@ class Student:
         return bool(torch.allclose(whole[real], parts[real], rtol=1e-4, atol=1e-5))
 
 
-class _Given(nn.Module):
+class CachedLayer(nn.Module):
     """A layer that answers with states that are known; all else is asked of the layer whose place it has."""
 
     def __init__(self, states: Tensor, others: tuple[None, ...] | None, layer: nn.Module) -> None:

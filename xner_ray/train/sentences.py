@@ -23,7 +23,7 @@ from xner_ray.errors import InputError
 from xner_ray.recipe.model import Labels
 from xner_ray.train.recipe import Filters, Folds, Source, Training
 from xner_ray.train.sources import SENTENCES, SPANS, TAGS, Tally, file_rows, run_rows
-from xner_ray.translate.health import Identifier
+from xner_ray.translate.health import LanguageIdentifier
 
 Bools = NDArray[np.bool_]
 Role = Literal["data", "validation", "evaluate"]
@@ -77,7 +77,7 @@ def _words(dropped: Counter[str]) -> str:
 def _select(source: Source, training: Training, role: Role, tally: Tally) -> Iterator[pa.Table]:
     """Tables of what the filters leave, all columns of SENTENCES but `source`; counts what they drop."""
     seen: set[bytes] = set()
-    identifier = Identifier("filters.language") if source.filters.language else None
+    identifier = LanguageIdentifier("filters.language") if source.filters.language else None
     tables = run_rows(source, role == "data", tally) if source.run is not None else file_rows(source, tally)
     for table in tables:
         keep, masked = _filtered(table, source, tally, seen, identifier)
@@ -120,7 +120,7 @@ def _doubtful(table: pa.Table, filters: Filters) -> pa.Array:
 
 
 def _filtered(
-    table: pa.Table, source: Source, tally: Tally, seen: set[bytes], identifier: Identifier | None
+    table: pa.Table, source: Source, tally: Tally, seen: set[bytes], identifier: LanguageIdentifier | None
 ) -> tuple[Bools, Bools]:
     """Which rows stay, and of which the O words are masked."""
     filters, n = source.filters, table.num_rows
@@ -170,7 +170,7 @@ def _repeated(table: pa.Table, keep: Bools, seen: set[bytes]) -> Bools:
     return result
 
 
-def _other_language(table: pa.Table, keep: Bools, identifier: Identifier) -> Bools:
+def _other_language(table: pa.Table, keep: Bools, identifier: LanguageIdentifier) -> Bools:
     result = np.zeros(table.num_rows, dtype=np.bool_)
     for index, (lang, tokens) in enumerate(
         zip(*(table.column(n).to_pylist() for n in ("lang", "tokens")), strict=True)

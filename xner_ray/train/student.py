@@ -22,12 +22,12 @@ from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
 from xner_ray.evaluate.scores import Evaluations
 from xner_ray.train.card import model_card
-from xner_ray.train.loop import Alone, Group, Kept, Progress, State, fit, predict
+from xner_ray.train.loop import Alone, FrozenStateCache, Group, Progress, State, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import label_names, load
 from xner_ray.train.sources import Tally
-from xner_ray.train.windows import Pieces, encode, goal
+from xner_ray.train.windows import Windows, encode, goal
 
 Ints = NDArray[np.int64]
 SCORED = pa.schema([ROW.field(name) for name in (*COLUMNS, "id", "split")])
@@ -105,7 +105,7 @@ def train(
     checkpoint: Callable[[Progress, Callable[[], State]], None] = lambda progress, state: None,
     samples: int = evaluation.SAMPLES,
     device: torch.device | None = None,
-    kept: Kept | None = None,
+    kept: FrozenStateCache | None = None,
 ) -> Trained:
     """Read, train, and score against `evaluate`; in each process of a group the same result.
 
@@ -117,7 +117,7 @@ def train(
     student = Student(training.model, data.labels, seed=training.fit.seed, device=device)
     settings = training.fit
 
-    kept = Kept(settings.cache_gb * 1e9) if kept is None else kept
+    kept = FrozenStateCache(settings.cache_gb * 1e9) if kept is None else kept
     pieces = encode(data.data, student.tokenizer, student.positions)
     validate = None
     if data.validation is not None:
@@ -157,7 +157,7 @@ def write_model(trained: Trained, training: Training, folder: Path) -> dict[str,
     return report
 
 
-def scored(sentences: pa.Table, pieces: Pieces, classes: Ints, names: Sequence[str]) -> pa.Table:
+def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[str]) -> pa.Table:
     """Gold and predicted spans of each sentence, with the columns that `counting.Counter` reads.
 
     The tags are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.

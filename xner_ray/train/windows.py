@@ -26,7 +26,7 @@ _BATCH = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class Windows:
     """Rows of subwords of many sentences, flat.
 
     ids: int32, all rows after each other; starts: [rows + 1]. sentence: [rows]. Words that are read: `word` their
@@ -70,7 +70,7 @@ class Pieces:
         return ids, mask, np.concatenate(at), np.concatenate(places), np.concatenate(words)
 
 
-def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Pieces:
+def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Windows:
     """The rows of all sentences, for a network that reads `positions` subwords at once."""
     spelt = spelt_specials(tokenizer)
     options: dict[str, Any] = {"is_split_into_words": True, "truncation": False, "padding": False, "verbose": False}
@@ -103,7 +103,7 @@ def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Pieces:
     def joined(parts: Sequence[NDArray[Any]]) -> Ints:
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
 
-    return Pieces(
+    return Windows(
         ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
         starts=starts,
         sentence=np.array(sentence, dtype=np.int64),
@@ -139,7 +139,7 @@ class Goal:
         return result
 
 
-def goal(sentences: pa.Table, pieces: Pieces, names: Sequence[str]) -> Goal:
+def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
     """The goal of each word of the sentences; `names` are the classes (O, B-l, I-l).
 
     Words that have no subword are not learnt from.
@@ -173,7 +173,7 @@ def goal(sentences: pa.Table, pieces: Pieces, names: Sequence[str]) -> Goal:
     return Goal(classes, weight, soft, soft_row)
 
 
-def _words(found: Ints, pieces: Pieces) -> Ints:
+def _words(found: Ints, pieces: Windows) -> Ints:
     """Numbers of the words of entities, which are (sentence, start, end, label), one entity after the other."""
     row, start, end, _ = found.T
     sizes = end - start
@@ -186,7 +186,7 @@ def _array(table: pa.Table, name: str) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _soft(tags: pa.Array, pieces: Pieces, number: Mapping[str, int]) -> tuple[NDArray[np.float32], Ints]:
+def _soft(tags: pa.Array, pieces: Windows, number: Mapping[str, int]) -> tuple[NDArray[np.float32], Ints]:
     """Distributions of the words of those rows that have tags, and for each word its row there, -1 for none.
 
     Tags without a class of ours count as O, and what rounding took away goes to O.

@@ -20,14 +20,14 @@ from typing import Any
 import pyarrow as pa
 
 from xner_ray.data import words
-from xner_ray.data.row import fill, live, offset_cells, set_aside
+from xner_ray.data.row import accepted_rows, fill, offset_cells, unmatchable
 from xner_ray.errors import Loss, Reason
 from xner_ray.recipe.sections import Health
 from xner_ray.stage import ModelStage
 from xner_ray.translate import brackets
 from xner_ray.translate.base import Translation, Translator
 from xner_ray.translate.brackets import Marked, Placement, Recovered
-from xner_ray.translate.health import Examiner
+from xner_ray.translate.health import HealthChecker
 
 _READS = ("source_lang", "lang", "source_text", "source_offsets", "source_spans", "unprojected", "flags")
 _Result = Translation | tuple[Reason, str]
@@ -67,7 +67,7 @@ class _MarkedStage(ModelStage):
 
     def _carry(self, table: pa.Table, *, bare: bool) -> Iterator[tuple[int, _Result, _Carried]]:
         """Index, translation and what was carried over of each live row with entities; `bare`: of the others too."""
-        alive = live(table)
+        alive = accepted_rows(table)
         cells = dict(zip(alive, table.select(_READS).take(pa.array(alive, pa.int64())).to_pylist(), strict=True))
         sentences = {index: _sentence(row) for index, row in cells.items()}
         sentences = {index: sentence for index, sentence in sentences.items() if bare or sentence.sources}
@@ -147,7 +147,7 @@ class MarkerStage(_MarkedStage):
 
     def __init__(self, translator: Translator, min_similarity: float, checks: Health) -> None:
         super().__init__(translator, min_similarity)
-        self.examiner = Examiner(checks)
+        self.examiner = HealthChecker(checks)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         names = ("text", "tokens", "offsets", "translation_score", "spans", "unprojected", "flags")
@@ -192,7 +192,7 @@ def _text(result: _Result) -> str | None:
 
 def _sentence(row: Mapping[str, Any]) -> _Sentence:
     """What to translate for a row; without entities its text as it stands."""
-    aside, spans, offsets = set_aside(row), row["source_spans"] or (), row["source_offsets"]
+    aside, spans, offsets = unmatchable(row), row["source_spans"] or (), row["source_offsets"]
     sources = sorted((i for i in range(len(spans)) if i not in aside), key=lambda i: spans[i]["start"])
     text = row["source_text"]
     if not sources:

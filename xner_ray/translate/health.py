@@ -265,7 +265,7 @@ _PROBABILITY = 0.02
 _LID_CODES = {"nob": "no", "grn": "gug", "ckb": "", "azb": ""}
 
 
-class Identifier:
+class LanguageIdentifier:
     """py3langid (BSD, offline, 140 languages): says whether a text is in another language than it should be.
 
     It only speaks of languages that it knows (`knows`), half of the table, and of ten letters or more. The right
@@ -300,13 +300,13 @@ class Identifier:
         return next((code for code in codes if code in self._known), None)
 
 
-class Examiner:
+class HealthChecker:
     """Applies `translate.health`. MissingExtraError if it asks for the language and the extra is missing."""
 
     def __init__(self, settings: Health) -> None:
         names = {check: str(check).removeprefix("translation_") for check in (*CHECKS, LANGUAGE)}
         self._actions = {check: getattr(settings, name) for check, name in names.items()}
-        self._identifier = Identifier() if settings.language != "off" else None
+        self._identifier = LanguageIdentifier() if settings.language != "off" else None
 
     def examine(
         self, source: str, translation: str, source_lang: str, lang: str

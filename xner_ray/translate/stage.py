@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 from xner_ray.data import words
-from xner_ray.data.row import engine_flags, fill, live, offset_cells, with_flags
+from xner_ray.data.row import accepted_rows, engine_flags, fill, offset_cells, with_flags
 from xner_ray.errors import Reason
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import ModelStage
 from xner_ray.translate.base import Translation, Translator
-from xner_ray.translate.health import Examiner
+from xner_ray.translate.health import HealthChecker
 
 
 class TranslateStage(ModelStage):
@@ -22,13 +22,13 @@ class TranslateStage(ModelStage):
 
     def __init__(self, recipe: Recipe, translator: Translator) -> None:
         super().__init__(translator)
-        self.translator, self.examiner = translator, Examiner(recipe.translate.health)
+        self.translator, self.examiner = translator, HealthChecker(recipe.translate.health)
         self.side = "" if recipe.direction == "train" else "source_"
         self.mark = engine_flags(recipe.translate_engine)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         missing = table.column(f"{self.side}text").is_null().to_pylist()
-        rows = [index for index in live(table) if missing[index]]
+        rows = [index for index in accepted_rows(table) if missing[index]]
         if not rows:
             return table
         given = "source_text" if self.side == "" else "text"

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.data.row import REJECTED, set_aside
+from xner_ray.data.row import REJECTED, unmatchable
 from xner_ray.report.page.sampling import entities
 
 WORDS, CHARACTERS = 100, 900  # of a side
@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Side:
+class PageSide:
     kind: str  # source | bridge | target
     lang: str
     name: str
@@ -79,7 +79,7 @@ class Sentence:
     split: str
     kinds: Sequence[str]  # lost | differs | rejected | flagged | clean: what filters ask for
     labels: Sequence[int]  # indices into the run's labels
-    sides: Sequence[Side]
+    sides: Sequence[PageSide]
     wrong: Sequence[Fate]  # without a place, or not as in gold
     placed: Sequence[Fate]
     more: int  # entities that are not listed
@@ -125,7 +125,7 @@ def direction(code: str) -> str:
 def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
     """What is shown of a row that has `sampling.COLUMNS`. labels: of the run, in order."""
     numbers = {label: n for n, label in enumerate(labels)}
-    aside, source = set_aside(row), row["source_spans"] or ()
+    aside, source = unmatchable(row), row["source_spans"] or ()
     spans, gold = row["spans"] or (), row["gold_spans"]
     bridged = row["bridge_tokens"] is not None
     forth = _links(row)
@@ -181,7 +181,7 @@ def _side(
     spans: Sequence[Mapping[str, Any]],
     links: Mapping[int, Sequence[int]],
     numbers: Mapping[str, int],
-) -> Side:
+) -> PageSide:
     prefix = {"source": "source_", "bridge": "bridge_", "target": ""}[kind]
     lang = row["lang"] if kind != "source" else row["source_lang"]
     text, offsets = (row[f"{prefix}text"] or "", row[f"{prefix}offsets"]) if kind != "bridge" else ("", None)
@@ -208,7 +208,7 @@ def _side(
         lost = kind == "source" and span["source"] in unplaced
         pieces.append(Piece(words[start:end], short(label, 40), _number(span), _colour(label, numbers), lost))
     language = LANGUAGES.get(lang)
-    return Side(
+    return PageSide(
         kind=kind,
         lang=lang or "",
         name=language.name if language else "",
