@@ -62,7 +62,7 @@ def recorded(folder: Path) -> tuple[Batch, pa.Table, Recipe]:
     table = pa.concat_tables([read_part(path) for path in run.parts().values()])
     rows = projection.read(table)
     scored, _ = projection.matched(rows, recipe.match, recipe.align.method, None)
-    return (scored, rows.problem.row, rows.problem.n_rows), table, recipe
+    return (scored, rows.batch.row, rows.batch.n_rows), table, recipe
 
 
 def stage(table: pa.Table, recipe: Recipe) -> None:

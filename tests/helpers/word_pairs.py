@@ -21,7 +21,7 @@ class Pair(NamedTuple):
     links: list[tuple[int, int]]
 
 
-def problem_of(pairs: list[Pair]) -> EntityBatch:
+def batch_of(pairs: list[Pair]) -> EntityBatch:
     entities = [(row, *entity) for row, pair in enumerate(pairs) for entity in pair.entities]
     row, start, end = np.array(entities, dtype=np.int64).reshape(-1, 3).T
     return EntityBatch(
@@ -43,7 +43,7 @@ def links_of(pairs: list[Pair], forward: float = 1.0, backward: float = 1.0) -> 
 
 def counts_of(pairs: list[Pair]) -> np.ndarray:
     links = links_of(pairs)
-    return problem_of(pairs).spread(links, np.ones(len(links), dtype=np.int64))
+    return batch_of(pairs).spread(links, np.ones(len(links), dtype=np.int64))
 
 
 @st.composite

@@ -94,7 +94,7 @@ def test_exact_equals_cp_sat_on_every_sentence(runs: dict[str, Path], scores: di
             columns = (scored.entity, scored.start, scored.end, scored.score)
             cells: dict[int, list[tuple[int, int, int, int]]] = {}
             for cell in zip(*(column.tolist() for column in columns), strict=True):
-                cells.setdefault(int(rows.problem.row[cell[0]]), []).append(cell)
+                cells.setdefault(int(rows.batch.row[cell[0]]), []).append(cell)
             for row, own in cells.items():
                 assert _cp_sat(own) == round(found.objective[row] * SCALE)
     assert clashes > 10

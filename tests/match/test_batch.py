@@ -1,33 +1,33 @@
-"""Problem: entities of many sentence pairs as flat arrays."""
+"""EntityBatch: entities of many sentence pairs as flat arrays."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from word_pairs import BATCH, Pair, counts_of, links_of, problem_of
+from word_pairs import BATCH, Pair, batch_of, counts_of, links_of
 
 from xner_ray.match.batch import EntityBatch, ranges
 
 
 @given(BATCH)
 def test_spread_sums_the_links_of_every_entity_word_by_word(pairs: list[Pair]) -> None:
-    problem, links = problem_of(pairs), links_of(pairs)
+    batch, links = batch_of(pairs), links_of(pairs)
     values = np.arange(1, len(links) + 1)
     expected = []
-    for row, start, end in zip(problem.row, problem.start, problem.end, strict=True):
+    for row, start, end in zip(batch.row, batch.start, batch.end, strict=True):
         words = [0] * pairs[row].n_target
         for r, k, w, value in zip(links.row, links.source, links.target, values, strict=True):
             if r == row and start <= k < end:
                 words[w] += int(value)
         expected += words
-    found = problem.spread(links, values)
+    found = batch.spread(links, values)
     assert found.dtype == np.int64
     assert found.tolist() == expected
 
 
 @given(BATCH)
 def test_every_source_word_knows_its_entity(pairs: list[Pair]) -> None:
-    problem = problem_of(pairs)
+    batch = batch_of(pairs)
     expected, number = [], 0
     for each in pairs:
         owner = [-1] * each.n_source
@@ -35,16 +35,16 @@ def test_every_source_word_knows_its_entity(pairs: list[Pair]) -> None:
             owner[start:end] = [number] * (end - start)
             number += 1
         expected += owner
-    assert problem.owner.tolist() == expected
-    assert len(problem) == number and problem.n_rows == len(pairs)
+    assert batch.owner.tolist() == expected
+    assert len(batch) == number and batch.n_rows == len(pairs)
 
 
 def test_bases_number_words_and_cells_through() -> None:
-    problem = problem_of([Pair(3, 2, [(0, 1), (1, 3)], []), Pair(1, 0, [], []), Pair(2, 4, [(1, 2)], [])])
-    assert problem.source_base.tolist() == [0, 3, 4, 6]
-    assert problem.target_base.tolist() == [0, 2, 2, 6]
-    assert problem.words.tolist() == [2, 2, 4] and problem.length.tolist() == [1, 2, 1]
-    assert problem.cell_base.tolist() == [0, 2, 4, 8]
+    batch = batch_of([Pair(3, 2, [(0, 1), (1, 3)], []), Pair(1, 0, [], []), Pair(2, 4, [(1, 2)], [])])
+    assert batch.source_base.tolist() == [0, 3, 4, 6]
+    assert batch.target_base.tolist() == [0, 2, 2, 6]
+    assert batch.words.tolist() == [2, 2, 4] and batch.length.tolist() == [1, 2, 1]
+    assert batch.cell_base.tolist() == [0, 2, 4, 8]
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 4))))
@@ -80,4 +80,4 @@ def test_links_that_leave_their_pair_are_refused(link: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"link {link[0]}-{link[1]} of pair 1 leaves its 2 source or 3 target words"):
         counts_of(pairs)
     with pytest.raises(ValueError, match="links of pairs 1 to 1; allowed: 0 to 0"):
-        problem_of(pairs[:1]).spread(links_of(pairs), np.ones(2, dtype=np.int64))
+        batch_of(pairs[:1]).spread(links_of(pairs), np.ones(2, dtype=np.int64))

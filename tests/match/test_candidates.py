@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from word_pairs import BATCH, Pair, counts_of, links_of, pair, problem_of
+from word_pairs import BATCH, Pair, batch_of, counts_of, links_of, pair
 
 from xner_ray.data.row import SCALE
 from xner_ray.match import candidates
@@ -22,9 +22,9 @@ def rows(found: Candidates) -> Ranges:
     return list(zip(*(c.tolist() for c in columns), strict=True))
 
 
-def by_entity(problem: EntityBatch, values: np.ndarray) -> list[list[int]]:
+def by_entity(batch: EntityBatch, values: np.ndarray) -> list[list[int]]:
     """Values by cell as one list per entity."""
-    return [part.tolist() for part in np.split(values, problem.cell_base[1:-1])][: len(problem)]
+    return [part.tolist() for part in np.split(values, batch.cell_base[1:-1])][: len(batch)]
 
 
 def short_ranges(low: int, high: int, max_words: int) -> list[tuple[int, int]]:
@@ -37,58 +37,58 @@ def short_ranges(low: int, high: int, max_words: int) -> list[tuple[int, int]]:
 )
 def test_golden_30_number_of_ngrams(n_words: int, max_words: int, count: int) -> None:
     """The last three: all ranges, none, and a long sentence."""
-    found = ngrams(problem_of([Pair(3, n_words, [(0, 1), (2, 3)], [])] * 2), max_words=max_words)
+    found = ngrams(batch_of([Pair(3, n_words, [(0, 1), (2, 3)], [])] * 2), max_words=max_words)
     assert np.bincount(found.entity, minlength=4).tolist() == [count] * 4
 
 
 @given(BATCH, st.integers(1, 9))
 def test_ngrams_are_all_short_ranges_in_order(pairs: list[Pair], max_words: int) -> None:
-    problem = problem_of(pairs)
-    assert rows(ngrams(problem, max_words=max_words)) == [
-        (entity, *span) for entity, words in enumerate(problem.words) for span in short_ranges(0, words, max_words)
+    batch = batch_of(pairs)
+    assert rows(ngrams(batch, max_words=max_words)) == [
+        (entity, *span) for entity, words in enumerate(batch.words) for span in short_ranges(0, words, max_words)
     ]
 
 
 @given(BATCH, st.integers(1, 8), st.integers(0, 3))
 def test_windows_are_the_ngrams_near_the_linked_words(pairs: list[Pair], max_words: int, margin: int) -> None:
-    problem, counts = problem_of(pairs), counts_of(pairs)
+    batch, counts = batch_of(pairs), counts_of(pairs)
     expected: Ranges = []
-    for entity, mass in enumerate(by_entity(problem, counts)):
+    for entity, mass in enumerate(by_entity(batch, counts)):
         linked = [word for word, links in enumerate(mass) if links]
         if linked:
             low, high = max(0, linked[0] - margin), min(len(mass), linked[-1] + 1 + margin)
             expected += [(entity, *span) for span in short_ranges(low, high, max_words)]
-    assert rows(windows(problem, counts, max_words=max_words, margin=margin)) == expected
+    assert rows(windows(batch, counts, max_words=max_words, margin=margin)) == expected
 
 
 @given(BATCH, st.integers(1, 8))
 def test_runs_are_sub_ranges_of_runs_and_their_hulls(pairs: list[Pair], max_words: int) -> None:
-    problem, counts = problem_of(pairs), counts_of(pairs)
+    batch, counts = batch_of(pairs), counts_of(pairs)
     expected: Ranges = []
-    for entity, mass in enumerate(by_entity(problem, counts)):
+    for entity, mass in enumerate(by_entity(batch, counts)):
         padded = [0, *mass, 0]
         starts = [w for w in range(len(mass)) if padded[w + 1] and not padded[w]]
         ends = [w + 1 for w in range(len(mass)) if padded[w + 1] and not padded[w + 2]]
         found = {span for low, high in zip(starts, ends, strict=True) for span in short_ranges(low, high, max_words)}
         found |= {(low, high) for low in starts for high in ends if low < high <= low + max_words}
         expected += [(entity, *span) for span in sorted(found)]
-    assert rows(runs(problem, counts, max_words=max_words)) == expected
+    assert rows(runs(batch, counts, max_words=max_words)) == expected
 
 
 @given(BATCH, st.data(), st.booleans(), st.integers(1, 5))
 def test_given_spans_are_offered_to_every_entity_of_their_pair(
     pairs: list[Pair], data: st.DataObject, sub_ranges: bool, max_words: int
 ) -> None:
-    problem = problem_of(pairs)
+    batch = batch_of(pairs)
     allowed = [(row, s, e) for row, p in enumerate(pairs) for s, e in combinations(range(p.n_target + 1), 2)]
     spans = data.draw(st.lists(st.sampled_from(allowed), max_size=6)) if allowed else []
     expected = set()
-    for entity, row in enumerate(problem.row):
+    for entity, row in enumerate(batch.row):
         for start, end in [(s, e) for r, s, e in spans if r == row]:
             parts = short_ranges(start, end, max_words) if sub_ranges else [(start, end)]
             expected |= {(entity, s, e) for s, e in parts if e - s <= max_words}
     columns = tuple(np.array(spans, dtype=np.int64).reshape(-1, 3).T)
-    found = candidates.given(problem, columns, sub_ranges=sub_ranges, max_words=max_words)
+    found = candidates.given(batch, columns, sub_ranges=sub_ranges, max_words=max_words)
     assert rows(found) == sorted(expected)
 
 
@@ -132,35 +132,35 @@ LIMITS = [(0, 1), (0, 2), (0, 9), (1, 1), (2, 2), (1, 9), (2, 9)]  # <= 1, <= 2,
 @given(pair(max_target=6, max_entities=2), st.integers(1, 6))
 def test_golden_22_windows_lose_nothing(least: int, most: int, each: Pair, max_words: int) -> None:
     """Under lower limits too, for cells without a positive score are not offered: clipping keeps a linked word."""
-    problem, counts = problem_of([each]), counts_of([each])
+    batch, counts = batch_of([each]), counts_of([each])
     optimum = []
-    for found in (windows(problem, counts, max_words=max_words), ngrams(problem, max_words=max_words)):
-        scored = fuse(found, {"align": alignment(problem, found, counts)}, {"align": 1.0})
-        optimum.append(largest_sum(scored, len(problem), each.n_target, least, most))
+    for found in (windows(batch, counts, max_words=max_words), ngrams(batch, max_words=max_words)):
+        scored = fuse(found, {"align": alignment(batch, found, counts)}, {"align": 1.0})
+        optimum.append(largest_sum(scored, len(batch), each.n_target, least, most))
     assert optimum[0] == optimum[1]
 
 
 @settings(max_examples=150)
 @given(pair(max_target=6, max_entities=2), st.data())
 def test_windows_of_the_soft_mass_lose_nothing_for_the_soft_score(each: Pair, data: st.DataObject) -> None:
-    problem, links = problem_of([each]), links_of([each])
+    batch, links = batch_of([each]), links_of([each])
     values = st.lists(st.integers(0, SCALE // 5), min_size=len(links), max_size=len(links))
-    forward, backward = (problem.spread(links, np.array(data.draw(values), dtype=np.int64)) for _ in range(2))
+    forward, backward = (batch.spread(links, np.array(data.draw(values), dtype=np.int64)) for _ in range(2))
     optimum = []
-    for found in (windows(problem, forward + backward), ngrams(problem)):
-        scored = fuse(found, {"soft": soft(problem, found, forward + backward)}, {"soft": 1.0})
-        optimum.append(largest_sum(scored, len(problem), each.n_target, 0, 1))
+    for found in (windows(batch, forward + backward), ngrams(batch)):
+        scored = fuse(found, {"soft": soft(batch, found, forward + backward)}, {"soft": 1.0})
+        optimum.append(largest_sum(scored, len(batch), each.n_target, 0, 1))
     assert optimum[0] == optimum[1]
 
 
 def test_windows_of_hard_links_can_lose_for_the_soft_score() -> None:
     """A likely word that the hard method left out is outside the window; a margin brings it back."""
     each = Pair(2, 3, [(0, 2)], [(0, 0)])
-    problem, counts = problem_of([each]), counts_of([each])
+    batch, counts = batch_of([each]), counts_of([each])
     forward, backward = np.array([6000, 9000, 0]), np.array([6000, 9000, 0])
     optimum = []
-    for found in (windows(problem, counts), windows(problem, counts, margin=1), ngrams(problem)):
-        scored = fuse(found, {"soft": soft(problem, found, forward + backward)}, {"soft": 1.0})
+    for found in (windows(batch, counts), windows(batch, counts, margin=1), ngrams(batch)):
+        scored = fuse(found, {"soft": soft(batch, found, forward + backward)}, {"soft": 1.0})
         optimum.append(largest_sum(scored, 1, 3, 0, 1))
     assert optimum == [4000, 7500, 7500]
 
@@ -168,11 +168,11 @@ def test_windows_of_hard_links_can_lose_for_the_soft_score() -> None:
 def test_windows_can_lose_where_a_score_is_negative() -> None:
     """A score that dislikes the clipped candidate's edge makes the longer one better."""
     each = Pair(1, 2, [(0, 1)], [(0, 1)])
-    problem, counts = problem_of([each]), counts_of([each])
+    batch, counts = batch_of([each]), counts_of([each])
     optimum = []
-    for found in (windows(problem, counts), ngrams(problem)):
+    for found in (windows(batch, counts), ngrams(batch)):
         edges = np.where(found.start == 1, -0.6, 0.0)
-        scores = {"align": alignment(problem, found, counts), "edges": edges}
+        scores = {"align": alignment(batch, found, counts), "edges": edges}
         optimum.append(largest_sum(fuse(found, scores, {"align": 1.0, "edges": 1.0}), 1, 2, 0, 1))
     assert optimum == [4000, 6667]
 
@@ -180,39 +180,39 @@ def test_windows_can_lose_where_a_score_is_negative() -> None:
 @pytest.mark.parametrize("pairs", [[], [Pair(0, 0, [], [])], [Pair(2, 0, [(0, 1)], [])], [Pair(2, 3, [], [(0, 0)])]])
 def test_nothing_in_nothing_out(pairs: list[Pair]) -> None:
     """method.md 7, statement 18."""
-    problem, counts = problem_of(pairs), counts_of(pairs)
+    batch, counts = batch_of(pairs), counts_of(pairs)
     none: tuple[list[int], list[int], list[int]] = ([], [], [])
     for found in (
-        ngrams(problem),
-        windows(problem, counts, margin=2),
-        runs(problem, counts),
-        candidates.given(problem, none),
+        ngrams(batch),
+        windows(batch, counts, margin=2),
+        runs(batch, counts),
+        candidates.given(batch, none),
         union(),
     ):
         assert rows(found) == []
 
 
 def test_bad_input_is_refused_with_the_value() -> None:
-    problem = problem_of([Pair(1, 3, [(0, 1)], [])] * 2)
+    batch = batch_of([Pair(1, 3, [(0, 1)], [])] * 2)
     mass = np.ones(6, dtype=np.int64)
     for make in (
-        lambda: ngrams(problem, max_words=0),
-        lambda: windows(problem, mass, max_words=0),
-        lambda: runs(problem, mass, max_words=0),
-        lambda: candidates.given(problem, ([0], [0], [1]), max_words=0),
-        lambda: candidates.given(problem, ([0], [0], [1]), max_words=0, sub_ranges=True),
+        lambda: ngrams(batch, max_words=0),
+        lambda: windows(batch, mass, max_words=0),
+        lambda: runs(batch, mass, max_words=0),
+        lambda: candidates.given(batch, ([0], [0], [1]), max_words=0),
+        lambda: candidates.given(batch, ([0], [0], [1]), max_words=0, sub_ranges=True),
     ):
         with pytest.raises(ValueError, match="max_words is 0; allowed: 1 or more"):
             make()
     with pytest.raises(ValueError, match="margin is -1"):
-        windows(problem, mass, margin=-1)
+        windows(batch, mass, margin=-1)
     for make_runs in (windows, runs):
         with pytest.raises(ValueError, match=r"mass has the shape \(5,\); allowed: one value by cell, \(6,\)"):
-            make_runs(problem, mass[:5])
+            make_runs(batch, mass[:5])
     for span in [(1, 0, 4), (1, -1, 1), (1, 2, 2)]:
         with pytest.raises(ValueError, match=rf"span \[{span[1]}, {span[2]}\) of row 1 is not inside its 3 words"):
-            candidates.given(problem, ([span[0]], [span[1]], [span[2]]))
+            candidates.given(batch, ([span[0]], [span[1]], [span[2]]))
     with pytest.raises(ValueError, match="spans of rows 2 to 2; allowed: 0 to 1"):
-        candidates.given(problem, ([2], [0], [1]))
+        candidates.given(batch, ([2], [0], [1]))
     with pytest.raises(ValueError, match="differ in length: 1, 2, 1"):
-        candidates.given(problem, ([0], [0, 1], [1]))
+        candidates.given(batch, ([0], [0, 1], [1]))

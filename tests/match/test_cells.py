@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from xner_ray.data import row as data_row
 from xner_ray.data.row import ROW
 from xner_ray.data.spans import label_list, tags_to_spans
-from xner_ray.match import cells as evidence
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams
+from xner_ray.match.cells import Tags, read_scores, read_tags, score_cells
 
 LABELS = ("LOC", "PER")
 NAMES = label_list(LABELS)
 
 
-def _problem(*n_target: int) -> EntityBatch:
+def _batch(*n_target: int) -> EntityBatch:
     n_rows = len(n_target)
     return EntityBatch(
         n_source=[1] * n_rows, n_target=n_target, row=list(range(n_rows)), start=[0] * n_rows, end=[1] * n_rows
@@ -28,10 +28,10 @@ def _column(name: str, rows: list[Any]) -> pa.Array:
     return pa.array(rows, ROW.field(name).type)
 
 
-def _tags(*rows: list[str]) -> evidence.Tags:
+def _tags(*rows: list[str]) -> Tags:
     """Each word's one tag, with probability 1."""
     cells = [[{"word": n, "tag": tag, "probability": 1.0} for n, tag in enumerate(row)] for row in rows]
-    return evidence.read_tags(_column("target_tags", cells), _problem(*map(len, rows)))
+    return read_tags(_column("target_tags", cells), _batch(*map(len, rows)))
 
 
 def test_probabilities_go_through_the_column_unchanged() -> None:
@@ -44,7 +44,7 @@ def test_probabilities_go_through_the_column_unchanged() -> None:
         {"word": 0, "tag": "O", "probability": 0.5},
         {"word": 0, "tag": "B-LOC", "probability": 0.25},
     ]
-    found = evidence.read_tags(_column("target_tags", [cells[0], None, cells[1]]), _problem(2, 3, 1))
+    found = read_tags(_column("target_tags", [cells[0], None, cells[1]]), _batch(2, 3, 1))
     assert found.labels == LABELS
     expected = np.concatenate([given_rows[0], np.zeros((3, 5)), given_rows[1]])
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-7)
@@ -62,56 +62,56 @@ def test_a_class_that_the_tagger_does_not_know_is_minus_one() -> None:
 
 
 def test_without_any_tag_nothing_is_known() -> None:
-    tags = evidence.read_tags(_column("target_tags", [None, []]), _problem(2, 1))
+    tags = read_tags(_column("target_tags", [None, []]), _batch(2, 1))
     assert not tags.probabilities.any()
     assert tags.classes(pa.array(["PER"])).tolist() == [-1]
-    assert [len(column) for column in tags.spans(_problem(2, 1))] == [0, 0, 0]
+    assert [len(column) for column in tags.spans(_batch(2, 1))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("cell", [{"word": 2, "tag": "O", "probability": 1.0}, {"word": -1, "tag": "O"}])
 def test_a_word_outside_its_sentence_is_refused(cell: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not in its sentence"):
-        evidence.read_tags(_column("target_tags", [[cell]]), _problem(2))
+        read_tags(_column("target_tags", [[cell]]), _batch(2))
 
 
 def test_what_is_no_tag_is_refused() -> None:
     with pytest.raises(ValueError, match="'S-PER' is no tag"):
-        evidence.read_tags(_column("target_tags", [[{"word": 0, "tag": "S-PER", "probability": 1.0}]]), _problem(2))
+        read_tags(_column("target_tags", [[{"word": 0, "tag": "S-PER", "probability": 1.0}]]), _batch(2))
 
 
 @given(st.lists(st.lists(st.sampled_from(NAMES), min_size=1, max_size=7), min_size=1, max_size=4))
 def test_spans_are_those_of_the_tags(rows: list[list[str]]) -> None:
-    row, start, end = _tags(*rows).spans(_problem(*map(len, rows)))
+    row, start, end = _tags(*rows).spans(_batch(*map(len, rows)))
     found = set(zip(row.tolist(), start.tolist(), end.tolist(), strict=True))
     expected = {(n, s.start, s.end) for n, tags in enumerate(rows) for s in tags_to_spans(tags)[0]}
     assert found == expected
 
 
-def _cells(problem: EntityBatch) -> Candidates:
-    return ngrams(problem, max_words=2)
+def _cells(batch: EntityBatch) -> Candidates:
+    return ngrams(batch, max_words=2)
 
 
 def test_scores_go_through_the_column_to_their_own_cells() -> None:
-    problem = EntityBatch(n_source=[2, 1, 3], n_target=[3, 2, 2], row=[0, 0, 2], start=[0, 1, 0], end=[1, 2, 3])
+    batch = EntityBatch(n_source=[2, 1, 3], n_target=[3, 2, 2], row=[0, 0, 2], start=[0, 1, 0], end=[1, 2, 3])
     source = np.array([0, 3, 1])  # other spans of the rows take no part
-    spans = _cells(problem)
+    spans = _cells(batch)
     values = np.arange(len(spans), dtype=np.float64) / 100  # the first is 0: not stored
-    row, cells = evidence.score_cells({"mine": values, "b": values * 2}, problem, source, spans)
+    row, cells = score_cells({"mine": values, "b": values * 2}, batch, source, spans)
     assert len(cells) == 2 * (len(spans) - 1)
     by_row: list[Any] = [[], None, []]
     for at, cell in zip(row.tolist(), cells, strict=True):
         by_row[at].append(cell)
     column = _column("evidence", by_row)
-    np.testing.assert_allclose(evidence.read_scores(column, "mine", problem, source, spans), values, atol=1e-7)
-    np.testing.assert_allclose(evidence.read_scores(column, "b", problem, source, spans), values * 2, atol=1e-7)
-    assert not evidence.read_scores(column, "other", problem, source, spans).any()
+    np.testing.assert_allclose(read_scores(column, "mine", batch, source, spans), values, atol=1e-7)
+    np.testing.assert_allclose(read_scores(column, "b", batch, source, spans), values * 2, atol=1e-7)
+    assert not read_scores(column, "other", batch, source, spans).any()
 
 
 def test_cells_that_nothing_is_said_of_are_zero() -> None:
-    problem = _problem(3, 3)
-    spans, source = _cells(problem), np.array([0, 0])
+    batch = _batch(3, 3)
+    spans, source = _cells(batch), np.array([0, 0])
     cell = {"score": "mine", "source": 0, "start": 1, "end": 3, "value": 0.5}
     column = _column("evidence", [None, [cell, {**cell, "source": 1}, {**cell, "start": 900, "end": 901}]])
-    found = evidence.read_scores(column, "mine", problem, source, spans)
+    found = read_scores(column, "mine", batch, source, spans)
     (place,) = np.flatnonzero(found)
     assert (spans.entity[place], spans.start[place], spans.end[place], found[place]) == (1, 1, 3, 0.5)

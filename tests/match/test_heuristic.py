@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from word_pairs import BATCH, Pair, links_of, problem_of
+from word_pairs import BATCH, Pair, batch_of, links_of
 
 from xner_ray.errors import Loss
 from xner_ray.match.heuristic import PAPER, Settings, project
@@ -15,7 +15,7 @@ Spans = list[tuple[int, int]]
 def spans(entities: Spans, links: Spans, **options: object) -> list[Spans]:
     """Projections of every entity of one pair. links: (target, source), as the golden statements have them."""
     pairs = [Pair(12, 12, entities, [(k, w) for w, k in links])]
-    found = project(problem_of(pairs), links_of(pairs), Settings(**options))  # type: ignore[arg-type]
+    found = project(batch_of(pairs), links_of(pairs), Settings(**options))  # type: ignore[arg-type]
     result: list[Spans] = [[] for _ in entities]
     for entity, start, end in zip(found.entity.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
         result[entity].append((start, end))
@@ -127,7 +127,7 @@ def test_a_skipped_run_blocks_nobody() -> None:
 def test_every_entity_without_a_place_has_a_reason() -> None:
     links = [(0, 0), (0, 1), (1, 2), (1, 3)]
     pairs = [Pair(6, 3, [(0, 1), (1, 2), (2, 4), (4, 6)], [(k, w) for w, k in links])]
-    found = project(problem_of(pairs), links_of(pairs))
+    found = project(batch_of(pairs), links_of(pairs))
     assert found.entity.tolist() == [1]
     assert found.unprojected.tolist() == [0, 2, 3]
     assert found.reasons == [Loss.OVERLAP, Loss.NO_CANDIDATE, Loss.NO_CANDIDATE]
@@ -183,8 +183,8 @@ def by_definition(pair: Pair, how: Settings) -> list[Spans]:
 @given(BATCH, SETTINGS)
 def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Settings) -> None:
     """Hence, too, a pair's projections do not depend on its batch (method.md 7, statement 31)."""
-    problem = problem_of(pairs)
-    found = project(problem, links_of(pairs), how)
+    batch = batch_of(pairs)
+    found = project(batch, links_of(pairs), how)
     expected = [own for pair in pairs for own in by_definition(pair, how)]
     columns = (found.entity.tolist(), found.start.tolist(), found.end.tolist())
     assert list(zip(*columns, strict=True)) == [(e, *span) for e, own in enumerate(expected) for span in own]
@@ -194,12 +194,12 @@ def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Sett
 
 @given(BATCH, SETTINGS)
 def test_projections_never_overlap(pairs: list[Pair], how: Settings) -> None:
-    problem = problem_of(pairs)
-    found = project(problem, links_of(pairs), how)
-    covered = np.zeros(int(problem.target_base[-1]), dtype=np.int64)
+    batch = batch_of(pairs)
+    found = project(batch, links_of(pairs), how)
+    covered = np.zeros(int(batch.target_base[-1]), dtype=np.int64)
     for entity, start, end in zip(found.entity, found.start, found.end, strict=True):
-        assert 0 <= start < end <= problem.words[entity]
-        base = problem.target_base[problem.row[entity]]
+        assert 0 <= start < end <= batch.words[entity]
+        base = batch.target_base[batch.row[entity]]
         covered[base + start : base + end] += 1
     assert covered.max(initial=0) <= 1
 
@@ -209,7 +209,7 @@ def test_nothing_in_nothing_out(pairs: list[Pair]) -> None:
     """method.md 7, statement 18."""
     for collision, top_k, only_first in product(("last", "first", "longest"), (None, 1), (False, True)):
         how = Settings(collision=collision, top_k=top_k, only_first=only_first)  # type: ignore[arg-type]
-        found = project(problem_of(pairs), links_of(pairs), how)
+        found = project(batch_of(pairs), links_of(pairs), how)
         assert not len(found)
         assert found.reasons == [Loss.NO_CANDIDATE] * sum(len(pair.entities) for pair in pairs)
 

@@ -280,6 +280,6 @@ def test_every_candidate_is_one_that_any_settings_ask_for(tmp_path: Path) -> Non
                 found, _ = projection.measure(rows, mass, "itermax", None)
                 if margin:
                     found = projection._candidates(
-                        rows, rows.problem.spread(rows.links, sum(projection._parts(rows.links))), section, margin=True
+                        rows, rows.batch.spread(rows.links, sum(projection._parts(rows.links))), section, margin=True
                     )  # type: ignore[arg-type]
                 assert set(zip(found.entity.tolist(), found.start.tolist(), found.end.tolist(), strict=True)) <= cells

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from word_pairs import BATCH, Pair, counts_of, links_of, problem_of
+from word_pairs import BATCH, Pair, batch_of, counts_of, links_of
 
 from xner_ray.data.row import SCALE
 from xner_ray.errors import RecipeError
@@ -25,7 +25,7 @@ def at(ranges: Ranges, entity: int = 0) -> Candidates:
 def score(length: int, links: Cells, ranges: Ranges) -> list[float]:
     """Of an entity that is the first `length` source words, in the second of two pairs; links are (source, target)."""
     pairs = [Pair(1, 2, [(0, 1)], [(0, 0)]), Pair(12, 12, [(0, length)], links)]
-    return alignment(problem_of(pairs), at(ranges, entity=1), counts_of(pairs)).tolist()
+    return alignment(batch_of(pairs), at(ranges, entity=1), counts_of(pairs)).tolist()
 
 
 DENSE = [(i, j) for i in (0, 1) for j in (0, 1)]
@@ -96,20 +96,20 @@ def test_golden_21_the_hull_beats_the_longer_run_across_a_small_gap(a: int, b: i
 
 @given(BATCH)
 def test_prefix_sums_equal_the_definition(pairs: list[Pair]) -> None:
-    problem, counts = problem_of(pairs), counts_of(pairs)
-    found = ngrams(problem)
-    values = zip(found.entity, found.start, found.end, alignment(problem, found, counts), strict=True)
+    batch, counts = batch_of(pairs), counts_of(pairs)
+    found = ngrams(batch)
+    values = zip(found.entity, found.start, found.end, alignment(batch, found, counts), strict=True)
     for entity, start, end, value in values:
-        first, last = problem.start[entity], problem.end[entity]
-        links = set(pairs[problem.row[entity]].links)
+        first, last = batch.start[entity], batch.end[entity]
+        links = set(pairs[batch.row[entity]].links)
         linked = sum(first <= k < last and start <= w < end for k, w in links)
         assert value == pytest.approx(2 * linked / (last - first + end - start))
 
 
 @given(BATCH, st.floats(0, 1), st.floats(0, 1))
 def test_soft_is_a_dice_coefficient(pairs: list[Pair], forward: float, backward: float) -> None:
-    problem, links = problem_of(pairs), links_of(pairs)
-    found = ngrams(problem)
+    batch, links = batch_of(pairs), links_of(pairs)
+    found = ngrams(batch)
     one = np.ones(len(links))
     # Probabilities, as a softmax leaves them: at most 1 per source word forward, per target word backward.
     base = np.cumsum([0] + [p.n_source for p in pairs])[links.row] + links.source
@@ -117,37 +117,37 @@ def test_soft_is_a_dice_coefficient(pairs: list[Pair], forward: float, backward:
     per_source = np.bincount(base)[base] if len(links) else one
     per_target = np.bincount(top)[top] if len(links) else one
     masses = [np.rint(SCALE * v).astype(np.int64) for v in (forward / per_source, backward / per_target)]
-    cells = [problem.spread(links, mass) for mass in masses]
-    values = soft(problem, found, cells[0] + cells[1])
+    cells = [batch.spread(links, mass) for mass in masses]
+    values = soft(batch, found, cells[0] + cells[1])
     assert ((values >= 0) & (values <= 1)).all()
-    blocks = mass_inside(problem, found, cells[0]) + mass_inside(problem, found, cells[1])
-    lengths = problem.length[found.entity] + found.end - found.start
+    blocks = mass_inside(batch, found, cells[0]) + mass_inside(batch, found, cells[1])
+    lengths = batch.length[found.entity] + found.end - found.start
     assert values == pytest.approx(np.minimum(1, blocks / SCALE / lengths))
 
 
 def test_soft_of_certain_links_equals_the_alignment_score_and_a_dense_block_is_1() -> None:
     pairs = [Pair(2, 3, [(0, 2)], [(0, 0), (1, 2)])]
-    problem, counts = problem_of(pairs), counts_of(pairs)
-    found = ngrams(problem)
-    assert (soft(problem, found, 2 * SCALE * counts) == alignment(problem, found, counts)).all()
+    batch, counts = batch_of(pairs), counts_of(pairs)
+    found = ngrams(batch)
+    assert (soft(batch, found, 2 * SCALE * counts) == alignment(batch, found, counts)).all()
     pairs = [Pair(2, 2, [(0, 2)], DENSE)]
     half = SCALE // 2 * counts_of(pairs)
-    assert soft(problem_of(pairs), at([(0, 1), (0, 2)]), 2 * half).tolist() == pytest.approx([2 / 3, 1])
+    assert soft(batch_of(pairs), at([(0, 1), (0, 2)]), 2 * half).tolist() == pytest.approx([2 / 3, 1])
 
 
 def test_soft_stays_below_1_where_rounded_probabilities_do_not() -> None:
     pairs = [Pair(1, 6, [(0, 1)], [(0, w) for w in range(6)])]
     sixth = round(SCALE / 6) * counts_of(pairs)
     assert sixth.sum() > SCALE
-    assert soft(problem_of(pairs), at([(0, 6)]), sixth + SCALE * counts_of(pairs)).tolist() == [1.0]
+    assert soft(batch_of(pairs), at([(0, 6)]), sixth + SCALE * counts_of(pairs)).tolist() == [1.0]
 
 
 GOLDEN_28 = np.array([[0.1, 0.9, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0]])
 
 
 def golden_28(ranges: Ranges, **options: object) -> list[float]:
-    problem = problem_of([Pair(1, 3, [(0, 1)], [])])
-    return tagger(problem, at(ranges), GOLDEN_28, np.array([0]), **options).tolist()  # type: ignore[arg-type]
+    batch = batch_of([Pair(1, 3, [(0, 1)], [])])
+    return tagger(batch, at(ranges), GOLDEN_28, np.array([0]), **options).tolist()  # type: ignore[arg-type]
 
 
 def test_golden_28_tagger_score() -> None:
@@ -175,12 +175,12 @@ def test_above_the_alpha_bound_no_part_beats_a_name(n_classes: int, n_words: int
     best = [data.draw(st.floats(least + 0.01, 1)) for _ in range(n_words)]
     probabilities = np.array([[(1 - p) / (columns - 1)] * columns for p in best])
     probabilities[np.arange(n_words), [1] + [2] * (n_words - 1)] = best
-    problem = problem_of([Pair(1, n_words, [(0, 1)], [])])
-    found = ngrams(problem)
+    batch = batch_of([Pair(1, n_words, [(0, 1)], [])])
+    found = ngrams(batch)
     whole = (found.start == 0) & (found.end == n_words)
     for reward in ("exact", "always"):
         alpha = alpha_bound(n_classes) + 1e-3
-        values = tagger(problem, found, probabilities, np.array([0]), alpha=alpha, reward=reward)  # type: ignore[arg-type]
+        values = tagger(batch, found, probabilities, np.array([0]), alpha=alpha, reward=reward)  # type: ignore[arg-type]
         assert values[~whole].max(initial=0) < values[whole][0]
 
 
@@ -189,11 +189,11 @@ def test_always_rewarding_length_prefers_18_words_to_the_name() -> None:
     probabilities = np.zeros((30, 3))
     probabilities[:, 0] = 1
     probabilities[:2] = GOLDEN_28[:2]
-    problem = problem_of([Pair(1, 30, [(0, 1)], [])])
+    batch = batch_of([Pair(1, 30, [(0, 1)], [])])
     found = at([(0, 2), (0, 17), (0, 18), (0, 30)])
-    name, n17, n18, n30 = tagger(problem, found, probabilities, np.array([0]), reward="always")
+    name, n17, n18, n30 = tagger(batch, found, probabilities, np.array([0]), reward="always")
     assert n17 < name < n18 < n30
-    assert tagger(problem, found, probabilities, np.array([0])).argmax() == 0
+    assert tagger(batch, found, probabilities, np.array([0])).argmax() == 0
 
 
 def tagger_by_definition(p: np.ndarray, start: int, end: int, label: int, alpha: float, reward: str) -> float:
@@ -206,46 +206,46 @@ def tagger_by_definition(p: np.ndarray, start: int, end: int, label: int, alpha:
 
 @given(BATCH, st.integers(1, 3), st.sampled_from(["exact", "always"]), st.integers(0, 999), st.floats(1, 2))
 def test_tagger_equals_its_definition(pairs: list[Pair], n_classes: int, reward: str, seed: int, alpha: float) -> None:
-    problem, random = problem_of(pairs), np.random.default_rng(seed)
-    n_words = int(problem.target_base[-1])
+    batch, random = batch_of(pairs), np.random.default_rng(seed)
+    n_words = int(batch.target_base[-1])
     probabilities = random.dirichlet(np.full(2 * n_classes + 1, 0.3), n_words + 1)[:n_words]
-    classes = random.integers(-1, n_classes, len(problem))
-    found = ngrams(problem)
-    values = tagger(problem, found, probabilities, classes, alpha=alpha, reward=reward)  # type: ignore[arg-type]
-    spans = tagger(problem, found, probabilities, None, alpha=alpha, reward=reward)  # type: ignore[arg-type]
+    classes = random.integers(-1, n_classes, len(batch))
+    found = ngrams(batch)
+    values = tagger(batch, found, probabilities, classes, alpha=alpha, reward=reward)  # type: ignore[arg-type]
+    spans = tagger(batch, found, probabilities, None, alpha=alpha, reward=reward)  # type: ignore[arg-type]
     for entity, start, end, value, free in zip(found.entity, found.start, found.end, values, spans, strict=True):
-        base = problem.target_base[problem.row[entity]]
-        p = probabilities[base : base + problem.words[entity]]
+        base = batch.target_base[batch.row[entity]]
+        p = probabilities[base : base + batch.words[entity]]
         each = [tagger_by_definition(p, start, end, label, alpha, reward) for label in range(n_classes)]
         assert value == pytest.approx(each[classes[entity]] if classes[entity] >= 0 else 0)
         assert free == pytest.approx(max(each))
 
 
 def test_half_precision_probabilities_keep_their_digits() -> None:
-    problem = problem_of([Pair(1, 3, [(0, 1)], [])])
-    values = tagger(problem, at([(0, 1)]), GOLDEN_28.astype(np.float16), np.array([0]))
+    batch = batch_of([Pair(1, 3, [(0, 1)], [])])
+    values = tagger(batch, at([(0, 1)]), GOLDEN_28.astype(np.float16), np.array([0]))
     assert values.tolist() == pytest.approx([0.9], abs=3e-4)
 
 
 def test_bad_tagger_input_is_refused() -> None:
-    problem, found = problem_of([Pair(1, 3, [(0, 1)], [])]), at([(0, 2)])
+    batch, found = batch_of([Pair(1, 3, [(0, 1)], [])]), at([(0, 2)])
     one = np.array([0])
     for shape in [(2, 3), (3, 4), (3, 1), (3,)]:
         with pytest.raises(ValueError, match=r"probabilities have the shape .*; allowed: \(3, 2 L \+ 1\)"):
-            tagger(problem, found, np.zeros(shape), one)
+            tagger(batch, found, np.zeros(shape), one)
     for value in (-0.1, 1.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="not a number from 0 to 1"):
-            tagger(problem, found, np.full((3, 3), value), one)
+            tagger(batch, found, np.full((3, 3), value), one)
     for classes in ([1], [-2]):
         with pytest.raises(ValueError, match="allowed: -1 to 0"):
-            tagger(problem, found, GOLDEN_28, np.array(classes))
+            tagger(batch, found, GOLDEN_28, np.array(classes))
     with pytest.raises(ValueError, match="allowed: one per entity"):
-        tagger(problem, found, GOLDEN_28, np.array([0, 0]))
+        tagger(batch, found, GOLDEN_28, np.array([0, 0]))
     for alpha in (0.9, math.nan, math.inf):
         with pytest.raises(ValueError, match="alpha is"):
-            tagger(problem, found, GOLDEN_28, one, alpha=alpha)
+            tagger(batch, found, GOLDEN_28, one, alpha=alpha)
     with pytest.raises(ValueError, match="reward is 'never'"):
-        tagger(problem, found, GOLDEN_28, one, reward="never")  # type: ignore[arg-type]
+        tagger(batch, found, GOLDEN_28, one, reward="never")  # type: ignore[arg-type]
 
 
 def test_fusion_adds_weighted_scores_rounds_and_drops_what_is_not_positive() -> None:
@@ -312,20 +312,20 @@ def test_bad_weights_and_scores_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         Scored(entity, entity, entity, np.ones(2, dtype=np.int64))
     with pytest.raises(ValueError, match=r"mass has the shape \(3,\); allowed: one value by cell, \(2,\)"):
-        alignment(problem_of([Pair(1, 2, [(0, 1)], [])]), one, np.ones(3, dtype=np.int64))
+        alignment(batch_of([Pair(1, 2, [(0, 1)], [])]), one, np.ones(3, dtype=np.int64))
 
 
 @pytest.mark.parametrize("pairs", [[], [Pair(0, 0, [], [])], [Pair(2, 0, [(0, 1)], [])], [Pair(2, 4, [(0, 1)], [])]])
 def test_empty_input_gives_no_cells(pairs: list[Pair]) -> None:
     """method.md 7, statement 18."""
-    problem, counts = problem_of(pairs), counts_of(pairs)
-    probabilities, classes = np.zeros((int(problem.target_base[-1]), 3)), np.zeros(len(problem), dtype=np.int64)
-    for found in (windows(problem, counts), ngrams(problem)):
+    batch, counts = batch_of(pairs), counts_of(pairs)
+    probabilities, classes = np.zeros((int(batch.target_base[-1]), 3)), np.zeros(len(batch), dtype=np.int64)
+    for found in (windows(batch, counts), ngrams(batch)):
         scores = {
-            "align": alignment(problem, found, counts),
-            "soft": soft(problem, found, 2 * counts),
-            "ner": tagger(problem, found, probabilities, classes),
-            "spans": tagger(problem, found, probabilities, None),
+            "align": alignment(batch, found, counts),
+            "soft": soft(batch, found, 2 * counts),
+            "ner": tagger(batch, found, probabilities, classes),
+            "spans": tagger(batch, found, probabilities, None),
         }
         assert len(fuse(found, scores, dict.fromkeys(scores, 1.0))) == 0
 
@@ -334,10 +334,10 @@ def test_empty_input_gives_no_cells(pairs: list[Pair]) -> None:
 def test_a_score_does_not_depend_on_the_batch(pairs: list[Pair]) -> None:
     """method.md 7, statement 31."""
 
-    def all_of(batch: list[Pair]) -> list[float]:
-        problem, counts = problem_of(batch), counts_of(batch)
-        found = windows(problem, counts)
-        return [*alignment(problem, found, counts).tolist(), *soft(problem, found, 3334 * counts).tolist()]
+    def all_of(pairs: list[Pair]) -> list[float]:
+        batch, counts = batch_of(pairs), counts_of(pairs)
+        found = windows(batch, counts)
+        return [*alignment(batch, found, counts).tolist(), *soft(batch, found, 3334 * counts).tolist()]
 
     alone = [all_of([each]) for each in pairs]
     halves = [values[: len(values) // 2] for values in alone], [values[len(values) // 2 :] for values in alone]
@@ -347,9 +347,9 @@ def test_a_score_does_not_depend_on_the_batch(pairs: list[Pair]) -> None:
 def test_a_long_sentence_fits() -> None:
     entities = [(10 * i, 10 * i + 3) for i in range(50)]
     pairs = [Pair(1000, 1000, entities, [(i, i) for i in range(1000)])]
-    problem: EntityBatch = problem_of(pairs)
+    batch: EntityBatch = batch_of(pairs)
     counts = counts_of(pairs)
-    found = ngrams(problem)
-    cells = fuse(found, {"align": alignment(problem, found, counts)}, {"align": 1.0})
+    found = ngrams(batch)
+    cells = fuse(found, {"align": alignment(batch, found, counts)}, {"align": 1.0})
     assert len(found) == 50 * 29_565
     assert cells.score.max() == SCALE and set(cells.entity.tolist()) == set(range(50))

@@ -80,10 +80,10 @@ def test_the_tags_of_such_a_model_are_iob1(no_b: HfTagger) -> None:
 
 
 def test_the_tagger_score_finds_the_name_by_such_a_model(no_b: HfTagger) -> None:
-    problem = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
-    found = candidates.ngrams(problem)
+    batch = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
+    found = candidates.ngrams(batch)
     rows = no_b.probabilities([list("oppo")])[0]
-    values = scores.tagger(problem, found, rows, np.array([no_b.labels.index("PER")]))
+    values = scores.tagger(batch, found, rows, np.array([no_b.labels.index("PER")]))
     best = int(values.argmax())
     assert (found.start[best], found.end[best]) == (1, 3)
     assert values[best] == pytest.approx(0.9 * 1.15, abs=1e-3)

@@ -29,7 +29,7 @@ MAX_WORDS = 30
 class Candidates:
     """Half-open ranges of target words: three int32 arrays of one length, sorted by entity, start, end, none twice.
 
-    entity: counts through all pairs of the problem. start, end: words of that entity's own pair.
+    entity: counts through all pairs of the batch. start, end: words of that entity's own pair.
     """
 
     entity: NDArray[np.int32]
@@ -44,48 +44,48 @@ class Candidates:
         return Candidates(self.entity[index], self.start[index], self.end[index])
 
 
-def ngrams(problem: EntityBatch, *, max_words: int = MAX_WORDS) -> Candidates:
+def ngrams(batch: EntityBatch, *, max_words: int = MAX_WORDS) -> Candidates:
     """All ranges of 1 to `max_words` words, for every entity: sum over i of min(max_words, n_words - i) each.
 
     ValueError if `max_words` is below 1.
 
-    >>> len(ngrams(Problem(n_source=[3], n_target=[25], row=[0], start=[0], end=[2]), max_words=10))
+    >>> len(ngrams(EntityBatch(n_source=[3], n_target=[25], row=[0], start=[0], end=[2]), max_words=10))
     205
     """
-    entity = np.arange(len(problem))
-    return _ranges_inside(entity, np.zeros_like(entity), problem.words, max_words)
+    entity = np.arange(len(batch))
+    return _ranges_inside(entity, np.zeros_like(entity), batch.words, max_words)
 
 
-def windows(problem: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS, margin: int = 0) -> Candidates:
+def windows(batch: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS, margin: int = 0) -> Candidates:
     """Ranges of 1 to `max_words` words from `margin` words before the first linked word to `margin` after the last.
 
-    mass: whole numbers by cell, positive where a word is linked (`Problem.spread`); without one, no candidate.
+    mass: whole numbers by cell, positive where a word is linked (`EntityBatch.spread`); without one, no candidate.
     ValueError if `max_words` is below 1, `margin` is negative or `mass` has another shape.
 
-    >>> problem = Problem(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
-    >>> windows(problem, np.array([0, 1, 0, 1]), max_words=2).start.tolist()
+    >>> batch = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
+    >>> windows(batch, np.array([0, 1, 0, 1]), max_words=2).start.tolist()
     [1, 1, 2, 2, 3]
     """
     if margin < 0:
         raise ValueError(f"margin is {margin}; allowed: 0 or more")
-    linked = linked_runs(problem, mass)
+    linked = linked_runs(batch, mass)
     entity, first, n_runs = np.unique(linked.entity, return_index=True, return_counts=True)
     low = np.maximum(linked.start[first] - margin, 0)
-    high = np.minimum(linked.end[first + n_runs - 1] + margin, problem.words[entity])
+    high = np.minimum(linked.end[first + n_runs - 1] + margin, batch.words[entity])
     return _ranges_inside(entity, low, high, max_words)
 
 
-def runs(problem: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS) -> Candidates:
+def runs(batch: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS) -> Candidates:
     """Every run of linked words, all its sub-ranges, and every hull from one run's start to a later one's end.
 
     The thesis calls them "aligned_ngrams". Longer ones than `max_words` are left out. Errors as in `windows`.
 
-    >>> problem = Problem(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
-    >>> found = runs(problem, np.array([1, 0, 2, 1]))
+    >>> batch = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
+    >>> found = runs(batch, np.array([1, 0, 2, 1]))
     >>> list(zip(found.start.tolist(), found.end.tolist()))
     [(0, 1), (0, 4), (2, 3), (2, 4), (3, 4)]
     """
-    linked = linked_runs(problem, mass)
+    linked = linked_runs(batch, mass)
     _, first, n_runs = np.unique(linked.entity, return_index=True, return_counts=True)
     index = np.arange(len(linked))
     n_later = np.repeat(first + n_runs, n_runs) - 1 - index
@@ -96,7 +96,7 @@ def runs(problem: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS) -> Can
 
 
 def given(
-    problem: EntityBatch,
+    batch: EntityBatch,
     spans: tuple[ArrayLike, ArrayLike, ArrayLike],
     *,
     sub_ranges: bool = False,
@@ -107,25 +107,25 @@ def given(
     spans: row, start, end, arrays of one length in any order; classes play no role, and spans may overlap.
     Longer ones than `max_words` are left out. ValueError if a span is empty or leaves its sentence.
 
-    >>> problem = Problem(n_source=[2], n_target=[4], row=[0, 0], start=[0, 1], end=[1, 2])
-    >>> given(problem, ([0], [1], [3])).entity.tolist()
+    >>> batch = EntityBatch(n_source=[2], n_target=[4], row=[0, 0], start=[0, 1], end=[1, 2])
+    >>> given(batch, ([0], [1], [3])).entity.tolist()
     [0, 1]
     """
     row, start, end = (np.asarray(column, dtype=np.int64) for column in spans)
     if not len(row) == len(start) == len(end):
         raise ValueError(f"row, start and end of the spans differ in length: {len(row)}, {len(start)}, {len(end)}")
-    if len(row) and not 0 <= row.min() <= row.max() < problem.n_rows:
-        raise ValueError(f"spans of rows {row.min()} to {row.max()}; allowed: 0 to {problem.n_rows - 1}")
-    wrong = (start < 0) | (start >= end) | (end > problem.n_target[row])
+    if len(row) and not 0 <= row.min() <= row.max() < batch.n_rows:
+        raise ValueError(f"spans of rows {row.min()} to {row.max()}; allowed: 0 to {batch.n_rows - 1}")
+    wrong = (start < 0) | (start >= end) | (end > batch.n_target[row])
     if wrong.any():
         which = int(wrong.argmax())
-        words = problem.n_target[row[which]]
+        words = batch.n_target[row[which]]
         raise ValueError(f"span [{start[which]}, {end[which]}) of row {row[which]} is not inside its {words} words")
     order = np.argsort(row, kind="stable")
-    n_spans = np.bincount(row, minlength=problem.n_rows)
+    n_spans = np.bincount(row, minlength=batch.n_rows)
     first = np.cumsum(n_spans) - n_spans
-    entity = np.repeat(np.arange(len(problem)), n_spans[problem.row])
-    span = order[ranges(first[problem.row], n_spans[problem.row])]
+    entity = np.repeat(np.arange(len(batch)), n_spans[batch.row])
+    span = order[ranges(first[batch.row], n_spans[batch.row])]
     if sub_ranges:
         return union(_ranges_inside(entity, start[span], end[span], max_words))
     _check_max_words(max_words)
@@ -146,17 +146,17 @@ def union(*candidates: Candidates) -> Candidates:
     return Candidates(entity[new], start[new], end[new])
 
 
-def linked_runs(problem: EntityBatch, mass: Ints) -> Candidates:
+def linked_runs(batch: EntityBatch, mass: Ints) -> Candidates:
     """The maximal runs of neighbouring target words with positive `mass` (by cell), for every entity.
 
     ValueError if `mass` does not have one value per cell.
     """
-    n_cells = int(problem.cell_base[-1])
+    n_cells = int(batch.cell_base[-1])
     if mass.shape != (n_cells,):
         raise ValueError(f"mass has the shape {mass.shape}; allowed: one value by cell, ({n_cells},)")
     cells = np.flatnonzero(mass > 0)
-    entity = np.searchsorted(problem.cell_base, cells, side="right") - 1
-    word = cells - problem.cell_base[entity]
+    entity = np.searchsorted(batch.cell_base, cells, side="right") - 1
+    word = cells - batch.cell_base[entity]
     opens = np.ones(len(cells), dtype=np.bool_)
     opens[1:] = (np.diff(cells) > 1) | (np.diff(entity) > 0)
     closes = np.ones(len(cells), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What models said of target words and of single cells: columns of a table -> arrays over its problem.
+"""What models said of target words and of single cells: columns of a table -> arrays over a batch of entities.
 
 Both columns name what they speak of (a tag, a score) and leave out zeros, so that they mean the same in every batch.
 """
@@ -36,14 +36,14 @@ class Tags:
         result: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return result
 
-    def spans(self, problem: EntityBatch) -> tuple[Ints, Ints, Ints]:
+    def spans(self, batch: EntityBatch) -> tuple[Ints, Ints, Ints]:
         """Row, start and end of the runs that each word's most probable tag makes; equal ones count as the first.
 
         An I- after O or after another class begins a span, as in every reading of IOB2.
         """
         best = self.probabilities.argmax(axis=1)
         label = (best + 1) // 2  # 0: O
-        row = np.repeat(np.arange(problem.n_rows), problem.n_target)
+        row = np.repeat(np.arange(batch.n_rows), batch.n_target)
         same = np.zeros(len(best), dtype=np.bool_)  # as the word before, which is of the same row
         same[1:] = (label[1:] == label[:-1]) & (row[1:] == row[:-1])
         inside = label > 0
@@ -51,11 +51,11 @@ class Tags:
         first = np.flatnonzero(begins)
         goes_on = np.append(inside[1:] & ~begins[1:], False)
         last = np.flatnonzero(inside & ~goes_on)
-        base = problem.target_base[row[first]]
+        base = batch.target_base[row[first]]
         return row[first], first - base, last + 1 - base
 
 
-def read_tags(column: pa.Array, problem: EntityBatch) -> Tags:
+def read_tags(column: pa.Array, batch: EntityBatch) -> Tags:
     """The tags of all target words. ValueError if one is no tag or its word is not in its sentence."""
     row, _, cells = flat(column)
     tags = cells.field("tag").dictionary_encode()
@@ -66,15 +66,15 @@ def read_tags(column: pa.Array, problem: EntityBatch) -> Tags:
     number = {label: index for index, label in enumerate(labels)}
     columns = [0 if name == "O" else 2 * number[name[2:]] + 1 + (name[0] == "I") for name in names]
     word = ints(cells.field("word"))
-    if len(word) and not ((word >= 0) & (word < problem.n_target[row])).all():
+    if len(word) and not ((word >= 0) & (word < batch.n_target[row])).all():
         raise ValueError("target_tags: a word is not in its sentence")
-    result = np.zeros((int(problem.target_base[-1]), 2 * max(1, len(labels)) + 1))
+    result = np.zeros((int(batch.target_base[-1]), 2 * max(1, len(labels)) + 1))
     place = np.array(columns, dtype=np.int64)[ints(tags.indices)]
-    result[problem.target_base[row] + word, place] = cells.field("probability").to_numpy(zero_copy_only=False)
+    result[batch.target_base[row] + word, place] = cells.field("probability").to_numpy(zero_copy_only=False)
     return Tags(labels or ("",), result)
 
 
-def read_scores(column: pa.Array, name: str, problem: EntityBatch, source: Ints, candidates: Candidates) -> Floats:
+def read_scores(column: pa.Array, name: str, batch: EntityBatch, source: Ints, candidates: Candidates) -> Floats:
     """The values that `evidence` has under a name, one per candidate, to 1e-4; 0 where it says nothing.
 
     source: place of each entity in its row's source_spans.
@@ -87,7 +87,7 @@ def read_scores(column: pa.Array, name: str, problem: EntityBatch, source: Ints,
     cell = [ints(cells.field(field)) for field in ("source", "start", "end")]
     wanted: list[NDArray[Any]] = [source[candidates.entity], candidates.start, candidates.end]
     given: Ints = row
-    asked: Ints = problem.row[candidates.entity]
+    asked: Ints = batch.row[candidates.entity]
     for here, there in zip(cell, wanted, strict=True):  # one number per cell
         size = 1 + max(int(here.max(initial=0)), int(there.max(initial=0)))
         given = given * size + here
@@ -102,7 +102,7 @@ def read_scores(column: pa.Array, name: str, problem: EntityBatch, source: Ints,
 
 
 def score_cells(
-    scores: Mapping[str, Floats], problem: EntityBatch, source: Ints, candidates: Candidates
+    scores: Mapping[str, Floats], batch: EntityBatch, source: Ints, candidates: Candidates
 ) -> tuple[Ints, list[dict[str, Any]]]:
     """Row and cell of `evidence` for every positive score, by row, then name, then candidate."""
     found: list[tuple[int, dict[str, Any]]] = []
@@ -116,6 +116,6 @@ def score_cells(
                 "end": int(candidates.end[index]),
                 "value": float(values[index]),
             }
-            found.append((int(problem.row[entity]), cell))
+            found.append((int(batch.row[entity]), cell))
     found.sort(key=lambda pair: pair[0])
     return np.array([row for row, _ in found], dtype=np.int64), [cell for _, cell in found]

@@ -90,7 +90,7 @@ class Projected:
         return len(self.entity)
 
 
-def project(problem: EntityBatch, links: Links, settings: Settings = PAPER) -> Projected:
+def project(batch: EntityBatch, links: Links, settings: Settings = PAPER) -> Projected:
     """Projections by the heuristic. All `links` count, so give those of one method: `links.hard("itermax")`.
 
     ValueError if a link leaves the words of its pair.
@@ -98,41 +98,41 @@ def project(problem: EntityBatch, links: Links, settings: Settings = PAPER) -> P
     >>> from xner_ray.data.links import Links
     >>> word, one = np.array([0, 1]), np.ones(2)
     >>> links = Links(0 * word, word, 2 * word, one, one, one, one)  # words 0-0 and 1-2
-    >>> found = project(Problem(n_source=[2], n_target=[4], row=[0], start=[0], end=[2]), links)
+    >>> found = project(EntityBatch(n_source=[2], n_target=[4], row=[0], start=[0], end=[2]), links)
     >>> found.start.tolist(), found.end.tolist()
     ([0], [3])
     """
-    runs = _long_enough(problem, _merged(problem, links, settings), settings)
-    rank = _rank(problem, runs, settings)
+    runs = _long_enough(batch, _merged(batch, links, settings), settings)
+    rank = _rank(batch, runs, settings)
     settle = _overwritten if settings.collision == "last" else _first_come
-    left = settle(problem, runs, rank)
-    n_runs, n_left = (np.bincount(found.entity, minlength=len(problem)) for found in (runs, left))
+    left = settle(batch, runs, rank)
+    n_runs, n_left = (np.bincount(found.entity, minlength=len(batch)) for found in (runs, left))
     unprojected = np.flatnonzero(n_left == 0)
     reasons = [Loss.OVERLAP if had else Loss.NO_CANDIDATE for had in n_runs[unprojected] > 0]
     return Projected(left.entity, left.start, left.end, unprojected.astype(np.int32), reasons)
 
 
-def _merged(problem: EntityBatch, links: Links, settings: Settings) -> Candidates:
+def _merged(batch: EntityBatch, links: Links, settings: Settings) -> Candidates:
     """Runs of linked words, with small gaps closed."""
     ones = np.ones(len(links), dtype=np.int64)
-    runs = linked_runs(problem, problem.spread(links, ones))
+    runs = linked_runs(batch, batch.spread(links, ones))
     opens = np.ones(len(runs), dtype=np.bool_)
     opens[1:] = (np.diff(runs.entity) > 0) | (runs.start[1:] - runs.end[:-1] > settings.gap)
     if settings.only_first:
-        opens_entity = np.zeros(int(problem.source_base[-1]), dtype=np.bool_)
-        opens_entity[problem.source_base[problem.row] + problem.start] = True
-        is_first = opens_entity[problem.source_base[links.row] + links.source]
-        of_first = problem.spread(links.take(is_first), ones[is_first])
-        opens |= of_first[problem.cell_base[runs.entity] + runs.start] > 0
+        opens_entity = np.zeros(int(batch.source_base[-1]), dtype=np.bool_)
+        opens_entity[batch.source_base[batch.row] + batch.start] = True
+        is_first = opens_entity[batch.source_base[links.row] + links.source]
+        of_first = batch.spread(links.take(is_first), ones[is_first])
+        opens |= of_first[batch.cell_base[runs.entity] + runs.start] > 0
     closes = np.ones(len(runs), dtype=np.bool_)
     closes[:-1] = opens[1:]
     return Candidates(runs.entity[opens], runs.start[opens], runs.end[closes])
 
 
-def _long_enough(problem: EntityBatch, runs: Candidates, settings: Settings) -> Candidates:
+def _long_enough(batch: EntityBatch, runs: Candidates, settings: Settings) -> Candidates:
     if settings.ratio is not None:
         # Divided, not multiplied: 4 / 5 is the double 0.8, whatever the threshold's spelling.
-        runs = runs.take((runs.end - runs.start) / problem.length[runs.entity] > settings.ratio)
+        runs = runs.take((runs.end - runs.start) / batch.length[runs.entity] > settings.ratio)
     if settings.top_k is not None:
         longest = np.lexsort((runs.start, runs.start - runs.end, runs.entity))
         _, first, n_runs = np.unique(runs.entity, return_index=True, return_counts=True)
@@ -141,9 +141,9 @@ def _long_enough(problem: EntityBatch, runs: Candidates, settings: Settings) -> 
     return runs
 
 
-def _rank(problem: EntityBatch, runs: Candidates, settings: Settings) -> Ints:
+def _rank(batch: EntityBatch, runs: Candidates, settings: Settings) -> Ints:
     """The place of every run in the order in which they are labelled; between pairs it means nothing."""
-    words = problem.length[runs.entity]
+    words = batch.length[runs.entity]
     by_entity = {"given": 0 * words, "shortest": words, "longest": -words}[settings.order]
     by_run = runs.start - runs.end if settings.collision == "longest" else 0 * runs.start
     rank = np.empty(len(runs), dtype=np.int64)
@@ -151,11 +151,11 @@ def _rank(problem: EntityBatch, runs: Candidates, settings: Settings) -> Ints:
     return rank
 
 
-def _overwritten(problem: EntityBatch, runs: Candidates, rank: Ints) -> Candidates:
+def _overwritten(batch: EntityBatch, runs: Candidates, rank: Ints) -> Candidates:
     """Every run up to the first of its words that a run of higher rank has."""
     length = (runs.end - runs.start).astype(np.int64)
-    word = ranges(problem.target_base[problem.row[runs.entity]] + runs.start, length)
-    owner = np.full(int(problem.target_base[-1]), -1, dtype=np.int64)
+    word = ranges(batch.target_base[batch.row[runs.entity]] + runs.start, length)
+    owner = np.full(int(batch.target_base[-1]), -1, dtype=np.int64)
     np.maximum.at(owner, word, np.repeat(rank, length))
     position = ranges(np.zeros_like(length), length)
     lost = np.where(owner[word] == np.repeat(rank, length), np.repeat(length, length), position)
@@ -164,11 +164,11 @@ def _overwritten(problem: EntityBatch, runs: Candidates, rank: Ints) -> Candidat
     return cut.take(kept > 0)
 
 
-def _first_come(problem: EntityBatch, runs: Candidates, rank: Ints) -> Candidates:
+def _first_come(batch: EntityBatch, runs: Candidates, rank: Ints) -> Candidates:
     """The runs that touch no word of one taken before, in the order of their rank."""
-    base = problem.target_base[problem.row[runs.entity]]
+    base = batch.target_base[batch.row[runs.entity]]
     first, last = base + runs.start, base + runs.end
-    taken, kept = bytearray(int(problem.target_base[-1])), np.zeros(len(runs), dtype=np.bool_)
+    taken, kept = bytearray(int(batch.target_base[-1])), np.zeros(len(runs), dtype=np.bool_)
     for run in np.argsort(rank).tolist():
         words = slice(int(first[run]), int(last[run]))
         if not any(taken[words]):

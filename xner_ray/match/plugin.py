@@ -179,18 +179,18 @@ class EvidenceStage:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = projection.read(table)
-        problem, spans = rows.problem, projection.every_candidate(rows, self.settings, self.method)
+        batch, spans = rows.batch, projection.every_candidate(rows, self.settings, self.method)
         given = [*GIVEN, *(name for name in table.schema.names if name not in ROW.names)]
         sides = table.select([*given, "source_offsets", "offsets"])
         values: dict[str, Floats] = {name: np.zeros(len(spans)) for name in self.functions}
-        first = np.searchsorted(spans.entity, np.arange(len(problem) + 1))
+        first = np.searchsorted(spans.entity, np.arange(len(batch) + 1))
         places = list(zip(spans.start.tolist(), spans.end.tolist(), strict=True))
         known, row, cells = -1, b"", dict[str, Any]()
         for entity, (begin, end) in enumerate(zip(first[:-1].tolist(), first[1:].tolist(), strict=True)):
             if begin == end:
                 continue
-            if problem.row[entity] != known:
-                known = int(problem.row[entity])
+            if batch.row[entity] != known:
+                known = int(batch.row[entity])
                 (cells,) = sides.slice(known, 1).to_pylist()
                 row = pickle.dumps({name: cells[name] for name in given})
             span = cells["source_spans"][int(rows.source[entity])]
@@ -198,7 +198,7 @@ class EvidenceStage:
             offered = [{"start": s, "end": e, "text": _text(cells, "", s, e)} for s, e in places[begin:end]]
             for name in self.functions:
                 values[name][begin:end] = self._called(name, row, asked, offered)
-        at, found = score_cells(values, problem, rows.source, spans)
+        at, found = score_cells(values, batch, rows.source, spans)
         by_row: dict[int, list[Any]] = {index: [] for index in accepted_rows(table)}
         for index, cell in zip(at.tolist(), found, strict=True):
             by_row[index].append(cell)

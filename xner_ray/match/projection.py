@@ -1,6 +1,6 @@
 """Projecting a table of rows: links and source spans in, target spans out, without a Python loop over rows.
 
-    rows --read--> Problem, Links --candidates, scores--> Scored --match--> spans, unprojected, objective, ...
+    rows --read--> EntityBatch, Links --candidates, scores--> Scored --match--> spans, unprojected, objective, ...
 
 A pure function of (row, prior): batches, workers and order change nothing.
 """
@@ -45,7 +45,7 @@ class Rows:
     A row with bridge_spans starts from the back-translation: its source words and entities are those of the bridge.
     """
 
-    problem: EntityBatch
+    batch: EntityBatch
     links: Links
     source: Ints
     labels: pa.Array  # of each entity
@@ -63,7 +63,7 @@ class Rows:
 
     @cached_property
     def tags(self) -> Tags:
-        return read_tags(self.target_tags, self.problem)
+        return read_tags(self.target_tags, self.batch)
 
 
 def read(table: pa.Table) -> Rows:
@@ -77,7 +77,7 @@ def read(table: pa.Table) -> Rows:
     aside = (lost_row[early], ints(lost.field("source"))[early], reasons.filter(pa.array(early)).to_pylist())
     most = 1 + max(int(source.max(initial=0)), int(aside[1].max(initial=0)))
     kept = accepted_rows[row] & ~np.isin(row * most + source, aside[0] * most + aside[1])
-    problem = EntityBatch(
+    batch = EntityBatch(
         n_source=lengths(source_tokens),
         n_target=lengths(column["tokens"]),
         row=row[kept],
@@ -87,7 +87,7 @@ def read(table: pa.Table) -> Rows:
     links = Links.from_arrow(column["links"])
     earlier_row, _, earlier = flat(column["spans"])
     return Rows(
-        problem=problem,
+        batch=batch,
         links=links.take(accepted_rows[links.row]) if not accepted_rows.all() else links,
         source=source[kept],
         labels=spans.field("label").filter(pa.array(kept)),
@@ -143,7 +143,7 @@ def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tu
     offered = score(rows, settings, method, prior)
     scored = scores.above(offered, settings.min_score)
     solution = solve(scored, rows, settings)
-    low = np.zeros(len(rows.problem), dtype=np.bool_)
+    low = np.zeros(len(rows.batch), dtype=np.bool_)
     low[offered.entity] = True
     losses = [
         (entity, Loss.LOW_SCORE if loss == Loss.NO_CANDIDATE and low[entity] else loss)
@@ -178,33 +178,33 @@ def measure(
     rows: Rows, settings: Match, method: str, prior: Prior | None
 ) -> tuple[candidates.Candidates, dict[str, scores.Floats]]:
     """Candidates of all rows, and every score that counts or filters, one value per candidate."""
-    problem, links = rows.problem, rows.links
+    batch, links = rows.batch, rows.links
     names = {*shares(settings, prior), *settings.filters}
     hard = links.hard(method)
-    mass: dict[str, Ints] = {"align": problem.spread(hard, np.ones(len(hard), dtype=np.int64))}
+    mass: dict[str, Ints] = {"align": batch.spread(hard, np.ones(len(hard), dtype=np.int64))}
     forward, backward = _parts(links)
     by_word: tuple[Ints, Ints] | None = None
     if prior is not None:
         by_word = (prior.weights("source", rows.words["source"]), prior.weights("target", rows.words["target"]))
-        forward = forward * by_word[0][problem.source_base[links.row] + links.source]
-        backward = backward * by_word[1][problem.target_base[links.row] + links.target]
-    mass["soft"] = problem.spread(links, forward + backward)
+        forward = forward * by_word[0][batch.source_base[links.row] + links.source]
+        backward = backward * by_word[1][batch.target_base[links.row] + links.target]
+    mass["soft"] = batch.spread(links, forward + backward)
     # Without a score of links the window is that of the soft ones.
     of_links = [mass[name] for name in mass if name in names] or [mass["soft"]]
     spans = _candidates(rows, np.sum(of_links, axis=0), settings, margin=EDGES in names)
     found = {}
     if "align" in names:
-        found["align"] = scores.alignment(problem, spans, mass["align"])
+        found["align"] = scores.alignment(batch, spans, mass["align"])
     if "soft" in names:
-        found["soft"] = scores.soft(problem, spans, mass["soft"], by_word)
+        found["soft"] = scores.soft(batch, spans, mass["soft"], by_word)
     if EDGES in names and prior is not None:
         left, right = prior.edges(rows.words["target"], Spans(*rows.earlier, rows.words["target"]))
-        found[EDGES] = scores.edges(problem, spans, left, right)
+        found[EDGES] = scores.edges(batch, spans, left, right)
     for name in sorted(names - {*BOUNDS} | names & {"likelihood"}):  # models and functions of users
-        found[name] = read_scores(rows.evidence, name, problem, rows.source, spans)
+        found[name] = read_scores(rows.evidence, name, batch, rows.source, spans)
     for name in sorted({"tagger", "tagger_spans"} & names):
         found[name] = scores.tagger(
-            problem,
+            batch,
             spans,
             rows.tags.probabilities,
             rows.tags.classes(rows.labels) if name == "tagger" else None,
@@ -225,10 +225,10 @@ def _parts(links: Links) -> tuple[Ints, Ints]:
 
 def every_candidate(rows: Rows, settings: Match, method: str) -> candidates.Candidates:
     """Candidates of all rows under any scores, filters and prior: only `method` and the keys of candidates count."""
-    problem, links = rows.problem, rows.links
+    batch, links = rows.batch, rows.links
     hard = links.hard(method)
-    align = problem.spread(hard, np.ones(len(hard), dtype=np.int64))
-    soft = problem.spread(links, np.add(*_parts(links)))
+    align = batch.spread(hard, np.ones(len(hard), dtype=np.int64))
+    soft = batch.spread(links, np.add(*_parts(links)))
     # All three, since more links may join runs that had a border at which a candidate begins.
     sets = [_candidates(rows, mass, settings, margin=True) for mass in (align, soft, align + soft)]
     return candidates.union(*sets)
@@ -238,8 +238,8 @@ def solve(scored: scores.Scored, rows: Rows, settings: Match) -> solver.Solution
     """The matching of all rows."""
     return solver.solve_batch(
         scored,
-        row=rows.problem.row,
-        n_rows=rows.problem.n_rows,
+        row=rows.batch.row,
+        n_rows=rows.batch.n_rows,
         per_entity=settings.per_entity,
         solver="greedy" if settings.solver == "greedy" else "exact",
         time_limit_s=settings.time_limit_s,
@@ -251,35 +251,35 @@ def _candidates(rows: Rows, mass: Ints, settings: Match, *, margin: bool) -> can
 
     A word without mass at an end lowers every score but that of edges, which may ask for one more: a margin.
     """
-    problem, max_words = rows.problem, settings.max_words
+    batch, max_words = rows.batch, settings.max_words
     sets = []
     for name in settings.candidates.split("+"):
         if name == "ngram":
-            sets.append(candidates.ngrams(problem, max_words=max_words))
+            sets.append(candidates.ngrams(batch, max_words=max_words))
         elif name == "runs":
-            sets.append(candidates.runs(problem, mass, max_words=max_words))
+            sets.append(candidates.runs(batch, mass, max_words=max_words))
         elif name == "tagger":
-            spans = rows.tags.spans(problem)
-            sets.append(candidates.given(problem, spans, sub_ranges=settings.sub_ranges, max_words=max_words))
+            spans = rows.tags.spans(batch)
+            sets.append(candidates.given(batch, spans, sub_ranges=settings.sub_ranges, max_words=max_words))
         else:
-            sets.append(candidates.windows(problem, mass, max_words=max_words, margin=int(margin)))
+            sets.append(candidates.windows(batch, mass, max_words=max_words, margin=int(margin)))
     return sets[0] if len(sets) == 1 else candidates.union(*sets)
 
 
 def _heuristic(rows: Rows, settings: Match, method: str) -> solver.Solution:
     """The baseline's projections, in the shape of a matching; a projection has score 1."""
     found = heuristic.project(
-        rows.problem, rows.links.hard(method), heuristic.Settings(**settings.heuristic.model_dump())
+        rows.batch, rows.links.hard(method), heuristic.Settings(**settings.heuristic.model_dump())
     )
     chosen = scores.Scored(found.entity, found.start, found.end, np.full(len(found), data_row.SCALE, dtype=np.int64))
-    order = np.lexsort((found.start, rows.problem.row[found.entity]))
+    order = np.lexsort((found.start, rows.batch.row[found.entity]))
     chosen = scores.Scored(chosen.entity[order], chosen.start[order], chosen.end[order], chosen.score[order])
-    names = np.full(rows.problem.n_rows, "none", dtype=object)
-    names[rows.problem.row] = "heuristic"
+    names = np.full(rows.batch.n_rows, "none", dtype=object)
+    names[rows.batch.row] = "heuristic"
     return solver.Solution(
         chosen=chosen,
-        objective=np.bincount(rows.problem.row[chosen.entity], minlength=rows.problem.n_rows).astype(np.float64),
-        optimal=np.zeros(rows.problem.n_rows, dtype=np.bool_),
+        objective=np.bincount(rows.batch.row[chosen.entity], minlength=rows.batch.n_rows).astype(np.float64),
+        optimal=np.zeros(rows.batch.n_rows, dtype=np.bool_),
         solver=names.tolist(),
         unprojected=list(zip(found.unprojected.tolist(), found.reasons, strict=True)),
     )
@@ -287,11 +287,11 @@ def _heuristic(rows: Rows, settings: Match, method: str) -> solver.Solution:
 
 def _columns(rows: Rows, solution: solver.Solution) -> dict[str, pa.Array]:
     """The columns `WRITES` of every row."""
-    problem, chosen = rows.problem, solution.chosen
+    batch, chosen = rows.batch, solution.chosen
     spans = _lists(
         "spans",
-        problem.row[chosen.entity],
-        problem.n_rows,
+        batch.row[chosen.entity],
+        batch.n_rows,
         {
             "start": chosen.start,
             "end": chosen.end,
@@ -301,17 +301,17 @@ def _columns(rows: Rows, solution: solver.Solution) -> dict[str, pa.Array]:
         },
     )
     lost = np.array([entity for entity, _ in solution.unprojected], dtype=np.int64)
-    row = np.concatenate([rows.aside[0], problem.row[lost]])
+    row = np.concatenate([rows.aside[0], batch.row[lost]])
     source = np.concatenate([rows.aside[1], rows.source[lost]])
     reasons = pa.array([*rows.aside[2], *(str(loss) for _, loss in solution.unprojected)], pa.string())
     order = np.lexsort((source, row))
     unprojected = _lists(
-        "unprojected", row[order], problem.n_rows, {"source": source[order], "reason": reasons.take(pa.array(order))}
+        "unprojected", row[order], batch.n_rows, {"source": source[order], "reason": reasons.take(pa.array(order))}
     )
     return {
         "spans": spans,
         "unprojected": unprojected,
-        "complete": pa.array(np.bincount(row, minlength=problem.n_rows) == 0),
+        "complete": pa.array(np.bincount(row, minlength=batch.n_rows) == 0),
         "objective": pa.array(np.round(solution.objective, 4)),
         "optimal": pa.array(solution.optimal),
         "solver": pa.array(solution.solver, pa.string()),

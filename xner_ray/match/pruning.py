@@ -43,8 +43,8 @@ _NOISE = 1e-6
 _NEVER = np.iinfo(np.int64).min
 
 
-def contenders(
-    problem: EntityBatch,
+def can_win(
+    batch: EntityBatch,
     candidates: Candidates,
     base: Floats,
     weight: float,
@@ -64,8 +64,8 @@ def contenders(
     is not in [0, 1].
 
     >>> from xner_ray.match.candidates import ngrams
-    >>> problem = Problem(n_source=[1], n_target=[2], row=[0], start=[0], end=[1])
-    >>> contenders(problem, ngrams(problem), np.array([0.9, 0.6, 0.3]), 0.4).tolist()
+    >>> batch = EntityBatch(n_source=[1], n_target=[2], row=[0], start=[0], end=[1])
+    >>> can_win(batch, ngrams(batch), np.array([0.9, 0.6, 0.3]), 0.4).tolist()
     [True, True, False]
     """
     if known is None:
@@ -82,18 +82,18 @@ def contenders(
     lower = np.rint((base + weight * np.where(unknown, 0.0, known)) * SCALE - _NOISE).astype(np.int64)
     open_ = np.flatnonzero(alive)
     while len(open_):
-        beaten = _highest_rival(problem, candidates.take(open_), lower[open_], one_each) > upper[open_]
+        beaten = _highest_rival(batch, candidates.take(open_), lower[open_], one_each) > upper[open_]
         alive[open_[beaten]] = False
         # Fewer words are busy now, but only in rows that have lost a cell.
-        row = problem.row[candidates.entity[open_]]
-        changed = np.zeros(problem.n_rows, dtype=np.bool_)
+        row = batch.row[candidates.entity[open_]]
+        changed = np.zeros(batch.n_rows, dtype=np.bool_)
         changed[row[beaten]] = one_each
         open_ = open_[changed[row] & ~beaten]
     return alive
 
 
 def best_first(
-    problem: EntityBatch,
+    batch: EntityBatch,
     candidates: Candidates,
     base: Floats,
     weight: float,
@@ -105,12 +105,12 @@ def best_first(
 ) -> tuple[Floats, Mask]:
     """The expensive scores of all candidates that can win, in rounds: float64 by candidate, and which are computed.
 
-    Each round computes, of every entity, the contenders of highest base that are still unknown: `first` of them,
+    Each round computes, of every entity, the cells of highest base that can win and are still unknown: `first` of them,
     and twice as many each time, so there are few rounds, and few cells that an earlier one could have ruled out.
     Candidates without a computed score have 0, and must not be matched: they could win on that only by mistake.
 
     score: the expensive scores, in [0, 1], of candidates given by ascending indices; never called twice for one.
-    The rest as in `contenders`. ValueError also if `first` is below 1 or `score` gives another length.
+    The rest as in `can_win`. ValueError also if `first` is below 1 or `score` gives another length.
     """
     if first < 1:
         raise ValueError(f"first is {first}; allowed: 1 or more")
@@ -118,7 +118,7 @@ def best_first(
     left = np.arange(len(candidates))  # who is out stays out, and rules out nobody whom no one else does
     while True:
         rest = candidates.take(left)
-        can = contenders(problem, rest, base[left], weight, known[left], min_score=min_score, one_each=one_each)
+        can = can_win(batch, rest, base[left], weight, known[left], min_score=min_score, one_each=one_each)
         left = left[can]
         wanted = left[np.isnan(known[left])]
         if not len(wanted):
@@ -134,7 +134,7 @@ def best_first(
         first *= 2
 
 
-def _highest_rival(problem: EntityBatch, cells: Candidates, lower: Ints, one_each: bool) -> Ints:
+def _highest_rival(batch: EntityBatch, cells: Candidates, lower: Ints, one_each: bool) -> Ints:
     """The highest `lower` of a cell of the same entity whose busy words lie in the cell; its own counts too."""
     begins = np.flatnonzero(np.diff(cells.entity, prepend=-1))
     group = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(cells)))
@@ -145,7 +145,7 @@ def _highest_rival(problem: EntityBatch, cells: Candidates, lower: Ints, one_eac
     start, end = offset[group] + cells.start, offset[group] + cells.end
     first, length = start, end - start
     if one_each:
-        busy = _busy(problem, cells.entity[begins], low, hull, start, end)
+        busy = _busy(batch, cells.entity[begins], low, hull, start, end)
         place = np.arange(len(busy))
         following = np.minimum.accumulate(np.where(busy, place, len(busy))[::-1])[::-1]
         preceding = np.maximum.accumulate(np.where(busy, place, -1))
@@ -167,13 +167,13 @@ def _highest_rival(problem: EntityBatch, cells: Candidates, lower: Ints, one_eac
 
 
 def _busy(
-    problem: EntityBatch, entity: NDArray[np.int32], low: NDArray[np.int32], hull: Ints, start: Ints, end: Ints
+    batch: EntityBatch, entity: NDArray[np.int32], low: NDArray[np.int32], hull: Ints, start: Ints, end: Ints
 ) -> Mask:
     """Of all words of the hulls, whether cells of two entities cover them."""
     n_words = int(hull.sum())
     change = np.bincount(start, minlength=n_words + 1) - np.bincount(end, minlength=n_words + 1)
-    word = ranges(problem.target_base[problem.row[entity]] + low, hull)
-    n_entities = np.bincount(word[np.cumsum(change)[:-1] > 0], minlength=int(problem.target_base[-1]))
+    word = ranges(batch.target_base[batch.row[entity]] + low, hull)
+    n_entities = np.bincount(word[np.cumsum(change)[:-1] > 0], minlength=int(batch.target_base[-1]))
     busy: Mask = n_entities[word] > 1
     return busy
 

@@ -48,38 +48,38 @@ class Scored:
         return len(self.entity)
 
 
-def mass_inside(problem: EntityBatch, candidates: Candidates, mass: Ints) -> Ints:
+def mass_inside(batch: EntityBatch, candidates: Candidates, mass: Ints) -> Ints:
     """Sum of `mass` (whole numbers by cell) over the words of each candidate. ValueError if its shape is another."""
-    n_cells = int(problem.cell_base[-1])
+    n_cells = int(batch.cell_base[-1])
     if mass.shape != (n_cells,):
         raise ValueError(f"mass has the shape {mass.shape}; allowed: one value by cell, ({n_cells},)")
     before = np.zeros(n_cells + 1, dtype=np.int64)  # of all cells to the left, those of earlier entities too
     np.cumsum(mass, out=before[1:])
-    base = problem.cell_base[candidates.entity]
+    base = batch.cell_base[candidates.entity]
     inside: Ints = before[base + candidates.end]
     inside -= before[base + candidates.start]
     return inside
 
 
-def alignment(problem: EntityBatch, candidates: Candidates, counts: Ints) -> Floats:
+def alignment(batch: EntityBatch, candidates: Candidates, counts: Ints) -> Floats:
     """2 A / (|s| + |t|) per candidate, A the number of links between the words of s and of t: float64, >= 0.
 
     The factor 2 is that of both reference implementations (method.md 4.3; the thesis text has none).
     It is no Dice coefficient: a dense block of m x n links scores 2mn / (m + n), which exceeds 1.
-    counts: links by cell, `problem.spread(links.hard(method), ones)`.
+    counts: links by cell, `batch.spread(links.hard(method), ones)`.
 
     >>> from xner_ray.match.candidates import ngrams
-    >>> problem = Problem(n_source=[2], n_target=[2], row=[0], start=[0], end=[2])
-    >>> alignment(problem, ngrams(problem), np.array([1, 1])).round(3).tolist()
+    >>> batch = EntityBatch(n_source=[2], n_target=[2], row=[0], start=[0], end=[2])
+    >>> alignment(batch, ngrams(batch), np.array([1, 1])).round(3).tolist()
     [0.667, 1.0, 0.667]
     """
-    return 2.0 * _per_word(problem, candidates, counts)
+    return 2.0 * _per_word(batch, candidates, counts)
 
 
-def soft(problem: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
+def soft(batch: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
     """Soft Dice: (forward + backward mass inside the block) / (|s| + |t|): float64 in [0, 1].
 
-    mass: by cell in ten-thousandths, `problem.spread(links, rint(SCALE * (links.forward + links.backward)))`. A source
+    mass: by cell in ten-thousandths, `batch.spread(links, rint(SCALE * (links.forward + links.backward)))`. A source
     word has at most 1 of forward mass and a target word at most 1 of backward mass, so 1 is the most (what rounding
     puts above it is cut). One-to-one links of probability 1 score as in `alignment`; a dense block scores 1, not more.
 
@@ -88,18 +88,18 @@ def soft(problem: EntityBatch, candidates: Candidates, mass: Ints, weights: tupl
     backward times the target word's.
     """
     if weights is None:
-        share = _per_word(problem, candidates, mass, scale=SCALE)
+        share = _per_word(batch, candidates, mass, scale=SCALE)
     else:
         of_source, of_target = (np.concatenate([[0], np.cumsum(each)]) for each in weights)
-        first = problem.source_base[problem.row]
-        words = (of_source[first + problem.end] - of_source[first + problem.start])[candidates.entity]
-        first = problem.target_base[problem.row][candidates.entity]
+        first = batch.source_base[batch.row]
+        words = (of_source[first + batch.end] - of_source[first + batch.start])[candidates.entity]
+        first = batch.target_base[batch.row][candidates.entity]
         words += of_target[first + candidates.end] - of_target[first + candidates.start]
-        share = mass_inside(problem, candidates, mass) / (np.maximum(words, 1) * SCALE)
+        share = mass_inside(batch, candidates, mass) / (np.maximum(words, 1) * SCALE)
     return np.minimum(share, 1.0, out=share)
 
 
-def edges(problem: EntityBatch, candidates: Candidates, left: Floats, right: Floats) -> Floats:
+def edges(batch: EntityBatch, candidates: Candidates, left: Floats, right: Floats) -> Floats:
     """Whether a candidate begins and ends where spans do: float64 in [-2, 2].
 
         left[first] - left[just before] + right[last] - right[just after]
@@ -108,7 +108,7 @@ def edges(problem: EntityBatch, candidates: Candidates, left: Floats, right: Flo
     rather than the one before it, and the last rather than the one after it, less 1/2 (`Prior.edges`). The
     sentence's border counts 0.
     """
-    base, words = problem.target_base[problem.row][candidates.entity], problem.words[candidates.entity]
+    base, words = batch.target_base[batch.row][candidates.entity], batch.words[candidates.entity]
     first, last = base + candidates.start, base + candidates.end - 1
     before = np.where(candidates.start > 0, left[np.maximum(first - 1, 0)], 0.0)
     after = np.where(candidates.end < words, right[np.minimum(last + 1, len(right) - 1)], 0.0)
@@ -116,18 +116,18 @@ def edges(problem: EntityBatch, candidates: Candidates, left: Floats, right: Flo
     return result
 
 
-def _per_word(problem: EntityBatch, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
+def _per_word(batch: EntityBatch, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
     """Mass inside / (|s| + |t|) / scale, rounded once: equal ratios stay equal."""
-    words = problem.length[candidates.entity]
+    words = batch.length[candidates.entity]
     words += candidates.end
     words -= candidates.start
     words *= scale
-    result: Floats = mass_inside(problem, candidates, mass) / words
+    result: Floats = mass_inside(batch, candidates, mass) / words
     return result
 
 
 def tagger(
-    problem: EntityBatch,
+    batch: EntityBatch,
     candidates: Candidates,
     probabilities: NDArray[np.floating],
     classes: NDArray[np.integer] | None,
@@ -151,7 +151,7 @@ def tagger(
     Probabilities are rounded to 1e-4 first; equally probable tags count as the first of them.
     ValueError if a shape does not fit, a probability is not in 0 to 1, a class not in -1 to L - 1, or alpha below 1.
     """
-    n_words, n_columns = int(problem.target_base[-1]), probabilities.shape[-1]
+    n_words, n_columns = int(batch.target_base[-1]), probabilities.shape[-1]
     if probabilities.shape != (n_words, n_columns) or n_columns < 3 or n_columns % 2 == 0:
         raise ValueError(f"probabilities have the shape {probabilities.shape}; allowed: ({n_words}, 2 L + 1), L >= 1")
     rounded = np.rint(probabilities.astype(np.float64) * SCALE)
@@ -164,24 +164,24 @@ def tagger(
     parts, best = rounded.astype(np.int64), rounded.argmax(axis=1)
     n_classes = n_columns // 2
     if classes is not None:
-        return _tagger(problem, candidates, parts, best, _checked(problem, classes, n_classes), alpha, reward)
+        return _tagger(batch, candidates, parts, best, _checked(batch, classes, n_classes), alpha, reward)
     result = np.zeros(len(candidates))
     for each in range(n_classes):
-        same = np.full(len(problem), each)
-        np.maximum(result, _tagger(problem, candidates, parts, best, same, alpha, reward), out=result)
+        same = np.full(len(batch), each)
+        np.maximum(result, _tagger(batch, candidates, parts, best, same, alpha, reward), out=result)
     return result
 
 
-def _checked(problem: EntityBatch, classes: NDArray[np.integer], n_classes: int) -> NDArray[np.integer]:
-    if classes.shape != (len(problem),):
-        raise ValueError(f"classes have the shape {classes.shape}; allowed: one per entity, ({len(problem)},)")
+def _checked(batch: EntityBatch, classes: NDArray[np.integer], n_classes: int) -> NDArray[np.integer]:
+    if classes.shape != (len(batch),):
+        raise ValueError(f"classes have the shape {classes.shape}; allowed: one per entity, ({len(batch)},)")
     if len(classes) and not -1 <= classes.min() <= classes.max() < n_classes:
         raise ValueError(f"classes go from {classes.min()} to {classes.max()}; allowed: -1 to {n_classes - 1}")
     return classes
 
 
 def _tagger(
-    problem: EntityBatch,
+    batch: EntityBatch,
     candidates: Candidates,
     parts: Ints,
     best: NDArray[np.intp],
@@ -190,21 +190,21 @@ def _tagger(
     reward: str,
 ) -> Floats:
     """The score for one class per entity. parts: ten-thousandths (words, columns); best: column of each word."""
-    word = ranges(problem.target_base[problem.row], problem.words)  # of each cell, numbered through all pairs
-    known = np.repeat(classes >= 0, problem.words)
-    begin = np.repeat(2 * classes + 1, problem.words)  # the column of B-l; that of I-l follows
+    word = ranges(batch.target_base[batch.row], batch.words)  # of each cell, numbered through all pairs
+    known = np.repeat(classes >= 0, batch.words)
+    begin = np.repeat(2 * classes + 1, batch.words)  # the column of B-l; that of I-l follows
     begins = np.where(known, parts[word, begin], 0)
     insides = np.where(known, parts[word, begin + 1], 0)
-    first = problem.cell_base[candidates.entity] + candidates.start
+    first = batch.cell_base[candidates.entity] + candidates.start
     words = candidates.end - candidates.start
     # The sum of I-l over all words, with the first one's B-l in place of its I-l
-    total = mass_inside(problem, candidates, insides) + (begins - insides)[first]
+    total = mass_inside(batch, candidates, insides) + (begins - insides)[first]
     powers = alpha ** np.arange(int(words.max(initial=0)) + 1)
     factor = powers[words - 1]
     if reward == "exact":
         is_inside = (best[word] == begin + 1).astype(np.int64)
         is_begin = (best[word] == begin).astype(np.int64)
-        n_fitting = mass_inside(problem, candidates, is_inside) + (is_begin - is_inside)[first]
+        n_fitting = mass_inside(batch, candidates, is_inside) + (is_begin - is_inside)[first]
         factor = np.where(n_fitting == words, factor, 1.0)
     result: Floats = total / (words * float(SCALE)) * factor
     return result

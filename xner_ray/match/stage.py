@@ -46,12 +46,12 @@ class TransferStage:
         part = table.select(["tokens", "target_tags"]).take(pa.array(alive, pa.int64())).combine_chunks()
         n_target = part.column("tokens").combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         none = np.zeros(0, dtype=np.int64)
-        problem = EntityBatch(n_source=np.zeros_like(n_target), n_target=n_target, row=none, start=none, end=none)
-        tags = read_tags(part.column("target_tags").combine_chunks(), problem)
+        batch = EntityBatch(n_source=np.zeros_like(n_target), n_target=n_target, row=none, start=none, end=none)
+        tags = read_tags(part.column("target_tags").combine_chunks(), batch)
         best = tags.probabilities.argmax(axis=1)
         found: list[list[Span]] = [[] for _ in alive]
-        for row, start, end in zip(*(column.tolist() for column in tags.spans(problem)), strict=True):
-            first = int(problem.target_base[row])
+        for row, start, end in zip(*(column.tolist() for column in tags.spans(batch)), strict=True):
+            first = int(batch.target_base[row])
             words = np.arange(first + start, first + end)
             score = round(float(tags.probabilities[words, best[words]].mean()), 4)
             found[row].append(Span(start, end, tags.labels[int(best[words[0]] - 1) // 2], score))
@@ -86,12 +86,12 @@ class LikelihoodStage(ModelStage):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = projection.read(table)
-        problem, weights = rows.problem, projection.shares(self.settings, None)
+        batch, weights = rows.batch, projection.shares(self.settings, None)
         at_most = projection.thresholds(self.settings, weights)
         spans, found = projection.measure(rows, self.settings, self.method, None)
         values = np.zeros(len(spans))
-        if len(problem):
-            first = int(problem.row[0])
+        if len(batch):
+            first = int(batch.row[0])
             langs = [table.column(name)[first].as_py() for name in ("source_lang", "lang")]
             pairs = _phrases(table, rows, spans)
 
@@ -102,7 +102,7 @@ class LikelihoodStage(ModelStage):
             others = sorted(set(weights) - {self.name})
             base = [weights[name] * threshold(found[name], at_most.get(name, 0.0)) for name in others]
             best_first(
-                problem,
+                batch,
                 spans,
                 np.sum([np.zeros(len(spans)), *base], axis=0),
                 weights[self.name],
@@ -110,7 +110,7 @@ class LikelihoodStage(ModelStage):
                 min_score=self.settings.min_score,
                 one_each=limits(self.settings.per_entity)[1] == 1,
             )
-        row, cells = score_cells({self.name: values}, problem, rows.source, spans)
+        row, cells = score_cells({self.name: values}, batch, rows.source, spans)
         before = table.column("evidence").to_pylist()  # of a plug-in
         by_row: dict[int, list[Any]] = {index: before[index] or [] for index in accepted_rows(table)}
         for index, cell in zip(row.tolist(), cells, strict=True):
@@ -125,7 +125,7 @@ def _phrases(table: pa.Table, rows: projection.Rows, spans: Candidates) -> Calla
 
     def pair(cell: int) -> tuple[str, str]:
         entity = int(spans.entity[cell])
-        row = int(rows.problem.row[entity])
+        row = int(rows.batch.row[entity])
         span = columns["source_spans"][row][int(rows.source[entity])]
         places = ("source_", span["start"], span["end"]), ("", int(spans.start[cell]), int(spans.end[cell]))
         source, target = (

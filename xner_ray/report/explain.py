@@ -89,12 +89,12 @@ def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: 
 
 def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None) -> list[RenderableType]:
     rows, settings, method = projection.read(first), recipe.match, recipe.align.method
-    entities = [range(*ends) for ends in zip(rows.problem.start.tolist(), rows.problem.end.tolist(), strict=True)]
+    entities = [range(*ends) for ends in zip(rows.batch.start.tolist(), rows.batch.end.tolist(), strict=True)]
     if settings.solver == "heuristic":
         return [_links(row, rows, entity, recipe.align) for entity in entities]
     scored, found = projection.matched(rows, settings, method, prior)
     fates: dict[int, list[solver.Explained]] = {}
-    for fate in solver.explain(scored, found, rows.problem.row, per_entity=settings.per_entity):
+    for fate in solver.explain(scored, found, rows.batch.row, per_entity=settings.per_entity):
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
     # What models and functions of users said; the other scores follow from links and tags.
