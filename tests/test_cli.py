@@ -226,7 +226,7 @@ def test_no_cluster_at_the_address_is_one_message(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "xner_ray.cli",
+        "xner_ray",
         "plan",
         str(_recipe(tmp_path, TEXT)),
         "--set=engine.address=garbage",

@@ -1,5 +1,6 @@
 """The house stands as CONTRIBUTING.md draws it, and what docstrings show is what their functions give."""
 
+import ast
 import doctest
 import importlib
 from pathlib import Path
@@ -16,12 +17,23 @@ def test_the_tree_of_contributing_is_true() -> None:
     assert f"```\n{tree()}\n```\n" in drawn, "draw it anew: python tests/house.py tree --write"
 
 
-def test_commands_keep_their_names_beside_packages() -> None:
+def test_public_names_are_what_type_checkers_take_them_for() -> None:
     import xner_ray
-    from xner_ray.train import recipe
+    from xner_ray.train import recipe  # imports the package of a name that the command `train` has too
 
     assert recipe.__name__ == "xner_ray.train.recipe"
-    assert all(callable(getattr(xner_ray, name)) for name in xner_ray.__all__ if name != "__version__")
+    door = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    homes = {
+        alias.name: node.module
+        for node in ast.walk(door)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("xner_ray.")
+        for alias in node.names
+    }
+    assert dir(xner_ray) == sorted(homes) == xner_ray.__all__
+    for name, home in homes.items():
+        assert getattr(xner_ray, name) is getattr(importlib.import_module(home), name), name
+    with pytest.raises(AttributeError, match="no attribute 'projekt'"):
+        _ = xner_ray.projekt
 
 
 def test_no_file_is_above_400_lines() -> None:

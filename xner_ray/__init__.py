@@ -1,4 +1,4 @@
-"""xner_ray: projection-based named-entity data for languages that have none, in batches on Ray.
+"""Named-entity data for languages that have none, by projection across parallel text, in batches on Ray.
 
 import xner_ray
 report = xner_ray.project("jobs/quickstart.yaml", "runs/quickstart")
@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from xner_ray.errors import XnerError
+from xner_ray.version import __version__
 
 if TYPE_CHECKING:
     from xner_ray.commands.adapt import adapt
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from xner_ray.commands.train import train
     from xner_ray.recipe.load import load_recipe
     from xner_ray.recipe.model import Recipe
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Recipe",
@@ -63,17 +62,22 @@ _HOMES = {
     "train": "xner_ray.commands.train",
 }
 
-# Packages with the names of commands. A first import of one puts the package where the command belongs, so it is made
-# here; `from xner_ray.train import ray` finds them all the same.
+# Importing the packages `adapt`, `evaluate` and `train` would later put each in the place of the command of its name,
+# so import them first; `from xner_ray.train import ray` still finds them.
 for _name in ("adapt", "evaluate", "train"):
     import_module(f"xner_ray.{_name}")
     del globals()[_name]
 
 
 def __getattr__(name: str) -> Any:
-    """Load on first use: the package alone must not import Ray and torch, which take seconds."""
+    """Import a public name on first use: the package alone must import neither Ray nor torch, which take seconds."""
     if name not in __all__:
         raise AttributeError(f"module 'xner_ray' has no attribute {name!r}")
     value = getattr(import_module(_HOMES.get(name, "xner_ray.commands.inspect")), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that are not imported yet."""
+    return __all__

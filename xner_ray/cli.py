@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from xner_ray import __version__
 from xner_ray.errors import XnerError
+from xner_ray.version import __version__
 
 app = typer.Typer(
     name="xner-ray",
@@ -357,7 +357,3 @@ def main() -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("xner-ray: interrupted; the same command resumes")
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -95,7 +95,7 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
     store.fault = lambda method, path, query: (
         "hang" if method == "PUT" and "/parts/" in path and len(_parts(store, "whole")) >= 1 else None
     )
-    command = [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), run, "--set", SMALL[0], "--set", SMALL[1]]
+    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), run, "--set", SMALL[0], "--set", SMALL[1]]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while len(_parts(store, "whole")) < 1 and time.monotonic() < deadline:

@@ -266,7 +266,7 @@ def test_killed_and_gone_on_with(toy: Path, tmp_path: Path, ray_here: None) -> N
     undisturbed = tmp_path / "undisturbed"
     train(toy / "student.yaml", undisturbed, overrides=longer)
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "xner_ray.cli", "train", str(toy / "student.yaml"), str(folder)]
+    command = [sys.executable, "-m", "xner_ray", "train", str(toy / "student.yaml"), str(folder)]
     command += [part for setting in longer for part in ("--set", setting)]
     with open(tmp_path / "log", "wb") as log:
         driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -41,7 +41,7 @@ def _project(
     cluster: LocalCluster | None, recipe: Path, run: Path, settings: Sequence[str] = ()
 ) -> "subprocess.Popen[str]":
     """A driver on the cluster, or on a Ray that it starts."""
-    command = [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run)]
+    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), str(run)]
     command += [f"--set={setting}" for setting in settings]
     environment = cluster.env if cluster is not None else None
     return subprocess.Popen(

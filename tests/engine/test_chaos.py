@@ -35,7 +35,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def _start(cluster: LocalCluster, recipe: Path, run: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run)]
+    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), str(run)]
     return subprocess.Popen(
         command,
         env=cluster.env,

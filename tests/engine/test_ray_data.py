@@ -95,7 +95,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
     recipe, expected = many_units
     run = tmp_path / "killed"
     parts = run / "_run" / "parts"
-    command = [sys.executable, "-m", "xner_ray.cli", "project", str(recipe), str(run)]
+    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), str(run)]
     for at_least in (4, 9):
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
@@ -170,7 +170,7 @@ def test_a_cluster_is_joined_by_its_address(tmp_path: Path) -> None:
         command = [
             sys.executable,
             "-m",
-            "xner_ray.cli",
+            "xner_ray",
             "project",
             str(ROOT / "jobs/quickstart.yaml"),
             str(tmp_path / "run"),

@@ -66,7 +66,7 @@ def test_a_job_from_submission_to_data(head: LocalCluster, checkout: Path, tmp_p
     kept = {path.stem: path.read_bytes() for path in sorted(parts.glob("*/*.parquet"), reverse=True)}
     assert {name: kept[name] for name in before} == before, "a finished unit was made again"
 
-    local = [sys.executable, "-m", "xner_ray.cli", "project", "jobs/quickstart.yaml", str(tmp_path / "local"), *SMALL]
+    local = [sys.executable, "-m", "xner_ray", "project", "jobs/quickstart.yaml", str(tmp_path / "local"), *SMALL]
     subprocess.run(local, env=head.env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=500)
     assert digests(run) == digests(tmp_path / "local")
     assert json.loads((run / "report.json").read_text())["rows"]["emitted"] == 120

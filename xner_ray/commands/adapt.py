@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from xner_ray import __version__
 from xner_ray.adapt import loop
 from xner_ray.adapt.pairs import Tally, load
 from xner_ray.adapt.recipe import Adaptation
@@ -28,6 +27,7 @@ from xner_ray.recipe.load import load_checked, model_place, place, placed_input
 from xner_ray.report.card import cell, front_matter, shown
 from xner_ray.storage import cache
 from xner_ray.storage import files as storage
+from xner_ray.version import __version__
 
 REPORT, SUMS = "adaptation.json", "SHA256SUMS"
 _NOT_WEIGHTS = {"micro_batch_tokens"}  # but for rounding: how much memory it takes

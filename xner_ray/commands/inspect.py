@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from rich.console import Group
 from rich.text import Text
 
-from xner_ray import __version__
 from xner_ray.data.row import ROW
 from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import InputError, RunFolderError, StorageError
@@ -36,6 +35,7 @@ from xner_ray.run import counters as run_counters
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import Attempt, RunFolder
 from xner_ray.storage import files as storage
+from xner_ray.version import __version__
 
 PAGE_ROWS = 50_000
 

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from xner_ray import __version__
 from xner_ray.data.row import OK, ROW
 from xner_ray.data.spans import tags_to_spans
 from xner_ray.errors import RecipeError
@@ -28,6 +27,7 @@ from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import label_names, load
 from xner_ray.train.sources import Tally
 from xner_ray.train.windows import Windows, encode, goal
+from xner_ray.version import __version__
 
 Ints = NDArray[np.int64]
 SCORED = pa.schema([ROW.field(name) for name in (*COLUMNS, "id", "split")])
