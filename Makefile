@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check lint chaos bench apertium chromium
+.PHONY: setup demo test check lint doctests chaos bench apertium chromium
 
 setup: $(VENV)/.ready
 
@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/mypy
 
 # Two tests files at a time: a file's tests share their runs and clusters
-test: lint apertium chromium
+test: lint doctests apertium chromium
 	$(BIN)/pytest -n 2 --dist loadfile --durations 40
 
 # Tests of the engine apertium skip where it is neither installed nor can be
@@ -46,7 +46,10 @@ chromium:
 	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends chromium; } \
 	  > /dev/null 2>&1 || echo "chromium is not installed: its tests will skip"
 
-check: lint
+doctests: setup
+	$(BIN)/pytest --quiet --doctest-modules xner_ray
+
+check: lint doctests
 	$(BIN)/pytest -m "not slow"
 
 chaos: setup

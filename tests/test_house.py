@@ -1,15 +1,15 @@
-"""The house stands as CONTRIBUTING.md draws it, and what docstrings show is what their functions give."""
+"""The package as CONTRIBUTING.md draws it: its file tree, its import floors, its public names."""
 
 import ast
-import doctest
 import importlib
 from pathlib import Path
 
 import pytest
-from house import tree
+from house import floors, tree
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "xner_ray"
+MOST_FLOORS = 19
 
 
 def test_the_tree_of_contributing_is_true() -> None:
@@ -36,6 +36,10 @@ def test_public_names_are_what_type_checkers_take_them_for() -> None:
         _ = xner_ray.projekt
 
 
+def test_imports_stack_no_higher_than_they_did() -> None:
+    assert max(floors().values()) <= MOST_FLOORS, "python tests/house.py floors --all"
+
+
 def test_no_file_is_above_400_lines() -> None:
     long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
     assert not long
@@ -51,13 +55,3 @@ def test_pure_modules_import_without_torch_and_ray() -> None:
         "heavy = {'ray', 'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-_EXAMPLES = [path.relative_to(ROOT) for path in sorted(PACKAGE.rglob("*.py")) if ">>>" in path.read_text("utf-8")]
-
-
-@pytest.mark.parametrize("path", _EXAMPLES, ids=str)
-def test_examples_of_docstrings(path: Path) -> None:
-    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-    found = doctest.testmod(importlib.import_module(module))
-    assert found.attempted and not found.failed
