@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from xner_ray.data.arrow import with_column
 from xner_ray.data.row import accepted_rows, fill
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import ModelStage
@@ -43,8 +44,7 @@ class AlignStage(ModelStage):
         links, found = self.aligner.align(*sides)
         links = replace(links, row=rows[links.row].astype(np.int32))
         rejects = {int(rows[position]): reject for position, reject in found.items()}
-        position = table.schema.get_field_index("links")
         known = np.zeros(table.num_rows, dtype=np.bool_)
         known[[index for index in alive if index not in rejects]] = True
-        column = pc.if_else(pa.array(known), links.to_arrow(table.num_rows), table.column(position).combine_chunks())
-        return fill(table.set_column(position, table.schema.field(position), column), {}, rejects)
+        column = pc.if_else(pa.array(known), links.to_arrow(table.num_rows), table.column("links").combine_chunks())
+        return fill(with_column(table, "links", column), {}, rejects)

@@ -29,6 +29,7 @@ from rich.text import Text
 from xner_ray.commands.project import project
 from xner_ray.commands.sweep import DataSet, data_set, overrides_of, refuse_names
 from xner_ray.commands.train import fingerprint, load_training
+from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
 from xner_ray.evaluate import comparison
@@ -315,11 +316,9 @@ def _predictions(experiment: Experiment, items: Sequence[Item], student: str) ->
         if item.student == student:
             table = pq.read_table(pa.BufferReader(storage.read_bytes(item.path))).replace_schema_metadata(None)
             shift = experiment.seeds.index(item.training.fit.seed) * _SEED_ROWS
-            table = table.set_column(
-                table.schema.get_field_index("row"), "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64()))
-            )
+            table = with_column(table, "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64())))
             docs = pc.coalesce(table.column("doc_id"), table.column("id"))
-            parts.append(table.set_column(table.schema.get_field_index("doc_id"), "doc_id", docs))
+            parts.append(with_column(table, "doc_id", docs))
     return pa.concat_tables(parts).sort_by([("lang", "ascending"), ("row", "ascending")])
 
 

@@ -101,6 +101,6 @@ class Links:
 
     def to_arrow(self, n_rows: int) -> pa.Array:
         """A column `links` of `n_rows` cells, none null."""
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(self.row, minlength=n_rows))]).astype(np.int32)
+        offsets = np.bincount(self.row + 1, minlength=n_rows + 1).cumsum().astype(np.int32)
         fields = [pa.array(getattr(self, name), type=arrow) for name, (_, arrow) in FIELDS.items()]
         return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(fields, fields=list(LINK_TYPE)))

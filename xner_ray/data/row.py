@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import with_column
 from xner_ray.data.links import LINK_TYPE
 from xner_ray.data.spans import Span, label_list, outermost
 from xner_ray.errors import Flag, InputError, Loss, Reason
-
-Ints = NDArray[np.int64]
 
 OK, REJECTED = "ok", "rejected"
 
@@ -179,12 +178,10 @@ def fill(
         updates["reason"] = {index: str(reason) for index, (reason, _) in rejects.items()}
         updates["detail"] = {index: detail for index, (_, detail) in rejects.items()}
     for name, cells in updates.items():
-        position = table.schema.get_field_index(name)
-        values = table.column(position).to_pylist()
+        values = table.column(name).to_pylist()
         for index, value in cells.items():
             values[index] = value
-        field = table.schema.field(position)
-        table = table.set_column(position, field, pa.array(values, type=field.type))
+        table = with_column(table, name, pa.array(values, table.schema.field(name).type))
     return table
 
 
@@ -205,9 +202,13 @@ def nested_losses(spans: Sequence[Span]) -> list[dict[str, Any]]:
     return lost
 
 
-def span_cells(spans: Iterable[Span]) -> list[dict[str, Any]]:
-    """Spans as cells of `source_spans`."""
-    return [{"start": s.start, "end": s.end, "label": s.label, "score": s.score} for s in spans]
+def span_cells(spans: Sequence[Span], source: Iterable[int | None] | None = None) -> list[dict[str, Any]]:
+    """Return spans as cells of a column of spans; Arrow leaves out the keys that the column's type lacks.
+
+    source: the index of the entity in `source_spans` that each span was projected from.
+    """
+    cells: list[dict[str, Any]] = [{"start": s.start, "end": s.end, "label": s.label, "score": s.score} for s in spans]
+    return cells if source is None else [cell | {"source": s} for cell, s in zip(cells, source, strict=True)]
 
 
 def offset_cells(offsets: Iterable[tuple[int, int]]) -> list[dict[str, int]]:
@@ -228,25 +229,6 @@ def with_features(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
         "ner_tags": {"feature": {"names": label_list(labels), "_type": "ClassLabel"}, "_type": "Sequence"},
     }
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)})
-
-
-def lengths(lists: pa.Array) -> Ints:
-    """Number of elements of each list; 0 for null."""
-    return ints(lists.value_lengths().fill_null(0))
-
-
-def flat(lists: pa.Array) -> tuple[Ints, Ints, pa.StructArray]:
-    """Row of each element, its place in the row's list, and the elements. No Python object is made."""
-    sizes = lengths(lists)
-    row = np.repeat(np.arange(len(sizes)), sizes)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return row, place, lists.flatten()
-
-
-def ints(values: pa.Array) -> Ints:
-    """int64."""
-    result: Ints = values.to_numpy(zero_copy_only=False).astype(np.int64)
-    return result
 
 
 def tag_cells(probabilities: NDArray[np.floating], labels: tuple[str, ...]) -> list[dict[str, Any]]:

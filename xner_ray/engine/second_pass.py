@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from xner_ray.data.arrow import with_column
 from xner_ray.data.links import FLOOR, METHODS, Links
 from xner_ray.data.row import OK
 from xner_ray.engine.guard import run_stage
@@ -173,12 +174,12 @@ def _unmatched(table: pa.Table, *, mwmf: bool) -> pa.Table:
     """
     again = pc.fill_null(pc.equal(table.column("reason"), Reason.INCOMPLETE), False)
     nothing = pa.nulls(table.num_rows, table.schema.field("ner_tags").type)
-    table = _with(table, "ner_tags", nothing)
+    table = with_column(table, "ner_tags", nothing)
     if pc.any(again).as_py():
         for name, value in (("status", OK), ("reason", None), ("detail", None)):
             cell = pa.scalar(value, table.schema.field(name).type)
-            table = _with(table, name, pc.if_else(again, cell, table.column(name)))
-    return table if mwmf else _with(table, "links", _without_mwmf(table.column("links")))
+            table = with_column(table, name, pc.if_else(again, cell, table.column(name)))
+    return table if mwmf else with_column(table, "links", _without_mwmf(table.column("links")))
 
 
 def _without_mwmf(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
@@ -189,7 +190,3 @@ def _without_mwmf(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     links = replace(links, methods=links.methods & ~_MWMF)
     links = links.take((links.forward >= FLOOR) | (links.backward >= FLOOR) | (links.methods != 0))
     return pc.if_else(column.is_valid(), links.to_arrow(len(column)), pa.scalar(None, column.type))
-
-
-def _with(table: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)

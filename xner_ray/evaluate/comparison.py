@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.row import REJECTED, Ints
+from xner_ray.data.arrow import Ints
+from xner_ray.data.row import REJECTED
 from xner_ray.errors import InputError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate.bootstrap import CONFIDENCE, Difference, Interval

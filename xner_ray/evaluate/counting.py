@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.row import REJECTED, Ints, flat, ints, lengths
+from xner_ray.data.arrow import Ints, flat, ints, lengths, offsets
+from xner_ray.data.row import REJECTED
 from xner_ray.errors import Loss, Reason
 
 COLUMNS = (
@@ -108,7 +109,7 @@ class Counter:
 
 def counted(table: pa.Table, *, gold: bool = True) -> pa.ChunkedArray:
     """Which rows count: they have words and, if asked for, gold, and are not rejected as a duplicate. [rows], bool."""
-    words = pc.greater(pc.fill_null(pc.list_value_length(table.column("tokens")), 0), 0)
+    words = pc.greater(pc.list_value_length(table.column("tokens")), 0).fill_null(False)
     wanted = pc.and_(pc.is_valid(table.column("gold_spans")), words) if gold else words
     twice = pc.fill_null(pc.equal(table.column("reason"), str(Reason.DUPLICATE_ID)), False)
     return pc.and_not(wanted, twice)
@@ -170,7 +171,7 @@ class _Tally:
     def _source(self, table: pa.Table) -> Ints:
         """Entities of the source side but those that reading has set aside; as `entities`."""
         lists = table.column("source_spans").combine_chunks()
-        base = np.cumsum(lengths(lists)) - lengths(lists)
+        base = offsets(lengths(lists))
         row, _, cells = flat(table.column("unprojected").combine_chunks())
         early = pc.is_in(cells.field("reason"), _SET_ASIDE).to_numpy(zero_copy_only=False)
         return np.delete(entities(lists, self.labels), (base[row] + ints(cells.field("source")))[early], axis=0)

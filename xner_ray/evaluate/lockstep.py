@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.row import ints
+from xner_ray.data.arrow import ints, lengths, with_column
 
 _KINDS = {"id": "rows with another id", "tokens": "rows with other words", "gold_spans": "rows with other gold"}
 
@@ -109,11 +108,9 @@ def with_words(pieces: Sequence[pa.Table]) -> list[pa.Table]:
     first = pieces[0]
     if all(first.column(name).equals(piece.column(name)) for piece in pieces[1:] for name in names):
         return list(pieces)
-    words = np.stack([pc.fill_null(pc.list_value_length(p.column("tokens")), 0).to_numpy() > 0 for p in pieces])
+    words = np.stack([lengths(piece.column("tokens")) > 0 for piece in pieces])
     taken = words.argmax(axis=0) * first.num_rows + np.arange(first.num_rows)
     given = pa.concat_tables([piece.select(names) for piece in pieces]).take(pa.array(taken))
     for name in names:
-        pieces = [
-            p.set_column(p.schema.get_field_index(name), p.schema.field(name), given.column(name)) for p in pieces
-        ]
+        pieces = [with_column(piece, name, given.column(name)) for piece in pieces]
     return list(pieces)

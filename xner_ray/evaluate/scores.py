@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from xner_ray.data.row import Ints
+from xner_ray.data.arrow import Ints
 from xner_ray.errors import InputError
 from xner_ray.evaluate.bootstrap import (
     CONFIDENCE,

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray.data import row as data_row
+from xner_ray.data.arrow import flat, ints, lengths
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, ROW, flat, ints, lengths
+from xner_ray.data.row import OK, ROW
 from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.match import candidates, heuristic, scores, solver
 from xner_ray.match.batch import EntityBatch, Ints

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import offsets
 from xner_ray.errors import Reason
 
 CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
@@ -65,7 +66,7 @@ def pieces_of(
     room = positions - len(before) - len(after)
     if counts.max() > room:
         return Reason.WORD_TOO_LONG
-    edges = np.concatenate([[0], np.cumsum(counts)])
+    edges = offsets(counts)
     pieces = []
     for start, end, first, last in windows(counts.tolist(), room):
         places = np.arange(edges[first], edges[last])
@@ -89,7 +90,7 @@ def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]
     n_words = len(counts)
     if not n_words:
         return []
-    edges = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    edges = offsets(counts)
     spans: list[tuple[int, int]] = []
     start = end = 0
     while end < n_words:

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray.data import words
+from xner_ray.data.arrow import Ints, lengths
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, ROW, Ints, lengths, row_schema
+from xner_ray.data.row import OK, ROW, row_schema
 from xner_ray.data.spans import split_tag
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.record import BadRecord, name_text, refused

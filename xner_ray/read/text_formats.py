@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from xner_ray.data.row import Ints
+from xner_ray.data.arrow import Ints
 from xner_ray.data.spans import split_tag
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.record import (

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from xner_ray.data.row import OK, REJECTED, ROW, fill, flat, frequencies, ints, lengths, rejected, with_features
+from xner_ray.data.arrow import flat, ints, lengths, nested, offsets, ranges, with_column
+from xner_ray.data.row import OK, REJECTED, ROW, fill, frequencies, rejected, with_features
 from xner_ray.errors import FatalError, Reason, StorageError
 from xner_ray.storage import files as storage
 
@@ -50,8 +51,7 @@ def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool) -
         complete = pc.fill_null(table.column("complete"), False).to_numpy()
         lost = np.flatnonzero(~rejected(table) & ~complete).tolist()
         table = fill(table, {}, dict.fromkeys(lost, (Reason.INCOMPLETE, "an entity found no place")))
-    position = table.schema.get_field_index("ner_tags")
-    return table.set_column(position, table.schema.field(position), _tags(table, labels))
+    return with_column(table, "ner_tags", _tags(table, labels))
 
 
 def _tags(table: pa.Table, labels: Sequence[str]) -> pa.Array:
@@ -75,13 +75,11 @@ def _tags(table: pa.Table, labels: Sequence[str]) -> pa.Array:
             f"row {table.column('id')[number].as_py()!r}: spans {table.column('spans')[number].as_py()} overlap, leave "
             f"the {sizes[number]} words or have a label that is none of {', '.join(labels)}"
         )
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    tags = np.zeros(offsets[-1], dtype=np.int64)
-    first, size = offsets[row] + start, end - start
-    inside = np.repeat(first - (np.cumsum(size) - size), size) + np.arange(size.sum())
-    tags[inside] = np.repeat(2 * label + 2, size)
+    tags = np.zeros(sizes.sum(), dtype=np.int64)
+    first, size = offsets(sizes)[row] + start, end - start
+    tags[ranges(first, size)] = np.repeat(2 * label + 2, size)
     tags[first] = 2 * label + 1
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(tags), mask=pa.array(gone))
+    return nested(sizes, pa.array(tags), null=gone)
 
 
 def count(table: pa.Table) -> dict[str, Any]:

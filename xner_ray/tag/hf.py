@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import offsets
 from xner_ray.data.row import SCALE
 from xner_ray.data.spans import Span, label_list, split_tag, tags_to_spans
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
@@ -187,7 +188,7 @@ def pieces_of(
     room = positions - len(before) - len(after)
     # A window begins and ends between words, but for a word longer than a window, which is taken apart.
     counts = [part for count in np.bincount(word_of).tolist() for part in ([count] if count <= room else [1] * count)]
-    edges = np.concatenate([[0], np.cumsum(counts)]).tolist()
+    edges = offsets(counts).tolist()
     pieces = []
     for window in windows(counts, room):
         start, end, first, last = (edges[border] for border in window)

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import flat, ints, lengths, nested, with_column
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.data.row import flat, ints
+from xner_ray.data.row import span_cells
 from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import InputError
 from xner_ray.recipe.model import Labels
@@ -66,7 +67,7 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
 
 def _some(lists: pa.ChunkedArray) -> Bools:
     """Which lists have an element."""
-    result: Bools = pc.fill_null(pc.list_value_length(lists), 0).to_numpy() > 0
+    result: Bools = lengths(lists) > 0
     return result
 
 
@@ -115,8 +116,7 @@ def _doubtful(table: pa.Table, filters: Filters) -> pa.Array:
     row, _, scores = flat(table.column("projected").combine_chunks())
     below = pc.fill_null(pc.less(scores, pa.scalar(filters.mask_below, pa.float32())), False)
     cells = table.column("spans").combine_chunks().flatten().filter(below)
-    sizes = np.bincount(row[below.to_numpy(zero_copy_only=False)], minlength=table.num_rows)
-    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32()), cells, type=SPANS)
+    return nested(np.bincount(row[below.to_numpy(zero_copy_only=False)], minlength=table.num_rows), cells, SPANS)
 
 
 def _filtered(
@@ -200,13 +200,13 @@ def _relabelled(table: pa.Table, labels: Labels, tally: Tally, *, overlaps: bool
                 tally.labels_dropped[label] += 1
         kept, nested = outermost(set(found))
         tally.nested += len(nested)
-        spans.append([{"start": span.start, "end": span.end, "label": span.label} for span in kept])
+        spans.append(span_cells(kept))
     tags = [
         None if cells is None else [_retagged(cell, labels) for cell in cells]
         for cells in table.column("tags").to_pylist()
     ]
     for name, values, kind in (("spans", spans, SPANS), ("tags", tags, TAGS)):
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, kind))
+        table = with_column(table, name, pa.array(values, kind))
     return table
 
 

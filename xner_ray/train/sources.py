@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from xner_ray.data.row import ROW, refuse_extension_types
+from xner_ray.data.arrow import lengths, nested
+from xner_ray.data.row import ROW, refuse_extension_types, span_cells
 from xner_ray.errors import InputError, RunFolderError
 from xner_ray.read.find import find_files, read_records
 from xner_ray.read.record import record_id, without_surrogates
@@ -91,7 +91,7 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
                     "doc_id": None if record.doc_id is None else without_surrogates(record.doc_id),
                     "lang": given.lang,
                     "tokens": made.tokens,
-                    "spans": [{"start": span.start, "end": span.end, "label": span.label} for span in made.spans],
+                    "spans": span_cells(made.spans),
                 }
             )
             if len(rows) == _BATCH:
@@ -206,18 +206,14 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
         parts = pa.StructArray.from_arrays(
             [cells.field(name) for name in ("start", "end", "label")], fields=list(SPANS.value_type)
         )
-        sizes = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-        chunks.append(pa.ListArray.from_arrays(offsets, parts, type=SPANS, mask=chunk.is_null()))
+        chunks.append(nested(lengths(chunk), parts, SPANS, null=chunk.is_null()))
     return pa.chunked_array(chunks, SPANS)
 
 
 def _scored(table: pa.Table) -> pa.Array:
     """Scores of each row's projected entities, as lists."""
     spans = table.column("spans").combine_chunks()
-    sizes = spans.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, spans.flatten().field("score"))
+    return nested(lengths(spans), spans.flatten().field("score"))
 
 
 def _teacher(teacher: Teacher, lang: str, source: Source) -> tuple[float, dict[int, tuple[list[str], Any]]]:

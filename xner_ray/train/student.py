@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from xner_ray.data.row import OK, ROW
+from xner_ray.data.row import OK, ROW, span_cells
 from xner_ray.data.spans import tags_to_spans
 from xner_ray.errors import RecipeError
 from xner_ray.evaluate import scores as evaluation
@@ -166,8 +166,7 @@ def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[
     for sentence in range(len(pieces)):
         own = classes[pieces.first[sentence] : pieces.first[sentence + 1]].tolist()
         found = tags_to_spans([names[number] for number in own])[0]
-        cells = [{"start": s.start, "end": s.end, "label": s.label, "score": s.score, "source": -1} for s in found]
-        spans.append(cells)
+        spans.append(span_cells(found, [-1] * len(found)))
     n = sentences.num_rows
     columns = {
         **{name: sentences.column(name) for name in ("row", "id", "doc_id", "lang", "tokens")},

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.row import flat, ints
+from xner_ray.data.arrow import flat, ints, offsets, ranges
 from xner_ray.evaluate.counting import entities
 from xner_ray.models.network import spelt_specials
 from xner_ray.tag.hf import pieces_of
@@ -97,8 +97,8 @@ def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Windows:
                 sentence.append(number)
             first.append(first[-1] + len(lists[number - start]))
             rows_of.append(len(sizes))
-    starts = np.concatenate([[0], np.cumsum(np.array(sizes, dtype=np.int64))])
-    words_of = np.concatenate([[0], np.cumsum([len(each) for each in word])]).astype(np.int64)
+    starts = offsets(sizes)
+    words_of = offsets([len(each) for each in word])
 
     def joined(parts: Sequence[NDArray[Any]]) -> Ints:
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
@@ -176,9 +176,7 @@ def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
 def _words(found: Ints, pieces: Windows) -> Ints:
     """Numbers of the words of entities, which are (sentence, start, end, label), one entity after the other."""
     row, start, end, _ = found.T
-    sizes = end - start
-    before = np.cumsum(sizes) - sizes
-    return np.repeat(pieces.first[row] + start - before, sizes) + np.arange(sizes.sum())
+    return ranges(pieces.first[row] + start, end - start)
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:

@@ -16,7 +16,8 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from xner_ray.data.row import OK, REJECTED, lengths
+from xner_ray.data.arrow import lengths
+from xner_ray.data.row import OK, REJECTED
 from xner_ray.evaluate.counting import COLUMNS as COUNTED
 
 SENTENCES = 300  # on a page
