@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +12,9 @@ from rich.markup import escape
 
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
+
+if TYPE_CHECKING:
+    from xner_ray.run.counters import Report
 
 app = typer.Typer(
     name="xner-ray",
@@ -90,13 +92,13 @@ def combine(
     _show(console, new_run, report, show)
 
 
-def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: int) -> None:
+def _show(console: Console, run: str, report: Report, n_sentences: int) -> None:
     """What a finished run holds; exit status 3 if too many rows were rejected."""
     from xner_ray.commands import inspect
     from xner_ray.report.tables import print_sentences, run_tables, scores_table
 
-    for lang in report["languages"] if n_sentences else ():
-        print_sentences(console, inspect.sample(run, lang, n_sentences), report["labels"]["kept"])
+    for lang in report.languages if n_sentences else ():
+        print_sentences(console, inspect.sample(run, lang, n_sentences), report.labels["kept"])
     console.print(run_tables(report))
     evaluations = inspect.evaluate(run)
     if evaluations:
@@ -104,10 +106,10 @@ def _show(console: Console, run: str, report: Mapping[str, Any], n_sentences: in
     console.print(
         f"[bold]{escape(run)}[/bold] holds data/, rejects/, README.md (the dataset card), report.json and report.html"
     )
-    rate, most = report["reject_rate"], report["max_reject_rate"]
+    rate, most = report.reject_rate, report.max_reject_rate
     if rate > most:
         console.print(
-            f"[red]{report['rows']['rejected']} of {report['rows']['read']} rows were rejected ({rate:.2%}), more than "
+            f"[red]{report.rows['rejected']} of {report.rows['read']} rows were rejected ({rate:.2%}), more than "
             f"output.max_reject_rate ({most:.2%}); see rejects/ for reasons[/red]"
         )
         raise typer.Exit(TOO_MANY_REJECTS)
@@ -222,7 +224,7 @@ def sweep(
         console.print(comparison_tables(found, wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json and the runs")
     reports = [(f"{data}/{method}", one) for data, own in swept.reports.items() for method, one in own.items()]
-    rejecting = [name for name, one in reports if one["reject_rate"] > one["max_reject_rate"]]
+    rejecting = [name for name, one in reports if one.reject_rate > one.max_reject_rate]
     if rejecting:
         console.print(f"[red]more rejects than output.max_reject_rate: {escape(', '.join(rejecting))}[/red]")
         raise typer.Exit(TOO_MANY_REJECTS)

@@ -68,7 +68,7 @@ def test_killed_and_run_again_a_combined_run_is_the_undisturbed_one(
     assert kills > 5
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
     again = combine(runs, tmp_path / "killed")
-    assert again == json.loads((tmp_path / "killed" / "report.json").read_text()) | {"max_reject_rate": 0.01}
+    assert again.to_dict() == json.loads((tmp_path / "killed" / "report.json").read_text()) | {"max_reject_rate": 0.01}
 
 
 @pytest.mark.parametrize(

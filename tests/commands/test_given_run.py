@@ -17,6 +17,7 @@ from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.card import dataset_card
+from xner_ray.run.counters import summarize
 from xner_ray.run.folder import RunFolder
 
 
@@ -80,8 +81,8 @@ def test_a_run_with_other_links_is_another_run_but_targets_may_grow_with_theirs(
 
 def test_the_card_names_no_aligner_and_no_model(tmp_path: Path) -> None:
     counts = {"rows": {"read": 1, "emitted": 1, "rejected": 0}, "entities": {"source": 1, "projected": 1}}
-    report = {"languages": {"spa_Latn": counts | {"incomplete_rows": 0, "projected_by_label": {}}}}
-    report |= {"labels": {"kept": ["PER"]}, "rejects": {}}
+    counted = ("spa_Latn", {**counts, "incomplete_rows": 0, "projected_by_label": {}, "rejects": {}})
+    report = summarize([counted], labels=["PER"], dropped={}, repaired_tags=0, seconds=1.0, max_reject_rate=1.0)
     card = dataset_card(load_recipe(_given(tmp_path, match={"scores": {"align": 1}})), report, [])
     assert "- alignment: given links\n" in card
     assert "entities from the labels of the parallel text\n" in card

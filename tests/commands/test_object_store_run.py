@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
     store.fault = lambda method, path, query: None
     assert _published(run) == expected
     sent = len(store.requests)
-    assert xner_ray.project(recipe, run, overrides=SMALL) == {**report, "max_reject_rate": 0.01}
+    assert xner_ray.project(recipe, run, overrides=SMALL) == replace(report, max_reject_rate=0.01)
     written = [path for method, path, _ in store.requests[sent:] if method == "PUT"]
     assert all("/_run/LOCK" in path or path.endswith("/") for path in written)  # complete: left alone
 

@@ -9,7 +9,7 @@ from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.report import page
 from xner_ray.report.page import charts, sampling
-from xner_ray.run import counters
+from xner_ray.run.counters import summarize
 from xner_ray.run.parts import count
 
 LABELS = ["LOC", "PER", "<b>|x"]
@@ -93,8 +93,8 @@ def page_of(tables: Sequence[pa.Table], languages: Sequence[str] = (), **about: 
         for table in tables
         for lang in sorted(set(table.column("lang").to_pylist()))
     ]
-    index = {"labels_dropped": {"<i>DATE": 3}, "repaired": 0}
-    report = counters.summarize(parts, index=index, labels=LABELS, seconds=1.0)
+    options: dict[str, Any] = {"labels": LABELS, "dropped": {"<i>DATE": 3}, "repaired_tags": 0}
+    report = summarize(parts, seconds=1.0, max_reject_rate=1.0, **options)
     given = {"name": "run<1>", "facts": [("direction", "train")], "sealed": True, "units_done": 2, "units": 2}
     given |= {"rows_looked_at": sample.rows, "units_looked_at": 2, **about}
     drivers = charts.drivers([(100.0, {"a": 110.0, "b": 130.0}), (500.0, {"c": 520.0})], {"a": 10, "b": 10, "c": 40})

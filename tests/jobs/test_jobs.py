@@ -4,7 +4,6 @@ import importlib.util
 import io
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from apertium_texts import INSTALL
@@ -13,6 +12,7 @@ from tiny_taggers import table_model
 
 import xner_ray
 from xner_ray.recipe.load import load_recipe
+from xner_ray.run.counters import Report
 
 JOBS = Path(__file__).parents[2] / "jobs"
 RUN_HERE = {
@@ -44,7 +44,7 @@ RUN_HERE = {
 pytestmark = pytest.mark.usefixtures("ray_here")
 
 
-def _adds_up(report: dict[str, Any]) -> None:
+def _adds_up(report: Report) -> None:
     for counters in (report, *report["languages"].values()):
         rows, entities = counters["rows"], counters["entities"]
         assert rows["read"] == rows["emitted"] + rows["rejected"]

@@ -11,6 +11,7 @@ from page_rows import EVIL, LABELS, hostile_rows, lost_row, page_of, rejected_ro
 from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.report import page
 from xner_ray.report.page import sampling, sentences
+from xner_ray.run.counters import summarize
 
 
 class _Read(HTMLParser):
@@ -150,8 +151,9 @@ def test_it_stays_small_whatever_the_rows_hold() -> None:
         "projected_by_label": {f"L{n}": n for n in range(2000)},
         "incomplete_rows": 0,
     }
-    report = {**counts, "languages": {"spa_Latn": counts}, "stages": {}, "repaired_tags": 0}
-    report |= {"labels": {"kept": [f"L{n}" for n in range(2000)], "dropped": {f"D{n}": n for n in range(2000)}}}
+    labels, dropped = [f"L{n}" for n in range(2000)], {f"D{n}": n for n in range(2000)}
+    limits = {"seconds": 1.0, "max_reject_rate": 1.0}
+    report = summarize([("spa_Latn", counts)], labels=labels, dropped=dropped, repaired_tags=0, **limits)
     html = page.render(page.About("run", [], True, 100, 100, 400, 100), report, None, sample, [])
     assert 2_000_000 < len(html) < 3_000_000
     assert re.search(r"[1-9]\d* more were left out to keep the page small", html.decode())

@@ -1,4 +1,5 @@
 import io
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 from xner_ray.errors import FatalError
 from xner_ray.evaluate.scores import Evaluations, evaluate
 from xner_ray.report import tables
-from xner_ray.run import counters
+from xner_ray.run.counters import Report, summarize
 
 
 def _part(read: int = 3, rejected: int = 1, **extra: Any) -> dict[str, Any]:
@@ -23,21 +24,22 @@ def _part(read: int = 3, rejected: int = 1, **extra: Any) -> dict[str, Any]:
     }
 
 
-INDEX = {"labels_dropped": {"DATE": 4}, "repaired": 2}
+INDEX: dict[str, Any] = {"dropped": {"DATE": 4}, "repaired_tags": 2}
 
 
-def _summary(*parts: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    return counters.summarize(parts, index=INDEX, labels=["PER"], seconds=1.26)
+def _summary(*parts: tuple[str, dict[str, Any]]) -> Report:
+    return summarize(parts, labels=["PER"], seconds=1.26, max_reject_rate=0.5, **INDEX)
 
 
 def test_summary_adds_parts_and_languages() -> None:
     result = _summary(("spa_Latn", _part()), ("swh_Latn", _part(5, 0)), ("spa_Latn", _part()))
-    assert result["rows"] == {"read": 11, "emitted": 9, "rejected": 2}
-    assert result["rejects"] == {"too_long": 2}
-    assert result["entities"]["unprojected"] == {"overlap": 3}
-    assert result["languages"]["spa_Latn"]["rows"]["read"] == 6
-    assert result["labels"] == {"kept": ["PER"], "dropped": {"DATE": 4}}
-    assert result["stages"]["match"] == {
+    assert result.rows == {"read": 11, "emitted": 9, "rejected": 2}
+    assert (result.reject_rate, result.max_reject_rate) == (2 / 11, 0.5)
+    assert result.rejects == {"too_long": 2}
+    assert result.entities["unprojected"] == {"overlap": 3}
+    assert result.languages["spa_Latn"]["rows"]["read"] == 6
+    assert result.labels == {"kept": ["PER"], "dropped": {"DATE": 4}}
+    assert result.stages["match"] == {
         "rows": 6,
         "seconds": 1.5,
         "tokens": 0,
@@ -45,13 +47,27 @@ def test_summary_adds_parts_and_languages() -> None:
         "rejects": {},
         "rows_per_second": 4.0,
     }
-    assert (result["repaired_tags"], result["units"], result["seconds"]) == (2, 3, 1.3)
+    assert (result.repaired_tags, result.units, result.seconds) == (2, 3, 1.3)
 
 
 def test_summary_refuses_rows_that_do_not_add_up() -> None:
     bad = _part(rows={"read": 3, "emitted": 1, "rejected": 1})
-    with pytest.raises(FatalError, match=r"read 3 is not emitted 1 \+ rejected 1"):
+    with pytest.raises(FatalError, match="3 read, 1 emitted, 1 rejected"):
         _summary(("spa_Latn", bad))
+
+
+def test_a_report_is_read_back_and_by_key() -> None:
+    report = _summary(("spa_Latn", _part()))
+    written = json.loads(report.dump())
+    assert Report.from_dict(written) == report
+    assert Report.from_dict({**written, "of_a_later_version": 1}) == report
+    early = {key: value for key, value in written.items() if key not in ("flags", "solvers", "stages")}
+    assert Report.from_dict(early).stages == {}, "counters that an earlier version did not have"
+    assert report["rows"]["read"] == report.rows["read"] == 3
+    for missing in ("cost", "priors", "nothing"):
+        assert missing not in written
+        with pytest.raises(KeyError):
+            report[missing]
 
 
 def _printed(renderable: Any, width: int = 100) -> str:

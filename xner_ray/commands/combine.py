@@ -18,6 +18,7 @@ from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.match import combine as combining
 from xner_ray.recipe.model import Combined, run_labels
 from xner_ray.report import card
+from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
@@ -30,7 +31,7 @@ def combine(
     weights: Sequence[float] | None = None,
     fresh: bool = False,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Join finished runs over the same target text, in a folder of its own; returns the report.
 
     See `combining` for what the methods do. weights: one a run, above 0; equal ones if left out. The runs need equal

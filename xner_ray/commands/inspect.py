@@ -31,8 +31,8 @@ from xner_ray.report import page
 from xner_ray.report import tables as report_tables
 from xner_ray.report.page import charts, sampling
 from xner_ray.report.progress import busy_seconds, cost, cost_text, duration, pace
-from xner_ray.run import counters as run_counters
 from xner_ray.run import parts as part_files
+from xner_ray.run.counters import Report, summarize
 from xner_ray.run.folder import Attempt, RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
@@ -45,19 +45,23 @@ def read_index(folder: RunFolder) -> Index:
     return Index.from_table(pq.read_table(pa.BufferReader(storage.read_bytes(folder.units_path))))
 
 
-def run_report(
-    index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe
-) -> dict[str, Any]:
-    """The report of the units that have a part, from their footers."""
+def read_report(folder: RunFolder) -> Report:
+    """Return the report of a sealed run."""
+    return Report.from_dict(json.loads(storage.read_bytes(folder.path("report.json"))))
+
+
+def run_report(index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe) -> Report:
+    """Return the report of the units that have a part, from their footers."""
     done = [unit for unit in index.units if unit.name in parts]
     counters = part_files.counters_of([parts[unit.name] for unit in done])
-    counted = ((unit.lang, counted) for unit, counted in zip(done, counters, strict=True))
-    scanned = {"labels_dropped": index.labels_dropped, "repaired": index.repaired}
-    report = run_counters.summarize(counted, index=scanned, labels=labels, seconds=seconds)
-    rows = report["rows"]
-    report["reject_rate"] = rows["rejected"] / rows["read"] if rows["read"] else 0.0
-    report["max_reject_rate"] = recipe.output.max_reject_rate
-    return report
+    return summarize(
+        ((unit.lang, counted) for unit, counted in zip(done, counters, strict=True)),
+        labels=labels,
+        dropped=index.labels_dropped,
+        repaired_tags=index.repaired,
+        seconds=seconds,
+        max_reject_rate=recipe.output.max_reject_rate,
+    )
 
 
 def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
         rows_left=total - rows_done,
     )
     if sealed:  # its driver knew when it began, before any file of it
-        price = json.loads(storage.read_bytes(folder.path("report.json"))).get("cost", price)
+        price = read_report(folder).cost or price
     return {
         "run": folder.root,
         "sealed": sealed,
@@ -111,7 +115,7 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
         "seconds": round(seconds, 1),
         "seconds_since_last_file": round(now - last, 1) if attempts else None,
         "cost": price,
-        "report": run_report(index, made, model.run_labels(recipe, index.labels_found), seconds, recipe),
+        "report": run_report(index, made, model.run_labels(recipe, index.labels_found), seconds, recipe).to_dict(),
     }
 
 
@@ -157,7 +161,7 @@ def status_text(found: Mapping[str, Any]) -> Group:
             lines.append(line + (f", {duration(left)} left" if left else ""))
     if found["cost"] is not None:
         lines.append(cost_text(found["cost"]))
-    return Group(*map(Text, lines), report_tables.run_tables(found["report"]))
+    return Group(*map(Text, lines), report_tables.run_tables(Report.from_dict(found["report"])))
 
 
 def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -190,7 +194,7 @@ def page_of(
     recipe: Recipe,
     index: Index,
     parts: Mapping[str, str],
-    report: Mapping[str, Any],
+    report: Report,
     *,
     rows: int = PAGE_ROWS,
     sealed: bool,
@@ -203,7 +207,7 @@ def page_of(
     """
     done = [unit for unit in index.units if unit.name in parts]
     drawn = {unit.name for unit in sampling.draw(done, rows)}
-    sample = sampling.Sample(list(report["languages"]))
+    sample = sampling.Sample(list(report.languages))
 
     def tables() -> Iterator[pa.Table]:
         for unit in done:
@@ -237,7 +241,7 @@ def write_page(run: str | os.PathLike[str], *, rows: int = PAGE_ROWS) -> str:
     recipe, index = folder.recipe(), read_index(folder)
     parts, sealed = {**folder.parts(), **folder.refined()}, folder.sealed() is not None
     if sealed:
-        report = json.loads(storage.read_bytes(folder.path("report.json")))
+        report = read_report(folder)
     else:
         report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe)
     path = folder.path("report.html")

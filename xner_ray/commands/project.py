@@ -25,6 +25,7 @@ from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import tables
 from xner_ray.report.progress import Progress
 from xner_ray.run import parts as part_files
+from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
@@ -39,7 +40,7 @@ def project(
     fresh: bool = False,
     retry_rejects: Collection[str] = (),
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Make the data set of `recipe` in the folder `run`, or go on with it; returns the report.
 
     The same call again does only what is missing. `fresh` discards what the folder holds. `retry_rejects`: units with
@@ -107,7 +108,7 @@ def _check_reasons(names: Collection[str]) -> None:
             )
 
 
-def _has_rejects(reasons: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
+def _has_rejects(reasons: Collection[str]) -> Callable[[Report | Mapping[str, Any]], bool]:
     """Whether a report counts rows that were rejected for one of `reasons`."""
     return lambda report: any(report["rejects"].get(reason) for reason in reasons)
 

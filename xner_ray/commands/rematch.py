@@ -19,6 +19,7 @@ from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Runtime
+from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
@@ -35,7 +36,7 @@ def rematch(
     overrides: Sequence[str] = (),
     fresh: bool = False,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
 
     Loads no model, runs no plug-in and reads no input: texts, source spans, links and evidence come from the run's

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from xner_ray.commands.inspect import page_of, run_report
+from xner_ray.commands.inspect import page_of, read_report, run_report
 from xner_ray.engine import ray_cluster, second_pass
 from xner_ray.errors import FatalError
 from xner_ray.match.prior import LEAST_ROWS
@@ -21,8 +21,8 @@ from xner_ray.read.index import Index
 from xner_ray.recipe.model import Recipe
 from xner_ray.report import card
 from xner_ray.report.progress import cost
-from xner_ray.run import counters
 from xner_ray.run import parts as part_files
+from xner_ray.run.counters import PriorUse, Report
 from xner_ray.run.folder import Attempt, RunFolder
 from xner_ray.storage import files as storage
 
@@ -35,8 +35,8 @@ def opened(
     console: Console,
     *,
     fresh: bool,
-    again: Callable[[Mapping[str, Any]], bool] = lambda report: False,
-) -> Iterator[dict[str, Any] | None]:
+    again: Callable[[Report], bool] = lambda report: False,
+) -> Iterator[Report | None]:
     """The folder as ours for as long as the block runs; the report of a run that is complete, which the console says.
 
     RunFolderError if it holds other files or another run, or a driver lives. `fresh` discards what it holds. `again`
@@ -54,12 +54,11 @@ def opened(
         yield report
 
 
-def _finished(folder: RunFolder, recipe: Recipe) -> dict[str, Any] | None:
+def _finished(folder: RunFolder, recipe: Recipe) -> Report | None:
     """The report of a sealed run that has every language asked for, with today's limit on rejects."""
     if folder.sealed() is None or set(folder.recipe().languages) < set(recipe.languages):
         return None
-    report: dict[str, Any] = json.loads(storage.read_bytes(folder.path("report.json")))
-    return {**report, "max_reject_rate": recipe.output.max_reject_rate}
+    return replace(read_report(folder), max_reject_rate=recipe.output.max_reject_rate)
 
 
 def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
@@ -76,13 +75,13 @@ def seconds_of(attempts: Sequence[Attempt]) -> float:
 
 def seal(
     folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], started: float, console: Console
-) -> dict[str, Any]:
+) -> Report:
     folder.still_ours()
     parts = folder.parts()
     lost = [unit.name for unit in index.units if unit.name not in parts]
     if lost:
         raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
-    priors: dict[str, Any] = {}
+    priors: dict[str, PriorUse] = {}
     if recipe.two_passes:
         rows = second_pass.make_priors(folder, index.units, parts, ray_cluster.map_tasks)
         priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
@@ -92,10 +91,9 @@ def seal(
         second_pass.refine_units(folder, index.units, parts, recipe, labels, ray_cluster.map_tasks)
         parts = folder.refined()
     report = run_report(index, parts, labels, time.perf_counter() - started, recipe)
-    report["priors"] = priors
+    report.priors = priors
     spent = seconds_of(folder.attempts()[:-1]) + time.perf_counter() - started  # the last one is this driver's
-    if (price := cost(recipe.engine.price_per_hour, spent, report["rows"]["read"])) is not None:
-        report["cost"] = price
+    report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])
     files = part_files.plan_files(
         index.units,
         {unit.name: parts[unit.name] for unit in index.units},
@@ -105,7 +103,7 @@ def seal(
     )
     documents = {
         "README.md": card.dataset_card(recipe, report, [file.file for file in files]).encode(),
-        "report.json": counters.dump(report),
+        "report.json": report.dump(),
     }
     documents |= _page(folder, recipe, index, parts, report, console)
     storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
@@ -118,7 +116,7 @@ def _page(
     recipe: Recipe,
     index: Index,
     parts: Mapping[str, str],
-    report: Mapping[str, Any],
+    report: Report,
     console: Console,
 ) -> dict[str, bytes]:
     """report.html, by its name; nothing where it cannot be made, and then no old one stands there either."""

@@ -32,6 +32,7 @@ from xner_ray.recipe.load import checked, load_recipe, place, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
+from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
@@ -100,7 +101,7 @@ class Swept:
     """By data set: the comparison of its methods, and the report of each."""
 
     comparisons: dict[str, Comparison]
-    reports: dict[str, dict[str, Any]]
+    reports: dict[str, dict[str, Report]]
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Sweep:
@@ -188,7 +189,7 @@ def sweep(
     def run_folder(data: str, method: str) -> str:
         return storage.join(root, data, method)
 
-    reports: dict[str, dict[str, Any]] = {data: {} for data in methods.data}
+    reports: dict[str, dict[str, Report]] = {data: {} for data in methods.data}
     whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).sealed() is not None for run in runs)
     with nullcontext() if whole else ray_cluster.cluster(runs[0].recipe.engine.address):
         for number, run in enumerate(runs, start=1):

@@ -6,7 +6,7 @@ It holds no time and no path of the machine, so that the same run gives the same
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, BackTranslate, Likelihood, TargetTag
+from xner_ray.run.counters import Report
 from xner_ray.storage import files as storage
 
 _LICENCES = {
@@ -48,7 +49,7 @@ def front_matter(codes: Iterable[str], **keys: Any) -> list[str]:
     return ["---", text.strip(), "---"]
 
 
-def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]) -> str:
+def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
     """README.md. `files` are the published files, relative to the run folder."""
     configs = []
     for lang in recipe.languages:
@@ -75,19 +76,19 @@ def dataset_card(recipe: Recipe, report: Mapping[str, Any], files: Sequence[str]
         f"- sentences with an unprojected entity: {recipe.output.incomplete}",
     ]
     licences = licences_of(recipe)
-    labels = report["labels"]["kept"]
+    labels = report.labels["kept"]
     rows = [
         f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
         f"| {c['entities']['source']} | {c['entities']['projected']} | {c['incomplete_rows']} |"
-        for lang, c in report["languages"].items()
+        for lang, c in report.languages.items()
     ]
     by_label = [
         f"| {lang} | "
-        + " | ".join(str(c["projected_by_label"].get(label, 0)) for label in report["labels"]["kept"])
+        + " | ".join(str(c["projected_by_label"].get(label, 0)) for label in report.labels["kept"])
         + " |"
-        for lang, c in report["languages"].items()
+        for lang, c in report.languages.items()
     ]
-    rejects = [f"| {reason} | {number} |" for reason, number in sorted(report["rejects"].items())]
+    rejects = [f"| {reason} | {number} |" for reason, number in sorted(report.rejects.items())]
     first = recipe.languages[0]
     lines = [
         *front,

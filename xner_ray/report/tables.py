@@ -17,6 +17,7 @@ from rich.text import Text
 
 from xner_ray.data.row import unmatchable
 from xner_ray.evaluate.scores import ITEMS, Evaluations, Rates, Score
+from xner_ray.run.counters import Report
 
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
 
@@ -31,26 +32,26 @@ def new_table(title: str, left: Sequence[str], right: Sequence[str] = ()) -> Tab
     return table
 
 
-def run_tables(report: Mapping[str, Any]) -> Group:
+def run_tables(report: Report) -> Group:
     """The report as terminal tables: rows and entities per language, stages, and every loss with its reason."""
     columns = ("read", "emitted", "rejected", "entities", "projected", "%", "incomplete")
     languages = new_table("Rows and entities", ["language"], columns)
-    for lang, counters in report["languages"].items():
+    for lang, counters in report.languages.items():
         rows, entities = counters["rows"], counters["entities"]
         share = f"{100 * entities['projected'] / entities['source']:.1f}" if entities["source"] else "-"
         cells = [rows["read"], rows["emitted"], rows["rejected"], entities["source"], entities["projected"], share]
         languages.add_row(lang, *map(str, cells), str(counters["incomplete_rows"]))
     stages = new_table("Stages", ["stage"], ["rows", "seconds", "rows/s", "tokens", "in model"])
-    for name, counters in report.get("stages", {}).items():
-        rate = counters["rows_per_second"]
+    for name, stage in report.stages.items():
+        rate = stage["rows_per_second"]
         speed = "-" if rate is None else f"{rate:,.0f}"
-        cells = [str(counters["rows"]), f"{counters['seconds']:.1f}", speed, f"{counters['tokens']:,}"]
-        stages.add_row(name, *cells, in_model(counters))
-    losses = {f"rejected: {reason}": n for reason, n in report["rejects"].items()}
-    losses |= {f"unprojected: {reason}": n for reason, n in report["entities"]["unprojected"].items()}
-    losses |= {f"label dropped: {label}": n for label, n in report["labels"]["dropped"].items()}
-    losses |= {"tags repaired": report["repaired_tags"]} if report["repaired_tags"] else {}
-    losses |= {f"flag: {flag}": n for flag, n in report.get("flags", {}).items()}
+        shown = [str(stage["rows"]), f"{stage['seconds']:.1f}", speed, f"{stage['tokens']:,}"]
+        stages.add_row(name, *shown, in_model(stage))
+    losses = {f"rejected: {reason}": n for reason, n in report.rejects.items()}
+    losses |= {f"unprojected: {reason}": n for reason, n in report.entities["unprojected"].items()}
+    losses |= {f"label dropped: {label}": n for label, n in report.labels["dropped"].items()}
+    losses |= {"tags repaired": report.repaired_tags} if report.repaired_tags else {}
+    losses |= {f"flag: {flag}": n for flag, n in report.flags.items()}
     parts: list[Table] = [languages, stages]
     if losses:
         table = new_table("Losses and repairs", ["what"], ["count"])

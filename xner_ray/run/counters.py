@@ -1,10 +1,11 @@
-"""The counters of a run: added up over its parts, summarised, written as report.json."""
+"""The counters of a run: added up over its parts, and as the report that report.json holds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NotRequired, TypedDict
 
 from xner_ray.errors import FatalError
 
@@ -15,8 +16,98 @@ STAGES = (  # in the order of the flow
 )
 
 
+class Rows(TypedDict):
+    read: int
+    emitted: int
+    rejected: int
+
+
+class Entities(TypedDict):
+    """Entities of emitted rows; `unprojected` by reason. `in_rejected_rows`: source entities of the other rows."""
+
+    source: int
+    projected: int
+    unprojected: dict[str, int]
+    in_rejected_rows: int
+
+
+class Language(TypedDict):
+    rows: Rows
+    rejects: dict[str, int]
+    entities: Entities
+    projected_by_label: dict[str, int]
+    incomplete_rows: int
+
+
+class Labels(TypedDict):
+    """`dropped`: label of the input that was not kept -> its entities."""
+
+    kept: list[str]
+    dropped: dict[str, int]
+
+
+class Stage(TypedDict):
+    """Seconds are summed over workers; `model_seconds` is the part of them spent inside the stage's model."""
+
+    rows: int
+    seconds: float
+    tokens: int
+    model_seconds: float
+    rejects: dict[str, int]
+    rows_per_second: NotRequired[float | None]
+
+
+class PriorUse(TypedDict):
+    rows: int
+    used: bool
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a run has done, in the order of report.json. Also readable by key: `report["rows"]["read"]`.
+
+    Counters that are missing from the report of an earlier version are empty. `rejects`, `flags` and `solvers` count
+    rows; `cost` is as `report.progress.cost` returns it, and left out of report.json without a price, as `priors` is
+    of a run that is not sealed.
+    """
+
+    rows: Rows
+    rejects: dict[str, int]
+    entities: Entities
+    flags: dict[str, int] = field(default_factory=dict)
+    incomplete_rows: int = 0
+    projected_by_label: dict[str, int] = field(default_factory=dict)
+    solvers: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    languages: dict[str, Language]
+    labels: Labels
+    repaired_tags: int
+    units: int
+    seconds: float
+    reject_rate: float
+    max_reject_rate: float
+    priors: dict[str, PriorUse] | None = None
+    cost: dict[str, Any] | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self.to_dict()[key]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, with the keys of report.json."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Report:
+        """Read plain data; keys of later versions are ignored."""
+        return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
+
+    def dump(self) -> bytes:
+        """Return the bytes of report.json."""
+        return (json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def add(total: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """Add nested counters into `total`, key by key; returns it.
+    """Add nested counters into `total`, key by key, and return it.
 
     >>> add({"a": {"x": 1}}, {"a": {"x": 2, "y": 3}})
     {'a': {'x': 3, 'y': 3}}
@@ -32,16 +123,20 @@ def add(total: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
 def summarize(
     parts: Iterable[tuple[str, Mapping[str, Any]]],
     *,
-    index: Mapping[str, Any],
     labels: Sequence[str],
+    dropped: dict[str, int],
+    repaired_tags: int,
     seconds: float,
-) -> dict[str, Any]:
-    """The report of a whole run. FatalError unless every row that was read is emitted or rejected.
+    max_reject_rate: float,
+) -> Report:
+    """Sum the footers of a run's parts, given with their languages, into a report.
 
-    `parts` are (language, footer); `index` is what the scan counted.
+    labels, dropped: kept labels, and the others with their entities in the input. FatalError unless every row that was
+    read is emitted or rejected.
     """
+    rows: Rows = {"read": 0, "emitted": 0, "rejected": 0}
     total: dict[str, Any] = {
-        "rows": {"read": 0, "emitted": 0, "rejected": 0},
+        "rows": rows,
         "rejects": {},
         "entities": {"source": 0, "projected": 0, "unprojected": {}, "in_rejected_rows": 0},
     }
@@ -49,30 +144,26 @@ def summarize(
     n_units = 0
     for lang, counters in parts:
         add(total, counters)
-        kept = {key: counters[key] for key in ("rows", "rejects", "entities", "projected_by_label", "incomplete_rows")}
-        add(by_language.setdefault(lang, {}), kept)
+        add(by_language.setdefault(lang, {}), {key: counters[key] for key in Language.__annotations__})
         n_units += 1
-    rows = total["rows"]
     if rows["read"] != rows["emitted"] + rows["rejected"]:
         raise FatalError(
-            f"row accounting: read {rows['read']} is not emitted {rows['emitted']} + rejected {rows['rejected']}"
+            f"rows do not add up: {rows['read']} read, {rows['emitted']} emitted, {rows['rejected']} rejected"
         )
     stages = total.get("stages", {})
-    total["stages"] = {name: stages[name] for name in STAGES if name in stages}
     for stage in stages.values():
         stage["rows_per_second"] = round(stage["rows"] / stage["seconds"], 1) if stage["seconds"] else None
         stage["seconds"] = round(stage["seconds"], 3)
         stage["model_seconds"] = round(stage.get("model_seconds", 0.0), 3)  # parts of earlier versions have none
-    return {
+    found = {
         **total,
+        "stages": {name: stages[name] for name in STAGES if name in stages},
         "languages": by_language,
-        "labels": {"kept": list(labels), "dropped": index["labels_dropped"]},
-        "repaired_tags": index["repaired"],
+        "labels": {"kept": list(labels), "dropped": dropped},
+        "repaired_tags": repaired_tags,
         "units": n_units,
         "seconds": round(seconds, 1),
+        "reject_rate": rows["rejected"] / rows["read"] if rows["read"] else 0.0,
+        "max_reject_rate": max_reject_rate,
     }
-
-
-def dump(report: Mapping[str, Any]) -> bytes:
-    """report.json."""
-    return (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode()
+    return Report.from_dict(found)

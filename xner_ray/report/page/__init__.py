@@ -22,6 +22,7 @@ from xner_ray.evaluate.scores import Evaluations, Rates, Score
 from xner_ray.report.page import charts, sentences
 from xner_ray.report.page.charts import Driver, drivers, throughput
 from xner_ray.report.page.sampling import STEP, Sample
+from xner_ray.run.counters import Language, Report
 
 __all__ = ["COLUMNS", "About", "Driver", "Sample", "draw", "drivers", "render"]
 
@@ -48,7 +49,7 @@ class About:
 
 
 def render(
-    about: About, report: Mapping[str, Any], evaluations: Evaluations | None, sample: Sample, drivers: Sequence[Driver]
+    about: About, report: Report, evaluations: Evaluations | None, sample: Sample, drivers: Sequence[Driver]
 ) -> bytes:
     """The page. report: as in report.json, of all finished units; evaluations and sample: of the rows looked at.
 
@@ -62,7 +63,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["n"] = lambda value: f"{value:,}"
-    labels = list(report["labels"]["kept"])
+    labels = list(report.labels["kept"])
     template = environment.get_template("sentence.html")
     shown, size = [], 0
     chosen = sample.chosen()
@@ -76,8 +77,8 @@ def render(
     html = environment.get_template("page.html").render(
         about=about,
         report=report,
-        languages=[_language(lang, counters, sample) for lang, counters in report["languages"].items()],
-        names={lang: LANGUAGES[lang].name if lang in LANGUAGES else "" for lang in report["languages"]},
+        languages=[_language(lang, counters, sample) for lang, counters in report.languages.items()],
+        names={lang: LANGUAGES[lang].name if lang in LANGUAGES else "" for lang in report.languages},
         scores=_scores(evaluations, labels),
         evaluations=evaluations,
         losses=_losses(report),
@@ -111,7 +112,7 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _language(lang: str, counters: Mapping[str, Any], sample: Sample) -> dict[str, Any]:
+def _language(lang: str, counters: Language, sample: Sample) -> dict[str, Any]:
     entities, scores = counters["entities"], sample.scores_of(lang)
     return {
         "code": lang,
@@ -150,14 +151,14 @@ def _scores(evaluations: Evaluations | None, labels: Sequence[str]) -> list[dict
     return lines
 
 
-def _losses(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _losses(report: Report) -> list[dict[str, Any]]:
     """Groups of losses and repairs, each with its lines (what, count, share of the largest, of the whole)."""
-    rows, entities = report["rows"], report["entities"]
+    rows, entities = report.rows, report.entities
     groups = [
         ("Entities without a place", "reason", entities["unprojected"], entities["source"], "source entities"),
-        ("Rejected sentences", "reason", report["rejects"], rows["read"], "sentences read"),
-        ("Flags of sentences", "flag", report.get("flags", {}), rows["emitted"], "sentences emitted"),
-        ("Labels of the input that were not kept", "label", report["labels"]["dropped"], 0, ""),
+        ("Rejected sentences", "reason", report.rejects, rows["read"], "sentences read"),
+        ("Flags of sentences", "flag", report.flags, rows["emitted"], "sentences emitted"),
+        ("Labels of the input that were not kept", "label", report.labels["dropped"], 0, ""),
     ]
     found = []
     for number, (title, what, counts, whole, of) in enumerate(groups):
@@ -178,9 +179,9 @@ def _losses(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _losses_by_language(report: Mapping[str, Any]) -> dict[str, Any]:
+def _losses_by_language(report: Report) -> dict[str, Any]:
     """Entities without a place, by language and reason, where there are several languages."""
-    languages = report["languages"]
+    languages = report.languages
     reasons = sorted({reason for each in languages.values() for reason in each["entities"]["unprojected"]})
     lines = [
         (lang, [each["entities"]["unprojected"].get(reason, 0) for reason in reasons])
@@ -220,11 +221,11 @@ def _distributions(sample: Sample) -> list[charts.Chart]:
     return [chart for chart in drawn if chart is not None]
 
 
-def _labels(report: Mapping[str, Any], sample: Sample) -> list[dict[str, Any]]:
+def _labels(report: Report, sample: Sample) -> list[dict[str, Any]]:
     """Labels by number of projected entities in the whole run, and what the rows looked at have on each side."""
-    projected: Mapping[str, int] = report.get("projected_by_label", {})
-    names = {*projected, *report["labels"]["kept"], *(label for each in sample.labels.values() for label in each)}
-    colours, most = _colours(report["labels"]["kept"]), max(projected.values(), default=0)
+    projected = report.projected_by_label
+    names = {*projected, *report.labels["kept"], *(label for each in sample.labels.values() for label in each)}
+    colours, most = _colours(report.labels["kept"]), max(projected.values(), default=0)
     return [
         {
             "name": sentences.short(label, 40),
