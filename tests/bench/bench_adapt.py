@@ -43,7 +43,7 @@ from xner_ray.recipe import load as recipe_load  # noqa: E402
 from xner_ray.train import student  # noqa: E402
 from xner_ray.train.loop import FrozenStateCache, predict  # noqa: E402
 from xner_ray.train.recipe import Training  # noqa: E402
-from xner_ray.train.sentences import load  # noqa: E402
+from xner_ray.train.sources import load  # noqa: E402
 from xner_ray.train.student import counts_of, micro_f1, scored  # noqa: E402
 from xner_ray.train.windows import encode  # noqa: E402
 

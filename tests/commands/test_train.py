@@ -20,7 +20,7 @@ from tiny_encoders import tiny
 from typer.testing import CliRunner
 
 from xner_ray import cli
-from xner_ray.commands.train import fingerprint, load_training, train
+from xner_ray.commands.train import train
 from xner_ray.errors import (
     FatalError,
     InputError,
@@ -32,6 +32,7 @@ from xner_ray.errors import (
     XnerError,
 )
 from xner_ray.storage.lease import claim
+from xner_ray.train.load import fingerprint, load_training
 
 EPOCHS = 40
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"

@@ -18,7 +18,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit, Model, Training
-from xner_ray.train.sources import SENTENCES
+from xner_ray.train.sentences import SENTENCES
 
 Row = dict[str, Any]
 CPU = torch.device("cpu")

@@ -316,7 +316,8 @@ def test_back_translation_on_real_text(tmp_path: Path) -> None:
 def test_pud_teaches_a_student(tmp_path: Path) -> None:
     """pud.yaml on a tenth of its sentences; student.yaml and students.yaml then learn from that, for one epoch."""
     from xner_ray.commands.cross_validate import load_experiment
-    from xner_ray.commands.train import load_training, train
+    from xner_ray.commands.train import train
+    from xner_ray.train.load import load_training
 
     run = tmp_path / "run"
     report = xner_ray.project(JOBS / "pud.yaml", run, overrides=["input.limit=100"])

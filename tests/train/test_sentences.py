@@ -15,7 +15,8 @@ from students import row, run, sentences, training
 
 from xner_ray.errors import InputError
 from xner_ray.train.recipe import Folds, Source
-from xner_ray.train.sentences import _weights, fold_of, in_share, label_names, load
+from xner_ray.train.sentences import _weights, fold_of, in_share, label_names
+from xner_ray.train.sources import load
 
 ROWS = [
     row("a b c", (0, 1, "PER"), (1, 2, "LOC"), score=0.7),
@@ -104,7 +105,7 @@ def test_weights() -> None:
 def test_labels_are_renamed_and_left_out_and_counted(path: str) -> None:
     table, (tally,) = load(training({"run": path}, labels={"rename": {"ORG": "PER"}, "keep": ["PER"]}), "data")
     labels = [[span["label"] for span in spans] for spans in table.column("spans").to_pylist()]
-    assert labels == [["PER"], ["PER"], [], [], [], ["PER"]] and label_names([table]) == ["PER"]
+    assert labels == [["PER"], ["PER"], [], [], [], ["PER"]] and label_names(table) == ["PER"]
     assert tally.to_dict()["labels_dropped"] == {"LOC": 1}
 
 
@@ -114,7 +115,7 @@ def test_soft_tags_are_renamed_and_become_o(tmp_path: Path) -> None:
     labels = {"rename": {"ORG": "PER"}, "keep": ["PER"]}
     table, _ = load(training({"run": path, "labels": "soft"}, labels=labels), "data")
     assert [cell["tag"] for cell in table.column("tags")[0].as_py()] == ["O", "B-PER", "I-PER", "O"]
-    assert label_names([table]) == ["PER"]
+    assert label_names(table) == ["PER"]
 
 
 @given(st.lists(st.text(min_size=1), unique=True, max_size=60), st.integers(2, 7), st.integers(0, 3))
@@ -199,4 +200,4 @@ def test_labels_of_a_table() -> None:
             {"tokens": ["a"], "spans": []},
         ]
     )
-    assert label_names([table]) == ["LOC", "PER"] and label_names([table.slice(2)]) == []
+    assert label_names(table) == ["LOC", "PER"] and label_names(table.slice(2)) == []

@@ -13,8 +13,7 @@ import pytest
 from students import Row, row, run, training
 
 from xner_ray.errors import InputError, RunFolderError, StorageError
-from xner_ray.train.sentences import load
-from xner_ray.train.sources import _plain, _scored
+from xner_ray.train.sources import _plain, _scored, load
 
 LOST = {"complete": False, "unprojected": [{"source": 0, "reason": "no_candidate"}]}
 

@@ -28,7 +28,6 @@ from rich.text import Text
 
 from xner_ray.commands.project import project
 from xner_ray.commands.sweep import DataSet, data_set, overrides_of, refuse_names
-from xner_ray.commands.train import fingerprint, load_training
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
@@ -44,6 +43,7 @@ from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
+from xner_ray.train.load import fingerprint, load_training
 from xner_ray.train.loop import FrozenStateCache
 from xner_ray.train.recipe import Source, Training
 from xner_ray.train.student import micro_f1
@@ -316,9 +316,11 @@ def _predictions(experiment: Experiment, items: Sequence[Item], student: str) ->
         if item.student == student:
             table = pq.read_table(pa.BufferReader(storage.read_bytes(item.path))).replace_schema_metadata(None)
             shift = experiment.seeds.index(item.training.fit.seed) * _SEED_ROWS
-            table = with_column(table, "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64())))
+            table = table.set_column(
+                table.schema.get_field_index("row"), "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64()))
+            )
             docs = pc.coalesce(table.column("doc_id"), table.column("id"))
-            parts.append(with_column(table, "doc_id", docs))
+            parts.append(table.set_column(table.schema.get_field_index("doc_id"), "doc_id", docs))
     return pa.concat_tables(parts).sort_by([("lang", "ascending"), ("row", "ascending")])
 
 

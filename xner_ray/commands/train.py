@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,98 +15,14 @@ from rich.console import Console
 
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.models import hub
-from xner_ray.read.find import find_files
-from xner_ray.recipe.load import load_checked, model_place, place, placed_input
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import cache
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import LOCK, claim
-from xner_ray.train.recipe import Source, Training
+from xner_ray.train.load import fingerprint, load_training
+from xner_ray.train.recipe import Training
 
 _REPORT, _SUMS, _OWN = "training.json", "SHA256SUMS", "_train"
-# They change how fast it is, or how much memory it takes
-_NOT_ROWS = ("resources", "fit.micro_batch_tokens", "fit.cache_gb")
-
-
-def load_training(
-    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None
-) -> Training:
-    """A checked student's recipe: a YAML file, a mapping, or a finished run's folder, which then is all its data.
-
-    Relative paths are taken from `base`, by default the recipe file's folder, else the working folder. RecipeError
-    says which key is wrong.
-    """
-    if not isinstance(source, Mapping) and _is_run(os.fspath(source)):
-        source = {"data": [{"run": os.fspath(source)}]}
-    training, home = load_checked(Training, source, overrides)
-    return _absolute(training, base or home)
-
-
-def _is_run(place: str) -> bool:
-    return not place.endswith((".yaml", ".yml")) and RunFolder(place).is_run()
-
-
-def _absolute(training: Training, base: Path) -> Training:
-    def placed(one: Source) -> Source:
-        changes: dict[str, Any] = {}
-        if one.run is not None:
-            changes["run"] = place(one.run, base)
-            teachers = [each.model_copy(update={"run": place(each.run, base)}) for each in one.teachers]
-            changes |= {"teachers": teachers} if teachers else {}
-        if one.input is not None:
-            changes["input"] = placed_input(one.input, base)
-        return one.model_copy(update=changes)
-
-    roles = {role: [placed(one) for one in getattr(training, role)] for role in ("data", "validation", "evaluate")}
-    return training.model_copy(update=roles).with_encoder(model_place(training.model.encoder, base))
-
-
-def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, str]:
-    """What decides the student, by key: the recipe but for resources, and what its runs, files and encoder are.
-
-    encoder: its identity, where that is known.
-    """
-    found: dict[str, str] = {}
-
-    def walk(key: str, value: Any) -> None:
-        if key.startswith(_NOT_ROWS):
-            return
-        if isinstance(value, Mapping) and value:
-            for name, child in value.items():
-                walk(f"{key}.{name}" if key else name, child)
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for number, child in enumerate(value):
-                walk(f"{key}.{number}", child)
-        else:
-            found[key] = json.dumps(value, ensure_ascii=False)
-
-    walk("", training.model_dump(mode="json"))
-    for role in ("data", "validation", "evaluate"):
-        for number, source in enumerate(getattr(training, role)):
-            for index, run in enumerate([source.run, *(each.run for each in source.teachers)]):
-                if run is not None:
-                    name = "run" if not index else f"teachers.{index - 1}.run"
-                    found[f"{role}.{number}.{name}"] = _run_identity(run)
-            if source.input is not None:
-                found[f"{role}.{number}.input.path"] = json.dumps(_files(source), sort_keys=True)
-    if training.model.encoder != "builtin":
-        found["model.encoder"] = encoder or hub.pin(training.model.encoder)[1]
-    return found
-
-
-def _run_identity(run: str) -> str:
-    folder = RunFolder(run)
-    folder.recipe()
-    if folder.sealed() is None:
-        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
-    return hashlib.sha256(storage.read_bytes(folder.sealed_path)).hexdigest()
-
-
-def _files(source: Source) -> dict[str, str]:
-    given = source.input
-    assert given is not None and isinstance(given.lang, str)
-    path: str | dict[str, str] = given.path if isinstance(given.path, str) else dict(given.path.items())
-    return find_files(path, format=given.format, lang=given.lang, side="target", columns=given.columns)[1]
 
 
 def train(

@@ -1,12 +1,12 @@
-"""Where a student's sentences come from: finished runs, and labelled files."""
+"""A student's sentences, read from finished runs and labelled files, filtered and counted."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,125 +19,119 @@ from xner_ray.read.record import record_id, without_surrogates
 from xner_ray.read.rows import side
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
-from xner_ray.train.recipe import Source, Teacher
+from xner_ray.train.recipe import Source, Teacher, Training
+from xner_ray.train.sentences import SENTENCES, SPANS, TAGS, Tally, documents, fold_of, in_share, select
 
-SPANS = ROW.field("gold_spans").type
-TAGS = ROW.field("target_tags").type
-SENTENCES = pa.schema(
-    [
-        ("source", pa.int32()),  # place in the recipe's list
-        ("lang", pa.string()),
-        ("row", pa.int64()),
-        ("id", pa.string()),
-        ("doc_id", pa.string()),
-        ("tokens", pa.list_(pa.string())),
-        ("spans", SPANS),  # null where `tags` say it
-        ("tags", TAGS),  # a distribution for each word, of those tags that have any probability
-        ("weight", pa.float32()),
-        ("masked", pa.bool_()),  # nothing is learnt from its O words
-        ("doubtful", SPANS),  # nor from the words of these entities
-    ]
-)
+Role = Literal["data", "validation", "evaluate"]
+Opinions = tuple[float, dict[int, tuple[list[str], Any]]]  # a teacher's weight; by row the words and their tags
 _BATCH = 16_384
+_FILE = pa.schema([SENTENCES.field(name) for name in ("lang", "row", "id", "doc_id", "tokens", "spans", "tags")])
+_RUN_COLUMNS = ("row", "id", "doc_id", "lang", "tokens", "translation_score", "flags", "complete")
 
 
-@dataclass
-class Tally:
-    """Of one source: sentences read, kept, and dropped by reason; those of them masked; doubtful entities; entities
-    with labels that the recipe does not keep, and entities inside or across longer ones, which tags cannot say."""
+def load(training: Training, role: Role, *, held_out: bool | None = None) -> tuple[pa.Table, list[Tally]]:
+    """Return the sentences of the recipe's `data`, `validation` or `evaluate`, and the tally of each source.
 
-    name: str
-    read: int = 0
-    kept: int = 0
-    masked: int = 0
-    doubtful: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    labels_dropped: Counter[str] = field(default_factory=Counter)
-    nested: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data; read = kept + the sum of dropped."""
-        counts = {"source": self.name, "read": self.read, "kept": self.kept, "masked": self.masked}
-        counts |= {"doubtful": self.doubtful, "dropped": dict(sorted(self.dropped.items())), "nested": self.nested}
-        return {**counts, "labels_dropped": dict(sorted(self.labels_dropped.items()))}
+    With `folds`, data and validation lack the documents of the held-out fold, and evaluate has only these.
+    held_out: with `validation_share`, True selects that share of the documents of `data`, False the others.
+    InputError, RunFolderError or StorageError if a source cannot be read; InputError if nothing is left.
+    """
+    tables, tallies = [SENTENCES.empty_table()], []
+    for number, source in enumerate(getattr(training, role)):
+        tally = Tally(source.name)
+        read = run_rows(source, role == "data", tally) if source.run is not None else file_rows(source, tally)
+        for table in select(read, source, training.labels, tally):
+            keep = np.ones(table.num_rows, dtype=np.bool_)
+            if training.folds is not None:
+                keep = (fold_of(documents(table), training.folds) == training.folds.held_out) == (role == "evaluate")
+                tally.dropped["other fold"] += int((~keep).sum())
+            if held_out is not None:
+                mine = in_share(documents(table), training.validation_share, "validation") == held_out
+                tally.dropped["validation" if not held_out else "training"] += int((keep & ~mine).sum())
+                keep &= mine
+                if held_out:  # labels too uncertain to learn from are no gold either
+                    doubtful = lengths(table.column("doubtful")) > 0
+                    unsure = table.column("masked").to_numpy() | doubtful
+                    tally.dropped["uncertain"] += int((keep & unsure).sum())
+                    keep &= ~unsure
+            kept = table.filter(pa.array(keep))
+            tally.kept += kept.num_rows
+            tally.masked += int(pc.sum(kept.column("masked")).as_py() or 0)
+            tally.doubtful += int(lengths(kept.column("doubtful")).sum())
+            tables.append(kept.append_column(SENTENCES.field("source"), pa.array([number] * kept.num_rows, pa.int32())))
+        tally.dropped = +tally.dropped
+        tallies.append(tally)
+    result = pa.concat_tables([table.select(SENTENCES.names).cast(SENTENCES) for table in tables])
+    if not result.num_rows:
+        counts = "; ".join(
+            f"{tally.name}: {tally.read} read, "
+            + (", ".join(f"{n} {reason}" for reason, n in tally.dropped.items()) or "none dropped")
+            for tally in tallies
+        )
+        raise InputError(f"{role}: no sentence is left ({counts}); loosen filters, labels.keep or folds")
+    return result, tallies
 
 
 def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
-    """Sentences of labelled files with the labels of `input.labels`; spans may overlap."""
+    """Yield the sentences of labelled files with the labels of `input.labels`; spans may overlap."""
     given = source.input
     assert given is not None and isinstance(given.lang, str)
-    path: str | dict[str, str] = given.path if isinstance(given.path, str) else dict(given.path.items())
+    path: Any = given.path
     files, _ = find_files(
         path, format=given.format, lang=given.lang, side="target", columns=given.columns, carried=False
     )
     rows: list[dict[str, Any]] = []
-    number = -1
-    for file in files:
-        for _, record in read_records(file):
-            number += 1
-            if given.limit is not None and number >= given.limit:
-                break
-            if (record.split or file.split) not in source.splits:
-                continue
-            tally.read += 1
-            made = side(record, file, given.labels, given.max_words)
-            if made.reason is not None or made.spans is None:
-                tally.dropped[str(made.reason) if made.reason is not None else "no labels"] += 1
-                continue
-            rows.append(
-                {
-                    "row": number,
-                    "id": without_surrogates(record_id(record, file)),
-                    "doc_id": None if record.doc_id is None else without_surrogates(record.doc_id),
-                    "lang": given.lang,
-                    "tokens": made.tokens,
-                    "spans": span_cells(made.spans),
-                }
-            )
-            if len(rows) == _BATCH:
-                yield _file_table(rows)
-                rows = []
+    records = ((file, record) for file in files for _, record in read_records(file))
+    for number, (file, record) in enumerate(islice(records, given.limit)):
+        if (record.split or file.split) not in source.splits:
+            continue
+        tally.read += 1
+        made = side(record, file, given.labels, given.max_words)
+        if made.reason is not None or made.spans is None:
+            tally.dropped[str(made.reason) if made.reason is not None else "no labels"] += 1
+            continue
+        rows.append(
+            {
+                "row": number,
+                "id": without_surrogates(record_id(record, file)),
+                "doc_id": None if record.doc_id is None else without_surrogates(record.doc_id),
+                "lang": given.lang,
+                "tokens": made.tokens,
+                "spans": span_cells(made.spans),
+            }
+        )
+        if len(rows) == _BATCH:
+            yield pa.Table.from_pylist(rows, schema=_FILE)
+            rows = []
     if rows:
-        yield _file_table(rows)
-
-
-def _file_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    names = ("lang", "row", "id", "doc_id", "tokens", "spans")
-    columns = {name: pa.array([row[name] for row in rows], SENTENCES.field(name).type) for name in names}
-    return pa.table({**columns, "tags": pa.nulls(len(rows), TAGS)})
-
-
-_RUN_COLUMNS = ("row", "id", "doc_id", "lang", "tokens", "translation_score", "flags", "complete")
+        yield pa.Table.from_pylist(rows, schema=_FILE)
 
 
 def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
-    """Rows of a run that have the labels asked for, with its own columns for filters, and `projected`: its scores.
+    """Yield a run's rows that have the labels asked for, with the columns for filters and `projected`: its scores.
 
-    learnt: whether `labels: null` means projected ones, else gold. Sentences of the source side that the run projected
-    into several languages are read once, also where only some of these have the row. Spans of that side may overlap.
+    learnt: `labels: null` means projected labels if True, else gold. A source sentence that the run projected into
+    several languages is read once, even if some of them lack the row. Spans of the source side may overlap.
     """
-    assert source.run is not None
-    source_side, soft = source.side == "source", source.labels == "soft"
-    if (
-        source.filters.min_translation_score is not None
-        and RunFolder(source.run).recipe().translate_engine == "provided"
-    ):
+    folder = RunFolder(str(source.run))
+    source_side, soft, recipe = source.side == "source", source.labels == "soft", folder.recipe()
+    if source.filters.min_translation_score is not None and recipe.translate_engine == "provided":
         raise InputError(f"filters.min_translation_score: {source.run} translated nothing, so it has no such scores")
     labels = source.labels or ("projected" if learnt else "gold")
     take = {name: name for name in _RUN_COLUMNS} | {"spans": "spans" if labels == "projected" else "gold_spans"}
     if source_side:
         take |= {"tokens": "source_tokens", "spans": "source_spans", "lang": "source_lang"}
-    # What lost an entity on the way is put aside for its projected labels' sake; all others are whole
+    # Rows are set aside because projection lost an entity; only the projected labels of such a row are incomplete
     aside = source_side or labels != "projected" or source.filters.incomplete is not None
-    shared = source_side and RunFolder(source.run).recipe().direction == "train"
+    shared = source_side and recipe.direction == "train"
     seen: set[int] = set()
     for lang in langs_of(source):
         others = [_teacher(teacher, lang, source) for teacher in source.teachers]
         if not aside:
-            n_aside = sum(entry["rows"] for entry in _entries(source.run, lang, source.splits, "incomplete-"))
+            n_aside = sum(entry["rows"] for entry in _entries(folder, lang, source.splits, "incomplete-"))
             tally.read += n_aside
             tally.dropped["put aside by the run"] += n_aside
-        for file in _files(source.run, lang, source.splits, aside=aside):
+        for file in _files(folder, lang, source.splits, aside=aside):
             for part in _batches(file, {*take.values(), "spans", *(["target_tags"] if soft else [])}):
                 if shared:
                     rows = part.column("row").to_pylist()
@@ -145,10 +139,8 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
                     seen.update(rows)
                 tally.read += part.num_rows
                 columns = {name: part.column(taken) for name, taken in take.items()}
-                tags = pa.nulls(part.num_rows, TAGS)
-                spans = pa.chunked_array([pa.nulls(part.num_rows, SPANS)]) if soft else _plain(columns["spans"])
-                if soft:
-                    tags = _averaged(part, others, source.teacher_weight)
+                tags = _averaged(part, others, source.teacher_weight) if soft else pa.nulls(part.num_rows, TAGS)
+                spans = pa.nulls(part.num_rows, SPANS) if soft else _plain(columns["spans"])
                 table = pa.table({**columns, "spans": spans, "tags": tags, "projected": _scored(part)})
                 have = table.column("tags" if soft else "spans").is_valid()
                 tally.dropped["no labels"] += table.num_rows - int(pc.sum(have).as_py() or 0)
@@ -156,7 +148,7 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
 
 
 def langs_of(source: Source) -> list[str]:
-    """Languages of the run that the source takes. InputError for one that the run does not have."""
+    """Return the languages of the run that the source takes. InputError if the run lacks one."""
     folder = RunFolder(str(source.run))
     recipe = folder.recipe()
     if folder.sealed() is None:
@@ -167,23 +159,19 @@ def langs_of(source: Source) -> list[str]:
     return source.langs or recipe.languages
 
 
-def _files(run: str, lang: str, splits: Sequence[str], *, aside: bool) -> list[str]:
-    """Published files of a language; aside: those too of the sentences that lost an entity."""
+def _files(folder: RunFolder, lang: str, splits: Sequence[str], *, aside: bool) -> list[str]:
+    """Return the published files of a language; aside: with those of incomplete sentences."""
     kinds = ["", "incomplete-"] if aside else [""]
-    return [storage.join(run, entry["file"]) for kind in kinds for entry in _entries(run, lang, splits, kind)]
+    return [folder.path(entry["file"]) for kind in kinds for entry in _entries(folder, lang, splits, kind)]
 
 
-def _entries(run: str, lang: str, splits: Sequence[str], kind: str) -> list[dict[str, Any]]:
-    found = []
-    for entry in RunFolder(run).sealed() or []:
-        folder, _, name = entry["file"].rpartition("/")
-        if folder == f"data/{lang}" and name.rsplit("-", 3)[0] in [f"{kind}{split}" for split in splits]:
-            found.append(entry)
-    return found
+def _entries(folder: RunFolder, lang: str, splits: Sequence[str], kind: str) -> list[dict[str, Any]]:
+    starts = {f"data/{lang}/{kind}{split}" for split in splits}
+    return [entry for entry in folder.sealed() or [] if entry["file"].rsplit("-", 3)[0] in starts]
 
 
 def _batches(file: str, columns: Iterable[str]) -> Iterator[pa.Table]:
-    """Some columns of a published file, part by part; those that are younger than the file are null."""
+    """Yield some columns of a published file in parts; columns that the file is too old to have are null."""
     filesystem, inner = storage.locate(file)
     try:
         with filesystem.open_input_file(inner) as stream, pq.ParquetFile(stream) as parquet:
@@ -198,29 +186,26 @@ def _batches(file: str, columns: Iterable[str]) -> Iterator[pa.Table]:
         raise storage.failure(file, "read", error) from None
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Spans without their scores; null stays null."""
-    chunks = []
-    for chunk in column.chunks:
-        cells = chunk.flatten()
-        parts = pa.StructArray.from_arrays(
-            [cells.field(name) for name in ("start", "end", "label")], fields=list(SPANS.value_type)
-        )
-        chunks.append(nested(lengths(chunk), parts, SPANS, null=chunk.is_null()))
-    return pa.chunked_array(chunks, SPANS)
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    """Return the spans without their scores; null stays null."""
+    spans = column.combine_chunks()
+    cells = spans.flatten()
+    parts = pa.StructArray.from_arrays(
+        [cells.field(name) for name in ("start", "end", "label")], fields=list(SPANS.value_type)
+    )
+    return nested(lengths(spans), parts, SPANS, null=spans.is_null())
 
 
 def _scored(table: pa.Table) -> pa.Array:
-    """Scores of each row's projected entities, as lists."""
+    """Return the scores of each row's projected entities, as lists; null becomes an empty list."""
     spans = table.column("spans").combine_chunks()
     return nested(lengths(spans), spans.flatten().field("score"))
 
 
-def _teacher(teacher: Teacher, lang: str, source: Source) -> tuple[float, dict[int, tuple[list[str], Any]]]:
-    """Weight, and by row number the words and tags of another run."""
+def _teacher(teacher: Teacher, lang: str, source: Source) -> Opinions:
     found: dict[int, tuple[list[str], Any]] = {}
     langs_of(Source(run=teacher.run, langs=[lang]))
-    for file in _files(teacher.run, lang, source.splits, aside=True):
+    for file in _files(RunFolder(teacher.run), lang, source.splits, aside=True):
         for table in _batches(file, ["row", "tokens", "target_tags"]):
             rows = (table.column(name).to_pylist() for name in ("row", "tokens", "target_tags"))
             found |= {row: (tokens, tags) for row, tokens, tags in zip(*rows, strict=True)}
@@ -229,24 +214,22 @@ def _teacher(teacher: Teacher, lang: str, source: Source) -> tuple[float, dict[i
     return teacher.weight, found
 
 
-def _averaged(
-    table: pa.Table, others: Sequence[tuple[float, dict[int, tuple[list[str], Any]]]], weight: float
-) -> pa.Array:
-    """The weighted mean of the teachers' distributions; null where a row has no tags of any of them.
+def _averaged(table: pa.Table, others: Sequence[Opinions], weight: float) -> pa.Array:
+    """Return the weighted mean of the teachers' distributions; null where no teacher has tags for a row.
 
-    A teacher that has nothing to say of a row does not count there. InputError if one has other words for it.
+    A teacher without tags for a row does not count there. InputError if a teacher's row has other words.
     """
     if not others:
         return table.column("target_tags").combine_chunks()
     result = []
     for row, tokens, own in zip(*(table.column(n).to_pylist() for n in ("row", "tokens", "target_tags")), strict=True):
-        voices = [(weight, own)] if own is not None else []
+        given = [(weight, own)]
         for other_weight, rows in others:
             words, tags = rows.get(row, (tokens, None))
             if words != tokens:
                 raise InputError(f"teachers: a run has other words in row {row}; all must be over the same target text")
-            if tags is not None:
-                voices.append((other_weight, tags))
+            given.append((other_weight, tags))
+        voices = [(share, tags) for share, tags in given if tags is not None]
         total = sum(share for share, _ in voices)
         cells: dict[tuple[int, str], float] = {}
         for share, tags in voices:

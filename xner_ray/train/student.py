@@ -24,8 +24,8 @@ from xner_ray.train.card import model_card
 from xner_ray.train.loop import Alone, FrozenStateCache, Group, Progress, State, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
-from xner_ray.train.sentences import label_names, load
-from xner_ray.train.sources import Tally
+from xner_ray.train.sentences import Tally, label_names
+from xner_ray.train.sources import load
 from xner_ray.train.windows import Windows, encode, goal
 from xner_ray.version import __version__
 
@@ -81,7 +81,7 @@ def read(training: Training) -> Data:
         found["validation"], roles["validation"] = load(training, "validation")
     if training.evaluate:
         found["evaluate"], roles["evaluate"] = load(training, "evaluate")
-    labels = label_names([data])
+    labels = label_names(data)
     n_doubtful = sum(tally.doubtful for tally in tallies)
     if not labels or n_doubtful == pc.sum(pc.list_value_length(data.column("spans"))).as_py():
         doubtful = f"; {n_doubtful} have a score below filters.mask_below" if n_doubtful else ""

@@ -1,0 +1,100 @@
+"""A student's recipe, loaded from a file, a mapping or a finished run, and the fingerprint of all it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xner_ray.errors import RunFolderError
+from xner_ray.models import hub
+from xner_ray.read.find import find_files
+from xner_ray.recipe.load import load_checked, model_place, place, placed_input
+from xner_ray.run.folder import RunFolder
+from xner_ray.storage import files as storage
+from xner_ray.train.recipe import Source, Training
+
+_ROLES = ("data", "validation", "evaluate")
+_SPEED = ("resources", "fit.micro_batch_tokens", "fit.cache_gb")  # keys that change speed and memory alone
+
+
+def load_training(
+    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), *, base: Path | None = None
+) -> Training:
+    """Load and check a student's recipe: a YAML file, a mapping, or a finished run's folder, then its only data.
+
+    base: the folder of relative paths; by default the recipe file's folder, else the working folder.
+    RecipeError names the wrong key.
+    """
+    if not isinstance(source, Mapping) and not os.fspath(source).endswith((".yaml", ".yml")):
+        run = os.fspath(source)
+        source = {"data": [{"run": run}]} if RunFolder(run).is_run() else source
+    training, home = load_checked(Training, source, overrides)
+    home = base or home
+    roles = {role: [_placed(one, home) for one in getattr(training, role)] for role in _ROLES}
+    return training.model_copy(update=roles).with_encoder(model_place(training.model.encoder, home))
+
+
+def _placed(source: Source, base: Path) -> Source:
+    """Return the source with paths relative to `base` resolved."""
+    if source.input is not None:
+        return source.model_copy(update={"input": placed_input(source.input, base)})
+    teachers = [each.model_copy(update={"run": place(each.run, base)}) for each in source.teachers]
+    return source.model_copy(
+        update={"run": place(str(source.run), base), **({"teachers": teachers} if teachers else {})}
+    )
+
+
+def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, str]:
+    """Return what decides the student, by key: recipe keys but for speed, and the content of runs, files and encoder.
+
+    encoder: its identity, if it is known already.
+    """
+    found = {
+        key: json.dumps(value, ensure_ascii=False)
+        for key, value in _leaves("", training.model_dump(mode="json"))
+        if not key.startswith(_SPEED)
+    }
+    for role in _ROLES:
+        for number, source in enumerate(getattr(training, role)):
+            place = f"{role}.{number}"
+            if source.input is not None:
+                found[f"{place}.input.path"] = json.dumps(_files(source), sort_keys=True)
+                continue
+            found[f"{place}.run"] = _run_identity(source.run)
+            for index, teacher in enumerate(source.teachers):
+                found[f"{place}.teachers.{index}.run"] = _run_identity(teacher.run)
+    if training.model.encoder != "builtin":
+        found["model.encoder"] = encoder or hub.pin(training.model.encoder)[1]
+    return found
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) for each value that is neither a mapping nor a list of mappings, unless empty."""
+    children: Any = ()
+    if isinstance(value, Mapping):
+        children = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        children = enumerate(value)
+    if not children:
+        yield key, value
+    for name, child in children:
+        yield from _leaves(f"{key}.{name}" if key else name, child)
+
+
+def _run_identity(run: str) -> str:
+    folder = RunFolder(run)
+    folder.recipe()
+    if folder.sealed() is None:
+        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+    return hashlib.sha256(storage.read_bytes(folder.sealed_path)).hexdigest()
+
+
+def _files(source: Source) -> dict[str, str]:
+    given = source.input
+    assert given is not None and isinstance(given.lang, str)
+    path: Any = given.path
+    return find_files(path, format=given.format, lang=given.lang, side="target", columns=given.columns)[1]
