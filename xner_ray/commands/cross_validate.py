@@ -316,11 +316,8 @@ def _predictions(experiment: Experiment, items: Sequence[Item], student: str) ->
         if item.student == student:
             table = pq.read_table(pa.BufferReader(storage.read_bytes(item.path))).replace_schema_metadata(None)
             shift = experiment.seeds.index(item.training.fit.seed) * _SEED_ROWS
-            table = table.set_column(
-                table.schema.get_field_index("row"), "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64()))
-            )
-            docs = pc.coalesce(table.column("doc_id"), table.column("id"))
-            parts.append(table.set_column(table.schema.get_field_index("doc_id"), "doc_id", docs))
+            table = with_column(table, "row", pc.add(table.column("row"), pa.scalar(shift, pa.int64())))
+            parts.append(with_column(table, "doc_id", pc.coalesce(table.column("doc_id"), table.column("id"))))
     return pa.concat_tables(parts).sort_by([("lang", "ascending"), ("row", "ascending")])
 
 
