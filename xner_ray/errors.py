@@ -17,6 +17,7 @@ but by a `Reason`; an entity that finds no place has a `Loss`; what is odd about
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -140,6 +141,12 @@ class Loss(StrEnum):
 _BY_MATCHING = ("no_candidate", "overlap", "low_score", "infeasible", "outvoted")
 BEFORE_MATCHING = tuple(loss for loss in Loss if loss not in _BY_MATCHING)
 """Losses of entities that never reach the matching."""
+
+
+def require(package: str, extra: str, purpose: str) -> None:
+    """Raise MissingExtraError unless a package is installed; imports nothing."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra, purpose)
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

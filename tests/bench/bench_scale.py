@@ -35,7 +35,7 @@ from ray.data import DataContext
 import xner_ray
 from xner_ray.engine import ray_cluster, ray_data
 from xner_ray.engine.guard import run_stage
-from xner_ray.engine.stages import build, stage_names
+from xner_ray.engine.stages import build
 from xner_ray.match.projection import WRITES
 from xner_ray.read.index import build_index
 from xner_ray.read.rows import ReadPlan, read_unit
@@ -256,7 +256,7 @@ def in_process(recipe: dict[str, Any], threads: int, share: slice, ready: Any, g
     loaded = load_recipe({**recipe, "align": {"threads": threads}})
     index = build_index(loaded)
     tables = [read_unit(unit, ReadPlan(loaded, index.extra)) for unit in index.units]
-    stages = [build(name, loaded) for name in stage_names(loaded)]
+    stages = [build(name, loaded) for name in loaded.stages]
     for stage in stages:
         stage(tables[0].slice(0, 8))
     ready.release()

@@ -9,7 +9,6 @@ from given_files import to_test, write
 from reading import read_all
 
 from xner_ray.engine.resolve import resolve
-from xner_ray.engine.stages import stage_names
 from xner_ray.errors import RunFolderError
 from xner_ray.match.stage import MatchStage
 from xner_ray.read.inputs import identities
@@ -33,10 +32,10 @@ def _given(folder: Path, **sections: Any) -> dict[str, Any]:
 
 def test_given_links_and_entities_need_no_model(tmp_path: Path) -> None:
     recipe = load_recipe(_given(tmp_path, align={"backend": "provided", "encoder": "nobody/nothing", "layer": 99}))
-    assert stage_names(recipe) == ["match"]
+    assert recipe.stages == ["match"]
     assert resolve(recipe) == (recipe, {})
     tagged = load_recipe(_given(tmp_path, tag={"engine": "spacy"}))
-    assert stage_names(tagged) == ["tag", "match"]
+    assert tagged.stages == ["tag", "match"]
     assert set(resolve(tagged)[1]) == {"tag.model"}
 
 

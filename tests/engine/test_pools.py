@@ -13,7 +13,7 @@ from xner_ray.errors import MissingExtraError, RecipeError
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
-from xner_ray.translate import apertium, ct2
+from xner_ray.translate import apertium
 
 ROOT = Path(__file__).parents[2]
 LAPTOP = Capacity(cpus=2, gpus=0, local=True, memory_gb=16, node=(2, 0, 16))
@@ -140,7 +140,7 @@ def test_resolve_refuses_what_cannot_work(sections: dict[str, Any], message: str
 
 
 def test_a_missing_package_is_said_before_the_model_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ct2.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match="xner_ray\\[ctranslate2\\]"):
         resolve(_recipe(translate={"engine": "ctranslate2", "model": "nobody/nothing"}))
 

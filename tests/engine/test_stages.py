@@ -13,7 +13,7 @@ from xner_ray.data import row as data_row
 from xner_ray.data import words
 from xner_ray.data.links import METHODS
 from xner_ray.data.spans import Span
-from xner_ray.engine.stages import build, stage_names
+from xner_ray.engine.stages import build
 from xner_ray.errors import Reason
 from xner_ray.match.stage import LikelihoodStage, MatchStage
 from xner_ray.recipe.load import load_recipe
@@ -205,8 +205,8 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
         ({"projector": "transfer", "target_tag": {"engine": "spacy"}}, ["translate", "target_tag", "match"]),
     ],
 )
-def test_stage_names_are_those_that_the_recipe_needs(sections: dict[str, Any], expected: list[str]) -> None:
-    assert stage_names(_recipe(**sections)) == expected
+def test_stages_are_those_that_the_recipe_needs(sections: dict[str, Any], expected: list[str]) -> None:
+    assert _recipe(**sections).stages == expected
 
 
 def test_target_words_are_tagged_where_there_is_an_entity_to_place() -> None:

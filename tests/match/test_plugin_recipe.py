@@ -12,7 +12,6 @@ from plugged import SAME, stage_of, with_plugin
 from xner_ray.commands.sweep import planned
 from xner_ray.engine.pools import Capacity, group
 from xner_ray.engine.resolve import model_lines, notices, resolve, unweighted
-from xner_ray.engine.stages import stage_names
 from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.match import plugin
 from xner_ray.recipe.fingerprint import fingerprint
@@ -150,7 +149,7 @@ def test_the_source_is_for_workers_alone(tmp_path: Path) -> None:
 def test_it_is_a_stage_with_workers_of_its_own(tmp_path: Path) -> None:
     section = {"plugin": str(tmp_path / "same.py"), "workers": 2, "gpus": 0.5}
     recipe = with_plugin(tmp_path, evidence=section)
-    assert stage_names(recipe) == ["evidence", "match"]
+    assert recipe.stages == ["evidence", "match"]
     pools = group(recipe, Capacity(cpus=4, gpus=1, local=True), 8)
     assert [(pool.stages, pool.gpus) for pool in pools] == [(("evidence",), 0.5), (("match",), 0.0)]
     both = with_plugin(
@@ -158,7 +157,7 @@ def test_it_is_a_stage_with_workers_of_its_own(tmp_path: Path) -> None:
         likelihood={"engine": "nllb"},
         match={"scores": {"soft": 1, "same": 1, "likelihood": 1}, "prior": "none"},
     )
-    assert stage_names(both) == ["evidence", "likelihood", "match"]
+    assert both.stages == ["evidence", "likelihood", "match"]
 
 
 def test_a_score_that_decides_nothing_is_said(tmp_path: Path) -> None:

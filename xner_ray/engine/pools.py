@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from xner_ray.data.row import row_schema
-from xner_ray.engine.stages import stage_names
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Runtime
@@ -73,7 +72,7 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
     RecipeError if their minima exceed what Ray has, where no autoscaler may give more.
     """
     groups: list[tuple[list[str], Runtime]] = []
-    for name in stage_names(recipe):
+    for name in recipe.stages:
         section = getattr(recipe, name)
         runtime = Runtime(**{key: getattr(section, key) for key in Runtime.model_fields})
         if groups and groups[-1][1] == runtime:

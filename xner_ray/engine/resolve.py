@@ -5,13 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
-from xner_ray.engine.stages import stage_names
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, require
 from xner_ray.match import plugin
+from xner_ray.models import e5, hub
+from xner_ray.read.inputs import identities as input_identities
 from xner_ray.recipe.model import Recipe, _labels_of
 from xner_ray.recipe.sections import BUILTIN_TAGGER, TINY_NLLB
 
+_PACKAGES = {engine: (engine, engine) for engine in ("ctranslate2", "simalign")} | {"spacy": ("spacy", "builtin")}
 _OF_TRANSLATORS = ("translate", "back_translate", "likelihood")
+
+
+Inputs = tuple[dict[str, str], dict[str, dict[str, str]]]
+
+
+def check_cheap(recipe: Recipe) -> Inputs:
+    """Check what needs no model library, and return the identities of the inputs (`read.inputs.identities`).
+
+    RecipeError or InputError for settings that cannot work, a missing file, plug-in or folder of a model;
+    MissingExtraError for a missing package. `resolve` needs torch and transformers, whose import takes seconds.
+    """
+    _check_settings(recipe)
+    for _, model in recipe.models():
+        if "://" not in model:
+            hub.local_folder(model)
+    if recipe.input.labels.keep is not None and recipe.target_tag.engine in ("spacy", "llm"):
+        check_tags(recipe, recipe.input.labels.keep)
+    return input_identities(recipe)
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """Check settings against one another and against the installed packages."""
+    from xner_ray.models import vllm
+
+    if recipe.projector == "combine":
+        raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
+    if "likelihood" in recipe.stages and "likelihood" not in recipe.match.scores:
+        raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
+    for name in recipe.stages:
+        engine = recipe.engine_of(name)
+        if engine == "llm":
+            vllm.require(getattr(recipe, name), name)
+        elif engine in _PACKAGES:
+            require(*_PACKAGES[engine], f"{name}.engine {engine}")
+    if "translate" in recipe.stages and recipe.translate.health.language != "off":
+        require("py3langid", "lid", "translate.health.language")
+    if ("align.encoder", "builtin") in recipe.models():
+        e5.weights_file()
+    if "evidence" in recipe.stages:
+        plugin.read(recipe.evidence)
 
 
 def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
@@ -21,20 +63,14 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     """
     # torch and transformers take seconds, and most commands need none of this
     from xner_ray.align.encoder import BUILTIN, Encoder
-    from xner_ray.models import e5, hub, vllm
+    from xner_ray.models import vllm
     from xner_ray.tag import hf, spacy
     from xner_ray.tag import llm as llm_tagger
     from xner_ray.translate import apertium, ct2, nllb
     from xner_ray.translate import llm as llm_translator
-    from xner_ray.translate.health import HealthChecker
 
-    if recipe.projector == "combine":
-        raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
-    names = stage_names(recipe)
-    if "likelihood" in names and "likelihood" not in recipe.match.scores:
-        raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
-    for name in recipe.chats:
-        vllm.require(getattr(recipe, name), name)
+    _check_settings(recipe)
+    names = recipe.stages
     identities: dict[str, str] = {}
     missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
     given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
@@ -53,8 +89,6 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
             for lang, direction in zip(translated, asked, strict=True):
                 identities[f"{name}.engine {lang}"] = apertium.check(section, [direction], name)
             continue
-        if engine == "ctranslate2":
-            ct2.require(name)
         model, identities[f"{name}.model"] = hub.pin(section.model)
         section = section.model_copy(update={"model": model})
         if engine == "llm":
@@ -66,10 +100,8 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
         else:
             nllb.check(section, languages, name)
         recipe = recipe.model_copy(update={name: section})
-    if "translate" in names:
-        HealthChecker(recipe.translate.health)
-        if recipe.translate.health.language != "off":
-            identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
+    if "translate" in names and recipe.translate.health.language != "off":
+        identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
     for name in ("tag", "target_tag"):
         if name not in names:
             continue
@@ -136,7 +168,7 @@ def unweighted(recipe: Recipe) -> list[str]:
 def notices(recipe: Recipe) -> list[str]:
     """What a user should know before spending hours."""
     found = unweighted(recipe)
-    sections = {name: getattr(recipe, name) for name in stage_names(recipe) if name in _OF_TRANSLATORS}
+    sections = {name: getattr(recipe, name) for name in recipe.stages if name in _OF_TRANSLATORS}
     models = {section.model for section in sections.values() if section.engine not in ("apertium", "llm")}
     if models - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")

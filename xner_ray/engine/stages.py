@@ -21,23 +21,6 @@ if TYPE_CHECKING:
     from xner_ray.align.aligner import Aligner
 
 
-def stage_names(recipe: Recipe) -> list[str]:
-    """The stages that a recipe needs, in order; each is the name of its section too."""
-    marked = recipe.projector == "marker"
-    wanted = {
-        "translate": recipe.translate_engine != "provided" and not marked,
-        "tag": not recipe.entities_given,
-        "back_translate": recipe.back_translate.engine != "none",
-        "target_tag": recipe.target_tag.engine != "none",
-        "align": recipe.aligned,
-        "evidence": recipe.evidence.plugin is not None,
-        "likelihood": recipe.likelihood.engine != "none",
-        "match": not marked,
-    }
-    names = [name for name, needed in wanted.items() if needed]
-    return [*names, "translate"] if marked else names
-
-
 def build(name: str, recipe: Recipe) -> Stage:
     """One stage with its model loaded. What a stage needs is imported with it: torch and transformers take seconds."""
     stage: Stage

@@ -9,18 +9,16 @@ the company, and now and then a near tie falls the other way: rows are the same,
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal, Protocol
 
-import torch
 from jinja2 import TemplateError
-from transformers import AutoConfig, AutoTokenizer
 
-from xner_ray.errors import FatalError, MissingExtraError, RecipeError, RetryableError
+from xner_ray import errors
+from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.models.device import Timed
 from xner_ray.models.hub import load_arguments
 from xner_ray.recipe.sections import Tag, Translate
@@ -64,8 +62,7 @@ class Chat(Protocol):
 
 def require(section: Translate | Tag, key: str) -> None:
     """What can be said without the model. MissingExtraError without vLLM; RecipeError without whole or shared GPUs."""
-    if importlib.util.find_spec("vllm") is None:
-        raise MissingExtraError("vllm", "llm", f"{key}.engine llm")
+    errors.require("vllm", "llm", f"{key}.engine llm")
     if section.gpus == 0:
         raise RecipeError(f"{key}.gpus is 0, but engine llm needs a GPU; set {key}.gpus: 1, or a fraction to share one")
     if section.gpus > 1 and section.gpus % 1:
@@ -93,6 +90,8 @@ class ChatModel(Timed):
         model's own. `threads` sets torch's for the whole process.
         """
         require(section, key)
+        import torch  # takes seconds, and the recipe's checks need none of it
+
         torch.set_num_threads(section.threads)
         self.key, self.tokens = key, 0
         self.tokenizer = _tokenizer(section, key)
@@ -209,6 +208,8 @@ class ChatModel(Timed):
 
 
 def _tokenizer(section: Translate | Tag, key: str) -> Any:
+    from transformers import AutoTokenizer
+
     path, options = load_arguments(str(section.model))
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
@@ -224,6 +225,8 @@ def _tokenizer(section: Translate | Tag, key: str) -> Any:
 
 def _context(section: Translate | Tag, key: str, tokenizer: Any = None) -> int:
     """Tokens of prompt and answer together: what the recipe says, or what the model reads if that is less."""
+    from transformers import AutoConfig
+
     path, options = load_arguments(str(section.model))
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, **options)

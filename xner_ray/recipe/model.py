@@ -5,7 +5,7 @@ Sizes carry their unit in the name. Unknown keys, wrong types and unknown values
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from xner_ray.data.row import ROW
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.recipe.sections import (
+    BUILTIN_TAGGER,
     BUILTIN_TAGGER_LABELS,
     SCORES,
     Align,
@@ -303,16 +304,47 @@ class Recipe(Section):
         return self.targets if self.direction == "train" else [self.source_lang]
 
     @property
-    def chats(self) -> list[str]:
-        """Sections whose stage asks a language model."""
-        engines = {"translate": self.translate_engine, "tag": self.tag.engine, "target_tag": self.target_tag.engine}
-        return [name for name, engine in engines.items() if engine == "llm"]
-
-    @property
     def translate_engine(self) -> str:
         """provided if the user has all the text, else the engine that makes the rest."""
         complete = set(self.translations) <= set(self.input.parallel)
         return "provided" if complete else (self.translate.engine or "nllb")
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that run, in order; each has the name of its section."""
+        marked = self.projector == "marker"
+        wanted = {
+            "translate": self.translate_engine != "provided" and not marked,
+            "tag": not self.entities_given,
+            "back_translate": self.back_translate.engine != "none",
+            "target_tag": self.target_tag.engine != "none",
+            "align": self.aligned,
+            "evidence": self.evidence.plugin is not None,
+            "likelihood": self.likelihood.engine != "none",
+            "match": not marked,
+        }
+        names = [name for name, needed in wanted.items() if needed]
+        return [*names, "translate"] if marked else names
+
+    def engine_of(self, stage: str) -> str:
+        """Return what makes a stage's results: its engine, the aligner's backend, or the projector."""
+        others = {"translate": self.translate_engine, "align": self.align.backend}
+        others |= {"evidence": "plugin", "match": self.projector}
+        return others.get(stage) or str(getattr(self, stage).engine)
+
+    @property
+    def chats(self) -> list[str]:
+        """Stages that ask a language model."""
+        return [name for name in self.stages if self.engine_of(name) == "llm"]
+
+    def models(self) -> Iterator[tuple[str, str]]:
+        """Yield the key and the name of every model that the run loads, in the order of its stages."""
+        for name in self.stages:
+            section, engine = getattr(self, name), self.engine_of(name)
+            if name == "align":
+                yield "align.encoder", section.encoder
+            elif name not in ("evidence", "match") and engine != "apertium":
+                yield f"{name}.model", section.model or BUILTIN_TAGGER
 
 
 def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:

@@ -6,7 +6,6 @@ OntoNotes counts an article as part of a name and the projection data sets do no
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xner_ray.data.spans import Span
-from xner_ray.errors import MissingExtraError, RecipeError
+from xner_ray.errors import RecipeError, require
 from xner_ray.models.device import Timed
 from xner_ray.recipe.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
 from xner_ray.tag.base import certain
@@ -26,8 +25,7 @@ def check(section: Tag, key: str = "tag") -> str:
     """Identity of the model: its package and version. RecipeError or MissingExtraError, with the section's `key`, if it
     is not installed."""
     name = section.model or BUILTIN_TAGGER
-    if importlib.util.find_spec("spacy") is None:
-        raise MissingExtraError("spacy", "builtin", f"{key}.engine: spacy")
+    require("spacy", "builtin", f"{key}.engine: spacy")
     try:
         return f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:

@@ -12,7 +12,6 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 from collections.abc import Iterable
@@ -23,7 +22,8 @@ import filelock
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
+from xner_ray import errors
+from xner_ray.errors import FatalError, Reason, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
 from xner_ray.models.hub import load_arguments, local_folder, pin
 from xner_ray.models.replay import Recall
@@ -170,8 +170,7 @@ class Ct2Translator(NllbTranslator):
 
 def require(key: str) -> None:
     """MissingExtraError, with the section's `key`, if CTranslate2 is not installed."""
-    if importlib.util.find_spec("ctranslate2") is None:
-        raise MissingExtraError("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
+    errors.require("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
 
 
 def _refuse_other_kinds(model: str, key: str) -> Any:
