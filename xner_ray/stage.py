@@ -1,10 +1,8 @@
 """The contract of a stage, and what all stages around a model share.
 
-A stage is a plain class that never heard of Ray: built from the recipe, it loads its model; called with a table of rows
-it returns the same rows in the same order with its columns filled. A row that it cannot handle is rejected with a
-reason; rows that are rejected already pass through. `tokens` counts what its model read, `model_seconds` the wall time
-in it (0 without a model), `micro_batch_tokens` is what the engine halves when memory runs out; `recall` is there where
-a row's bytes depend on the rows beside it.
+A stage is a plain class that knows nothing of an executor: built from the recipe, it loads its model; called with a
+table of rows, it returns the same rows in the same order with its columns filled. It rejects a row that it cannot
+handle, with a reason; rows rejected earlier pass through.
 """
 
 from __future__ import annotations
@@ -13,27 +11,14 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from xner_ray.models.replay import Recall
-
-
-class Stage(Protocol):
-    name: str
-    micro_batch_tokens: int  # 0: works row by row
-
-    @property
-    def tokens(self) -> int: ...
-
-    @property
-    def recall(self) -> Recall | None: ...
-
-    @property
-    def model_seconds(self) -> float: ...
-
-    def __call__(self, table: pa.Table) -> pa.Table: ...
-
 
 class Budgeted(Protocol):
-    """A model that counts its tokens and seconds, and works in micro-batches."""
+    """The counters of a model, and its budget.
+
+    tokens: read since the start; never more than 0 without a model.
+    model_seconds: wall time in the model since the start.
+    micro_batch_tokens: what to halve when memory runs out; 0 if there is nothing to halve.
+    """
 
     micro_batch_tokens: int
 
@@ -44,8 +29,14 @@ class Budgeted(Protocol):
     def model_seconds(self) -> float: ...
 
 
+class Stage(Budgeted, Protocol):
+    name: str
+
+    def __call__(self, table: pa.Table) -> pa.Table: ...
+
+
 class ModelStage:
-    """Passes the counters of its model on."""
+    """Passes on the counters and the budget of its model."""
 
     def __init__(self, model: Budgeted) -> None:
         self._model = model
@@ -53,10 +44,6 @@ class ModelStage:
     @property
     def tokens(self) -> int:
         return self._model.tokens
-
-    @property
-    def recall(self) -> Recall | None:
-        return getattr(self._model, "recall", None)
 
     @property
     def model_seconds(self) -> float:

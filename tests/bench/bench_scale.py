@@ -95,7 +95,6 @@ def waiting(seconds: float) -> type[ray_data.WritingWorker]:
     class Empty:
         tokens = micro_batch_tokens = 0
         model_seconds = 0.0
-        recall = None
 
         def __init__(self, name: str, wait: float) -> None:
             self.name, self.wait = name, wait

@@ -7,7 +7,6 @@ import torch
 from xner_ray.data import row as data_row
 from xner_ray.engine.guard import run_stage
 from xner_ray.errors import FatalError, Flag, Reason
-from xner_ray.models.replay import Recall
 
 
 class FakeStage:
@@ -15,18 +14,17 @@ class FakeStage:
 
     name = "fake"
     tokens = 0
-    recall: Recall | None = None
     model_seconds = 0.0
 
-    def __init__(self, work: Callable[["FakeStage", pa.Table], None], budget: int = 1024) -> None:
-        self.work = work
+    def __init__(self, work: Callable[["FakeStage", pa.Table], None], budget: int = 1024, tokens: int = 1) -> None:
+        self.work, self.tokens_of_row = work, tokens
         self.micro_batch_tokens = budget
         self.calls: list[int] = []
 
     def __call__(self, table: pa.Table) -> pa.Table:
         self.calls.append(table.num_rows)
         self.work(self, table)
-        self.tokens += table.num_rows
+        self.tokens += self.tokens_of_row * table.num_rows
         return data_row.fill(table, {"text": dict.fromkeys(data_row.accepted_rows(table), "done")})
 
 
@@ -47,39 +45,28 @@ def test_a_poison_row_is_found_and_its_neighbours_are_saved(poison: int) -> None
     row = result.to_pylist()[poison]
     assert (row["reason"], row["detail"]) == ("stage_error", f"fake: ValueError: row {poison} is bad")
     others = [r for r in result.to_pylist() if r["row"] != poison]
-    assert all(r["text"] == "done" and not r["flags"] for r in others)
+    assert all(r["text"] == "done" and r["flags"] == [Flag.BISECTED] for r in others)
     assert stats.rejects == {"stage_error": 1}
     assert stats.rows == 7
 
 
-class Remembering(FakeStage):
-    """Its model's results tell the company that each row had."""
+@pytest.mark.parametrize(("tokens", "flags"), [(0, None), (1, [Flag.BISECTED])])
+def test_neighbours_of_poison_are_flagged_where_a_model_read_them(tokens: int, flags: list[Flag] | None) -> None:
+    """Their micro-batches are others than without poison; a stage that reads no tokens works row by row."""
 
-    def __init__(self, poison: set[int], *, approximate: bool = False) -> None:
-        super().__init__(lambda stage, table: None)
-        self.poison, self.recall = poison, Recall(approximate=approximate)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        alive = data_row.accepted_rows(table)
-        rows = [table.column("row")[index].as_py() for index in alive]
-        company, present = self.recall.complete(rows)
-        if self.poison & {row for row, here in zip(company, present, strict=True) if here}:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        if {3, 20, 21} & {table.column("row")[index].as_py() for index in data_row.accepted_rows(table)}:
             raise ValueError("poison")
-        return data_row.fill(table, {"text": dict.fromkeys(alive, str(company))})
 
-
-def test_neighbours_of_poison_keep_their_company() -> None:
-    undisturbed, _ = run_stage(Remembering(set()), _table(40))
-    for stage, flags in (
-        (Remembering({3, 20, 21}), None),
-        (Remembering({3, 20, 21}, approximate=True), [Flag.BISECTED]),
-    ):
-        result, _ = run_stage(stage, _table(40))
-        for row, expected in zip(result.to_pylist(), undisturbed.to_pylist(), strict=True):
-            if row["row"] in (3, 20, 21):
-                assert row["detail"] == "fake: ValueError: poison"
-            else:
-                assert row == {**expected, "flags": flags}
+    undisturbed, _ = run_stage(FakeStage(lambda stage, table: None, tokens=tokens), _table(40, rejected=5))
+    stage = FakeStage(work, tokens=tokens)
+    result, _ = run_stage(stage, _table(40, rejected=5))
+    assert stage.calls[-1] == 40
+    for row, expected in zip(result.to_pylist(), undisturbed.to_pylist(), strict=True):
+        if row["row"] in (3, 20, 21):
+            assert (row["detail"], row["flags"]) == ("fake: ValueError: poison", None)
+        else:
+            assert row == {**expected, "flags": None if row["row"] == 5 else flags}
 
 
 def test_an_error_that_no_row_alone_has_is_no_row_s_fault() -> None:

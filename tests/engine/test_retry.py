@@ -51,7 +51,6 @@ def _raising(bad: set[str]) -> type[ray_data.WritingWorker]:
     class Poisoned:
         tokens = micro_batch_tokens = 0
         model_seconds = 0.0
-        recall = None
 
         def __init__(self, stage: Stage) -> None:
             self.stage, self.name = stage, stage.name

@@ -75,9 +75,7 @@ class FakeEncoder:
     micro_batch_tokens = 64
     device = "cpu"
 
-    def encode(
-        self, sentences: Sequence[Sequence[str]], present: Sequence[bool] | None = None
-    ) -> list[NDArray[np.float32] | Reason]:
+    def encode(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Reason]:
         self.tokens += sum(map(len, sentences))
         return [Reason.WORD_TOO_LONG if "LONG" in s else np.stack([_vector(w) for w in s]) for s in sentences]
 

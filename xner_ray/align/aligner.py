@@ -12,7 +12,6 @@ from xner_ray.align.encoder import Encoder
 from xner_ray.align.linking import AlignOptions, Subwords, Vectors, align
 from xner_ray.data.links import Links
 from xner_ray.errors import Reason
-from xner_ray.models.replay import Recall
 
 Sentences = Sequence[Sequence[str]]
 Rejects = dict[int, tuple[Reason, str]]
@@ -42,7 +41,6 @@ class BatchAligner:
 
     def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
         self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
-        self.recall = Recall()
 
     @property
     def tokens(self) -> int:
@@ -62,25 +60,19 @@ class BatchAligner:
 
     def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
         """See `Aligner`. ValueError if a vector is not finite; torch.OutOfMemoryError passes through."""
-        sides, present = self.recall.complete(list(zip(source, target, strict=True)))
-        subwords = self.options.level == "subword"
-        encode = self.encoder.encode_subwords if subwords else self.encoder.encode
-        sentences = [side[number] for number in (0, 1) for side in sides]
-        found: Sequence[Vectors | Subwords | Reason] = encode(sentences, [*present, *present])
+        encode = self.encoder.encode_subwords if self.options.level == "subword" else self.encoder.encode
+        found: Sequence[Vectors | Subwords | Reason] = encode([*source, *target])
         pairs: list[tuple[Vectors | Subwords, Vectors | Subwords]] = []
         rows: list[int] = []
         rejects: Rejects = {}
-        places = np.cumsum(present) - 1
-        for place, (a, b) in enumerate(zip(found[: len(sides)], found[len(sides) :], strict=True)):
-            if isinstance(a, Reason) or isinstance(b, Reason):
-                reason, side = (a, "source") if isinstance(a, Reason) else (b, "target")
-                assert isinstance(reason, Reason)
-                if present[place]:
-                    detail = f"a word of the {side} side has more subwords than the encoder reads"
-                    rejects[int(places[place])] = (reason, detail)
+        for row, (a, b) in enumerate(zip(found[: len(source)], found[len(source) :], strict=True)):
+            if isinstance(a, Reason):
+                rejects[row] = a, "a word of the source side has more subwords than the encoder reads"
+            elif isinstance(b, Reason):
+                rejects[row] = b, "a word of the target side has more subwords than the encoder reads"
             else:
                 pairs.append((a, b))
-                rows.append(place)
+                rows.append(row)
         links = align(
             [a for a, _ in pairs],
             [b for _, b in pairs],
@@ -88,6 +80,4 @@ class BatchAligner:
             methods=self.methods,
             device=self.encoder.device,
         )
-        place_of = np.array(rows, dtype=np.intp)[links.row]
-        links = replace(links, row=places[place_of].astype(np.int32))
-        return links.take(np.array(present, dtype=np.bool_)[place_of]), rejects
+        return replace(links, row=np.array(rows, dtype=np.int32)[links.row]), rejects

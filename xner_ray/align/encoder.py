@@ -18,7 +18,6 @@ from xner_ray.align.linking import Subwords, Vectors
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.models import e5, fast_linear, network
 from xner_ray.models.device import Timed, pick_dtype
-from xner_ray.models.replay import filled
 from xner_ray.models.windows import Dtype, Units, Window, micro_batches, padded, pieces_of, tokenized
 
 BUILTIN = "builtin"
@@ -99,16 +98,13 @@ class Encoder(Timed):
             raise RecipeError(f"align.layer is {layer}, but {model} has layers 0..{n_layers}; or use auto")
         return layers
 
-    def encode(
-        self, sentences: Sequence[Sequence[str]], present: Sequence[bool] | None = None
-    ) -> list[Vectors | Reason]:
+    def encode(self, sentences: Sequence[Sequence[str]]) -> list[Vectors | Reason]:
         """Word vectors (n_words, dim) of each sentence, float32, in order.
 
         A word that the tokenizer gives no subword has a zero row. If one word has more subwords than the
-        model reads, the sentence has `Reason.WORD_TOO_LONG` instead. Of a sentence that is not `present` only the
-        shape counts (`recall.filled`).
+        model reads, the sentence has `Reason.WORD_TOO_LONG` instead.
         """
-        found = self._encode(sentences, Window.of_words, present)
+        found = self._encode(sentences, Window.of_words)
         results: list[Vectors | Reason] = []
         for sentence, parts in zip(sentences, found, strict=True):
             if isinstance(parts, Reason):
@@ -120,12 +116,10 @@ class Encoder(Timed):
             results.append(vectors)
         return results
 
-    def encode_subwords(
-        self, sentences: Sequence[Sequence[str]], present: Sequence[bool] | None = None
-    ) -> list[Subwords | Reason]:
+    def encode_subwords(self, sentences: Sequence[Sequence[str]]) -> list[Subwords | Reason]:
         """Subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
         results: list[Subwords | Reason] = []
-        for sentence, parts in zip(sentences, self._encode(sentences, Window.of_subwords, present), strict=True):
+        for sentence, parts in zip(sentences, self._encode(sentences, Window.of_subwords), strict=True):
             if isinstance(parts, Reason):
                 results.append(parts)
                 continue
@@ -136,17 +130,13 @@ class Encoder(Timed):
 
     @torch.inference_mode()
     def _encode(
-        self,
-        sentences: Sequence[Sequence[str]],
-        units: Callable[[Window], Units],
-        present: Sequence[bool] | None,
+        self, sentences: Sequence[Sequence[str]], units: Callable[[Window], Units]
     ) -> list[list[tuple[Window, Vectors]] | Reason]:
         """For each sentence its windows, from left to right, with the vectors of their units."""
         results: list[list[tuple[Window, Vectors]] | Reason] = []
         pieces: list[Window] = []
         for index, encoding in enumerate(tokenized(self.tokenizer, sentences)):
-            ids = filled(encoding.ids, present is None or present[index])
-            found = pieces_of(index, ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
+            found = pieces_of(index, encoding.ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
             results.append(found if isinstance(found, Reason) else [])
             pieces += [] if isinstance(found, Reason) else found
         tokens = padding = 0

@@ -1,11 +1,11 @@
 """One call of one stage on one unit, made safe: every row comes back exactly once, whatever the stage does.
 
-Out of memory on the device halves the stage's micro-batches and calls again. A row that makes the stage raise is found
-by bisection and rejected; then the stage is called again without it, in the same micro-batches (`recall.py`), so that
-its neighbours have the bytes that they would have had. Where that cannot be, the rows say so in `flags`. A stage that
+Out of memory on the device: the stage's micro-batches are halved and it is called again; its rows are `memory_halved`.
+A row on which the stage raises is found by bisection and rejected; the stage is called again without it, and where a
+model has read the other rows, which it then read in other micro-batches, they are flagged `bisected`. A stage that
 raises on many rows of a unit is broken, and no row is at fault: FatalError. `FatalError` and `RetryableError` pass: the
-first ends the run, the second is Ray's to retry. A row that kills the process is found in the same way, but by those
-that come after: `crashes.py` tells them which piece of the unit the dead were at.
+first ends the run, the second is the executor's to retry. A row that kills its process is found in the same way, but by
+later processes: `crashes.py` tells them which piece of the unit the dead ones worked on.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from xner_ray.data.row import REJECTED, accepted_rows, fill, frequencies, rejected
+from xner_ray.data.row import accepted_rows, fill, frequencies, rejected
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.errors import FatalError, Flag, Reason, XnerError
 from xner_ray.stage import Stage
 
 _SMALLEST_BUDGET = 16
-_ROUNDS = 3  # of looking for poison rows, for a stage that raises again without those that it raised on
+_ROUNDS = 3  # searches for poison rows, for a stage that raises again without the rows found
 _FEW = 16  # rows of one unit may raise, whatever its size
 
 
@@ -30,19 +30,20 @@ _FEW = 16  # rows of one unit may raise, whatever its size
 class StageStats:
     """What one stage did to one unit."""
 
-    rows: int = 0  # that were not rejected when it began
+    rows: int = 0  # not rejected before
     seconds: float = 0.0
     tokens: int = 0
-    model_seconds: float = 0.0  # of `seconds`, those inside the model
+    model_seconds: float = 0.0  # part of `seconds`
     rejects: dict[str, int] = field(default_factory=dict)  # new ones, by reason
 
 
 def run_stage(
     stage: Stage, table: pa.Table, crashes: CrashCounter | None = None, unit: str = ""
 ) -> tuple[pa.Table, StageStats]:
-    """The stage's output for the same rows, and what it did. FatalError if it lost, added or moved a row.
+    """Return the stage's output for the same rows, and what it did.
 
-    With `crashes`, which counts the deaths at pieces of this `unit`, the stage gets it in pieces that kill nobody.
+    crashes: counts the deaths at pieces of this `unit`; the stage then gets the unit in pieces that kill nobody.
+    FatalError if the stage lost, added or moved a row.
     """
     started, tokens, model_seconds = time.perf_counter(), stage.tokens, stage.model_seconds
     result = _attempt(stage, table) if crashes is None else _flag(_survive(stage, table, crashes, unit), Flag.BISECTED)
@@ -59,41 +60,35 @@ def run_stage(
 
 
 class _OutOfMemoryError(Exception):
-    """The device's, whatever library says so."""
+    """The device's memory ran out, whichever library says so."""
 
 
 def _attempt(stage: Stage, table: pa.Table) -> pa.Table:
-    if stage.recall is not None:
-        stage.recall.first()
     try:
-        try:
-            return _once(stage, table)
-        except (XnerError, _OutOfMemoryError):
-            raise
-        except Exception as error:  # whatever a model or a library raises is this row's fault, or no row's
-            return _isolate(stage, table, error)
+        result = _call(stage, table)
+        return _isolate(stage, table, result) if isinstance(result, Exception) else result
     except _OutOfMemoryError as error:
         return _halve(stage, table, error)
 
 
-def _once(stage: Stage, table: pa.Table) -> pa.Table:
+def _call(stage: Stage, table: pa.Table) -> pa.Table | Exception:
+    """Return the stage's output, or what it raised if a row may be at fault."""
     try:
         result = stage(table)
-    except RuntimeError as error:
+    except XnerError:
+        raise
+    except Exception as error:  # whatever a model or a library raises
         torch = sys.modules.get("torch")  # a stage without a model must not pay for its import
-        if torch is None or not isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise _OutOfMemoryError(str(error)) from error
-    return _checked(stage, table, result)
-
-
-def _checked(stage: Stage, before: pa.Table, after: pa.Table) -> pa.Table:
-    if not after.schema.equals(before.schema) or not after.column("row").equals(before.column("row")):
+        if torch is not None and isinstance(error, torch.OutOfMemoryError):
+            raise _OutOfMemoryError(str(error)) from error
+        return error
+    if not result.schema.equals(table.schema) or not result.column("row").equals(table.column("row")):
         raise FatalError(f"stage {stage.name} did not return every row exactly once, in order, with its schema")
-    return after
+    return result
 
 
 def _halve(stage: Stage, table: pa.Table, error: _OutOfMemoryError) -> pa.Table:
+    """Call the stage with half of its budget, for this unit alone; FatalError if there is nothing left to halve."""
     budget = stage.micro_batch_tokens
     if budget // 2 < _SMALLEST_BUDGET:
         raise FatalError(
@@ -110,32 +105,29 @@ def _halve(stage: Stage, table: pa.Table, error: _OutOfMemoryError) -> pa.Table:
 
 
 def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
-    """The table with the rows that make the stage raise rejected, and all others as if these had done no harm."""
+    """Reject the rows that make the stage raise, and return its output for the others.
+
+    error: raised on the whole table. Of eight rows with poison in row 5, the calls are (! raises)
+
+        0-7!    0-3   4-7!    4-5!  6-7    4  5!    and, without row 5, all of 0-7 again
+
+    The others are flagged if a model read them in that last call: it formed other micro-batches than without poison.
+    """
     found: dict[int, Exception] = {}
     for _ in range(_ROUNDS):
         known = set(found)
-        if stage.recall is not None:
-            stage.recall.probe()
         _find_poison(stage, table, accepted_rows(table), error, found)
-        new = {row: (Reason.STAGE_ERROR, _said(stage, found[row])) for row in found.keys() - known}
-        table = fill(table, {}, new)
-        if stage.recall is not None:
-            stage.recall.again()
-        try:
-            result = _once(stage, table)
-        except (XnerError, _OutOfMemoryError):
-            raise
-        except Exception as again:
-            error = again
-            continue
-        return result if stage.recall is None or stage.recall.exact else _flag(result, Flag.BISECTED)
-    if stage.recall is not None:
-        stage.recall.probe()
+        table = _reject(stage, table, {row: found[row] for row in found.keys() - known})
+        tokens = stage.tokens
+        result = _call(stage, table)
+        if not isinstance(result, Exception):
+            return _flag(result, Flag.BISECTED) if found and stage.tokens > tokens else result
+        error = result
     return _flag(_in_pieces(stage, table, error), Flag.BISECTED)
 
 
 def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exception, found: dict[int, Exception]) -> None:
-    """Adds to `found` those of `rows` on which alone the stage raises, by halves; `error` is what it raises on all.
+    """Add to `found` the rows on which the stage raises alone, by halves; `error` is raised on all `rows` together.
 
     FatalError if they are too many.
     """
@@ -148,32 +140,32 @@ def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exceptio
             ) from error
         return
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-        try:
-            _once(stage, table.take(pa.array(half)))
-        except (XnerError, _OutOfMemoryError):
-            raise
-        except Exception as cause:
+        cause = _call(stage, table.take(pa.array(half)))
+        if isinstance(cause, Exception):
             _find_poison(stage, table, half, cause, found)
 
 
 def _in_pieces(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
-    """Rows that pass alone and not together: as large pieces as pass; what fails alone is rejected."""
+    """Call a stage that raises on rows together but not alone with pieces as large as pass; reject what fails alone.
+
+    error: raised on the whole table.
+    """
     rows = accepted_rows(table)
     if len(rows) <= 1:
-        return fill(table, {}, dict.fromkeys(rows, (Reason.STAGE_ERROR, _said(stage, error))))
+        return _reject(stage, table, dict.fromkeys(rows, error))
     pieces = []
     for piece in (table.slice(0, rows[len(rows) // 2]), table.slice(rows[len(rows) // 2])):
-        try:
-            pieces.append(_once(stage, piece))
-        except (XnerError, _OutOfMemoryError):
-            raise
-        except Exception as cause:
-            pieces.append(_in_pieces(stage, piece, cause))
+        result = _call(stage, piece)
+        pieces.append(_in_pieces(stage, piece, result) if isinstance(result, Exception) else result)
     return pa.concat_tables(pieces).combine_chunks()
 
 
 def _survive(stage: Stage, table: pa.Table, crashes: CrashCounter, unit: str) -> pa.Table:
-    """As large pieces as no process has died of; a row of which alone two have died is rejected."""
+    """Call the stage with the largest pieces that killed no process; reject a row that killed two alone.
+
+    A process dies here, and the next one begins again with the whole unit. Of four rows with a deadly row 2:
+    dies at 0-3; does 0-1, dies at 2-3; does 0-1, dies at 2; does 0-1, dies at 2; does 0-1, rejects 2, does 3.
+    """
     rows = accepted_rows(table)
     numbers = table.column("row")
     piece = f"{unit} {stage.name} {numbers[0]}-{numbers[-1]}"
@@ -188,16 +180,18 @@ def _survive(stage: Stage, table: pa.Table, crashes: CrashCounter, unit: str) ->
     return pa.concat_tables(halves).combine_chunks()
 
 
+def _reject(stage: Stage, table: pa.Table, errors: dict[int, Exception]) -> pa.Table:
+    return fill(table, {}, {row: (Reason.STAGE_ERROR, _said(stage, error)) for row, error in errors.items()})
+
+
 def _said(stage: Stage, error: Exception) -> str:
     return f"{stage.name}: {type(error).__name__}: {error}"[:1000]
 
 
 def _flag(table: pa.Table, flag: Flag) -> pa.Table:
+    """Flag all accepted rows."""
     flags = table.column("flags").to_pylist()
-    status = table.column("status").to_pylist()
-    cells = {
-        index: [*(old or []), flag]
-        for index, old in enumerate(flags)
-        if status[index] != REJECTED and flag not in (old or [])
-    }
-    return fill(table, {"flags": cells})
+    return fill(
+        table,
+        {"flags": {row: [*(flags[row] or ()), flag] for row in accepted_rows(table) if flag not in (flags[row] or ())}},
+    )

@@ -171,7 +171,6 @@ class EvidenceStage:
     tokens = 0
     model_seconds = 0.0
     micro_batch_tokens = 0
-    recall = None
 
     def __init__(self, recipe: Recipe, functions: Mapping[str, Score]) -> None:
         self.settings, self.method, self.functions = recipe.match, recipe.align.method, dict(functions)

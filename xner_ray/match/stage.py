@@ -36,7 +36,6 @@ class TransferStage:
     tokens = 0
     model_seconds = 0.0
     micro_batch_tokens = 0
-    recall = None
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
@@ -146,7 +145,6 @@ class MatchStage:
     tokens = 0
     model_seconds = 0.0
     micro_batch_tokens = 0
-    recall = None
 
     def __init__(self, recipe: Recipe, prior: Prior | None = None) -> None:
         self.settings, self.method, self.prior = recipe.match, recipe.align.method, prior

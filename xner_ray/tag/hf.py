@@ -28,7 +28,6 @@ from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.models import network as encoder_network
 from xner_ray.models.device import Timed, device_of, pick_dtype
 from xner_ray.models.hub import load_arguments
-from xner_ray.models.replay import Recall, filled
 from xner_ray.models.windows import micro_batches, padded, windows
 from xner_ray.recipe.sections import Tag
 
@@ -68,7 +67,6 @@ class HfTagger(Timed):
         self.temperature = section.temperature
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
-        self.recall = Recall()
         self.tokenizer = _tokenizer(section, key)
         encoder_network.separate_words(self.tokenizer)
         self.spelt = encoder_network.spelt_specials(self.tokenizer)
@@ -139,11 +137,10 @@ class HfTagger(Timed):
         found: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
         pieces: list[Window] = []
         options: dict[str, Any] = {"is_split_into_words": True, "truncation": False, "padding": False, "verbose": False}
-        lists, present = self.recall.complete([list(sentence) for sentence in words])
+        lists = [list(sentence) for sentence in words]
         encodings = self.tokenizer(lists, split_special_tokens=True, **options).encodings if lists else []
         for index, encoding in enumerate(encodings):
-            ids = filled(encoding.ids, present[index])
-            word_of, own = pieces_of(index, ids, encoding.word_ids, self.positions, self.spelt)
+            word_of, own = pieces_of(index, encoding.ids, encoding.word_ids, self.positions, self.spelt)
             found.append((word_of, np.zeros((len(word_of), self.to_columns.shape[1]), dtype=np.float32)))
             pieces += own
         for batch in micro_batches(pieces, self.micro_batch_tokens, self.device):
@@ -152,7 +149,7 @@ class HfTagger(Timed):
             for piece, rows in zip(batch, probabilities, strict=True):
                 found[piece.sentence][1][piece.rows] = rows[piece.places]
         self.tokens += sum(len(piece.ids) for piece in pieces)  # only now: a call that ran out of memory is made again
-        return [rows for rows, here in zip(found, present, strict=True) if here]
+        return found
 
     def _forward(self, batch: list[Window]) -> NDArray[np.float32]:
         """Probabilities (rows, places, columns). The longest piece comes first."""

@@ -31,7 +31,6 @@ from typing import IO
 from xner_ray.data.languages import resolve
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.models.device import Timed
-from xner_ray.models.replay import Recall
 from xner_ray.recipe.sections import Translating
 from xner_ray.translate.base import Translation
 
@@ -68,7 +67,6 @@ class ApertiumTranslator(Timed):
     def __init__(self, section: Translating) -> None:
         self.timeout_s = TIMEOUT_S
         self.tokens = self.micro_batch_tokens = 0
-        self.recall = Recall()  # the tagger of the pipeline remembers earlier sentences
         self.program = _Program()
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
@@ -76,7 +74,6 @@ class ApertiumTranslator(Timed):
         mode = self.program.mode((source, target))
         results: list[Translation | tuple[Reason, str]] = []
         sent: dict[int, str] = {}
-        texts, present = self.recall.complete(texts)
         for text in texts:
             results.append((Reason.TRANSLATION_EMPTY, "no word to translate"))
             if "\0" in text:
@@ -95,7 +92,7 @@ class ApertiumTranslator(Timed):
                 results[index] = Translation(answer, None)
             else:
                 results[index] = (Reason.TRANSLATION_EMPTY, "the translator gave no text")
-        return [result for result, here in zip(results, present, strict=True) if here]
+        return results
 
     def _answers(self, mode: str, texts: list[str]) -> list[str | BrokenError]:
         answers: list[str | BrokenError] = []

@@ -26,7 +26,6 @@ from xner_ray import errors
 from xner_ray.errors import FatalError, Reason, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
 from xner_ray.models.hub import load_arguments, local_folder, pin
-from xner_ray.models.replay import Recall
 from xner_ray.recipe.sections import Translating
 from xner_ray.storage.cache import cache_folder, publish_folder
 from xner_ray.translate import nllb
@@ -111,7 +110,6 @@ class Ct2Translator(NllbTranslator):
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
-        self.recall = Recall(approximate=True)  # it drops finished rows from its batch
         place = device_of(section, ctranslate2.get_cuda_device_count())
         kind = compute_type(section)
         self.positions: int = _refuse_other_kinds(section.model, "translate").max_position_embeddings
@@ -130,9 +128,7 @@ class Ct2Translator(NllbTranslator):
         except RuntimeError as error:
             raise _known(error) from error
 
-    def _generate(
-        self, ids: list[list[int]], first: int, present: list[bool]
-    ) -> list[Translation | tuple[Reason, str]]:
+    def _generate(self, ids: list[list[int]], first: int) -> list[Translation | tuple[Reason, str]]:
         limit = self._limit(max(map(len, ids)))
         forced = self.tokenizer.convert_ids_to_tokens(first)
         pieces = [self.tokenizer.convert_ids_to_tokens(row) for row in ids]

@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 
 from xner_ray.models.device import Timed
-from xner_ray.models.replay import Recall, filled
 from xner_ray.recipe.sections import Translating
 from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id
 
@@ -48,7 +47,6 @@ class LikelihoodScorer(Timed):
         self.tokenizer, self.model, self.positions = translator.tokenizer, translator.model, translator.positions
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
-        self.recall = Recall()
 
     def score(self, pairs: Sequence[tuple[str, str]], source: str, target: str) -> NDArray[np.float64]:
         """The score of each (phrase in `source`, phrase in `target`): float64 in [0, 1], rounded to 1e-4.
@@ -58,11 +56,8 @@ class LikelihoodScorer(Timed):
         not depend on the others beyond the noise of floats, which rounding hides almost always.
         RecipeError if the model lacks a language; ValueError if a likelihood is not a number.
         """
-        pairs, present = self.recall.complete(pairs)
         asked = [((source, s), (target, t)) for s, t in pairs]
         ids = self._subwords(sorted({phrase for pair in asked for phrase in pair}), {source, target})
-        real = {phrase for pair, here in zip(asked, present, strict=True) if here for phrase in pair}
-        ids = {phrase: (filled(a, phrase in real), filled(b, phrase in real)) for phrase, (a, b) in ids.items()}
         scored = [(s, t) for s, t in asked if s in ids and t in ids]
         jobs = {job for s, t in scored for job in ((s, t), (t, s), (s, s), (t, t))}
         likelihood: dict[_Job, float] = {}
@@ -76,7 +71,7 @@ class LikelihoodScorer(Timed):
                 result[place] = np.exp(np.minimum(ratios, 0.0)).mean()
         if np.isnan(result).any():
             raise ValueError(f"{self.name} gives a likelihood that is not a number for {pairs[int(result.argmin())]}")
-        return result[np.array(present, dtype=np.bool_)].round(4)
+        return result.round(4)
 
     def _subwords(self, phrases: list[_Phrase], languages: set[str]) -> dict[_Phrase, tuple[list[int], list[int]]]:
         """Of each phrase that can be scored, what the encoder reads, and the output: language, subwords, end."""

@@ -18,7 +18,6 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.models.device import Timed, device_of, pick_dtype
 from xner_ray.models.hub import load_arguments
-from xner_ray.models.replay import Recall, filled
 from xner_ray.recipe.sections import Translating
 from xner_ray.translate.base import Translation
 
@@ -42,7 +41,6 @@ class NllbTranslator(Timed):
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
-        self.recall = Recall()
         self.tokenizer = tokenizer_of(section.model)
         path, options = load_arguments(section.model)
         self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
@@ -60,9 +58,7 @@ class NllbTranslator(Timed):
         first = language_id(self.tokenizer, target, self.name)
         language_id(self.tokenizer, source, self.name)
         # Text that spells a special token, as "</s>", must stay text.
-        texts, present = self.recall.complete(texts)
         ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"] if texts else []
-        ids = [filled(row, here) for row, here in zip(ids, present, strict=True)]
         results: list[Translation | tuple[Reason, str]] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
         fitting = []
         for index, sentence in enumerate(ids):
@@ -74,10 +70,10 @@ class NllbTranslator(Timed):
                     f"{len(sentence)} subwords, but the translator reads {self.positions}; split the sentence",
                 )
         for batch in self._micro_batches(fitting, ids):
-            found = self._generate([ids[i] for i in batch], first, [present[i] for i in batch])
+            found = self._generate([ids[i] for i in batch], first)
             for index, result in zip(batch, found, strict=True):
                 results[index] = result
-        return [result for result, here in zip(results, present, strict=True) if here]
+        return results
 
     def _limit(self, width: int) -> int:
         """Most subwords of a translation, its language token and end included, of a source of `width` subwords.
@@ -102,10 +98,8 @@ class NllbTranslator(Timed):
             yield batch
 
     @torch.inference_mode()
-    def _generate(
-        self, ids: list[list[int]], first: int, present: list[bool]
-    ) -> list[Translation | tuple[Reason, str]]:
-        """One result a row; of rows that are not `present` it does not matter."""
+    def _generate(self, ids: list[list[int]], first: int) -> list[Translation | tuple[Reason, str]]:
+        """Translate the rows of one micro-batch."""
         padding, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         width = max(map(len, ids))
         device = self.model.device
@@ -123,9 +117,6 @@ class NllbTranslator(Timed):
                 max_new_tokens=limit,
             )
             lengths = [_length(row, end) for row in sequences[:, 1:].tolist()]
-            # In steps of 16, and without those that are gone: the scoring pass's shape must not depend on one row.
-            longest = max((length or limit for length, here in zip(lengths, present, strict=True) if here), default=1)
-            sequences = _fitted(sequences, 1 + min(-(-longest // 16) * 16, limit), padding)
             scores = self._scores(inputs, mask, sequences, lengths)
         self.tokens += int(mask.sum()) + sum(length or limit for length in lengths)
         texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
@@ -156,11 +147,6 @@ class NllbTranslator(Timed):
             for row, length in zip(token_scores, lengths[part], strict=True):
                 scores.append(float(row[1 : length or len(row)].mean()))
         return scores
-
-
-def _fitted(sequences: torch.Tensor, width: int, padding: int) -> torch.Tensor:
-    """Cut, or padded, to `width` columns."""
-    return torch.nn.functional.pad(sequences, (0, width - sequences.shape[1]), value=padding)
 
 
 def _length(tokens: list[int], end: int) -> int | None:

@@ -1,4 +1,4 @@
-"""A row that makes a model raise is rejected, and the bytes of its neighbours are those of an undisturbed unit."""
+"""A row that makes a model raise is rejected; its neighbours are all there, as without it, and flagged."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -66,39 +66,49 @@ def _offsets(side: Sequence[str]) -> list[tuple[int, int]]:
 
 
 class Watched:
-    """A model's own call, which raises on what it is told to, and says what shapes it had."""
+    """A model's own call, which raises on what it is told to."""
 
     def __init__(self, call: Callable[..., Any], ids_of: Callable[..., list[list[int]]]) -> None:
         self.call, self.ids_of = call, ids_of
         self.poison: list[list[int]] = []
-        self.shapes: list[list[int]] = []
+        self.calls = 0
 
     def __call__(self, *arguments: Any) -> Any:
-        ids = self.ids_of(*arguments)
-        self.shapes.append([len(row) for row in ids])
-        if any(row in self.poison for row in ids):
+        self.calls += 1
+        if any(row in self.poison for row in self.ids_of(*arguments)):
             raise ValueError("the model cannot read this")
         return self.call(*arguments)
 
 
-def _ids_of_pieces(batch: Sequence[Any], *_: Any) -> list[list[int]]:
-    return [piece.ids for piece in batch]
+def _ids_of_windows(batch: Sequence[Any], *_: Any) -> list[list[int]]:
+    return [window.ids for window in batch]
 
 
-def _compare(stage: ModelStage, watched: Watched, table: pa.Table, poison: list[list[int]], flags: list[str]) -> None:
+def _compare(stage: ModelStage, watched: Watched, table: pa.Table, poison: list[list[int]]) -> None:
     undisturbed, _ = run_stage(stage, table)
-    shapes, watched.shapes, watched.poison = watched.shapes, [], poison
+    assert watched.calls > 1, "several micro-batches"
+    watched.poison = poison
     result, stats = run_stage(stage, table)
-    assert len(shapes) > 1
-    assert watched.shapes[-len(shapes) :] == shapes
     assert stats.rejects == {"stage_error": len(POISON)}
+    assert result.num_rows == table.num_rows
     for row, expected in zip(result.to_pylist(), undisturbed.to_pylist(), strict=True):
         if row["row"] in POISON:
             assert row["detail"] == f"{stage.name}: ValueError: the model cannot read this"
-        elif flags:
-            assert row == {**expected, "flags": [*(expected["flags"] or []), *flags]}
+            assert not row["flags"]
         else:
-            assert row == expected
+            assert row["flags"] == [*(expected["flags"] or []), Flag.BISECTED]
+            assert _equal(row | {"flags": None}, expected | {"flags": None})
+
+
+def _equal(cell: Any, other: Any) -> bool:
+    """Everything but floats is equal, and these are so to the last digit that is kept."""
+    if isinstance(cell, float):
+        return cell == pytest.approx(other, abs=1.1e-4)
+    if isinstance(cell, dict):
+        return cell.keys() == other.keys() and all(_equal(cell[key], other[key]) for key in cell)
+    if isinstance(cell, list):
+        return len(cell) == len(other) and all(map(_equal, cell, other))
+    return bool(cell == other)
 
 
 def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,27 +116,26 @@ def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     aligner = BatchAligner(Encoder("builtin", micro_batch_tokens=256, threads=1))
     encoder = aligner.encoder
     poison = [tokenized(encoder.tokenizer, [source[row]])[0].ids for row in POISON]
-    watched = Watched(encoder._forward, _ids_of_pieces)
+    watched = Watched(encoder._forward, _ids_of_windows)
     monkeypatch.setattr(encoder, "_forward", watched)
-    _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison, [])
+    _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison)
 
 
-@pytest.mark.parametrize(("engine", "flags"), [(NllbTranslator, []), (Ct2Translator, [Flag.BISECTED])])
-def test_translation(engine: Any, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """CTranslate2 takes finished sentences out of its batch, so there the rows say what happened."""
+@pytest.mark.parametrize("engine", [NllbTranslator, Ct2Translator])
+def test_translation(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = _words("templates.en.conll", 48)
     translator = engine(Translate(model="tiny-nllb", micro_batch_tokens=256))
     translator.tokenizer.src_lang = "eng_Latn"
     poison = translator.tokenizer([" ".join(texts[row]) for row in POISON])["input_ids"]
     watched = Watched(translator._generate, lambda ids, *_: ids)
     monkeypatch.setattr(translator, "_generate", watched)
-    _compare(TranslateStage(RECIPE, translator), watched, _table(texts, [None] * len(texts)), poison, flags)
+    _compare(TranslateStage(RECIPE, translator), watched, _table(texts, [None] * len(texts)), poison)
 
 
 def test_tagging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = [[chr(97 + (n * 7 + k * k) % 26) * (1 + k % 3) for k in range(2 + n % 9)] for n in range(40)]
     tagger = HfTagger(Tag(engine="hf", model=random_model(tmp_path), micro_batch_tokens=64), "target_tag")
     poison = [tagger.tokenizer(sentences[row], is_split_into_words=True)["input_ids"] for row in POISON]
-    watched = Watched(tagger._forward, _ids_of_pieces)
+    watched = Watched(tagger._forward, _ids_of_windows)
     monkeypatch.setattr(tagger, "_forward", watched)
-    _compare(TargetTagStage(RECIPE, tagger), watched, _table(sentences, sentences), poison, [])
+    _compare(TargetTagStage(RECIPE, tagger), watched, _table(sentences, sentences), poison)
