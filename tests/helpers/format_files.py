@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xner_ray.read.find import read_records
+from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, Record
 
 

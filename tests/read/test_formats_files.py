@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from xner_ray.errors import InputError
-from xner_ray.read.find import find_files, guess, iterate
+from xner_ray.read.find import find_files, guess
+from xner_ray.read.formats import iterate
 from xner_ray.read.record import Place, split_of_file
 from xner_ray.recipe.model import Columns
 

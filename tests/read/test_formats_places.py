@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xner_ray.data.spans import Span, spans_to_tags
-from xner_ray.read.find import read_records
+from xner_ray.read.formats import read_records
 
 _WORD = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=6)
 

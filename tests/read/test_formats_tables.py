@@ -10,7 +10,7 @@ from format_files import file_of, records_of
 
 from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.find import read_records
+from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, char_span
 
 

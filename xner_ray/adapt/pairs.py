@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from xner_ray.adapt.recipe import Adaptation, Pairs
 from xner_ray.errors import InputError, RunFolderError
-from xner_ray.read.find import find_files, read_records
+from xner_ray.read.find import find_files
+from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, Record
 from xner_ray.read.rows import side
 from xner_ray.recipe.model import Input, Labels

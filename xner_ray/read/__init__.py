@@ -1,7 +1,7 @@
 """Reading: files of any format -> an index of units, and a unit -> its rows.
 
-record   what every format yields         text_formats, table_formats   the formats
-find     which files an input means       inputs, scan, duplicates      what one scan finds out
-units    ranges of rows, their places     index                         the scan of everything, kept for every resume
-rows, columns   a unit's table
+find                    the files that an input means
+text_formats, table_formats > formats   the records of a file, which `record` describes
+inputs, scan, duplicates > index        the scan of all files, kept for every resume; units: ranges of rows
+rows, columns           a unit's table
 """

@@ -1,4 +1,4 @@
-"""The formats: which files an input means, and one way to read them all.
+"""Find the files that an input means.
 
 A path is a file, a folder (all files of the format at any depth, those below names with a leading `.` or `_` left
 out), a glob, or a URI. Files are read in the order of their splits, then of their paths. In a folder or a glob the
@@ -12,29 +12,15 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import islice
 
 from pyarrow import fs
 
 from xner_ray.errors import InputError, StorageError
-from xner_ray.read.record import (
-    START,
-    File,
-    Kind,
-    Place,
-    Reader,
-    Record,
-    cut,
-    refuse_characters,
-    split_name,
-    split_of_file,
-)
-from xner_ray.read.table_formats import read_table
-from xner_ray.read.text_formats import read_conll, read_jsonl, read_links, read_text
+from xner_ray.read.record import TABLES, File, Kind, split_name, split_of_file
 from xner_ray.recipe.model import SPLITS, Columns
 from xner_ray.storage import files as storage
 
@@ -49,44 +35,6 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "links": (),
 }
 _MAGIC = "*?["
-TABLES = ("parquet", "dataset", "run")
-
-
-def read_records(file: File, start: Place = START, *, skip: int = 0, extra: bool = True) -> Reader:
-    """The records of a file from a place on, the first `skip` left out.
-
-    A compressed file can only be read from its start: its places are None after the first record.
-    """
-    if file.format in TABLES:
-        reader = read_table(file, start, skip=0 if file.sentences else skip, extra=extra)
-        skip = skip if file.sentences else 0
-    elif file.format == "jsonl":
-        reader = read_jsonl(file, start)
-    elif file.format == "text":
-        reader = read_text(file, start)
-    elif file.format == "links":
-        reader = read_links(file, start)
-    else:
-        reader = read_conll(file, start)
-    if file.ends_with(".gz"):
-        reader = ((None, record) for _, record in reader)
-    if file.sentences:
-        reader = _cut(reader, file)
-    return _checked(islice(reader, skip, None) if skip else reader)
-
-
-def _checked(reader: Reader) -> Reader:
-    for place, record in reader:
-        refuse_characters(record)
-        yield place, record
-
-
-def _cut(reader: Reader, file: File) -> Reader:
-    for place, record in reader:
-        first, *rest = cut(record, file)
-        yield place, first
-        for sentence in rest:
-            yield None, sentence
 
 
 _COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
@@ -328,17 +276,6 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
     if not tables:
         raise InputError(f"{path}: holds no Parquet file of {lang}; folders: {', '.join(languages) or 'none'}")
     return tables
-
-
-def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
-    """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
-    file = unchanged(file)
-    count = 0
-    for _, record in islice(read_records(file, start, skip=skip), take):
-        count += 1
-        yield record
-    if count < take:
-        raise changed(file)
 
 
 def unchanged(file: File) -> File:

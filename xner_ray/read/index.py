@@ -14,7 +14,7 @@ import random
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +26,9 @@ from xner_ray.errors import InputError
 from xner_ray.read.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
 from xner_ray.read.inputs import Text, find_texts, input_keys, input_of, parallel_keys
 from xner_ray.read.record import File, Place
-from xner_ray.read.scan import Scan, ScanJob, scan_file
-from xner_ray.read.units import Rows, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
-from xner_ray.recipe.model import SPLITS, Columns, Labels, Recipe
+from xner_ray.read.scan import ScanJob, scan_file
+from xner_ray.read.units import Rows, Scan, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
+from xner_ray.recipe.model import SPLITS, Columns, Recipe
 from xner_ray.storage import files as storage
 
 MapFiles = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]
@@ -133,14 +133,6 @@ def _unit(cells: dict[str, Any], files: Sequence[File]) -> Unit:
     return Unit(**{**given, **beside})
 
 
-def new_label(label: str, labels: Labels) -> str:
-    return labels.rename.get(label, label)
-
-
-def kept(label: str, labels: Labels) -> bool:
-    return labels.keep is None or label in labels.keep
-
-
 def build_index(
     recipe: Recipe,
     *,
@@ -185,12 +177,10 @@ def build_index(
                 "(tag.engine: spacy)"
             )
     extra = _extra(list(inputs.values()))
-    labels = recipe.input.labels
-    found: Counter[str] = Counter()
     labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))
-    for text in labelled:
-        for label, count in text.labels.items():
-            found[new_label(label, labels)] += count
+    found = sum((_renamed(text.labels, recipe.input.labels.rename) for text in labelled), Counter[str]())
+    gold = {lang: _renamed(text.labels, recipe.input.labels.rename) for lang, text in parallel.items()}
+    keep = recipe.input.labels.keep
     selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
     sizes = [len(rows) for splits in selections.values() for _, rows in splits]
     unit_rows = unit_rows or grown_unit_rows(sizes, recipe.engine.unit_rows)
@@ -201,12 +191,11 @@ def build_index(
         if recipe.input.sample is not None:
             repeated = _duplicates_among(repeated, splits)
         units += _units(lang, text, [parallel.get(lang), links.get(lang)], splits, unit_rows, repeated)
-    gold = {lang: {new_label(label, labels) for label in text.labels} for lang, text in parallel.items()}
     return Index(
         units=units,
-        labels_found=sorted(label for label in found if kept(label, labels)),
-        labels_dropped={label: found[label] for label in sorted(found) if not kept(label, labels)},
-        gold_labels={lang: sorted(x for x in names if kept(x, labels)) for lang, names in gold.items()},
+        labels_found=sorted(found if keep is None else found.keys() & keep),
+        labels_dropped={} if keep is None else {label: found[label] for label in sorted(found.keys() - keep)},
+        gold_labels={lang: sorted(names if keep is None else names.keys() & keep) for lang, names in gold.items()},
         n_rows={lang: sum(len(rows) for _, rows in splits) for lang, splits in selections.items()},
         n_words={lang: sum(unit.n_words for unit in units if unit.lang == lang) for lang in selections},
         repaired=sum(scan.repaired for text in labelled for scan in text.scans),
@@ -215,6 +204,14 @@ def build_index(
         extra=extra,
         unit_rows=unit_rows,
     )
+
+
+def _renamed(counts: Counter[str], rename: Mapping[str, str]) -> Counter[str]:
+    """Return the counts under the labels' new names; labels of one new name are added up."""
+    renamed: Counter[str] = Counter()
+    for label, count in counts.items():
+        renamed[rename.get(label, label)] += count
+    return renamed
 
 
 @contextmanager

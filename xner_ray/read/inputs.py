@@ -10,8 +10,7 @@ from itertools import accumulate
 from xner_ray.errors import RecipeError
 from xner_ray.read.find import find_files
 from xner_ray.read.record import File
-from xner_ray.read.scan import Scan
-from xner_ray.read.units import Stretch
+from xner_ray.read.units import Scan, Stretch
 from xner_ray.recipe.model import SPLITS, Recipe
 
 

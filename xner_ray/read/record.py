@@ -23,6 +23,7 @@ from xner_ray.storage.files import bare
 
 Kind = Literal[Format, "links"]
 """What a file can be; links are no format of sentences, so no recipe names them."""
+TABLES = ("parquet", "dataset", "run")
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),

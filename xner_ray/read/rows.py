@@ -23,8 +23,7 @@ from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, row_schema, span
 from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import Flag, InputError, Reason
 from xner_ray.read.columns import read_plain
-from xner_ray.read.find import iterate
-from xner_ray.read.index import kept, new_label
+from xner_ray.read.formats import iterate
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.text_formats import link_pairs
 from xner_ray.read.units import Segment, Unit
@@ -219,7 +218,7 @@ def _snap(chars: Sequence[tuple[int, int, str]], made: ReadSide, labels: Labels)
     spans = []
     text, offsets = made.text or "", made.offsets or []
     for start, end, label in chars:
-        if not kept(new_label(label, labels), labels):
+        if not labels.map([Span(start, end, label)]):
             continue
         touched = [index for index, (first, last) in enumerate(offsets) if first < end and start < last]
         if not touched:

@@ -7,17 +7,16 @@ all, go into files on the way (`duplicates.py`).
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.duplicates import IdWriter
-from xner_ray.read.find import TABLES, read_records
-from xner_ray.read.record import START, File, record_id
+from xner_ray.read.formats import read_records
+from xner_ray.read.record import START, TABLES, File, record_id
 from xner_ray.read.table_formats import table_schema
-from xner_ray.read.units import Marks
+from xner_ray.read.units import Scan
 from xner_ray.recipe.model import SPLITS
 
 STRIDE_ROWS = 512  # a unit reads at most this many rows for nothing
@@ -32,22 +31,6 @@ class ScanJob:
     limit: int | None  # rows after which the scan may stop
     ids: str | None = None  # folder for the hashes of ids, if they are to be compared
     stride: int = STRIDE_ROWS
-
-
-@dataclass(slots=True)
-class Scan:
-    number: int
-    rows: int = 0
-    words: int = 0
-    labelled: int = 0  # rows
-    repaired: int = 0  # tags
-    marks: Marks = field(default_factory=Marks)
-    labels: Counter[str] = field(default_factory=Counter)  # of proper records, as the file spells them
-    extra: list[pa.Field] = field(default_factory=list)
-    carried: set[str] = field(default_factory=set)  # of jsonl: the columns of input.carry that any row has
-    splits: bytes = b""  # where rows name their split: an index of SPLITS for each run of rows with the same one,
-    split_ends: array[int] = field(default_factory=lambda: array("q"))  # and the row after that run
-    pieces: tuple[str, ...] = ()  # files of hashes, where rows have ids of their own
 
 
 def scan_file(job: ScanJob) -> Scan:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from xner_ray.read.record import File, Place
 
@@ -55,6 +57,22 @@ class Marks:
 
     def place(self, number: int) -> Place:
         return Place(self.offsets[number], self.lines[number], self.doc_ids.get(number), self.docs[number])
+
+
+@dataclass(slots=True)
+class Scan:
+    number: int
+    rows: int = 0
+    words: int = 0
+    labelled: int = 0  # rows
+    repaired: int = 0  # tags
+    marks: Marks = field(default_factory=Marks)
+    labels: Counter[str] = field(default_factory=Counter)  # of proper records, as the file spells them
+    extra: list[pa.Field] = field(default_factory=list)
+    carried: set[str] = field(default_factory=set)  # of jsonl: the columns of input.carry that any row has
+    splits: bytes = b""  # where rows name their split: an index of SPLITS for each run of rows with the same one,
+    split_ends: array[int] = field(default_factory=lambda: array("q"))  # and the row after that run
+    pieces: tuple[str, ...] = ()  # files of hashes, where rows have ids of their own
 
 
 @dataclass(frozen=True, slots=True)
