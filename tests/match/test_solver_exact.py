@@ -13,12 +13,18 @@ from xner_ray.match.solver_exact import Cell
 from xner_ray.recipe.limits import limits
 
 
-def both(cells: list[Cell], form: str) -> tuple[solver_exact.Answer | None, solver_exact.Answer]:
+def both(
+    cells: list[Cell],
+    form: str,
+    *,
+    max_work: int = solver_exact.MAX_WORK,
+    largest: int = solver_exact.LARGEST_OBJECTIVE,
+) -> tuple[solver_exact.Answer | None, solver_exact.Answer]:
     least, most = limits(form)
     fits = solver_exact.most_places(cells)
     return (
-        solver_exact.dynamic_program(cells, fits, least=least, most=most),
-        solver_exact.cp_sat(cells, fits, least=least, most=most, time_limit_s=10.0),
+        solver_exact.dynamic_program(cells, fits, least=least, most=most, max_work=max_work),
+        solver_exact.cp_sat(cells, fits, least=least, most=most, time_limit_s=10.0, largest=largest),
     )
 
 
@@ -40,26 +46,21 @@ def test_both_solvers_give_the_unique_answer(form: str, top: int) -> None:
 def test_the_solvers_agree_where_brute_force_ends(form: str, n_entities: int, n_words: int, n_cells: int) -> None:
     for seed, top in [(0, 3), (1, 9999), (2, 1)]:
         cells = made_up(np.random.default_rng(seed), n_entities, n_words, n_cells, top)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(solver_exact, "MAX_WORK", 10_000_000)
-            if n_entities == 20:  # entities that stay near their place, so that few are open at once
-                cells = [cell for cell in cells if abs(cell[1] - 6 * cell[0]) < 10]
-            dynamic, cp_sat = both(cells, form)
+        if n_entities == 20:  # entities that stay near their place, so that few are open at once
+            cells = [cell for cell in cells if abs(cell[1] - 6 * cell[0]) < 10]
+        dynamic, cp_sat = both(cells, form, max_work=10_000_000)
         assert dynamic is not None and {dynamic.status, cp_sat.status} in ({"dp", "cp-sat"}, {"infeasible"})
         assert sorted(dynamic.chosen) == sorted(cp_sat.chosen)
 
 
 @pytest.mark.parametrize("fold", [1, 50])
-def test_the_answer_is_the_same_when_the_tie_rule_needs_several_solves(
-    fold: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(solver_exact, "_LARGEST_OBJECTIVE", fold)
+def test_the_answer_is_the_same_when_the_tie_rule_needs_several_solves(fold: int) -> None:
     rng = np.random.default_rng(fold)
     for form in ("<=1", "<=2", ">=1"):
         for _ in range(20):
             cells = made_up(rng, 3, 8, 9, 2)
             expected = brute_force(disjoint_choices(cells), *limits(form))
-            assert sorted(both(cells, form)[1].chosen) == sorted(expected or [])
+            assert sorted(both(cells, form, largest=fold)[1].chosen) == sorted(expected or [])
 
 
 def test_the_tie_rule_ranks_all_choices_without_a_tie() -> None:

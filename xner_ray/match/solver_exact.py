@@ -1,24 +1,15 @@
-"""The unique best choice in one sentence: a dynamic program, and CP-SAT where that grows too large.
+"""Find the unique best choice in one sentence, by a dynamic program, or by CP-SAT where that grows too large.
 
-The problem, its forms and the tie rule's words stand in `xner_ray.match.solver`. What that module cannot settle for
-many sentences at once comes here sentence by sentence:
+`xner_ray.match.solver` states the problem, its forms and the tie rule in words, and settles most sentences at once.
+The others come here one by one:
 
-1. a sentence falls into parts that share no word and no entity. Parts combine freely: every combination of their
-   optima is an optimum, and the first by the tie rule combines the first of each;
-2. of a part with at most one place per entity, cells go that lose more against their entity's best than greedy
-   loses in all: what holds one has a smaller sum than greedy's answer, if that meets the lower limit;
-3. what is left of a part goes to the dynamic program, then to CP-SAT. Both are exact for every form.
-
-**Dynamic program** (after the note in method.md 4.4). It walks the target positions from left to right. For each
-state, how often every entity was placed so far, it holds the largest value of the cells chosen so far; a cell leads
-from its start to its end. A value is one integer: the sum of scores, then the tie rule's number, which also spells
-out the cells themselves, so nothing is traced back. States merge as early as can be: an entity is only counted as
-far as its limits can matter, not at all if it has no room to break them, and no longer than it has cells to come.
-Work: states times cells that start where they stand; with one place each, n entities that interleave have at most
-2**n states.
-
-**CP-SAT** (OR-Tools) gets one row per entity and one per target word: method.md 4.1, form 2c. One worker, a fixed
-seed and a limit in deterministic time make its answer the same on every machine.
+1. A sentence is cut into parts that share no word and no entity. Parts combine freely: every combination of their
+   optima is an optimum, and the first by the tie rule combines the first of each.
+2. In a part with at most one place per entity, a cell is dropped if it loses more against its entity's best cell than
+   the greedy answer loses in all: a choice that holds it has a smaller sum than the greedy one, if that meets the
+   lower limit.
+3. The rest of a part goes to `dynamic_program`, and to `cp_sat` if that takes too many steps. Both are exact for
+   every form.
 """
 
 from __future__ import annotations
@@ -26,28 +17,29 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, compress, groupby
 from operator import itemgetter, or_
 from typing import Literal
 
 Cell = tuple[int, int, int, int]
 """Entity, start, end (half-open target range), score in ten-thousandths."""
+BitCounter = tuple[int, int, bool]
+"""Bits of a state that count an entity's places: their shift, all of them, whether all set means no more."""
 
 TIME_LIMIT = "time limit: greedy"
 MAX_WORK = 50_000
 """Steps of the dynamic program (about 10 ms) after which CP-SAT takes over (40 ms and more for such parts)."""
-
-# Of a folded objective. Right up to 2**53 (CP-SAT reports doubles). Where 40 entities clash, 2**50 took up to
-# four times as long as 2**28 if all scores tie, and half as long if few do; this lies between.
-_LARGEST_OBJECTIVE = 2**36
+LARGEST_OBJECTIVE = 2**36
+"""Bound of CP-SAT's objectives. It must not exceed 2**53, as CP-SAT reports doubles. Where 40 entities clash, 2**50
+took up to four times as long as 2**28 if all scores tie, and half as long if few do; this lies between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a solver says of one part.
+    """A solver's answer for one part.
 
-    status: who found the unique answer ("dp", "cp-sat"), or that no choice meets the lower limit ("infeasible"),
-    or that neither is known within the limit ("time limit"); `chosen` is empty in the last two.
+    status: the solver that found the unique answer ("dp", "cp-sat"), "infeasible" if no choice meets the lower limit,
+    or "time limit" if neither is known in time; `chosen` is empty in the last two cases.
     spent: CP-SAT's deterministic seconds.
     """
 
@@ -57,7 +49,7 @@ class Answer:
 
 
 def greedy(cells: Iterable[Cell], most: int | None) -> list[Cell]:
-    """Of cells that come best first, take every one that still fits."""
+    """Take fitting cells greedily. cells: best first."""
     chosen: list[Cell] = []
     places: dict[int, int] = {}
     taken = 0  # one bit per target word
@@ -71,10 +63,10 @@ def greedy(cells: Iterable[Cell], most: int | None) -> list[Cell]:
 
 
 def solve_sentence(cells: list[Cell], *, least: int, most: int | None, time_limit_s: float) -> tuple[str, list[Cell]]:
-    """Who solved a sentence (a `match.Solution.solver`), and its answer in any order.
+    """Return who solved a sentence (`solver.Solution.solver`), and its answer in any order.
 
-    cells: sorted. least, most: as from `match.limits`, so least is 0 or most, or most is None (no limit).
-    time_limit_s: deterministic seconds that CP-SAT may spend.
+    cells: sorted. least, most: as `limits` returns them, so least is 0 or most, or most is None (no limit).
+    time_limit_s: CP-SAT's deterministic seconds.
     """
     chosen: list[Cell] = []
     solver, left = "independent", time_limit_s
@@ -111,7 +103,7 @@ def _best_first(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _parts(cells: list[Cell]) -> list[list[Cell]]:
-    """Sorted cells grouped so that no target word and no entity occurs in two groups; sorted within each."""
+    """Group sorted cells so that no target word and no entity occurs in two groups; each group is sorted."""
     parts: list[tuple[int, list[Cell]]] = []
     for _, group in groupby(cells, key=itemgetter(0)):
         part, words = list(group), 0
@@ -128,14 +120,14 @@ def _parts(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def tie_rule(cells: Sequence[Cell], most: int | None) -> list[list[int]]:
-    """The tie rule, in one place: indices of cells, the most wanted first, in runs that allow one choice each.
+    """Return the indices of the cells by the tie rule, the most wanted first, in runs that allow one choice each.
 
-    Of two solutions with the same sum the better one holds the first cell of this order that only one of them
-    holds. So entity 0 takes the candidate that starts first, then the shortest, and any rather than none, and its
-    further places by the same rule; then comes entity 1; and so on.
+    Of two solutions with equal sums, the better one holds the first cell of this order that only one of them holds.
+    So entity 0 takes the candidate that starts first, then the shortest, and any rather than none, and its further
+    places by the same rule; then entity 1 takes its own; and so on.
 
-    No two cells of a run can be chosen together. A run of m cells is therefore a digit from m for its first cell
-    down to 1 for its last, 0 for none, and the digits of all runs, read as one number, rank the solutions.
+    No two cells of a run can be chosen together. So a run of m cells is a digit: m for its first cell, 1 for its last,
+    0 for none. The digits of all runs, read as one number, rank the solutions.
     """
     runs: list[list[int]] = []
     entity, low, high = -1, 0, 0  # of the run: its entity, and the words that all its cells share
@@ -151,10 +143,10 @@ def tie_rule(cells: Sequence[Cell], most: int | None) -> list[list[int]]:
 
 
 def most_places(cells: Iterable[Cell]) -> dict[int, int]:
-    """How many disjoint cells each entity has at most; cells sorted.
+    """Return the largest number of disjoint cells of each entity. cells: sorted.
 
-    In order of starts, a cell counts if it begins where the last that counts has ended, and takes its place if it
-    ends earlier: so the last one ends as early as it can for their number.
+    In order of starts, a cell counts if it starts after the last counted one has ended, and replaces that one if it
+    ends earlier. So the last counted cell ends as early as their number allows.
     """
     places: dict[int, int] = {}
     entity, free = -1, 0
@@ -170,118 +162,192 @@ def most_places(cells: Iterable[Cell]) -> dict[int, int]:
     return places
 
 
-def dynamic_program(cells: Sequence[Cell], fits: dict[int, int], *, least: int, most: int | None) -> Answer | None:
-    """The unique answer, or None if it takes more than `MAX_WORK` steps. fits: `most_places` of the cells."""
+def dynamic_program(
+    cells: Sequence[Cell], fits: dict[int, int], *, least: int, most: int | None, max_work: int = MAX_WORK
+) -> Answer | None:
+    """Return the unique answer, or None if it takes more than `max_work` steps (after the note in method.md 4.4).
+
+    It walks over the words where cells start, from left to right. A table at each of them maps a state, the number of
+    places of every entity so far, to the largest sum of cells that leads there. A cell leads from the table where it
+    starts to the one where it ends. Two entities A and B, each with two cells and at most one place:
+
+        word 0   word 1   word 2          tables, each state with its largest sum
+        [ A 5 ]           [ A 2 ]         word 0   {}: 0
+        [      B 6     ]                  word 2   {}: 0   {A}: 5   {B}: 6
+                          [ B 4 ]         end      {A, B}: 9 = 5 + 4, not 6 + 2
+
+    The end has a single state, because states merge as early as possible: an entity is counted only as far as its
+    limits can matter, not at all if it cannot break them, and only until its last cell has been passed. So n entities
+    that interleave have at most 2**n states with one place each. Steps: states x cells that start there.
+
+    Nothing is traced back, as each sum spells out its cells: it is `_numbers`' size times the sum of scores, plus the
+    number of the tie rule. fits: `most_places` of the cells.
+
+    >>> cells = [(0, 0, 1, 5), (0, 2, 3, 2), (1, 0, 2, 6), (1, 2, 3, 4)]
+    >>> dynamic_program(cells, most_places(cells), least=0, most=1).chosen
+    [(0, 0, 1, 5), (1, 2, 3, 4)]
+    """
     runs = tie_rule(cells, most)
-    gains, size = [0] * len(cells), 1
+    numbers, size = _numbers(runs)
+    sums = [cell[3] * size + numbers[i] for i, cell in enumerate(cells)]
+    table = _last_table(cells, sums, _counters(fits, least, most), check=least > 0, max_work=max_work)
+    if table is None:
+        return None
+    if not table:
+        return Answer("infeasible", [])
+    return Answer("dp", [cells[i] for i in _spelt_out(max(table.values()) % size, size, runs)])
+
+
+def _numbers(runs: Sequence[list[int]]) -> tuple[dict[int, int], int]:
+    """Return the digit of each cell times the weight of its run in the tie rule's number, and what all stay below.
+
+    >>> _numbers([[7, 5], [9]])  # a digit to base 3 (7: 2, 5: 1), then a digit to base 2
+    ({9: 1, 5: 2, 7: 4}, 6)
+    """
+    numbers, size = {}, 1
     for run in reversed(runs):
         for digit, i in enumerate(reversed(run), 1):
-            gains[i] = digit * size
+            numbers[i] = digit * size
         size *= len(run) + 1
+    return numbers, size
 
-    # A state has one field of bits per entity that is counted; k places are its k lowest bits
-    starts = sorted({cell[1] for cell in cells})
-    fields: dict[int, tuple[int, int, bool]] = {}  # entity: shift, full field, whether full means no more
-    shift = 0
+
+def _spelt_out(number: int, size: int, runs: Sequence[list[int]]) -> list[int]:
+    """Return the cells whose `_numbers` sum to this one.
+
+    >>> _spelt_out(5, 6, [[7, 5], [9]])
+    [7, 9]
+    """
+    chosen = []
+    for run in runs:
+        size //= len(run) + 1
+        digit, number = divmod(number, size)
+        if digit:
+            chosen.append(run[-digit])
+    return chosen
+
+
+def _counters(fits: dict[int, int], least: int, most: int | None) -> dict[int, BitCounter]:
+    """Return each entity's counter: up to `most` if more cells than that fit, else up to `least`.
+
+    k places are the k lowest bits of a counter.
+
+    >>> _counters({0: 1, 1: 2, 2: 4}, 0, 1)  # entity 0 has room for one cell alone
+    {0: (0, 0, False), 1: (0, 1, True), 2: (1, 1, True)}
+    """
+    counters, shift = {}, 0
     for entity, fit in fits.items():
         limited = most is not None and fit > most
         width = most if limited and most else least
-        fields[entity] = (shift, (1 << width) - 1, limited)
+        counters[entity] = shift, (1 << width) - 1, limited
         shift += width
-    moves: list[list[tuple[int, int, bool, int, int]]] = [[] for _ in starts]
-    last: dict[int, int] = {}  # entity: where its last cell starts
-    for (entity, start, end, score), gain in zip(cells, gains, strict=True):
-        last[entity] = place = bisect_left(starts, start)
-        moves[place].append((*fields[entity], bisect_left(starts, end), score * size + gain))
-    closed = [0] * (len(starts) + 1)  # at each start: the fields of the entities that have no cell to come
-    for entity, place in last.items():
-        closed[place + 1] |= fields[entity][1] << fields[entity][0]
-    closed = list(accumulate(closed, or_))
-    filled = [0] * len(closed) if least else closed  # with no limit to check, their states are all one
+    return counters
 
-    tables: list[dict[int, int]] = [{} for _ in closed]
+
+def _last_table(
+    cells: Sequence[Cell],
+    sums: Sequence[int],
+    counters: dict[int, BitCounter],
+    *,
+    check: bool,
+    max_work: int,
+) -> dict[int, int] | None:
+    """Walk over the starts of the cells; return the table at their end, None if that takes more than `max_work` steps.
+
+    check: states must have all bits of every entity whose cells have all been passed.
+    """
+    starts = sorted({cell[1] for cell in cells})
+    moves: list[list[tuple[int, int, bool, int, int]]] = [[] for _ in starts]
+    last: dict[int, int] = {}  # entity: position of its last cell
+    for (entity, start, end, _), gain in zip(cells, sums, strict=True):
+        last[entity] = position = bisect_left(starts, start)
+        moves[position].append((*counters[entity], bisect_left(starts, end), gain))
+    passed = [0] * (len(starts) + 1)  # at each position: the bits of the entities that have no cell to come
+    for entity, position in last.items():
+        passed[position + 1] |= counters[entity][1] << counters[entity][0]
+    passed = list(accumulate(passed, or_))
+    merged = [0] * len(passed) if check else passed  # with no limit left to check, such states are all one
+
+    tables: list[dict[int, int]] = [{} for _ in passed]
     tables[0][0] = 0
     table, work = tables[0], 0
     for position, here in enumerate(moves):
         work += len(table) * (1 + len(here))
-        if work > MAX_WORK:
+        if work > max_work:
             return None
         tables[position] = {}  # frees it
-        onward, fill = tables[position + 1], filled[position + 1]
+        onward, merge = tables[position + 1], merged[position + 1]
         for state, value in table.items():
-            state |= fill
+            state |= merge
             if value > onward.get(state, -1):
                 onward[state] = value
         for shift, full, limited, to, gain in here:
-            onward, fill = tables[to], filled[to]
+            onward, merge = tables[to], merged[to]
             for state, value in table.items():
-                field = state >> shift & full
-                if field != full:
-                    state += field + 1 << shift
+                count = state >> shift & full
+                if count != full:
+                    state += count + 1 << shift
                 elif limited:
                     continue
-                state |= fill
+                state |= merge
                 if value + gain > onward.get(state, -1):
                     onward[state] = value + gain
-        table, shut = tables[position + 1], closed[position + 1]
-        if least:
-            table = {state: value for state, value in table.items() if state & shut == shut}
-    if not table:
-        return Answer("infeasible", [])
-
-    rest, chosen = max(table.values()) % size, []
-    for run in runs:
-        size //= len(run) + 1
-        digit, rest = divmod(rest, size)
-        if digit:
-            chosen.append(cells[run[-digit]])
-    return Answer("dp", chosen)
+        table = tables[position + 1]
+        if check:
+            bits = passed[position + 1]
+            table = {state: value for state, value in table.items() if state & bits == bits}
+    return table
 
 
-def cp_sat(cells: Sequence[Cell], fits: dict[int, int], *, least: int, most: int | None, time_limit_s: float) -> Answer:
-    """The unique answer by CP-SAT. fits: `most_places` of the cells.
+def cp_sat(
+    cells: Sequence[Cell],
+    fits: dict[int, int],
+    *,
+    least: int,
+    most: int | None,
+    time_limit_s: float,
+    largest: int = LARGEST_OBJECTIVE,
+) -> Answer:
+    """Return the unique answer by CP-SAT (OR-Tools): method.md 4.1, form 2c, a row per entity and per target word.
 
-    The objectives are ranked: the sum of scores, then the digits of the tie rule. As many in a row as fit are
-    folded into one integer, where each weighs more than all later ones can sum to. The rest are maximised next,
-    with the earlier results held.
+    The sum of scores is maximised first, then the digits of the tie rule, most significant first. As many in a row as
+    stay below `largest` are folded into one objective, in which each outweighs all later ones; what one solve has
+    decided is held in the next. With a sum of at most 9 and three runs of cells, [a b], [c], [d]:
+
+        solve 1   score x 6 + (2 a + b) x 2 + c      below (9 + 1) x 3 x 2 = 60, and 120 with d
+        solve 2   d                                  while the sum of scores, a, b and c stay as solve 1 has left them
+
+    One worker, a fixed seed and a limit in deterministic time give the same answer on every machine.
+    fits: `most_places` of the cells.
+
+    >>> cells = [(0, 0, 1, 5), (0, 2, 3, 2), (1, 0, 2, 6), (1, 2, 3, 4)]
+    >>> cp_sat(cells, most_places(cells), least=0, most=1, time_limit_s=1.0).chosen
+    [(0, 0, 1, 5), (1, 2, 3, 4)]
     """
-    from ortools.sat.python import cp_model  # here, as it takes a second and most runs do not need it
+    from ortools.sat.python import cp_model  # takes a second, and most runs do not need it
 
-    model = cp_model.CpModel()
+    model, weighted_sum = cp_model.CpModel(), cp_model.LinearExpr.weighted_sum
     chosen = [model.new_bool_var("") for _ in cells]
-    members: dict[int, list[int]] = {}
-    for index, cell in enumerate(cells):
-        members.setdefault(cell[0], []).append(index)
-    places = {entity: min(fit, most or fit) for entity, fit in fits.items()}
-    for entity, group in members.items():
-        model.add_linear_constraint(cp_model.LinearExpr.sum([chosen[i] for i in group]), least, places[entity])
+    most_sum = 0
+    for entity, group in groupby(range(len(cells)), key=lambda i: cells[i][0]):
+        own, places = list(group), min(fits[entity], most or fits[entity])
+        model.add_linear_constraint(cp_model.LinearExpr.sum([chosen[i] for i in own]), least, places)
+        most_sum += max(cells[i][3] for i in own) * places
     # Cells that share a word all hold the last of their starts: rows for words where a cell starts suffice.
     for word in sorted({cell[1] for cell in cells}):
-        clash = [i for i, cell in enumerate(cells) if cell[1] <= word < cell[2]]
-        model.add_at_most_one([chosen[i] for i in clash])
+        model.add_at_most_one([x for x, cell in zip(chosen, cells, strict=True) if cell[1] <= word < cell[2]])
 
-    scores = [cell[3] for cell in cells]
-    runs = tie_rule(cells, most)
-    objectives = [dict(enumerate(scores))]
-    objectives += [{i: len(run) - rank for rank, i in enumerate(run)} for run in runs]
-    largest = [sum(max(scores[i] for i in group) * places[entity] for entity, group in members.items())]
-    largest += [len(run) for run in runs]
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
-    solver.parameters.catch_sigint_signal = False  # a library has no business with the process's signals
+    solver.parameters.catch_sigint_signal = False  # signals are the process's business, not a library's
+    scores = [cell[3] for cell in cells]
     values: list[bool] = []
-    spent, level = 0.0, 0
-    while level < len(objectives):
-        first, weights, size = level, [0] * len(cells), 1
-        while level < len(objectives):
-            base = largest[level] + 1
-            if level > first and size * base > _LARGEST_OBJECTIVE:
-                break
-            weights = [weight * base + objectives[level].get(i, 0) for i, weight in enumerate(weights)]
-            size *= base
-            level += 1
-        model.maximize(cp_model.LinearExpr.weighted_sum(chosen, weights))
+    spent = 0.0
+    for solve, runs in enumerate(_solves(tie_rule(cells, most), most_sum, largest)):
+        numbers, size = _numbers(runs)
+        per_score = 0 if solve else size
+        model.maximize(weighted_sum(chosen, [score * per_score + numbers.get(i, 0) for i, score in enumerate(scores)]))
         solver.parameters.max_deterministic_time = max(0.0, time_limit_s - spent)
         status = solver.solve(model)
         spent += solver.deterministic_time
@@ -290,10 +356,26 @@ def cp_sat(cells: Sequence[Cell], fits: dict[int, int], *, least: int, most: int
         if status != cp_model.OPTIMAL:
             return Answer("time limit", [], spent)
         values = [solver.boolean_value(x) for x in chosen]
+        if not solve:
+            model.add(weighted_sum(chosen, scores) == sum(compress(scores, values)))
         # Hold the cells themselves: a row that holds the folded sum, with its large weights, cost minutes.
-        if first == 0:
-            total = sum(score for score, value in zip(scores, values, strict=True) if value)
-            model.add(cp_model.LinearExpr.weighted_sum(chosen, scores) == total)
-        for i in (i for run in runs[max(0, first - 1) : level - 1] for i in run):
+        for i in chain.from_iterable(runs):
             model.add(chosen[i] == values[i])
-    return Answer("cp-sat", [cell for cell, value in zip(cells, values, strict=True) if value], spent)
+    return Answer("cp-sat", list(compress(cells, values)), spent)
+
+
+def _solves(runs: Iterable[list[int]], most_sum: int, largest: int) -> list[list[list[int]]]:
+    """Return the runs of the tie rule that each solve decides; the first solve decides the sum of scores as well.
+
+    >>> _solves([[0, 1], [2], [3]], most_sum=9, largest=100)
+    [[[0, 1], [2]], [[3]]]
+    """
+    solves: list[list[list[int]]] = [[]]
+    size = most_sum + 1
+    for run in runs:
+        if size * (len(run) + 1) > largest:
+            solves.append([])
+            size = 1
+        solves[-1].append(run)
+        size *= len(run) + 1
+    return solves
