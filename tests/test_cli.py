@@ -3,6 +3,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -74,6 +75,32 @@ def test_version_and_help() -> None:
     commands = runner.invoke(cli.app, ["--help"]).output
     for command in ("project", "plan", "status", "evaluate", "explain", "export", "languages"):
         assert command in commands
+
+
+# Each takes a good part of a second to import, or more
+SLOW = {"icu4py", "jinja2", "numpy", "ortools", "pandas", "pyarrow", "ray", "scipy", "torch", "transformers"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["project", "--help"], ["languages"]], ids=" ".join)
+def test_what_needs_no_run_imports_nothing_slow(arguments: list[str]) -> None:
+    code = (
+        "import atexit, sys; from xner_ray.cli import main; "
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert "xner_ray.cli" in ended.stderr.split()
+    assert SLOW.isdisjoint(ended.stderr.split())
+
+
+def test_an_interrupted_command_says_how_to_resume(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    os.mkfifo(recipe)  # reading it waits for us
+    command = [sys.executable, "-m", "xner_ray", "plan", str(recipe)]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with recipe.open("w"):  # opens when the command reads
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+    assert (started.returncode, out, err) == (130, "", "xner-ray: interrupted; the same command resumes\n")
 
 
 def test_languages_are_searched() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from xner_ray import defaults
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="xner-ray",
-    help="Project named entities across languages, in batches, on Ray.",
+    help="Project named entities across languages, in batches.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,9 +29,15 @@ app = typer.Typer(
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path, s3:// or gs://")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="as in --set align.method=argmax")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, as in --set align.method=argmax")
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", help="discard what the folder holds and start again")]
+Show = Annotated[int, typer.Option(min=0, help="print this many projected sentences per language")]
+AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON")]
+Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p-values; 0: none")]
+Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 TOO_MANY_REJECTS = 3
+INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt, as shells do
 WIDE = 110  # characters: room for an interval beside each score
 
 
@@ -38,14 +46,18 @@ def project(
     recipe: RecipePath,
     run: Run,
     overrides: Overrides = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="discard what RUN holds")] = False,
+    fresh: Fresh = False,
     retry_rejects: Annotated[
         list[str] | None,
-        typer.Option("--retry-rejects", metavar="REASON", help="try rows again that were rejected, as for stage_error"),
+        typer.Option(
+            "--retry-rejects",
+            metavar="REASON",
+            help="try rows rejected for REASON again, as for stage_error",
+        ),
     ] = None,
-    show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
+    show: Show = 0,
 ) -> None:
-    """Make the data set that RECIPE describes in RUN. The same command resumes after anything."""
+    """Make the data set of RECIPE in RUN. The same command resumes after any interruption."""
     from xner_ray.commands import project as command
 
     console = Console()
@@ -60,10 +72,10 @@ def rematch(
     run: Run,
     new_run: Annotated[str, typer.Argument(metavar="NEW_RUN", help="a new folder")],
     overrides: Overrides = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="discard what NEW_RUN holds")] = False,
-    show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
+    fresh: Fresh = False,
+    show: Show = 0,
 ) -> None:
-    """Match RUN's sentences again by other settings (match.*, output.*, align.method) into NEW_RUN. Loads no model."""
+    """Match the sentences of RUN with other settings (match.*, output.*, align.method) into NEW_RUN. Loads no model."""
     from xner_ray.commands import rematch as command
 
     console = Console()
@@ -77,11 +89,11 @@ def combine(
         list[str], typer.Argument(metavar="RUN RUN ... NEW_RUN", help="finished runs, then the new folder")
     ],
     method: Annotated[
-        Literal["union", "vote"], typer.Option(help="all spans, or what each word's tags agree on")
+        Literal["union", "vote"], typer.Option(help="all spans, or those that a vote on each word gives")
     ] = "union",
-    weights: Annotated[list[float] | None, typer.Option("--weight", help="one for each run, in order")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="discard what NEW_RUN holds")] = False,
-    show: Annotated[int, typer.Option(help="print this many projected sentences a language")] = 0,
+    weights: Annotated[list[float] | None, typer.Option("--weight", help="one per run, in their order")] = None,
+    fresh: Fresh = False,
+    show: Show = 0,
 ) -> None:
     """Join finished runs over the same target text, weighted by their scores, into NEW_RUN. Loads no model."""
     from xner_ray.commands import combine as command
@@ -93,7 +105,7 @@ def combine(
 
 
 def _show(console: Console, run: str, report: Report, n_sentences: int) -> None:
-    """What a finished run holds; exit status 3 if too many rows were rejected."""
+    """Print the sentences, tables and scores of a finished run. Exit with 3 if too many rows were rejected."""
     from xner_ray.commands import inspect
     from xner_ray.report.tables import print_sentences, run_tables, scores_table
 
@@ -117,21 +129,19 @@ def _show(console: Console, run: str, report: Report, n_sentences: int) -> None:
 
 @app.command()
 def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Say what a recipe would do: stages, resources, rows, units, columns. Loads no model, writes nothing."""
+    """Show what RECIPE would do: stages, resources, rows, units, columns. Loads no model, writes nothing."""
     from xner_ray.commands import project as command
 
     Console().print(command.plan(recipe, overrides=overrides or ()))
 
 
 @app.command()
-def status(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False) -> None:
-    """Say how far RUN is, from the folder alone, also of a dead run: done, left, rejected, rate, time left, cost."""
+def status(run: Run, as_json: AsJson = False) -> None:
+    """Show the progress of RUN, working or dead, from its folder alone: done, left, rejected, rate, time left, cost."""
     from xner_ray.commands import inspect
 
     if as_json:
-        import json
-
-        sys.stdout.write(json.dumps(inspect.run_progress(run), indent=1) + "\n")
+        typer.echo(json.dumps(inspect.run_progress(run), indent=1))
     else:
         Console().print(inspect.status(run))
 
@@ -139,36 +149,36 @@ def status(run: Run, as_json: Annotated[bool, typer.Option("--json", help="machi
 @app.command()
 def evaluate(
     run: Run,
-    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
-    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind the intervals; 0: none")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+    as_json: AsJson = False,
+    samples: Samples = defaults.SAMPLES,
+    seed: Seed = 0,
     by: Annotated[
         Literal["doc", "sentence"] | None,
-        typer.Option(help="what a resample draws; left out: documents where there are 20, else sentences"),
+        typer.Option(help="what a resample draws; by default documents where there are 20, else sentences"),
     ] = None,
 ) -> None:
-    """Scores of RUN against the gold that its input had: per label, intervals, errors by kind, what gold allows."""
+    """Score RUN against the gold labels of its input: per label, with intervals, errors by kind and the ceiling."""
     from xner_ray.commands import inspect
     from xner_ray.report.tables import evaluation_tables
 
     evaluations = inspect.evaluate(run, samples=samples, seed=seed, by=by)
     console = Console()
     if as_json:
-        import json
-
-        sys.stdout.write(json.dumps(evaluations.to_dict(), indent=1) + "\n")
+        typer.echo(json.dumps(evaluations.to_dict(), indent=1))
     elif evaluations:
         console.print(evaluation_tables(evaluations, wide=console.width >= WIDE))
     else:
-        console.print("no row of this run has gold labels (a labelled target side): nothing to compare with")
+        console.print("no row of this run has gold labels (a labelled target side): nothing to score against")
 
 
 @app.command()
 def report(
     run: Run,
-    rows: Annotated[int, typer.Option(min=1, help="rows that scores, distributions and sentences are of")] = 50_000,
+    rows: Annotated[
+        int, typer.Option(min=1, help="rows that scores, distributions and sentences are taken from")
+    ] = defaults.PAGE_ROWS,
 ) -> None:
-    """Write RUN's report.html anew, of an unfinished run from what is done: a page that needs a browser alone."""
+    """Write report.html of RUN again, also while RUN is unfinished: one page that needs only a browser."""
     from xner_ray.commands import inspect
 
     typer.echo(inspect.write_page(run, rows=rows))
@@ -177,26 +187,24 @@ def report(
 @app.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="finished runs over the same sentences")],
-    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="the tables in Markdown")] = False,
-    differ: Annotated[int, typer.Option(min=0, help="show this many sentences a run and language that differ")] = 0,
-    against: Annotated[str | None, typer.Option(metavar="RUN", help="the reference; default the first")] = None,
-    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p; 0: none")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print the tables in Markdown")] = False,
+    differ: Annotated[int, typer.Option(min=0, help="print this many differing sentences per run and language")] = 0,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="the reference; by default the first run")] = None,
+    samples: Samples = defaults.PAIRED_SAMPLES,
+    seed: Seed = 0,
     by: Annotated[Literal["doc", "sentence"] | None, typer.Option(help="what a resample draws, as in evaluate")] = None,
 ) -> None:
-    """Runs over the same sentences side by side: scores, differences with tests; without gold, how far they agree."""
+    """Compare runs over the same sentences: scores and tests of differences; without gold labels, agreement."""
     from xner_ray.commands import compare as command
     from xner_ray.report.comparison import comparison_tables, markdown, print_sentences
 
     found = command.compare(runs, against=against, differ=differ, samples=samples, seed=seed, by=by)
     console = Console()
     if as_json:
-        import json
-
-        sys.stdout.write(json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
     elif as_markdown:
-        sys.stdout.write(markdown(found))
+        typer.echo(markdown(found), nl=False)
     else:
         print_sentences(console, found)
         console.print(comparison_tables(found, wide=console.width >= WIDE))
@@ -205,13 +213,13 @@ def compare(
 @app.command()
 def sweep(
     recipe: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of data sets and methods")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="a folder of runs, OUT/DATA/METHOD")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="folder of the runs, OUT/DATA/METHOD")],
     overrides: Overrides = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="discard the runs that OUT holds")] = False,
-    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p; 0: none")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+    fresh: Fresh = False,
+    samples: Samples = defaults.PAIRED_SAMPLES,
+    seed: Seed = 0,
 ) -> None:
-    """Make a run of every method on every data set, models once where they can be, and compare them. Resumes."""
+    """Run every method on every data set, each model only once where possible, and compare the runs. Resumes."""
     from xner_ray.commands import sweep as command
     from xner_ray.report.comparison import comparison_tables
 
@@ -232,12 +240,12 @@ def sweep(
 
 @app.command()
 def train(
-    source: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="a student's YAML file, or a finished run")],
-    model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="a folder: a path, s3:// or gs://")],
+    source: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="YAML file of a student, or a finished run")],
+    model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="folder: a path, s3:// or gs://")],
     overrides: Overrides = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="discard what MODEL_DIR holds")] = False,
+    fresh: Fresh = False,
 ) -> None:
-    """Train a student, a token classifier, on projected and gold sentences. The same command goes on after anything."""
+    """Train a student, a token classifier, on projected and gold sentences. The same command resumes."""
     from xner_ray.commands import train as command
     from xner_ray.report.comparison import training_tables
 
@@ -252,12 +260,12 @@ def train(
 @app.command("cross-validate")
 def cross_validate(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="YAML file of runs and students")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="a folder for runs and predictions")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="folder for runs and predictions")],
     overrides: Overrides = None,
-    samples: Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p; 0: none")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="of the resamples")] = 0,
+    samples: Samples = defaults.PAIRED_SAMPLES,
+    seed: Seed = 0,
 ) -> None:
-    """Train students without each fold of their documents in turn, and compare them there. Resumes."""
+    """Train students without each fold of their documents in turn, and compare them on that fold. Resumes."""
     from xner_ray.commands import cross_validate as command
     from xner_ray.report.comparison import comparison_tables
 
@@ -274,9 +282,9 @@ def adapt(
     recipe: RecipePath,
     model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="a new local folder")],
     overrides: Overrides = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="discard what an earlier adapt left there")] = False,
+    fresh: Fresh = False,
 ) -> None:
-    """Let the aligner's encoder go on learning on the pairs of RECIPE, into MODEL_DIR, for align.encoder. Resumes."""
+    """Train the aligner's encoder further on the sentence pairs of RECIPE, into MODEL_DIR. Resumes."""
     from xner_ray.commands import adapt as command
 
     report = command.adapt(recipe, model_dir, overrides=overrides or (), fresh=fresh, say=typer.echo)
@@ -289,9 +297,9 @@ def adapt(
 def explain(
     run: Run,
     row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],
-    lang: Annotated[str | None, typer.Option(help="language code, where the run has several")] = None,
+    lang: Annotated[str | None, typer.Option(help="language code; needed where the run has several")] = None,
 ) -> None:
-    """Show one sentence through every stage: links, candidates with scores, what was chosen and what lost to what."""
+    """Show one sentence at every stage: links, candidates with scores, which were chosen and why others lost."""
     from xner_ray.commands import inspect
 
     Console().print(inspect.explain(run, row_id, lang))
@@ -300,9 +308,9 @@ def explain(
 @app.command()
 def export(
     run: Run,
-    to: Annotated[Literal["conll", "jsonl"], typer.Option("--format")] = "conll",
-    output: Annotated[str | None, typer.Option("--output", "-o", help="a folder; default RUN/export")] = None,
-    ids: Annotated[bool, typer.Option("--ids", help="conll: a '# id = ...' line before each sentence")] = False,
+    to: Annotated[Literal["conll", "jsonl"], typer.Option("--format", help="file format")] = "conll",
+    output: Annotated[str | None, typer.Option("--output", "-o", help="folder; by default RUN/export")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="conll: write '# id = ...' before each sentence")] = False,
 ) -> None:
     """Write RUN as one CoNLL or JSONL file per language and split."""
     from xner_ray.commands import inspect
@@ -316,12 +324,15 @@ def languages(
     search: Annotated[str, typer.Option("--search", help="part of a code, name or alias")] = "",
 ) -> None:
     """List the language codes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     from xner_ray.data.languages import search as find
-    from xner_ray.report.tables import new_table
 
     found = find(search)
     columns = ("code", "name", "script", "direction", "words", "NLLB", "aliases", "known limits")
-    table = new_table(f"{len(found)} language codes", columns)
+    title = f"{len(found)} language codes"
+    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for language in found:
         table.add_row(
             language.code,
@@ -344,18 +355,21 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Entry point: errors of ours are one message and their exit status, others a traceback."""
+    """Run the command line. An error of ours becomes one message and its exit status; any other is a traceback."""
     try:
         app()
     except XnerError as error:
         Console(stderr=True).print(f"[bold red]xner-ray:[/bold red] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("xner-ray: interrupted; the same command resumes")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("xner-ray: interrupted; the same command resumes", err=True)
+        raise

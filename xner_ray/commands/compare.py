@@ -10,6 +10,7 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel
 
+from xner_ray import defaults
 from xner_ray.commands.inspect import read_index
 from xner_ray.errors import InputError, RunFolderError
 from xner_ray.evaluate import comparison
@@ -30,7 +31,7 @@ def compare(
     *,
     against: str | os.PathLike[str] | None = None,
     differ: int = 0,
-    samples: int = comparison.SAMPLES,
+    samples: int = defaults.PAIRED_SAMPLES,
     seed: int = 0,
     by: By | None = None,
 ) -> Comparison:

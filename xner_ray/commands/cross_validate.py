@@ -26,6 +26,7 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
+from xner_ray import defaults
 from xner_ray.commands.project import project
 from xner_ray.commands.sweep import DataSet, data_set, overrides_of, refuse_names
 from xner_ray.data.arrow import with_column
@@ -127,7 +128,7 @@ def cross_validate(
     out: str | os.PathLike[str],
     *,
     overrides: Sequence[str] = (),
-    samples: int = comparison.SAMPLES,
+    samples: int = defaults.PAIRED_SAMPLES,
     seed: int = 0,
     console: Console | None = None,
 ) -> Validated:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.console import Group
 from rich.text import Text
 
+from xner_ray import defaults
 from xner_ray.data.row import ROW
 from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import InputError, RunFolderError, StorageError
@@ -36,8 +37,6 @@ from xner_ray.run.counters import Report, summarize
 from xner_ray.run.folder import Attempt, RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
-
-PAGE_ROWS = 50_000
 
 
 def read_index(folder: RunFolder) -> Index:
@@ -176,7 +175,7 @@ def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator
 def evaluate(
     run: str | os.PathLike[str],
     *,
-    samples: int = evaluation.SAMPLES,
+    samples: int = defaults.SAMPLES,
     seed: int = 0,
     by: evaluation.By | None = None,
 ) -> evaluation.Evaluations:
@@ -196,7 +195,7 @@ def page_of(
     parts: Mapping[str, str],
     report: Report,
     *,
-    rows: int = PAGE_ROWS,
+    rows: int = defaults.PAGE_ROWS,
     sealed: bool,
 ) -> bytes:
     """report.html of the units that have a part.
@@ -232,7 +231,7 @@ def page_of(
     return page.render(about, report, evaluations, sample, drivers)
 
 
-def write_page(run: str | os.PathLike[str], *, rows: int = PAGE_ROWS) -> str:
+def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -> str:
     """Write a run's report.html anew, of an unfinished one from the units that are done; returns its path.
 
     rows: see `page_of`. RunFolderError if there is no run.

@@ -20,12 +20,12 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
+from xner_ray import defaults
 from xner_ray.commands.compare import compare
 from xner_ray.commands.project import project
 from xner_ray.commands.rematch import rematch
 from xner_ray.engine import ray_cluster
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
-from xner_ray.evaluate import comparison
 from xner_ray.evaluate.comparison import Comparison
 from xner_ray.evaluate.scores import By
 from xner_ray.recipe.load import checked, load_recipe, place, read_mapping
@@ -172,7 +172,7 @@ def sweep(
     *,
     overrides: Sequence[str] = (),
     fresh: bool = False,
-    samples: int = comparison.SAMPLES,
+    samples: int = defaults.PAIRED_SAMPLES,
     seed: int = 0,
     by: By | None = None,
     console: Console | None = None,

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from xner_ray import defaults
 from xner_ray.data.arrow import Ints
 from xner_ray.data.row import REJECTED
 from xner_ray.errors import InputError
@@ -30,7 +31,6 @@ from xner_ray.evaluate.lockstep import RunMismatch, with_words, zip_runs
 from xner_ray.evaluate.scores import SCHEME, By, Evaluations, Rates, score
 from xner_ray.evaluate.scores import compare as paired
 
-SAMPLES = 10_000
 CORRECTION = "Holm 1979, over the runs"
 COLUMNS = (*counting.COLUMNS, "id", "split")
 SHOWN = (*COLUMNS, "source_lang", "source_tokens")  # with sentences
@@ -179,7 +179,7 @@ def compare(
     *,
     reference: int = 0,
     differ: int = 0,
-    samples: int = SAMPLES,
+    samples: int = defaults.PAIRED_SAMPLES,
     seed: int = 0,
     by: By | None = None,
 ) -> Comparison:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from xner_ray.data.arrow import Ints
+from xner_ray.defaults import PAIRED_SAMPLES, SAMPLES
 from xner_ray.errors import InputError
 from xner_ray.evaluate.bootstrap import (
     CONFIDENCE,
@@ -31,7 +32,6 @@ from xner_ray.evaluate.bootstrap import (
 from xner_ray.evaluate.counting import Counts, Small, count
 
 SCHEME = "seqeval strict (IOB2)"
-SAMPLES = 1000
 # Fewer clusters give intervals that are too narrow (Cameron, Gelbach and Miller 2008 warn below 30, more so below 10)
 FEWEST_DOCUMENTS = 20
 
@@ -182,7 +182,7 @@ def compare(
     second: Sequence[Counts],
     *,
     average: Literal["pooled", "macro"] = "pooled",
-    samples: int = 10_000,
+    samples: int = PAIRED_SAMPLES,
     seed: int = 0,
     by: By | None = None,
 ) -> Difference:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
+from xner_ray import defaults
 from xner_ray.data.row import OK, ROW, span_cells
 from xner_ray.data.spans import tags_to_spans
 from xner_ray.errors import RecipeError
@@ -103,7 +104,7 @@ def train(
     group: Group | None = None,
     resume: State | None = None,
     checkpoint: Callable[[Progress, Callable[[], State]], None] = lambda progress, state: None,
-    samples: int = evaluation.SAMPLES,
+    samples: int = defaults.SAMPLES,
     device: torch.device | None = None,
     kept: FrozenStateCache | None = None,
 ) -> Trained:
