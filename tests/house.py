@@ -17,7 +17,20 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "xner_ray"
 ORDER = (  # from the ground up
-    *["errors", "version", "stage", "data", "storage", "recipe", "run", "models", "evaluate", "read", "translate"],
+    *[
+        "errors",
+        "version",
+        "defaults",
+        "stage",
+        "data",
+        "storage",
+        "recipe",
+        "run",
+        "models",
+        "evaluate",
+        "read",
+        "translate",
+    ],
     *["tag", "align", "match", "report", "engine", "train", "adapt", "commands", "cli", "__main__"],
 )
 ELSEWHERE = {
