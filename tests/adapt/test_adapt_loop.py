@@ -17,6 +17,7 @@ from xner_ray.adapt.recipe import Adaptation
 from xner_ray.align.encoder import Encoder
 from xner_ray.align.linking import AlignOptions, Padded, align
 from xner_ray.errors import InputError, RecipeError, RunFolderError
+from xner_ray.models import trainer
 from xner_ray.recipe.load import checked
 
 PAIRS = [(list("abcd"), list("badc")), (["ab", "c"], ["c", "ba", "d"]), (["a"], ["b"]), (list("hgf"), list("fgh"))]
@@ -207,14 +208,14 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path: Path, stop: int) 
         learner = loop.Learner(adaptation.model, CPU)
         states: list[bytes] = []
 
-        def keep(progress: loop.Progress, state: Any) -> None:
+        def keep(progress: trainer.Progress, state: Any) -> None:
             buffer = io.BytesIO()
             torch.save(state(), buffer)
             states.append(buffer.getvalue())
 
         pieces = [p for p in learner.pieces(PAIRS) if p is not None]
         progress = loop.fit(learner, pieces, adaptation, resume=resume, checkpoint=keep)
-        return {name: p.detach().clone() for name, p in learner.parameters().items()}, progress.history, states
+        return trainer.state_of(learner.module), progress.history, states
 
     weights, history, states = ended()
     assert len(states) == 4
@@ -230,17 +231,17 @@ def test_micro_batches_do_not_change_the_step(tmp_path: Path) -> None:
     model = {"encoder": tiny(tmp_path, "bert")}
     for tokens in (16, 4096):
         adaptation = _recipe(
-            [{"run": "-"}], model=model, fit={"micro_batch_tokens": tokens, "clip_norm": 1e9},
-            objective={"method": "argmax"},
+            [{"run": "-"}], model=model, fit={"micro_batch_tokens": tokens}, objective={"method": "argmax"},
         )  # fmt: skip
         learner = loop.Learner(adaptation.model, CPU)
         pieces = [p for p in learner.pieces(PAIRS) if p is not None]
-        links = loop._links(learner, pieces, adaptation)
-        parameters = list(learner.parameters().values())
+        task = loop.LearnerTask(learner, pieces, adaptation)
+        (batch,) = task.batches(0, 0)
+        parameters = list(trainer.learning(learner.module).values())
         before = [p.detach().clone() for p in parameters]
         descent = torch.optim.SGD(parameters, lr=1.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda step: 1.0)
-        loop._step(learner, pieces, links, np.arange(len(pieces)), adaptation, descent, schedule)
+        trainer.step(task, batch, 1e9, trainer.Alone(), descent, schedule)
         found.append([p.detach() - old for p, old in zip(parameters, before, strict=True)])
     assert max(float(change.abs().max()) for change in found[0]) > 1e-3
     for one, other in zip(*found, strict=True):

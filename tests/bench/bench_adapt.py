@@ -121,16 +121,16 @@ def _tagger(work: Path, seeds: range) -> None:
 
     def run(name: str, data: list[dict[str, object]], seed: int, model: dict[str, object], **fit: object) -> Path:
         start = time.monotonic()
-        kept = FrozenStateCache(2e9) if model.get("frozen") == 9 else shared
+        cache = FrozenStateCache(2e9) if model.get("frozen") == 9 else shared
         training = Training.model_validate(
             {"data": data, "labels": LABELS, "model": model, "fit": {"seed": seed, "dtype": "bfloat16", **fit}}
         )
-        trained = student.train(training, kept=kept)
+        trained = student.train(training, cache=cache)
         assert trained.student.went_on == (model.get("encoder") is not None)
         scores = []
         for label, table in gold.items():
             pieces = encode(table, trained.student.tokenizer, trained.student.positions)
-            classes = predict(trained.student, pieces, training.fit, kept=kept)
+            classes = predict(trained.student, pieces, training.fit, cache=cache)
             scores.append(100 * micro_f1(counts_of(scored(table, pieces, classes, trained.student.names))))
             rows.setdefault(name, {}).setdefault(label, []).append(scores[-1])
         n = len(trained.data.data)

@@ -18,8 +18,9 @@ from tiny_encoders import tiny
 from torch import Tensor
 
 from xner_ray.errors import FatalError
-from xner_ray.train import loop
-from xner_ray.train.loop import FrozenStateCache, Progress, fit, micro_batches, predict
+from xner_ray.models import trainer
+from xner_ray.models.trainer import Progress, load_state, micro_batches, state_of
+from xner_ray.train.loop import FrozenStateCache, StudentTask, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.student import counts_of, micro_f1, scored
 from xner_ray.train.windows import Windows, encode, goal
@@ -44,33 +45,26 @@ def _fit(found: Student, table: pa.Table, options: dict[str, Any], **others: Any
     return pieces, fit(found, pieces, goal(table, pieces, found.names), fitting(**options), **others)
 
 
+def _task(found: Student, table: pa.Table, **options: Any) -> StudentTask:
+    pieces, settings = encode(table, found.tokenizer, found.positions), fitting(**options)
+    cache = FrozenStateCache(settings.cache_gb * 1e9)
+    return StudentTask(found, pieces, goal(table, pieces, found.names), settings, cache, trainer.Alone())
+
+
 def _gradients(found: Student, table: pa.Table, **options: Any) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of one step over all sentences, taken where the optimizer is asked to step."""
-    pieces = encode(table, found.tokenizer, found.positions)
-    settings = fitting(clip_norm=1e9, **options)
-    optimizer, schedule, _ = loop._optimizer(found, settings, len(pieces))
+    task = _task(found, table, **options)
+    optimizer, schedule = trainer.optimizer_of(task.groups(), task.settings, 1)
     taken: dict[str, Tensor] = {}
 
     def take(*_: Any) -> None:
         taken.update({n: p.grad.clone() for n, p in found.module.named_parameters() if p.grad is not None})
 
     optimizer.register_step_pre_hook(take)
-    before = found.state()
+    before = state_of(found.module)
     found.train()
-    every = np.arange(len(pieces))
-    target = goal(table, pieces, found.names)
-    loss = loop._step(
-        found,
-        pieces,
-        target,
-        settings,
-        every,
-        loop.Alone(),
-        optimizer,
-        schedule,
-        FrozenStateCache(settings.cache_gb * 1e9),
-    )
-    found.set_state(before)
+    loss = trainer.step(task, np.arange(len(table)), 1e9, trainer.Alone(), optimizer, schedule)
+    load_state(found.module, before)
     return loss, taken
 
 
@@ -133,21 +127,23 @@ def test_o_words_of_a_masked_sentence_teach_nothing(encoder: str) -> None:
 def test_micro_batches_do_not_change_the_step(encoder: str) -> None:
     found = _student(encoder)
     _same(_gradients(found, toy())[1], _gradients(found, toy(), micro_batch_tokens=16)[1])
-    pieces = encode(toy(), found.tokenizer, found.positions)
-    parts = list(micro_batches(pieces, np.arange(len(pieces)), 40))
-    assert sorted(row for part in parts for row in part) == list(range(len(pieces.lengths)))
-    assert all(len(part) * max(pieces.lengths[part]) <= 40 or len(part) == 1 for part in parts)
+    sizes = encode(toy(), found.tokenizer, found.positions).lengths
+    parts = [part.tolist() for part in micro_batches(sizes, 40)]
+    assert sorted(row for part in parts for row in part) == list(range(len(sizes)))
+    assert all(len(part) * max(sizes[part]) <= 40 or len(part) == 1 for part in parts) and len(parts) > 1
 
 
 def test_every_sentence_is_in_one_batch_of_an_epoch(encoder: str) -> None:
     found = _student(encoder)
-    pieces = encode(pa.concat_tables([toy()] * 30), found.tokenizer, found.positions)
-    settings = fitting(batch_sentences=3)
-    first, second, again = (loop._batches(pieces, settings, epoch) for epoch in (0, 1, 0))
+    task = _task(found, pa.concat_tables([toy()] * 30), batch_sentences=3)
+    first, second, again = (task.batches(epoch, 0) for epoch in (0, 1, 0))
     for batches in (first, second):
         assert sorted(np.concatenate(batches).tolist()) == list(range(240)) and len(batches) == 80
     assert [b.tolist() for b in first] == [b.tolist() for b in again]
     assert [b.tolist() for b in first] != [b.tolist() for b in second]
+    task.settings = fitting(batch_sentences=3, checkpoints_per_epoch=7)
+    parts = [b.tolist() for part in range(7) for b in task.batches(0, part)]
+    assert parts == [b.tolist() for b in first]
 
 
 @pytest.mark.parametrize("frozen", [0, 2])
@@ -167,12 +163,12 @@ def test_a_resumed_training_is_the_same_to_the_bit(encoder: str, frozen: int) ->
         before = copy.deepcopy(state)
         found, again = trained(resume=state, done=done)
         assert vars(again) == vars(progress)
-        for name, value in whole.state().items():
-            assert torch.equal(value, found.state()[name]), (done, name)
+        for name, value in state_of(whole.module).items():
+            assert torch.equal(value, state_of(found.module)[name]), (done, name)
         assert str(state) == str(before)  # what is resumed from stays what it is
     # It ended with the weights of the best checkpoint, not the last
-    assert all(torch.equal(value, states[1]["weights"][name]) for name, value in whole.state().items())
-    assert any(not torch.equal(value, states[5]["weights"][name]) for name, value in whole.state().items())
+    assert all(torch.equal(value, states[1]["weights"][name]) for name, value in state_of(whole.module).items())
+    assert any(not torch.equal(value, states[5]["weights"][name]) for name, value in state_of(whole.module).items())
 
 
 def test_frozen_weights_stay_and_kept_states_change_nothing(encoder: str) -> None:
@@ -182,8 +178,8 @@ def test_frozen_weights_stay_and_kept_states_change_nothing(encoder: str) -> Non
         before = {name: value.clone() for name, value in found.module.state_dict().items()}
         _fit(found, toy(), {"cache_gb": cache_gb})
         moved = {n for n, value in found.module.state_dict().items() if not torch.equal(value, before[n])}
-        assert moved and moved <= set(found.state())
-        results.append(found.state())
+        assert moved and moved <= set(state_of(found.module))
+        results.append(state_of(found.module))
     for other in results[1:]:
         assert all(torch.equal(value, other[name]) for name, value in results[0].items())
 
@@ -198,11 +194,11 @@ def test_students_of_several_kinds_share_states_that_are_theirs(encoder: str) ->
     ]
     shared, results = FrozenStateCache(1e9), []
     for make, options in kinds:
-        for kept in (FrozenStateCache(1e9), shared):
+        for cache in (FrozenStateCache(1e9), shared):
             found = make()
             pieces = encode(toy(), found.tokenizer, found.positions)
-            fit(found, pieces, goal(toy(), pieces, found.names), fitting(**options), kept=kept)
-            results.append(found.state())
+            fit(found, pieces, goal(toy(), pieces, found.names), fitting(**options), cache=cache)
+            results.append(state_of(found.module))
     for alone, zip_runs in zip(results[::2], results[1::2], strict=True):
         assert all(torch.equal(value, zip_runs[name]) for name, value in alone.items())
     assert len(shared._found) == len(kinds) * len(toy())
@@ -269,10 +265,10 @@ def test_two_processes_take_the_steps_of_one(encoder: str, frozen: int) -> None:
         thread.join()
     expected = predict(alone, pieces, fitting()).tolist()
     for own, (other, classes) in zip(found, results, strict=True):
-        _same(alone.state(), own.state(), atol=2e-4)
+        _same(state_of(alone.module), state_of(own.module), atol=2e-4)
         assert [e["loss"] for e in other.history] == pytest.approx([e["loss"] for e in progress.history], abs=1e-3)
         assert classes.tolist() == expected
-    assert all(torch.equal(v, found[1].state()[n]) for n, v in found[0].state().items())
+    assert all(torch.equal(v, state_of(found[1].module)[n]) for n, v in state_of(found[0].module).items())
 
 
 def _scores(*values: float) -> Callable[[], float]:
@@ -300,13 +296,14 @@ def test_a_loss_that_is_no_number_ends_it(encoder: str) -> None:
     found = _student(encoder)
     with torch.no_grad():
         found.module.classifier.bias.fill_(float("nan"))
-    with pytest.raises(FatalError, match=r"no number any more; give smaller fit\.learning_rate"):
+    with pytest.raises(FatalError, match="the loss is not a finite number; lower the learning rates under fit"):
         _fit(found, toy(), {})
 
 
 def test_the_rate_rises_and_falls(encoder: str) -> None:
-    optimizer, schedule, n_steps = loop._optimizer(_student(encoder), fitting(epochs=5, warmup=0.2), 16)
-    assert n_steps == 4
+    task = _task(_student(encoder), pa.concat_tables([toy()] * 2), warmup=0.2)
+    assert task.n_steps == 4
+    optimizer, schedule = trainer.optimizer_of(task.groups(), task.settings, 20)
     rates = []
     for _ in range(20):
         rates.append(optimizer.param_groups[0]["lr"])

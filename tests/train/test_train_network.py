@@ -15,6 +15,7 @@ from tiny_taggers import IOB2, XLMR_CONLL03, random_model
 
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError
+from xner_ray.models.trainer import state_of
 from xner_ray.recipe.sections import Tag
 from xner_ray.tag.hf import HfTagger
 from xner_ray.train import loop
@@ -82,7 +83,7 @@ def test_the_two_halves_are_the_whole_and_only_what_is_above_learns(kind: str, t
     below = copy.deepcopy(found.module)
     with torch.no_grad():
         for name, parameter in below.named_parameters():
-            if name in found.state():
+            if name in state_of(found.module):
                 parameter.add_(1.0)
     kept: list[torch.Tensor] = []
     for module in (found.module, below):

@@ -8,8 +8,8 @@ that the next one needs, so an adaptation that was ended goes on as if it had no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,12 @@ from xner_ray.align.encoder import BUILTIN, Encoder, unit_means
 from xner_ray.align.linking import AlignOptions, Padded, align, cosines
 from xner_ray.data.links import Links
 from xner_ray.errors import Reason, RecipeError
-from xner_ray.models import network
+from xner_ray.models import network, trainer
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.windows import Window, micro_batches, padded, pieces_of, tokenized
+from xner_ray.models.trainer import Checkpoint, Progress, State, autocast, learning, micro_batches
+from xner_ray.models.windows import CPU_TOKENS, Window, padded, pieces_of, tokenized
 
 Ints = NDArray[np.int64]
-State = dict[str, Any]
 Sides = tuple[Window, Window]
 _TOKENIZED = 4096  # sentences at once
 
@@ -62,10 +62,6 @@ class Learner:
     def _is_stack(self, modules: nn.ModuleList) -> bool:
         return len(modules) == (max(self.layers[-1], 1) if self.network.is_cut else self.network.n_layers)
 
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """What learns, by name in the encoder."""
-        return {name: each for name, each in self.module.named_parameters() if each.requires_grad}
-
     def train(self, training: bool = True) -> None:
         """Dropout on or off, in the layers that learn alone."""
         self.module.eval()
@@ -93,7 +89,7 @@ class Learner:
         """Word vectors of a batch's rows (B, words, dim), and which exist (B, words)."""
         order = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].ids))
         batch = [pieces[index] for index in order]
-        with _autocast(self.device, settings):
+        with autocast(self.device, settings.dtype):
             states = self.network(padded(batch, self.tokenizer.pad_token_id, self.device))
         _, means, exists = unit_means(states, [piece.of_words() for piece in batch])
         back = torch.from_numpy(np.argsort(order)).to(self.device)
@@ -107,7 +103,7 @@ class Learner:
         tokenizer, whole = network.load_whole(self.name, torch.float32)
         own = dict(network.encoder_of(whole).named_parameters())
         with torch.no_grad():
-            for name, value in self.parameters().items():
+            for name, value in learning(self.module).items():
                 own[name].copy_(value.cpu())
         setattr(whole.config, network.ALIGN_LAYERS, self.layers)
         with network.quiet():
@@ -116,164 +112,96 @@ class Learner:
 
 
 @dataclass
-class Progress:
-    """Parts done, and one entry for each: epoch, pairs, loss, and the share of words that had a link."""
+class LearnerTask:
+    """A learner and its pairs, as a `trainer.Task`; a batch is the numbers of its pairs in the part at hand."""
 
-    parts: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    learner: Learner
+    sides: Sequence[Sides]
+    adaptation: Adaptation
+
+    def __post_init__(self) -> None:
+        settings = self.adaptation.fit
+        self.module: nn.Module = self.learner.module
+        self.n_steps = math.ceil(len(self.sides) / settings.batch_pairs)
+        # A part is a whole number of steps
+        self.part_size = math.ceil(settings.part_pairs / settings.batch_pairs) * settings.batch_pairs
+        self.n_parts = math.ceil(len(self.sides) / self.part_size)
+
+    def groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        return [(list(learning(self.module).values()), self.adaptation.fit.learning_rate)]
+
+    def batches(self, epoch: int, part: int) -> list[Ints]:
+        """Draw the pairs of the part, and link them by the encoder as it is now."""
+        settings = self.adaptation.fit
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(self.sides))
+        self.part = [self.sides[index] for index in order[part * self.part_size : (part + 1) * self.part_size]]
+        self.links = _links(self.learner, self.part, self.adaptation)
+        numbers = np.arange(len(self.part))
+        return [numbers[start : start + settings.batch_pairs] for start in range(0, len(numbers), settings.batch_pairs)]
+
+    def seed(self, part: int) -> int:
+        return hash((self.adaptation.fit.seed, part)) % 2**31
+
+    def train(self, training: bool = True) -> None:
+        self.learner.train(training)
+
+    def losses(self, batch: Ints) -> Iterator[Tensor]:
+        """Yield the losses of the micro-batches, divided by the number of the batch's pairs."""
+        settings = self.adaptation.fit
+        longest = np.array([max(len(side.ids) for side in self.part[pair]) for pair in batch])
+        for chosen in micro_batches(2 * longest, settings.micro_batch_tokens):
+            pairs = batch[chosen]
+            means, exists = self.learner.vectors([self.part[p][side] for side in (0, 1) for p in pairs], settings)
+            n = len(pairs)
+            a, b = (Padded(means[at], exists[at].long(), exists[at]) for at in (slice(0, n), slice(n, 2 * n)))
+            wanted = torch.zeros((n, means.shape[1], means.shape[1]), device=means.device)
+            for number, pair in enumerate(pairs):
+                own = slice(*np.searchsorted(self.links.row, [pair, pair + 1]))
+                wanted[number, self.links.source[own], self.links.target[own]] = 1.0
+            yield loss(a, b, wanted, self.adaptation.objective.options).sum() / len(batch)
+
+    def entry(self, losses: Sequence[float]) -> dict[str, Any]:
+        """Return the number of pairs, their mean loss, and the share of both sides' words that have a link."""
+        sizes = np.diff([*range(0, len(self.part), self.adaptation.fit.batch_pairs), len(self.part)])
+        links = (np.stack([self.links.row, words]) for words in (self.links.source, self.links.target))
+        n_linked = sum(np.unique(each, axis=1).shape[1] for each in links)
+        return {
+            "pairs": len(self.part),
+            "loss": round(float(np.average(losses, weights=sizes)), 6),
+            "words_linked": round(n_linked / sum(len(side.words) for pair in self.part for side in pair), 4),
+        }
 
 
 def fit(
     learner: Learner,
-    pieces: Sequence[Sides],
+    sides: Sequence[Sides],
     adaptation: Adaptation,
     *,
     resume: State | None = None,
-    checkpoint: Callable[[Progress, Callable[[], State]], None] = lambda progress, state: None,
+    checkpoint: Checkpoint = lambda progress, state: None,
 ) -> Progress:
-    """Train the learner on the pairs.
-
-    checkpoint: called after every part, with a function that gives what `resume` takes.
-    """
-    settings = adaptation.fit
-    optimizer, schedule = _optimizer(learner, settings, len(pieces))
-    progress = Progress()
-    if resume is not None:
-        progress = Progress(**resume["progress"])
-        parameters = learner.parameters()
-        with torch.no_grad():
-            for name, value in resume["weights"].items():
-                parameters[name].copy_(value)
-        optimizer.load_state_dict(resume["optimizer"])
-        schedule.load_state_dict(resume["schedule"])
-    size = _part_size(settings)
-    per_epoch = math.ceil(len(pieces) / size)
-    while progress.parts < settings.epochs * per_epoch:
-        epoch, part = divmod(progress.parts, per_epoch)
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(pieces))
-        own = [pieces[index] for index in order[part * size : (part + 1) * size]]
-        links = _links(learner, own, adaptation)
-        torch.manual_seed(hash((settings.seed, progress.parts)) % 2**31)  # dropout, also of a resumed part
-        learner.train()
-        total = 0.0
-        for start in range(0, len(own), settings.batch_pairs):
-            rows = np.arange(start, min(start + settings.batch_pairs, len(own)))
-            total += _step(learner, own, links, rows, adaptation, optimizer, schedule) * len(rows)
-        learner.train(False)
-        progress.parts += 1
-        progress.history.append(
-            {
-                "epoch": round(epoch + (part + 1) / per_epoch, 4),
-                "pairs": len(own),
-                "loss": round(total / len(own), 6),
-                "words_linked": round(_linked(links, own), 4),
-            }
-        )
-        checkpoint(progress, lambda: _state(learner, progress, optimizer, schedule))
-    return progress
-
-
-def _part_size(settings: Fit) -> int:
-    """A whole number of steps."""
-    return math.ceil(settings.part_pairs / settings.batch_pairs) * settings.batch_pairs
-
-
-def _state(learner: Learner, progress: Progress, optimizer: torch.optim.Optimizer, schedule: Any) -> State:
-    return {
-        "progress": vars(progress),
-        "weights": {name: value.detach().cpu() for name, value in learner.parameters().items()},
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
-
-
-def _optimizer(learner: Learner, settings: Fit, n_pairs: int) -> tuple[torch.optim.Optimizer, Any]:
-    parameters = list(learner.parameters().values())
-    groups = [
-        {"params": [p for p in parameters if (p.ndim > 1) == decays], "weight_decay": settings.weight_decay * decays}
-        for decays in (True, False)  # norms and biases do not decay
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    total = math.ceil(n_pairs / settings.batch_pairs) * settings.epochs
-    warm = max(1, round(settings.warmup * total))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
+    """Train the learner on the pairs; see `trainer.fit`."""
+    task = LearnerTask(learner, sides, adaptation)
+    return trainer.fit(
+        task, adaptation.fit, n_steps=task.n_steps, n_parts=task.n_parts, resume=resume, checkpoint=checkpoint
     )
-    return optimizer, schedule
-
-
-def _autocast(device: torch.device, settings: Fit) -> torch.autocast:
-    wanted = settings.dtype == "bfloat16" or (settings.dtype == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
 @torch.inference_mode()
-def _links(learner: Learner, pieces: Sequence[Sides], adaptation: Adaptation) -> Links:
-    """Links of the pairs by the encoder as it is, without dropout; sorted by pair."""
+def _links(learner: Learner, pairs: Sequence[Sides], adaptation: Adaptation) -> Links:
+    """Return the links of the pairs by the encoder as it is, without dropout; sorted by pair."""
     learner.train(False)
-    flat = [_Numbered(piece.ids, number, piece) for number, piece in enumerate(p for pair in pieces for p in pair)]
+    flat = [side for pair in pairs for side in pair]
     found: list[NDArray[np.float32]] = [np.zeros((0, 0), dtype=np.float32)] * len(flat)
-    for batch in micro_batches(flat, adaptation.fit.micro_batch_tokens, learner.device):
-        means, exists = learner.vectors([each.piece for each in batch], adaptation.fit)
-        for each, values, own in zip(batch, means.cpu(), exists.cpu(), strict=True):
-            found[each.number] = values[own].numpy()
+    budget = adaptation.fit.micro_batch_tokens
+    budget = min(budget, CPU_TOKENS) if learner.device.type == "cpu" else budget
+    for batch in micro_batches(np.array([len(side.ids) for side in flat]), budget):
+        means, exists = learner.vectors([flat[index] for index in batch], adaptation.fit)
+        for index, values, own in zip(batch, means.cpu(), exists.cpu(), strict=True):
+            found[index] = values[own].numpy()
     return align(found[::2], found[1::2], adaptation.objective.options, device=learner.device).hard(
         adaptation.objective.method
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    ids: list[int]
-    number: int
-    piece: Window
-
-
-def _linked(links: Links, pieces: Sequence[Sides]) -> float:
-    """Share of the words of both sides that have a link."""
-    n_linked = sum(len(np.unique(np.stack([links.row, side]), axis=1).T) for side in (links.source, links.target))
-    return n_linked / sum(len(piece.words) for pair in pieces for piece in pair)
-
-
-def _step(
-    learner: Learner,
-    pieces: Sequence[Sides],
-    links: Links,
-    batch: Ints,
-    adaptation: Adaptation,
-    optimizer: torch.optim.Optimizer,
-    schedule: Any,
-) -> float:
-    """One step; returns the mean loss of its pairs."""
-    optimizer.zero_grad()
-    total = 0.0
-    for rows in _micro(pieces, batch, adaptation.fit.micro_batch_tokens):
-        both = [pieces[row][number] for number in (0, 1) for row in rows]
-        means, exists = learner.vectors(both, adaptation.fit)
-        n = len(rows)
-        a, b = (Padded(means[at], exists[at].long(), exists[at]) for at in (slice(0, n), slice(n, 2 * n)))
-        wanted = torch.zeros((n, means.shape[1], means.shape[1]), device=means.device)
-        for number, row in enumerate(rows):
-            own = slice(*np.searchsorted(links.row, [row, row + 1]))
-            wanted[number, links.source[own], links.target[own]] = 1.0
-        part = loss(a, b, wanted, adaptation.objective.options).sum() / len(batch)
-        part.backward()  # type: ignore[no-untyped-call]
-        total += float(part.detach())
-    nn.utils.clip_grad_norm_(learner.parameters().values(), adaptation.fit.clip_norm)
-    optimizer.step()
-    schedule.step()
-    return total
-
-
-def _micro(pieces: Sequence[Sides], batch: Ints, budget: int) -> Iterator[list[int]]:
-    """Pairs longest first, so many at a time that rows x longest fit the budget; one at least."""
-    sizes = {row: max(len(piece.ids) for piece in pieces[row]) for row in batch.tolist()}
-    order = sorted(sizes, key=lambda row: -sizes[row])
-    start = 0
-    while start < len(order):
-        n = max(1, budget // (2 * sizes[order[start]]))
-        yield order[start : start + n]
-        start += n
 
 
 def probabilities(a: Padded, b: Padded, options: AlignOptions) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from xner_ray.adapt.recipe import Adaptation
 from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 from xner_ray.models.hub import pin
+from xner_ray.models.trainer import Progress, State
 from xner_ray.recipe.load import load_checked, model_place, place, placed_input
 from xner_ray.report.card import cell, front_matter, shown
 from xner_ray.storage import cache
@@ -99,7 +100,7 @@ def adapt(
     if not pieces:
         raise InputError(f"data: none of {len(pairs)} pairs fits into {learner.positions} subwords a side")
 
-    def write(progress: loop.Progress, state: Callable[[], loop.State]) -> None:
+    def write(progress: Progress, state: Callable[[], State]) -> None:
         entry = progress.history[-1]
         say(
             f"epoch {entry['epoch']:g}: {entry['pairs']} pairs, loss {entry['loss']:.4f}, "
@@ -193,7 +194,7 @@ def _finished(target: Path, identity: str) -> dict[str, Any]:
     return report
 
 
-def _resumed(checkpoint: Path, identity: str, say: Say) -> loop.State | None:
+def _resumed(checkpoint: Path, identity: str, say: Say) -> State | None:
     if not checkpoint.exists():
         return None
     if not zipfile.is_zipfile(checkpoint):  # torch's format; weights_only keeps any other from running code
@@ -203,12 +204,12 @@ def _resumed(checkpoint: Path, identity: str, say: Say) -> loop.State | None:
         raise RunFolderError(
             f"{checkpoint} is of another recipe or other pairs; give a new folder, or --fresh to discard it"
         )
-    say(f"goes on after part {state['progress']['parts']} of {checkpoint}")
+    say(f"goes on after part {state['progress']['checkpoint']} of {checkpoint}")
     return state
 
 
 def _report(
-    adaptation: Adaptation, learner: loop.Learner, tallies: Sequence[Tally], progress: loop.Progress, identity: str
+    adaptation: Adaptation, learner: loop.Learner, tallies: Sequence[Tally], progress: Progress, identity: str
 ) -> dict[str, Any]:
     """Plain data; no time and no machine, so that equal adaptations give equal reports."""
     return {

@@ -59,7 +59,7 @@ _WHOLE = {
 }
 _SEED_ROWS = 10**12  # between the rows of one seed and the next
 # States of frozen layers, for all trainings of a worker process, which has several tasks
-_kept = cache(FrozenStateCache)
+_cache = cache(FrozenStateCache)
 
 
 class Experiment(Section):
@@ -270,7 +270,7 @@ def _train_all(items: Sequence[Item]) -> None:
     torch.set_num_threads(1)
     for item in items:
         try:
-            trained = train(item.training, kept=_kept(item.training.fit.cache_gb * 1e9), samples=0)
+            trained = train(item.training, cache=_cache(item.training.fit.cache_gb * 1e9), samples=0)
         except XnerError as error:
             error.args = (f"{item.student}: {error}",)
             raise

@@ -98,20 +98,6 @@ class Student:
                 (body if name.startswith(self.module.base_model_prefix + ".") else head).append(parameter)
         return body, head
 
-    def state(self) -> dict[str, Tensor]:
-        """Values of what learns, by name, on the CPU."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.module.named_parameters()
-            if parameter.requires_grad
-        }
-
-    def set_state(self, state: dict[str, Tensor]) -> None:
-        own = dict(self.module.named_parameters())
-        with torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(value)
-
     @torch.inference_mode()
     def states(self, pieces: Windows, rows: Sequence[int]) -> list[Tensor]:
         """Of each row the output of the last frozen layer, (subwords, dim), on the CPU.

@@ -22,9 +22,9 @@ from torch import Tensor, distributed
 from xner_ray.engine.ray_cluster import cluster
 from xner_ray.errors import FatalError, NodeError, RetryableError, StorageError, XnerError
 from xner_ray.models.device import FAKE_GPU
+from xner_ray.models.trainer import Alone, Group, Progress, State
 from xner_ray.storage import files as storage
 from xner_ray.train import student
-from xner_ray.train.loop import Alone, Group, Progress, State
 from xner_ray.train.recipe import Training
 
 _STATE = "state.pt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from xner_ray.errors import RecipeError
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
 from xner_ray.evaluate.scores import Evaluations
+from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State
 from xner_ray.train.card import model_card
-from xner_ray.train.loop import Alone, FrozenStateCache, Group, Progress, State, fit, predict
+from xner_ray.train.loop import FrozenStateCache, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import Tally, label_names
@@ -103,14 +104,14 @@ def train(
     data: Data | None = None,
     group: Group | None = None,
     resume: State | None = None,
-    checkpoint: Callable[[Progress, Callable[[], State]], None] = lambda progress, state: None,
+    checkpoint: Checkpoint = lambda progress, state: None,
     samples: int = defaults.SAMPLES,
     device: torch.device | None = None,
-    kept: FrozenStateCache | None = None,
+    cache: FrozenStateCache | None = None,
 ) -> Trained:
     """Read, train, and score against `evaluate`; in each process of a group the same result.
 
-    kept: states of frozen layers, which trainings over the same layers may share.
+    cache: states of frozen layers; trainings over the same layers may share it.
     """
     group = group or Alone()
     data = data or read(training)
@@ -118,7 +119,7 @@ def train(
     student = Student(training.model, data.labels, seed=training.fit.seed, device=device)
     settings = training.fit
 
-    kept = FrozenStateCache(settings.cache_gb * 1e9) if kept is None else kept
+    cache = FrozenStateCache(settings.cache_gb * 1e9) if cache is None else cache
     pieces = encode(data.data, student.tokenizer, student.positions)
     validate = None
     if data.validation is not None:
@@ -126,7 +127,7 @@ def train(
         held = encode(gold, student.tokenizer, student.positions)
 
         def validate() -> float:
-            classes = predict(student, held, settings, group=group, kept=kept)
+            classes = predict(student, held, settings, group=group, cache=cache)
             return micro_f1(counts_of(scored(gold, held, classes, student.names)))
 
     progress = fit(
@@ -138,12 +139,12 @@ def train(
         group=group,
         resume=resume,
         checkpoint=checkpoint,
-        kept=kept,
+        cache=cache,
     )
     tables = evaluations = None
     if data.evaluate is not None:
         tested = encode(data.evaluate, student.tokenizer, student.positions)
-        classes = predict(student, tested, settings, group=group, kept=kept)
+        classes = predict(student, tested, settings, group=group, cache=cache)
         tables = scored(data.evaluate, tested, classes, student.names)
         evaluations = evaluation.score(counts_of(tables), samples=samples)
     return Trained(student, data, progress, tables, evaluations)
