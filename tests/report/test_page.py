@@ -9,8 +9,10 @@ import pytest
 from page_rows import EVIL, LABELS, hostile_rows, lost_row, page_of, rejected_row, row_of, tables_of
 
 from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.evaluate.scores import evaluate
 from xner_ray.report import page
 from xner_ray.report.page import sampling, sentences
+from xner_ray.report.tables import scores_table
 from xner_ray.run.counters import summarize
 
 
@@ -68,13 +70,18 @@ def test_it_says_what_was_counted() -> None:
         lost_row(1, gold_spans=gold),
         rejected_row(2),
     ]
-    text = " ".join("".join(_Read(page_of(tables_of(rows))).text).split())
+    given = tables_of(rows)
+    html = page_of(given)
+    text = " ".join("".join(_Read(html).text).split())
     for fact in ("3 sentences read", "2 emitted", "1 rejected", "2 source entities", "1 projected", "66.7 F1"):
         assert fact in text
     for fact in ("low_score", "malformed", "50.00 %", "33.33 %", "60 rows in 0:00:50, 1.2 rows/s", "2 drivers"):
         assert fact in text
     assert "no place: low_score" in text and "in gold, not projected" in text and "rejected: malformed: no tab" in text
     assert text.index("no place: low_score") < text.index("rejected: malformed: no tab") < text.index("Ada 0.90")
+    scores = scores_table(evaluate(given, samples=50))
+    told = re.findall(r"<bdi>([^<]*)</bdi>", html[html.index("Scores against gold") : html.index("Losses")])
+    assert told == [cell for line in scores.rows for cell in line.cells], "as on the terminal"
 
 
 def test_the_worst_come_first_and_no_order_of_tables_matters() -> None:

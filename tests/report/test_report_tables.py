@@ -9,6 +9,7 @@ from rich.console import Console
 from xner_ray.errors import FatalError
 from xner_ray.evaluate.scores import Evaluations, evaluate
 from xner_ray.report import tables
+from xner_ray.report.comparison import training_tables
 from xner_ray.run.counters import Report, summarize
 
 
@@ -133,6 +134,35 @@ def test_evaluation_without_a_ceiling() -> None:
     own = [{"start": 0, "end": 1, "label": "PER", "score": 1.0, "source": None}]
     shown = _printed(tables.evaluation_tables(evaluate([table([row([(0, 1, "PER")], [], spans=own)])])))
     assert ["spa_Latn", "1", "0", "-", "1", "-", "-", "-", "-"] in [line.split() for line in shown.splitlines()]
+
+
+def test_a_table_shows_the_same_cells_on_a_terminal_and_in_markdown() -> None:
+    table = tables.Table("Title", ["", "[red]name"], ["n"], ["a note"])
+    table.add_section("one", [("a|b", 1), ("[/x]", 2)])
+    table.add_section("two", [("<i>", 3)])
+    lines = [line.split() for line in _printed(table).splitlines()]
+    wanted = [["Title"], [], ["[red]name", "n"], ["one", "a|b", "1"], ["[/x]", "2"], [], ["two", "<i>", "3"], []]
+    assert [line for line in lines if "─" not in "".join(line)] == [*wanted, ["a", "note"], []]
+    assert table.markdown().splitlines() == [
+        *("Title.", "", "|  | [red]name | n |", "| --- | --- | ---: |"),
+        *("| one | a\\|b | 1 |", "|  | [/x] | 2 |", "| two | <i> | 3 |", "", "- a note"),
+    ]
+    narrow = tables.Table("", ["a"])
+    narrow.add_row("long" * 9)
+    assert "".join(_printed(narrow, 20).split())[-36:] == "long" * 9, "folded, not cut"
+
+
+def test_scores_of_a_training_are_those_of_an_evaluation() -> None:
+    found = _evaluations()
+    entry = {"epoch": 1.0, "loss": 0.5, "f1": 0.25}
+    tally = {"source": "runs/a", "read": 3, "kept": 2, "dropped": {"too long": 1}}
+    report = {"sentences": {"data": [tally]}, "history": [entry], "best_checkpoint": 1}
+    written = json.loads(json.dumps({**report, "evaluation": found.to_dict()}))
+    shown = _printed(training_tables(written))
+    assert _printed(tables.scores_table(found)) in shown
+    assert ["runs/a", "3", "2", "1", "too", "long"] in [line.split() for line in shown.splitlines()]
+    assert "25.00 (best)" in shown
+    assert "against gold" not in _printed(training_tables({**written, "evaluation": None}))
 
 
 def test_sentence_marks_entities_and_escapes_markup() -> None:

@@ -22,8 +22,8 @@ from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
-from xner_ray.report import tables
 from xner_ray.report.progress import Progress
+from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
@@ -199,12 +199,12 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     resolve.check_tags(checked, run_labels(checked, index.labels_found))
     more = ", and an autoscaler, which is asked for the rest when the run starts" if capacity.autoscaled else ""
     title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs{more})"
-    pools = tables.new_table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
+    pools = Table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
     for pool in groups:
         low, high = pool.workers
         workers = str(high) if low == high else f"{low} to {high}"
         pools.add_row(" + ".join(pool.stages), workers, f"{pool.cpus:g}", f"{pool.gpus:g}", str(pool.threads))
-    rows = tables.new_table("Input", ["language"], ["rows", "words", "units"])
+    rows = Table("Input", ["language"], ["rows", "words", "units"])
     for lang in checked.languages:
         units = sum(unit.lang == lang for unit in index.units)
         rows.add_row(lang, f"{index.n_rows[lang]:,}", f"{index.n_words[lang]:,}", f"{units:,}")

@@ -1,163 +1,136 @@
-"""A comparison of runs as terminal tables, as Markdown, and its sentences in colour."""
+"""Tables of a comparison and of a training, and the sentences in which compared runs differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console, Group
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from xner_ray.evaluate.bootstrap import Interval
-from xner_ray.evaluate.comparison import Agreement, Comparison, Language, Mean, Result, Sentence
-from xner_ray.evaluate.scores import ITEMS
-from xner_ray.report.tables import new_table, sentence
+from xner_ray.evaluate.comparison import Agreement, Comparison, Result
+from xner_ray.evaluate.scores import ITEMS, Evaluations
+from xner_ray.report.tables import Table, interval_text, scores_table, sentence
 
+_RATES = ["P", "R", "F1", "95% interval"]
+_TESTS = ["diff.", "95% interval", "p", "Holm"]
 _RIGHT = {
     "reference": "only {reference} is right",
     "run": "only {run} is right",
     "neither": "neither is right",
     None: "no gold",
 }
-Rows = list[tuple[str, list[str]]]  # a section's name, and cells; the name again or "" for rows that go on
 
 
 def comparison_tables(comparison: Comparison, *, wide: bool = False) -> Group:
-    """Runs, scores with differences, and in how many sentences runs differ; `wide`: differences beside the scores."""
-    names = [f"{n} {run.name}" for n, run in enumerate(comparison.runs, start=1)]
-    first = f"run {comparison.reference + 1}"
-    runs = new_table("Runs", ["", "run", "recipe keys in which they differ"])
+    """Return runs, scores with differences, and how many sentences differ; `wide`: differences beside the scores."""
+    names = [[f"{n} {run.name}"] for n, run in enumerate(comparison.runs, start=1)]
+    number = comparison.reference + 1
+    first = f"run {number}"
+    runs = Table("Runs", ["", "run", "recipe keys in which they differ"])
     for n, run in enumerate(comparison.runs, start=1):
-        own = " (reference)" if n - 1 == comparison.reference else ""
-        runs.add_row(str(n), Text(run.name + own, overflow="fold"), Text(run.method, overflow="fold"))
-    parts: list[Table | Text] = [runs]
+        runs.add_row(n, run.name + (" (reference)" if n == number else ""), run.method)
+    parts = [runs]
     if comparison.by is not None:
-        title, rows = f"Exact entities against gold, in percent: {comparison.scheme}", _scores(comparison, names)
+        title, notes = f"Exact entities against gold, in percent: {comparison.scheme}", _notes(comparison, first)
         if wide:
-            parts.append(_terminal(title, [*_RATES, *_TESTS], rows))
+            parts.append(_scores(comparison, names, title=title, notes=notes))
         else:
-            scores = [(lang, cells[: 1 + len(_RATES)]) for lang, cells in rows]
-            tests = [(lang, [cells[0], *cells[1 + len(_RATES) :]]) for lang, cells in rows]
-            parts.append(_terminal(title, _RATES, scores))
-            parts.append(_terminal(f"F1 against that of {first}, in percentage points", _TESTS, tests))
-        parts.append(_dim(_notes(comparison, first)))
-        heads = ["sentences", "differ", f"{comparison.reference + 1} right", "run right", "neither"]
-        title = f"Sentences whose entities are not those of {first}"
-        parts += [_terminal(title, heads, _sentences(comparison, names)), _dim([_RIGHT_NOTE.format(first)])]
-    if agreement := _agreement(comparison, names):
-        parts += [_terminal(_AGREEMENT.format(first), _AGREEMENT_HEADS, agreement), _dim(_AGREEMENT_NOTES)]
-    return Group(*parts)
-
-
-_RATES = ["P", "R", "F1", "95% interval"]
-_TESTS = ["diff.", "95% interval", "p", "Holm"]
-_RIGHT_NOTE = "right: of those that differ, all entities are right in {} alone, in the run alone, in neither"
-_AGREEMENT = "Agreement with {}, in percent; without gold, so no measure of quality"
-_AGREEMENT_HEADS = ["sentences", "identical", "with entities", "identical", "F1"]
-_AGREEMENT_NOTES = [
-    "with entities: in either run, and how many of these are identical",
-    "F1: of one run against the other",
-]
+            parts.append(_scores(comparison, names, slice(4), title=title))
+            title = f"F1 against that of {first}, in percentage points"
+            parts.append(_scores(comparison, names, slice(4, 8), title=title, notes=notes))
+        note = f"right: of those that differ, all entities are right in {first} alone, in the run alone, in neither"
+        differing = _differing(comparison, names, [f"{number} right", "run right", "neither"])
+        differing.title, differing.notes = f"Sentences whose entities are not those of {first}", [note]
+        parts.append(differing)
+    return Group(*parts, *_agreement(comparison, names, first))
 
 
 def markdown(comparison: Comparison) -> str:
-    """The same tables in Markdown."""
+    """Return the same tables in Markdown."""
     reference = comparison.runs[comparison.reference].name
-    names = [run.name for run in comparison.runs]
-    methods = {run.name: run.method for run in comparison.runs}
+    names = [[run.name] for run in comparison.runs]
+    methods = [[run.name, run.method if run.method == "defaults" else f"`{run.method}`"] for run in comparison.runs]
     parts = []
     if comparison.by is not None:
-        heads = ["", "run", "method", *_RATES, *_TESTS]
-        rows = [[lang, name, _code(methods[name]), *cells] for lang, (name, *cells) in _scores(comparison, names)]
-        parts += [_table(heads, 3, rows), _bullets(_notes(comparison, reference))]
-        heads = ["", "run", "sentences", "differ", f"only {reference} right", "only the run right", "neither"]
-        parts.append(_table(heads, 2, [[lang, *cells] for lang, cells in _sentences(comparison, names)]))
-    if agreement := _agreement(comparison, names):
-        rows = [[lang, cells[0], _code(methods[cells[0]]), *cells[1:]] for lang, cells in agreement]
-        parts += [
-            f"{_AGREEMENT.format(reference)}.",
-            _table(["", "run", "method", *_AGREEMENT_HEADS], 3, rows),
-            _bullets(_AGREEMENT_NOTES),
-        ]
-    return "\n\n".join(parts) + "\n"
+        parts.append(_scores(comparison, methods, notes=_notes(comparison, reference)))
+        parts.append(_differing(comparison, names, [f"only {reference} right", "only the run right", "neither"]))
+    parts += _agreement(comparison, methods, reference)
+    return "\n\n".join(table.markdown() for table in parts) + "\n"
 
 
-def _table(heads: Sequence[str], left: int, rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * left + ["---:"] * (len(heads) - left), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+# In the functions below, `runs` has for each run the cells that every row of it begins with: its name, or name and
+# method.
 
 
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+def _left(runs: Sequence[Sequence[str]]) -> list[str]:
+    return ["", "run", "method"][: 1 + len(runs[0])]
 
 
-def _code(text: str) -> str:
-    return text if text == "defaults" else f"`{text}`"
-
-
-def _terminal(title: str, heads: Sequence[str], rows: Rows) -> Table:
-    table = new_table(title, ["", "run"], heads)
-    for number, (lang, cells) in enumerate(rows):
-        if lang and number:
-            table.add_section()
-        table.add_row(lang, Text(cells[0], overflow="fold"), *map(Text, cells[1:]))
-    return table
-
-
-def _dim(lines: Sequence[str]) -> Text:
-    return Text("\n".join(lines) + "\n", "dim")
-
-
-def _scores(comparison: Comparison, names: Sequence[str]) -> Rows:
-    rows: Rows = []
-    sections: list[tuple[str, Language | Mean]] = [(one.lang, one) for one in comparison.languages]
+def _scores(
+    comparison: Comparison,
+    runs: Sequence[Sequence[str]],
+    columns: slice = slice(None),
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> Table:
+    """Return those `columns` of scores and differences, per language and over all of them."""
+    table = Table(title, _left(runs), [*_RATES, *_TESTS][columns], notes)
+    sections = [(one.lang, one.results) for one in comparison.languages]
     if comparison.mean is not None:
-        sections.append((f"mean of {comparison.mean.languages}", comparison.mean))
-    for title, section in sections:
-        for n, (name, result) in enumerate(zip(names, section.results, strict=bool(section.results))):
-            rows.append(("" if n else title, [name, *_cells(result)]))
-    return rows
+        sections.append((f"mean of {comparison.mean.languages}", comparison.mean.results))
+    for name, results in sections:  # none of a language without gold
+        table.add_section(name, [[*run, *_cells(one)[columns]] for run, one in zip(runs, results, strict=False)])
+    return table
 
 
 def _cells(result: Result) -> list[str]:
     rates, against = result.rates, result.against
     cells = [f"{100 * rate:.1f}" for rate in (rates.precision, rates.recall)]
-    cells += [f"{100 * rates.f1:.2f}", _interval(rates.f1_interval)]
+    cells += [f"{100 * rates.f1:.2f}", interval_text(rates.f1_interval)]
     if against is None:
         return [*cells, *"----"]
     p_values = ("-" if p is None else f"{p:.4f}" for p in (against.p_value, against.p_holm))
     change = "-" if against.difference is None else f"{100 * against.difference:+.2f}"
-    return [*cells, change, _interval(against.interval, signed=True), *p_values]
+    return [*cells, change, interval_text(against.interval, signed=True), *p_values]
 
 
-def _interval(interval: Interval | None, *, signed: bool = False) -> str:
-    if interval is None:
-        return "-"
-    low, high = 100 * interval.low, 100 * interval.high
-    return f"{low:+.1f}..{high:+.1f}" if signed else f"{low:.1f}-{high:.1f}"
-
-
-def _sentences(comparison: Comparison, names: Sequence[str]) -> Rows:
-    rows: Rows = []
-    for language in comparison.languages if comparison.by is not None else ():
+def _differing(comparison: Comparison, runs: Sequence[Sequence[str]], right: Sequence[str]) -> Table:
+    """Return how many sentences with gold differ from the reference's; `right`: heads that say which run is right."""
+    table = Table("", _left(runs), ["sentences", "differ", *right])
+    for language in comparison.languages:
         if language.results:
-            own = [(name, one) for name, one in zip(names, language.agreement, strict=True) if one is not None]
-            for n, (name, one) in enumerate(own):
-                right = (one.only_reference_right, one.only_run_right, one.neither_right)
-                cells = [name, str(one.sentences), str(one.sentences - one.identical), *map(str, right)]
-                rows.append(("" if n else language.lang, cells))
-    return rows
+            own = zip(runs, language.agreement, strict=True)
+            cells = [
+                [*run, one.sentences, one.sentences - one.identical, *_right(one)]
+                for run, one in own
+                if one is not None
+            ]
+            table.add_section(language.lang, cells)
+    return table
 
 
-def _agreement(comparison: Comparison, names: Sequence[str]) -> Rows:
-    rows: Rows = []
+def _right(one: Agreement) -> tuple[int | None, ...]:
+    return one.only_reference_right, one.only_run_right, one.neither_right
+
+
+def _agreement(comparison: Comparison, runs: Sequence[Sequence[str]], reference: str) -> list[Table]:
+    """Return the table of the languages without gold, if there are any."""
+    table = Table(
+        f"Agreement with {reference}, in percent; without gold, so no measure of quality",
+        _left(runs),
+        ["sentences", "identical", "with entities", "identical", "F1"],
+        ["with entities: in either run, and how many of these are identical", "F1: of one run against the other"],
+    )
     for language in comparison.languages:
         if not language.results:
-            own = [(name, one) for name, one in zip(names, language.agreement, strict=True) if one is not None]
-            rows += [("" if n else language.lang, [name, *_shares(one)]) for n, (name, one) in enumerate(own)]
-    return rows
+            own = zip(runs, language.agreement, strict=True)
+            table.add_section(language.lang, [[*run, *_shares(one)] for run, one in own if one is not None])
+    return [table] if table.rows else []
 
 
 def _shares(one: Agreement) -> list[str]:
@@ -183,19 +156,25 @@ def _notes(comparison: Comparison, reference: str) -> list[str]:
 
 
 def print_sentences(console: Console, comparison: Comparison) -> None:
-    """The sentences in which runs differ, run by run: source side, gold, the reference and the run."""
+    """Print the sentences in which runs differ, run by run: source side, gold, the reference and the run."""
     reference = comparison.runs[comparison.reference].name
-    labels = sorted({span["label"] for one in comparison.sentences for span in _all_spans(one)})
+    labels = sorted(
+        {
+            span["label"]
+            for one in comparison.sentences
+            for span in (*one.source_spans, *(one.gold or ()), *one.reference_spans, *one.run_spans)
+        }
+    )
     run = None
     for one in comparison.sentences:
         name = comparison.runs[one.run].name
         if one.run != run:
             run = one.run
             console.print(f"[bold]{escape(reference)}[/bold] and [bold]{escape(name)}[/bold] differ")
-        told = _RIGHT[one.right].format(reference=reference, run=name)
-        console.print(Text(f"{one.id}  {one.lang}  {told}", style="dim"))
+        right = _RIGHT[one.right].format(reference=reference, run=name)
+        console.print(Text(f"{one.id}  {one.lang}  {right}", style="dim"))
         sides = [(reference, one.reference_spans, one.rejected[0]), (name, one.run_spans, one.rejected[1])]
-        shown = Table.grid(padding=(0, 2))
+        shown = RichTable.grid(padding=(0, 2))
         if one.source_tokens is not None:
             shown.add_row("  source", sentence(one.source_tokens, one.source_spans, labels))
         if one.gold is not None:
@@ -206,35 +185,21 @@ def print_sentences(console: Console, comparison: Comparison) -> None:
         console.print(shown)
 
 
-def _all_spans(one: Sentence) -> Iterable[dict[str, Any]]:
-    return (*one.source_spans, *(one.gold or ()), *one.reference_spans, *one.run_spans)
-
-
 def training_tables(report: Mapping[str, Any]) -> Group:
-    """Sentences by origin, checkpoints, and scores if it was scored. `report` as `train` returns it."""
-    parts: list[Table | Text] = []
+    """Return sentences by origin, checkpoints, and scores if there are any. `report`: as `train` returns it."""
+    parts = []
     for role, tallies in report["sentences"].items():
-        table = new_table(f"Sentences: {role}", ["source"], ["read", "kept", "left out"])
+        table = Table(f"Sentences: {role}", ["source"], ["read", "kept", "left out"])
         for tally in tallies:
             left = ", ".join(f"{n} {reason}" for reason, n in tally["dropped"].items()) or "-"
-            source = Text(tally["source"], overflow="fold")
-            table.add_row(source, str(tally["read"]), str(tally["kept"]), Text(left, overflow="fold"))
+            table.add_row(tally["source"], tally["read"], tally["kept"], left)
         parts.append(table)
-    history = new_table("Training", ["epoch"], ["loss", "F1 of validation"])
+    history = Table("Training", ["epoch"], ["loss", "F1 of validation"])
     for number, entry in enumerate(report["history"], start=1):
         best = " (best)" if number == report["best_checkpoint"] and "f1" in entry else ""
         f1 = f"{100 * entry['f1']:.2f}{best}" if "f1" in entry else "-"
         history.add_row(f"{entry['epoch']:g}", f"{entry['loss']:.4f}", f1)
     parts.append(history)
     if report["evaluation"] is not None:
-        columns = ["precision", "recall", "F1", "95% interval", "gold"]
-        scores = new_table("Exact entities against gold, in percent", ["language", "label"], columns)
-        for one in report["evaluation"]["languages"]:
-            for label, rates in (("all", one["overall"]), *one["labels"].items()):
-                found = rates["f1_interval"]
-                shown = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}" if found else "-"
-                cells = [f"{100 * rates[name]:.2f}" for name in ("precision", "recall", "f1")]
-                lang = one["lang"] if label == "all" else ""
-                scores.add_row(lang, Text(label), *cells, shown, str(rates["gold"]), style="bold" if lang else "")
-        parts.append(scores)
+        parts.append(scores_table(TypeAdapter(Evaluations).validate_python(report["evaluation"])))
     return Group(*parts)

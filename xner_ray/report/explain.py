@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from xner_ray.data import row as data_row
@@ -21,7 +20,7 @@ from xner_ray.match.prior import Prior
 from xner_ray.match.solver_exact import Cell
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Align
-from xner_ray.report.tables import new_table, sentence
+from xner_ray.report.tables import Table, sentence
 
 _MOST_CANDIDATES = 8
 
@@ -81,9 +80,9 @@ def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: 
     if align.backend == "provided":
         title = "links: as given, probability shared evenly by the links of a word"
     source = rows.source_tokens[0].as_py()
-    table = new_table(title, [""], [f"{word} {source[word]}" for word in entity])
+    table = Table(title, [""], [f"{word} {source[word]}" for word in entity])
     for target in sorted({t for s, t in cells if s in entity}):
-        table.add_row(Text(f"{target} {row['tokens'][target]}"), *[cells.get((word, target), "") for word in entity])
+        table.add_row(f"{target} {row['tokens'][target]}", *[cells.get((word, target), "") for word in entity])
     return table
 
 
@@ -110,7 +109,7 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
         parts += [Text(title, "bold"), _links(row, rows, words, recipe.align)]
         if entity not in fates:
             continue
-        table = new_table("candidates", ["candidate", "words", "fate"], [*given, "score"])
+        table = Table("candidates", ["candidate", "words", "fate"], [*given, "score"])
         cells = fates[entity]
         for fate in cells[:_MOST_CANDIDATES]:
             _, start, end, score = fate.cell
@@ -118,15 +117,15 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
             rival = None if fate.status == "lower score" else fate.lost_to  # what it scored lower than stands above
             lost = f" ({_words(row['tokens'], _range(rival))!r})" if rival else ""
             table.add_row(
-                f"[{start}, {end})".replace("[", r"\["),
-                Text(_words(row["tokens"], {"start": start, "end": end})),
-                Text(fate.status + lost),
+                f"[{start}, {end})",
+                _words(row["tokens"], {"start": start, "end": end}),
+                fate.status + lost,
                 *(f"{said.get((name, source, start, end), 0.0):.4f}" for name in given),
                 f"{score / data_row.SCALE:.4f}",
                 style="bold green" if chosen else "",
             )
         if len(cells) > _MOST_CANDIDATES:
-            table.caption = f"and {len(cells) - _MOST_CANDIDATES} more with lower scores"
+            table.notes = [f"and {len(cells) - _MOST_CANDIDATES} more with lower scores"]
         parts.append(table)
     return parts
 

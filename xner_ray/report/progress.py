@@ -17,10 +17,10 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from xner_ray.report.tables import in_model, new_table
+from xner_ray.report.tables import Table, in_model
 from xner_ray.run.counters import REFINE, add
 
 Queues = Mapping[str, tuple[int, int]]  # first stage of a pool -> units that wait for it, units that its workers have
@@ -134,7 +134,7 @@ class Progress:
         self.price_per_hour, self.seconds_before, self.rows_before = price_per_hour, seconds_before, rows_before
         self.clock, self.started = clock, clock()
         self.began = self.started  # of the first unit
-        self.stages: dict[str, dict[str, Any]] = {
+        self.stages: dict[str, Any] = {
             name: {"rows": 0, "seconds": 0.0, "tokens": 0, "model_seconds": 0.0, "rejects": {}} for name in stages
         }
         self.rows = self.units = self.rejected = 0
@@ -191,19 +191,18 @@ class Progress:
 
         `wait` and `work` are units. A worker takes a unit through all stages of its pool: they stand at the first.
         """
-        bar = Table.grid(padding=(0, 1), expand=True)
+        bar = RichTable.grid(padding=(0, 1), expand=True)
         bar.add_column(no_wrap=True)
         bar.add_column(ratio=1)
         share = self.rows / self.total if self.total else 1.0
         bar.add_row(f"{self.rows:,} of {self.total:,} rows {share:.0%}", ProgressBar(self.total or 1, self.rows))
-        table = new_table("", ["stage"], ("rows", "rows/s", "tokens", "in model", "rejected", "wait", "work"))
-        table.title = None
+        table = Table("", ["stage"], ("rows", "rows/s", "tokens", "in model", "rejected", "wait", "work"))
         queues = self._queues()
         for name, counters in self.stages.items():
             speed = f"{counters['rows'] / counters['seconds']:,.0f}" if counters["seconds"] else "-"
             cells = [f"{counters['rows']:,}", speed, _short(counters["tokens"]), in_model(counters)]
             cells += [f"{sum(counters['rejects'].values()):,}"]
-            table.add_row(name, *cells, *map(str, queues.get(name, ("", ""))))
+            table.add_row(name, *cells, *queues.get(name, ("", "")))
         return Group(bar, *map(Text, self._figures()), table)
 
     @contextmanager

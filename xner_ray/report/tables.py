@@ -1,138 +1,190 @@
-"""A run's report, its scores and its sentences on the terminal.
-
-The report is the sum of the parts' footers and of what the index counted, so a retried unit never counts twice and a
-dead run can be reported from its folder alone.
-"""
+"""Tables, shown on a terminal, in Markdown or in HTML: a run's report and its scores; and coloured sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from xner_ray.data.row import unmatchable
+from xner_ray.evaluate.bootstrap import Interval
 from xner_ray.evaluate.scores import ITEMS, Evaluations, Rates, Score
-from xner_ray.run.counters import Report
+from xner_ray.run.counters import Report, Stage
 
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
 
 
-def new_table(title: str, left: Sequence[str], right: Sequence[str] = ()) -> Table:
-    """A table with its columns of text, then those of numbers; eight of them fit 80 characters."""
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in left:
-        table.add_column(Text(name))
-    for name in right:
-        table.add_column(Text(name), justify="right")
-    return table
+@dataclass(frozen=True)
+class Row:
+    """`section`: a section begins with this row. `style`: for the terminal alone."""
+
+    cells: Sequence[str]
+    section: bool = False
+    style: str = ""
+
+
+@dataclass
+class Table:
+    """Plain text in columns, with a renderer for each medium; the macro `table` of page.html is that for HTML.
+
+    left, right: heads of the columns of text, then of those of numbers. notes: lines below the table. On a terminal of
+    80 characters eight columns fit.
+    """
+
+    title: str
+    left: Sequence[str]
+    right: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    rows: list[Row] = field(default_factory=list)
+
+    def add_row(self, *cells: object, style: str = "") -> None:
+        self.rows.append(Row([*map(str, cells)], style=style))
+
+    def add_section(self, name: str, rows: Iterable[Sequence[object]], *, style: str = "") -> None:
+        """Add rows under one name, which only the first of them shows; `style` is of that one."""
+        for number, cells in enumerate(rows):
+            first = number == 0
+            self.rows.append(Row([name if first else "", *map(str, cells)], first, style if first else ""))
+
+    def __rich__(self) -> Group:
+        shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title_justify="left")
+        shown.title = Text(self.title) if self.title else None
+        for name in self.left:
+            shown.add_column(Text(name), overflow="fold")
+        for name in self.right:
+            shown.add_column(Text(name), overflow="fold", justify="right")
+        for row in self.rows:
+            if row.section:
+                shown.add_section()
+            shown.add_row(*map(Text, row.cells), style=row.style)
+        return Group(shown, *([Text("\n".join(self.notes) + "\n", "dim")] if self.notes else []))
+
+    def markdown(self) -> str:
+        """Return title, table and notes as paragraphs of Markdown, without a line break at the end."""
+        rules = ["---"] * len(self.left) + ["---:"] * len(self.right)
+        lines = [[*self.left, *self.right], rules, *(row.cells for row in self.rows)]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        parts = [self.title and f"{self.title}.", table, "\n".join(f"- {note}" for note in self.notes)]
+        return "\n\n".join(filter(None, parts))
+
+
+def interval_text(interval: Interval | None, *, signed: bool = False) -> str:
+    """Return an interval in percent; of a difference `signed`, in percentage points.
+
+    >>> interval_text(Interval(0.5, 0.625)), interval_text(Interval(-0.01, 0.02), signed=True), interval_text(None)
+    ('50.0-62.5', '-1.0..+2.0', '-')
+    """
+    if interval is None:
+        return "-"
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{low:+.1f}..{high:+.1f}" if signed else f"{low:.1f}-{high:.1f}"
 
 
 def run_tables(report: Report) -> Group:
-    """The report as terminal tables: rows and entities per language, stages, and every loss with its reason."""
+    """Return a report as tables: rows and entities per language, stages, and every loss with its reason."""
     columns = ("read", "emitted", "rejected", "entities", "projected", "%", "incomplete")
-    languages = new_table("Rows and entities", ["language"], columns)
+    languages = Table("Rows and entities", ["language"], columns)
     for lang, counters in report.languages.items():
         rows, entities = counters["rows"], counters["entities"]
         share = f"{100 * entities['projected'] / entities['source']:.1f}" if entities["source"] else "-"
-        cells = [rows["read"], rows["emitted"], rows["rejected"], entities["source"], entities["projected"], share]
-        languages.add_row(lang, *map(str, cells), str(counters["incomplete_rows"]))
-    stages = new_table("Stages", ["stage"], ["rows", "seconds", "rows/s", "tokens", "in model"])
-    for name, stage in report.stages.items():
-        rate = stage["rows_per_second"]
-        speed = "-" if rate is None else f"{rate:,.0f}"
-        shown = [str(stage["rows"]), f"{stage['seconds']:.1f}", speed, f"{stage['tokens']:,}"]
-        stages.add_row(name, *shown, in_model(stage))
+        cells = (rows["read"], rows["emitted"], rows["rejected"], entities["source"], entities["projected"], share)
+        languages.add_row(lang, *cells, counters["incomplete_rows"])
     losses = {f"rejected: {reason}": n for reason, n in report.rejects.items()}
     losses |= {f"unprojected: {reason}": n for reason, n in report.entities["unprojected"].items()}
     losses |= {f"label dropped: {label}": n for label, n in report.labels["dropped"].items()}
     losses |= {"tags repaired": report.repaired_tags} if report.repaired_tags else {}
     losses |= {f"flag: {flag}": n for flag, n in report.flags.items()}
-    parts: list[Table] = [languages, stages]
-    if losses:
-        table = new_table("Losses and repairs", ["what"], ["count"])
-        for what, number in sorted(losses.items(), key=lambda item: (-item[1], item[0])):
-            table.add_row(Text(what), str(number))
-        parts.append(table)
-    return Group(*parts)
+    lost = Table("Losses and repairs", ["what"], ["count"])
+    for what, number in sorted(losses.items(), key=lambda item: (-item[1], item[0])):
+        lost.add_row(what, number)
+    return Group(languages, stages_table(report.stages), *([lost] if losses else []))
 
 
-def in_model(stage: Mapping[str, Any]) -> str:
-    """A stage's share of time inside its model, as text; a dash for a stage without one."""
+def stages_table(stages: Mapping[str, Stage]) -> Table:
+    """Return rows, time and tokens per stage."""
+    table = Table("Stages", ["stage"], ["rows", "seconds", "rows/s", "tokens", "in model"])
+    for name, stage in stages.items():
+        rate = stage["rows_per_second"]
+        speed = "-" if rate is None else f"{rate:,.0f}"
+        table.add_row(name, stage["rows"], f"{stage['seconds']:.1f}", speed, f"{stage['tokens']:,}", in_model(stage))
+    return table
+
+
+def in_model(stage: Stage) -> str:
+    """Return the share of a stage's time inside its model, as text; a dash for a stage without one."""
     return f"{stage['model_seconds'] / stage['seconds']:.0%}" if stage["model_seconds"] else "-"
 
 
-def scores_table(evaluations: Evaluations, *, wide: bool = False) -> Group:
-    """Scores per language and label, in percent, F1 with its interval; `wide`: precision and recall with theirs."""
+def scores_table(evaluations: Evaluations, *, wide: bool = False) -> Table:
+    """Return scores per language and label, in percent, F1 with its interval; `wide`: each score with its own."""
     confidence = f"{evaluations.confidence:.0%} interval"
     columns = ["precision", "recall", "F1"]
     columns = [cell for name in columns for cell in (name, confidence)] if wide else [*columns, confidence]
-    title = f"Exact entities against gold, in percent: {evaluations.scheme}"
-    table = new_table(title, ["language", "label"], [*columns, "gold", "ratio"])
-
-    def add(lang: str, label: str, rates: Rates) -> None:
-        cells = []
-        for name in ("precision", "recall", "f1"):
-            cells.append(f"{100 * getattr(rates, name):.2f}")
-            if wide or name == "f1":
-                found = getattr(rates, f"{name}_interval")
-                cells.append("-" if found is None else f"{100 * found.low:.1f}-{100 * found.high:.1f}")
-        if isinstance(rates, Score):
-            cells += [str(rates.gold), f"{rates.predicted / rates.gold:.3f}" if rates.gold else "-"]
-        table.add_row(lang, Text(label), *cells, style="bold" if lang else "")
-
-    for result in evaluations:
-        add(result.lang, "all", result.overall)
-        for label, score in result.labels.items():
-            add("", label, score)
-        if len(result.labels) > 1:
-            add("", "macro", result.macro)
-        table.add_section()
-    if evaluations.macro is not None:
-        add(f"mean of {evaluations.macro.languages}", "all", evaluations.macro.overall)
-        for label, rates in evaluations.macro.labels.items():
-            add("", label, rates)
-    notes = "ratio: projected entities / gold entities"
+    notes = ["ratio: predicted entities / gold entities"]
     if evaluations.samples:
-        notes += f"\ninterval: {evaluations.samples:,} bootstrap resamples of the {ITEMS[evaluations.by]}"
-        notes += f", seed {evaluations.seed}"
-    return Group(table, Text(notes + "\n", style="dim"))
+        items = ITEMS[evaluations.by]
+        notes.append(f"interval: {evaluations.samples:,} bootstrap resamples of the {items}, seed {evaluations.seed}")
+    title = f"Exact entities against gold, in percent: {evaluations.scheme}"
+    table = Table(title, ["language", "label"], [*columns, "gold", "ratio"], notes)
+    for name, lines in score_sections(evaluations):
+        table.add_section(name, [(label, *_score(rates, wide)) for label, rates in lines], style="bold")
+    return table
+
+
+def score_sections(evaluations: Evaluations) -> Iterator[tuple[str, list[tuple[str, Rates]]]]:
+    """Yield each language, then the mean of several, with its lines: label and rates, first those of all labels."""
+    for one in evaluations:
+        macro = [("macro", one.macro)] if len(one.labels) > 1 else []
+        yield one.lang, [("all", one.overall), *one.labels.items(), *macro]
+    if (mean := evaluations.macro) is not None:
+        yield f"mean of {mean.languages}", [("all", mean.overall), *mean.labels.items()]
+
+
+def _score(rates: Rates, wide: bool) -> list[str]:
+    cells = []
+    for name in ("precision", "recall", "f1"):
+        cells.append(f"{100 * getattr(rates, name):.2f}")
+        if wide or name == "f1":
+            cells.append(interval_text(getattr(rates, f"{name}_interval")))
+    if not isinstance(rates, Score):
+        return [*cells, "", ""]
+    return [*cells, str(rates.gold), f"{rates.predicted / rates.gold:.3f}" if rates.gold else "-"]
 
 
 def evaluation_tables(evaluations: Evaluations, *, wide: bool = False) -> Group:
-    """Scores, errors by kind, and what the annotations allow."""
+    """Return scores, errors by kind, and what the annotations allow."""
+    notes = [
+        "type: other label; boundary: other words; both: other words and label",
+        "gold: all but spurious; projected: all but missed",
+    ]
     kinds = ("exact", "type", "boundary", "both", "missed", "spurious")
-    errors = new_table("What became of each entity", ["language", "label"], kinds)
+    errors = Table("What became of each entity", ["language", "label"], kinds, notes)
+    notes = [
+        "if every source entity is placed right; shared: min(source, gold), summed over",
+        "sentences and labels",
+    ]
     columns = ("sentences", "rejected", "source", "gold", "shared", "precision", "recall", "F1")
-    ceiling = new_table("What the annotations allow", ["language"], columns)
+    ceiling = Table("What the annotations allow", ["language"], columns, notes)
     for result in evaluations:
-        for label, found in [("all", result.errors), *result.errors_by_label.items()]:
-            first = label == "all"
-            cells = (str(number) for number in asdict(found).values())
-            errors.add_row(result.lang if first else "", Text(label), *cells, style="bold" if first else "")
-        errors.add_section()
-        rows, most = (str(result.rows), str(result.rejected_rows)), result.ceiling
+        kinds_of = [("all", result.errors), *result.errors_by_label.items()]
+        cells = [(label, *asdict(found).values()) for label, found in kinds_of]
+        errors.add_section(result.lang, cells, style="bold")
+        rows, most, gold = (result.rows, result.rejected_rows), result.ceiling, result.overall.gold
         if most is None:
-            ceiling.add_row(result.lang, *rows, "-", str(result.overall.gold), *"----")
+            ceiling.add_row(result.lang, *rows, "-", gold, *"----")
         else:
             percent = (f"{100 * value:.2f}" for value in (most.precision, most.recall, most.f1))
-            ceiling.add_row(result.lang, *rows, str(most.source), str(result.overall.gold), str(most.shared), *percent)
-    of_errors = (
-        "type: other label; boundary: other words; both: other words and label\n"
-        "gold: all but spurious; projected: all but missed\n"
-    )
-    of_ceiling = (
-        "if every source entity finds its place; shared: min(source, gold), summed over\nsentences and labels\n"
-    )
-    return Group(scores_table(evaluations, wide=wide), errors, Text(of_errors, "dim"), ceiling, Text(of_ceiling, "dim"))
+            ceiling.add_row(result.lang, *rows, most.source, gold, most.shared, *percent)
+    return Group(scores_table(evaluations, wide=wide), errors, ceiling)
 
 
 def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Text:
-    """Words with their entities coloured by label and the label behind each."""
+    """Return words with their entities coloured by label, and the label behind each."""
     text = Text()
     starts = {span["start"]: span for span in spans}
     position = 0
@@ -149,7 +201,7 @@ def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: 
 
 
 def print_sentences(console: Console, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
-    """Both sides of each row, one under the other."""
+    """Print both sides of each row, one under the other."""
     for row in rows:
         aside = unmatchable(row)
         source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in aside]

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.evaluate.scores import Evaluations, Rates, Score
+from xner_ray.evaluate.scores import Evaluations
 from xner_ray.report.page import charts, sentences
 from xner_ray.report.page.charts import Driver, drivers, throughput
 from xner_ray.report.page.sampling import STEP, Sample
+from xner_ray.report.tables import Table, score_sections, scores_table, stages_table
 from xner_ray.run.counters import Language, Report
 
 __all__ = ["COLUMNS", "About", "Driver", "Sample", "draw", "drivers", "render"]
@@ -62,7 +63,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["n"] = lambda value: f"{value:,}"
+    environment.filters |= {"n": lambda value: f"{value:,}", "short": lambda text: sentences.short(text, 60)}
     labels = list(report.labels["kept"])
     template = environment.get_template("sentence.html")
     shown, size = [], 0
@@ -79,8 +80,11 @@ def render(
         report=report,
         languages=[_language(lang, counters, sample) for lang, counters in report.languages.items()],
         names={lang: LANGUAGES[lang].name if lang in LANGUAGES else "" for lang in report.languages},
-        scores=_scores(evaluations, labels),
+        scores=scores_table(evaluations) if evaluations else None,
         evaluations=evaluations,
+        overall=(evaluations.macro or evaluations[0]).overall if evaluations else None,
+        whiskers=list(_whiskers(evaluations)) if evaluations else [],
+        stages=stages_table(report.stages),
         losses=_losses(report),
         by_language=_losses_by_language(report),
         throughput=throughput(drivers),
@@ -127,28 +131,12 @@ def _language(lang: str, counters: Language, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _scores(evaluations: Evaluations | None, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Lines of the table of scores: a language, then its labels."""
-    lines: list[dict[str, Any]] = []
-
-    def add(lang: str, label: str, rates: Rates) -> None:
-        line = {name: f"{100 * getattr(rates, name):.1f}" for name in ("precision", "recall", "f1")}
-        found = rates.f1_interval
-        bar = {"at": round(100 * rates.f1, 1)}
-        if found is not None:
-            bar |= {"low": round(100 * found.low, 1), "high": round(100 * found.high, 1)}
-        counts = {"gold": rates.gold, "predicted": rates.predicted} if isinstance(rates, Score) else {}
-        lines.append({"lang": lang, "label": label, **line, "bar": bar, **counts})
-
-    for result in evaluations or ():
-        add(result.lang, "all", result.overall)
-        for label, score in result.labels.items():
-            add("", sentences.short(label, 40), score)
-        if len(result.labels) > 1:
-            add("", "macro", result.macro)
-    if evaluations is not None and evaluations.macro is not None:
-        add(f"mean of {evaluations.macro.languages}", "all", evaluations.macro.overall)
-    return lines
+def _whiskers(evaluations: Evaluations) -> Iterator[dict[str, float]]:
+    """Yield F1 and its interval, in percent, for each row of the table of scores."""
+    for _, lines in score_sections(evaluations):
+        for _, rates in lines:
+            ends = {} if rates.f1_interval is None else asdict(rates.f1_interval)
+            yield {name: round(100 * value, 1) for name, value in {"at": rates.f1, **ends}.items()}
 
 
 def _losses(report: Report) -> list[dict[str, Any]]:
@@ -179,15 +167,14 @@ def _losses(report: Report) -> list[dict[str, Any]]:
     return found
 
 
-def _losses_by_language(report: Report) -> dict[str, Any]:
-    """Entities without a place, by language and reason, where there are several languages."""
-    languages = report.languages
-    reasons = sorted({reason for each in languages.values() for reason in each["entities"]["unprojected"]})
-    lines = [
-        (lang, [each["entities"]["unprojected"].get(reason, 0) for reason in reasons])
-        for lang, each in languages.items()
-    ]
-    return {"reasons": reasons, "lines": lines if len(lines) > 1 else []}
+def _losses_by_language(report: Report) -> Table | None:
+    """Return missing entities by language and reason, if there are any and several languages."""
+    missing = {lang: each["entities"]["unprojected"] for lang, each in report.languages.items()}
+    reasons = sorted({reason for each in missing.values() for reason in each})
+    table = Table("Missing entities by language", ["language"], reasons)
+    for lang, each in missing.items():
+        table.add_row(lang, *(each.get(reason, 0) for reason in reasons))
+    return table if reasons and len(missing) > 1 else None
 
 
 def _distributions(sample: Sample) -> list[charts.Chart]:
