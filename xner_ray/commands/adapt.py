@@ -24,7 +24,7 @@ from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 from xner_ray.models.hub import pin
 from xner_ray.models.trainer import Progress, State
-from xner_ray.recipe.load import load_checked, model_place, place, placed_input
+from xner_ray.recipe.load import load_checked, model_place, place, placed
 from xner_ray.report.card import cell, front_matter, shown
 from xner_ray.storage import cache
 from xner_ray.storage import files as storage
@@ -44,7 +44,7 @@ def load_adaptation(
         origin.model_copy(
             update={
                 "run": place(origin.run, base) if origin.run is not None else None,
-                "input": placed_input(origin.input, base) if origin.input is not None else None,
+                "input": placed(origin.input, base) if origin.input is not None else None,
             }
         )
         for origin in adaptation.data

@@ -15,18 +15,18 @@ from xner_ray.engine import ray_cluster, resolve, second_pass
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.read.index import Index
 from xner_ray.recipe import model
+from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
-from xner_ray.recipe.sections import Runtime
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 # Keys that decide which cells a plug-in scores (`projection.every_candidate`).
-_CELL = ("match.candidates", "match.sub_ranges", "match.max_words", "align.method")
+_CELL = model.keys_that(Decides.CELLS)
 # Keys that do not decide which cells the likelihood is computed of (`stages.LikelihoodStage`).
-_NO_CELL = tuple(f"match.{key}" for key in ("solver", "prior", "time_limit_s", "heuristic.", *Runtime.model_fields))
+_NO_CELL = model.keys_that(Decides.CHOICE, Decides.RUN)
 
 
 def rematch(

@@ -11,10 +11,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from xner_ray.errors import InputError, RecipeError, did_you_mean
-from xner_ray.recipe.model import Input, Recipe
+from xner_ray.recipe.decides import Decides, decision, inner_section
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import Evidence, Section
 from xner_ray.storage import files as storage
 
 Checked = TypeVar("Checked", bound=BaseModel)
+Placed = TypeVar("Placed", bound=Section)
 
 # Names that pydantic gives the members of a union.
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
@@ -27,7 +30,7 @@ def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: S
     folder; those of a mapping from the working folder. RecipeError says which key, value and file are wrong.
     """
     recipe, base = load_checked(Recipe, source, overrides)
-    return _absolute(recipe, base)
+    return placed(recipe, base)
 
 
 def load_checked(
@@ -61,12 +64,21 @@ def model_place(name: str, base: Path) -> str:
     return place(name, base) if local else name
 
 
-def placed_input(data: Input, base: Path) -> Input:
-    """The input with its paths as seen from here."""
-    paths = place(data.path, base) if isinstance(data.path, str) else {k: place(v, base) for k, v in data.path.items()}
-    parallel = {lang: place(path, base) for lang, path in data.parallel.items()}
-    links = place(data.links, base) if data.links is not None else None
-    return data.model_copy(update={"path": paths, "parallel": parallel, "links": links})
+def placed(section: Placed, base: Path) -> Placed:
+    """Return a section with the paths and models in it as seen from here; `base` is the recipe's folder."""
+    if isinstance(section, Evidence) and not section.is_file:  # a module that Python finds
+        return section
+    update: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value, decides = getattr(section, name), decision(field)
+        move = {Decides.FILES: place, Decides.MODEL: model_place}.get(decides) if decides else None
+        if isinstance(value, Section):
+            update[name] = placed(value, base)
+        elif move and value is not None:
+            update[name] = (
+                {k: move(v, base) for k, v in value.items()} if isinstance(value, dict) else move(value, base)
+            )
+    return section.model_copy(update=update)
 
 
 def read_mapping(path: Path, shape: str) -> dict[str, Any]:
@@ -125,20 +137,6 @@ def _set(data: Mapping[str, Any], override: str) -> dict[str, Any]:
     return result
 
 
-def _absolute(recipe: Recipe, base: Path) -> Recipe:
-    named = {"translate": "model", "tag": "model", "back_translate": "model", "target_tag": "model"}
-    named |= {"align": "encoder", "likelihood": "model"}
-    sections: dict[str, BaseModel] = {"input": placed_input(recipe.input, base)}
-    own = recipe.evidence
-    if own.plugin is not None and own.is_file:
-        sections["evidence"] = own.model_copy(update={"plugin": place(own.plugin, base)})
-    for name, key in named.items():
-        section = getattr(recipe, name)
-        if (value := getattr(section, key)) is not None:
-            sections[name] = section.model_copy(update={key: model_place(value, base)})
-    return recipe.model_copy(update=sections)
-
-
 def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line a key: pydantic reports every member of a union on its own, under a location of its own."""
     lines: dict[str, list[str]] = {}
@@ -149,7 +147,7 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
         ]
         key, value = ".".join(map(str, location)), detail.get("input")
         if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(str(detail["loc"][-1]), _section(model, location[:-1]))
+            hint = did_you_mean(str(detail["loc"][-1]), _known_keys(model, location[:-1]))
             lines.setdefault(f"unknown key {key!r} (value {value!r}){hint}", [])
         elif detail["type"] == "missing":
             lines.setdefault(f"{key} is missing", [])
@@ -161,13 +159,11 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
     return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
 
 
-def _section(root: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """Names of the keys that the section at `location` knows."""
-    model: Any = root
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Return the keys that the section at `location` knows; below a plain value, those of the section around it."""
     for part in location:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if field is None:
+        inner = inner_section(model.model_fields[str(part)]) if str(part) in model.model_fields else None
+        if inner is None:
             break
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-    return list(model.model_fields) if model is not None else []
+        model = inner
+    return list(model.model_fields)

@@ -15,6 +15,7 @@ from xner_ray.data.languages import resolve
 from xner_ray.data.row import ROW
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError, did_you_mean
+from xner_ray.recipe.decides import Decides, decisions
 from xner_ray.recipe.sections import (
     BUILTIN_TAGGER,
     BUILTIN_TAGGER_LABELS,
@@ -47,18 +48,18 @@ LanguageCode = Annotated[str, AfterValidator(_language)]
 class Columns(Section):
     """Names of the user's columns (jsonl, parquet, dataset)."""
 
-    id: str = "id"
-    text: str = "text"
-    tokens: str = "tokens"
-    tags: str = "ner_tags"
-    spans: str = "spans"
-    doc_id: str = "doc_id"
-    split: str = "split"
+    id: Annotated[str, Decides.ROWS] = "id"
+    text: Annotated[str, Decides.ROWS] = "text"
+    tokens: Annotated[str, Decides.ROWS] = "tokens"
+    tags: Annotated[str, Decides.ROWS] = "ner_tags"
+    spans: Annotated[str, Decides.ROWS] = "spans"
+    doc_id: Annotated[str, Decides.ROWS] = "doc_id"
+    split: Annotated[str, Decides.ROWS] = "split"
 
 
 class Labels(Section):
-    rename: dict[str, str] = Field(default_factory=dict)
-    keep: list[str] | None = None  # after rename; None: every label found at index time
+    rename: Annotated[dict[str, str], Decides.ROWS] = Field(default_factory=dict)
+    keep: Annotated[list[str] | None, Decides.ROWS] = None  # after rename; None: every label found at index time
 
     @model_validator(mode="after")
     def _proper_labels(self) -> Labels:
@@ -79,25 +80,26 @@ class Labels(Section):
 
 
 class Sample(Section):
-    rows: int = Field(ge=1)
-    seed: int = 0
+    rows: Annotated[int, Decides.ROWS] = Field(ge=1)
+    seed: Annotated[int, Decides.ROWS] = 0
 
 
 class Input(Section):
-    path: str | dict[Literal["train", "validation", "test"], str]
-    format: Format | None = None
-    lang: LanguageCode | list[LanguageCode] = "eng_Latn"
+    path: Annotated[str | dict[Literal["train", "validation", "test"], str], Decides.FILES]
+    format: Annotated[Format | None, Decides.RUN] = None
+    lang: Annotated[LanguageCode | list[LanguageCode], Decides.ROWS] = "eng_Latn"
     columns: Columns = Columns()
     # Other columns that come along: None all (of jsonl in one, extra, as JSON); a list these alone (of jsonl as text)
-    carry: list[str] | None = None
+    carry: Annotated[list[str] | None, Decides.ROWS] = None
     labels: Labels = Labels()
-    parallel: dict[LanguageCode, str] = Field(default_factory=dict)
-    parallel_format: Format | None = None
-    links: str | None = None  # of align.backend provided: files of word links, a line a sentence
-    split: Literal["sentences"] | None = None  # cut raw documents into sentences
-    limit: int | None = Field(default=None, ge=1)
-    sample: Sample | None = None
-    max_words: int = Field(default=1000, ge=1)
+    parallel: Annotated[dict[LanguageCode, str], Decides.FILES] = Field(default_factory=dict)
+    parallel_format: Annotated[Format | None, Decides.RUN] = None
+    # of align.backend provided: files of word links, a line a sentence
+    links: Annotated[str | None, Decides.FILES] = None
+    split: Annotated[Literal["sentences"] | None, Decides.ROWS] = None  # cut raw documents into sentences
+    limit: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
+    sample: Annotated[Sample | None, Decides.ROWS] = None
+    max_words: Annotated[int, Decides.ROWS] = Field(default=1000, ge=1)
 
     @model_validator(mode="after")
     def _one_selection(self) -> Input:
@@ -123,34 +125,38 @@ class Input(Section):
 
 
 class Output(Section):
-    incomplete: Literal["keep", "reject", "split"] = "keep"
-    max_reject_rate: float = Field(default=0.01, ge=0, le=1)
-    rows_per_file: int = Field(default=100_000, ge=1)
+    incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"
+    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)
+    rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)
 
 
 class Engine(Section):
-    address: str = "local"  # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
-    unit_rows: int = Field(default=2048, ge=1)
-    price_per_hour: float | None = Field(default=None, gt=0)  # of the whole cluster, in any currency
+    # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
+    address: Annotated[str, Decides.RUN] = "local"
+    unit_rows: Annotated[int, Decides.RUN] = Field(default=2048, ge=1)
+    # of the whole cluster, in any currency
+    price_per_hour: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
 
 
 class Combined(Section):
     """What the command `combine` made a run of. models: what the dataset card says of the runs' models."""
 
-    runs: list[str] = Field(min_length=2)
-    weights: list[Annotated[float, Field(gt=0)]]
-    method: Literal["union", "vote"] = "union"
-    models: list[str] = Field(default_factory=list)
+    runs: Annotated[list[str], Decides.ROWS] = Field(min_length=2)
+    weights: Annotated[list[Annotated[float, Field(gt=0)]], Decides.ROWS]
+    method: Annotated[Literal["union", "vote"], Decides.ROWS] = "union"
+    models: Annotated[list[str], Decides.ROWS] = Field(default_factory=list)
 
 
 class Recipe(Section):
-    direction: Literal["train", "test"] = "train"
+    direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"
     # match: align, then match; marker: entities in brackets through the translator; transfer: target_tag's own entities
-    projector: Literal["match", "marker", "transfer", "combine"] = "match"
-    combined: Combined | None = None  # of projector combine, which the command of that name writes
+    projector: Annotated[Literal["match", "marker", "transfer", "combine"], Decides.ROWS] = "match"
+    # of projector combine, which the command of that name writes
+    combined: Annotated[Combined | None, Decides.ROWS] = None
     input: Input
-    source_lang: LanguageCode = "eng_Latn"  # direction test: the language that the tagger reads
-    targets: list[LanguageCode] = Field(default_factory=list)
+    # direction test: the language that the tagger reads
+    source_lang: Annotated[LanguageCode, Decides.ROWS] = "eng_Latn"
+    targets: Annotated[list[LanguageCode], Decides.RUN] = Field(default_factory=list)
     translate: Translate = Translate()
     tag: Tag = Tag()
     back_translate: BackTranslate = BackTranslate()
@@ -338,13 +344,19 @@ class Recipe(Section):
         return [name for name in self.stages if self.engine_of(name) == "llm"]
 
     def models(self) -> Iterator[tuple[str, str]]:
-        """Yield the key and the name of every model that the run loads, in the order of its stages."""
-        for name in self.stages:
-            section, engine = getattr(self, name), self.engine_of(name)
-            if name == "align":
-                yield "align.encoder", section.encoder
-            elif name not in ("evidence", "match") and engine != "apertium":
-                yield f"{name}.model", section.model or BUILTIN_TAGGER
+        """Yield the key and the name of every model that the run loads."""
+        for key in keys_that(Decides.MODEL):
+            stage, name = key.split(".")
+            if stage in self.stages and self.engine_of(stage) != "apertium":
+                yield key, getattr(getattr(self, stage), name) or BUILTIN_TAGGER
+
+
+DECISIONS = decisions(Recipe)
+
+
+def keys_that(*decide: Decides) -> tuple[str, ...]:
+    """Return the dotted keys of the recipe that decide one of these."""
+    return tuple(key for key, decides in DECISIONS.items() if decides in decide)
 
 
 def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:

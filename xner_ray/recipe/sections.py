@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.limits import limits
-from xner_ray.storage.files import bare
 
 TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
 CANDIDATES = ("window", "ngram", "runs", "tagger")
@@ -39,11 +39,14 @@ class Section(BaseModel):
 class Runtime(Section):
     """Where and how wide a stage runs. None of these keys changes a row, so none is in the fingerprint."""
 
-    workers: int | tuple[int, int] | None = None  # n, or [min, max]; None: as many as the machine has room for
-    gpus: float = Field(default=0.0, ge=0)  # of one worker; a fraction lets several share a device
-    cpus: float | None = Field(default=None, gt=0)  # of one worker; None: a share of the machine
-    threads: int = Field(default=1, ge=1)
-    memory_gb: float | None = Field(default=None, gt=0)
+    # n, or [min, max]; None: as many as the machine has room for
+    workers: Annotated[int | tuple[int, int] | None, Decides.RUN] = None
+    # of one worker; a fraction lets several share a device
+    gpus: Annotated[float, Decides.RUN] = Field(default=0.0, ge=0)
+    # of one worker; None: a share of the machine
+    cpus: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
+    threads: Annotated[int, Decides.RUN] = Field(default=1, ge=1)
+    memory_gb: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
 
     @field_validator("workers")
     @classmethod
@@ -55,18 +58,20 @@ class Runtime(Section):
 
 
 class ModelRuntime(Runtime):
-    micro_batch_tokens: int = Field(default=4096, ge=16)  # padded tokens of one forward pass
+    micro_batch_tokens: Annotated[int, Decides.RUN] = Field(default=4096, ge=16)  # padded tokens of one forward pass
 
 
 class Translating(ModelRuntime):
     """A model that translates, or says how likely a translation is."""
 
-    model: str = "facebook/nllb-200-distilled-600M"  # hub id (name@revision), folder, or tiny-nllb
-    beams: int = Field(default=1, ge=1)
-    max_new_tokens: int | None = Field(default=None, ge=1)  # None: by the length of the sentence
-    micro_batch_tokens: int = Field(default=2048, ge=16)
+    # hub id (name@revision), folder, or tiny-nllb
+    model: Annotated[str, Decides.MODEL] = "facebook/nllb-200-distilled-600M"
+    beams: Annotated[int, Decides.ROWS] = Field(default=1, ge=1)
+    # None: by the length of the sentence
+    max_new_tokens: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
+    micro_batch_tokens: Annotated[int, Decides.RUN] = Field(default=2048, ge=16)
     # auto: float32 on CPU, bfloat16 on GPU (ctranslate2: float16); int8: ctranslate2 alone
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
     @model_validator(mode="after")
     def _fits(self) -> Translating:
@@ -93,48 +98,52 @@ Action = Annotated[Literal["off", "flag", "reject"], BeforeValidator(_action)]
 class Health(Section):
     """What follows when a check of a translation fires (`translate/health.py`)."""
 
-    repeats: Action = "flag"
-    copied: Action = "flag"
-    wrong_script: Action = "flag"
-    length: Action = "flag"
-    lost_digits: Action = "flag"
-    language: Action = "off"  # needs the extra lid; knows half of the languages, and neighbours badly
+    repeats: Annotated[Action, Decides.ROWS] = "flag"
+    copied: Annotated[Action, Decides.ROWS] = "flag"
+    wrong_script: Annotated[Action, Decides.ROWS] = "flag"
+    length: Annotated[Action, Decides.ROWS] = "flag"
+    lost_digits: Annotated[Action, Decides.ROWS] = "flag"
+    # needs the extra lid; knows half of the languages, and neighbours badly
+    language: Annotated[Action, Decides.ROWS] = "off"
 
 
 class Llm(Section):
     """What engine llm gives to vLLM besides the model."""
 
-    context_tokens: int = Field(default=4096, ge=128)  # prompt and answer together; never more than the model reads
+    # prompt and answer together; never more than the model reads
+    context_tokens: Annotated[int, Decides.ROWS] = Field(default=4096, ge=128)
     # Of a device, by one worker; None: 0.85 x gpus, so that workers with a fraction have room beside each other
-    gpu_memory_share: float | None = Field(default=None, gt=0, le=1)
+    gpu_memory_share: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0, le=1)
 
 
 class Translate(Translating):
     # None: provided where parallel text is given, else nllb
-    engine: Literal["provided", "nllb", "ctranslate2", "apertium", "llm"] | None = None
+    engine: Annotated[Literal["provided", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
     llm: Llm = Llm()
     health: Health = Health()
-    min_similarity: float = Field(default=0.5, ge=0, le=1)  # projector marker: of a piece to its entity's translation
+    # projector marker: of a piece to its entity's translation
+    min_similarity: Annotated[float, Decides.ROWS] = Field(default=0.5, ge=0, le=1)
 
 
 class BackTranslate(Translating):
     """The refinement by back-translation: entities go over a bridge in the target's own language."""
 
-    engine: Literal["none", "nllb", "ctranslate2", "apertium"] = "none"
-    min_similarity: float = Field(default=0.5, ge=0, le=1)  # of a marked piece to its entity's own translation
+    engine: Annotated[Literal["none", "nllb", "ctranslate2", "apertium"], Decides.ROWS] = "none"
+    # of a marked piece to its entity's own translation
+    min_similarity: Annotated[float, Decides.ROWS] = Field(default=0.5, ge=0, le=1)
 
 
 class Likelihood(Translating):
     """The score likelihood: how likely a translator finds an entity and a candidate to be translations."""
 
-    engine: Literal["none", "nllb"] = "none"
+    engine: Annotated[Literal["none", "nllb"], Decides.ROWS] = "none"
 
 
 class Evidence(Runtime):
     """A user's own scores of cells (`match/plugin.py` has their contract)."""
 
-    plugin: str | None = None  # a file, NAME.py, or a module that every node can import
-    scores: list[str] = []  # its functions; none: the one that is called like the file
+    plugin: Annotated[str | None, Decides.FILES] = None  # a file, NAME.py, or a module that every node can import
+    scores: Annotated[list[str], Decides.ROWS] = []  # its functions; none: the one that is called like the file
 
     @model_validator(mode="after")
     def _named(self) -> Evidence:
@@ -155,27 +164,34 @@ class Evidence(Runtime):
         return self
 
     @property
+    def _place(self) -> str:
+        """The plug-in without the options of an address."""
+        plugin = self.plugin or ""
+        return plugin.partition("?")[0] if "://" in plugin else plugin
+
+    @property
     def is_file(self) -> bool:
-        return bare(self.plugin or "").endswith(".py")
+        return self._place.endswith(".py")
 
     @property
     def names(self) -> list[str]:
         """The scores, sorted."""
         if self.plugin is None or self.scores:
             return sorted(self.scores)
-        last = bare(self.plugin).rpartition("/")[2].removesuffix(".py") if self.is_file else self.plugin
-        return [last.rpartition(".")[2]]
+        return [self._place.rpartition("/")[2].removesuffix(".py").rpartition(".")[2]]
 
 
 class Tag(ModelRuntime):
     # provided: direction test takes the labels of the parallel files
-    engine: Literal["none", "provided", "spacy", "hf", "llm"] = "none"
-    model: str | None = None  # spacy: None is the built-in model; hf, llm: hub id (name@revision) or folder
+    engine: Annotated[Literal["none", "provided", "spacy", "hf", "llm"], Decides.ROWS] = "none"
+    # spacy: None is the built-in model; hf, llm: hub id (name@revision) or folder
+    model: Annotated[str | None, Decides.MODEL] = None
     # hf: the model's label -> ours, null drops it, others stay; llm: label -> what it means in a line, or null
-    labels: dict[str, str | None] = {}
-    pooling: Literal["first", "mean", "max"] = "first"  # hf: a word's probabilities from its subwords'
-    temperature: float = Field(default=1.0, ge=1e-3, le=100)  # hf: of the softmax
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    labels: Annotated[dict[str, str | None], Decides.ROWS] = {}
+    # hf: a word's probabilities from its subwords'
+    pooling: Annotated[Literal["first", "mean", "max"], Decides.ROWS] = "first"
+    temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # hf: of the softmax
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     llm: Llm = Llm()
 
     @model_validator(mode="after")
@@ -207,57 +223,66 @@ class Tag(ModelRuntime):
 class TargetTag(Tag):
     """A tagger on the target side: for candidates tagger, scores tagger and tagger_spans, and projector transfer."""
 
-    engine: Literal["none", "spacy", "hf", "llm"] = "none"
+    engine: Annotated[Literal["none", "spacy", "hf", "llm"], Decides.ROWS] = "none"
 
 
 class Align(ModelRuntime):
     # simalign: the package itself, the slow reference; provided: the links of input.links
-    backend: Literal["batched", "simalign", "provided"] = "batched"
-    encoder: str = "builtin"  # builtin, hub id (name@revision), or folder
-    layer: int | list[int] | Literal["auto"] = "auto"  # several: their average
-    level: Literal["word", "subword"] = "word"
-    center: Literal["pair", "none"] = "pair"  # pair: subtract the mean of both sentences' vectors
-    similarity: Literal["cosine", "dot"] = "cosine"
-    temperature: float | None = Field(default=None, ge=1e-3, le=10)  # of the softmax; None: by similarity and center
-    method: Literal["argmax", "itermax", "mwmf", "forward", "reverse", "softmax"] = (
-        "itermax"  # for scores of hard links
-    )
-    threshold: float | None = Field(default=None, ge=0, le=1)  # of method softmax
-    distortion: float = Field(default=0.0, ge=0, le=1)
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"  # auto: as of translate; int8: CPU alone
+    backend: Annotated[Literal["batched", "simalign", "provided"], Decides.ROWS] = "batched"
+    encoder: Annotated[str, Decides.MODEL] = "builtin"  # builtin, hub id (name@revision), or folder
+    layer: Annotated[int | list[int] | Literal["auto"], Decides.ROWS] = "auto"  # several: their average
+    level: Annotated[Literal["word", "subword"], Decides.ROWS] = "word"
+    # pair: subtract the mean of both sentences' vectors
+    center: Annotated[Literal["pair", "none"], Decides.ROWS] = "pair"
+    similarity: Annotated[Literal["cosine", "dot"], Decides.ROWS] = "cosine"
+    # of the softmax; None: by similarity and center
+    temperature: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=1e-3, le=10)
+    # for scores of hard links
+    method: Annotated[Literal["argmax", "itermax", "mwmf", "forward", "reverse", "softmax"], Decides.CELLS] = "itermax"
+    threshold: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=0, le=1)  # of method softmax
+    distortion: Annotated[float, Decides.ROWS] = Field(default=0.0, ge=0, le=1)
+    # auto: as of translate; int8: CPU alone
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
 
 class Heuristic(Section):
     """`heuristic.Settings`, under solver: heuristic."""
 
-    gap: int = Field(default=1, ge=0)
-    ratio: float | None = Field(default=0.8, ge=0)
-    top_k: int | None = Field(default=None, ge=1)
-    only_first: bool = False
-    order: Literal["given", "shortest", "longest"] = "given"
-    collision: Literal["last", "first", "longest"] = "last"
+    gap: Annotated[int, Decides.CHOICE] = Field(default=1, ge=0)
+    ratio: Annotated[float | None, Decides.CHOICE] = Field(default=0.8, ge=0)
+    top_k: Annotated[int | None, Decides.CHOICE] = Field(default=None, ge=1)
+    only_first: Annotated[bool, Decides.CHOICE] = False
+    order: Annotated[Literal["given", "shortest", "longest"], Decides.CHOICE] = "given"
+    collision: Annotated[Literal["last", "first", "longest"], Decides.CHOICE] = "last"
 
 
 class TaggerScore(Section):
     """`scores.tagger`: what outweighs that a longer candidate's mean probability is lower."""
 
-    alpha: float = Field(default=1.15, ge=1, le=10)
-    reward: Literal["exact", "always"] = "exact"
+    alpha: Annotated[float, Decides.WINNERS] = Field(default=1.15, ge=1, le=10)
+    reward: Annotated[Literal["exact", "always"], Decides.WINNERS] = "exact"
 
 
 class Match(Runtime):
-    solver: Literal["exact", "greedy", "heuristic"] = "exact"
-    candidates: Annotated[str, AfterValidator(_candidates)] = "window"
-    sub_ranges: bool = False  # of the tagger's spans
-    max_words: int = Field(default=60, ge=1)
-    scores: dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]] = {"soft": 1.0, "edges": 0.2}
-    thresholds: dict[str, Annotated[float, Field(ge=0)]] = {}  # at most this counts 0, before the weight
-    filters: dict[str, Annotated[float, Field(ge=0)]] = {}  # a candidate whose score is at most this is none
+    solver: Annotated[Literal["exact", "greedy", "heuristic"], Decides.CHOICE] = "exact"
+    candidates: Annotated[str, AfterValidator(_candidates), Decides.CELLS] = "window"
+    sub_ranges: Annotated[bool, Decides.CELLS] = False  # of the tagger's spans
+    max_words: Annotated[int, Decides.CELLS] = Field(default=60, ge=1)
+    scores: Annotated[dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]], Decides.WINNERS] = {
+        "soft": 1.0,
+        "edges": 0.2,
+    }
+    # at most this counts 0, before the weight
+    thresholds: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = {}
+    # a candidate whose score is at most this is none
+    filters: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = {}
     tagger: TaggerScore = TaggerScore()
-    min_score: float = Field(default=0.6, ge=0, le=1)  # an entity whose candidates score no more stays unprojected
-    prior: Literal["auto", "none"] = "auto"  # auto: counts of a first matching refine a second one
-    per_entity: Annotated[str, AfterValidator(_form)] = "<=1"
-    time_limit_s: float = Field(default=10.0, gt=0)
+    # an entity whose candidates score no more stays unprojected
+    min_score: Annotated[float, Decides.WINNERS] = Field(default=0.6, ge=0, le=1)
+    # auto: counts of a first matching refine a second one
+    prior: Annotated[Literal["auto", "none"], Decides.CHOICE] = "auto"
+    per_entity: Annotated[str, AfterValidator(_form), Decides.WINNERS] = "<=1"
+    time_limit_s: Annotated[float, Decides.CHOICE] = Field(default=10.0, gt=0)
     heuristic: Heuristic = Heuristic()
 
     @model_validator(mode="after")

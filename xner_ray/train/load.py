@@ -12,7 +12,7 @@ from typing import Any
 from xner_ray.errors import RunFolderError
 from xner_ray.models import hub
 from xner_ray.read.find import find_files
-from xner_ray.recipe.load import load_checked, model_place, place, placed_input
+from xner_ray.recipe.load import load_checked, model_place, place, placed
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Training
@@ -41,7 +41,7 @@ def load_training(
 def _placed(source: Source, base: Path) -> Source:
     """Return the source with paths relative to `base` resolved."""
     if source.input is not None:
-        return source.model_copy(update={"input": placed_input(source.input, base)})
+        return source.model_copy(update={"input": placed(source.input, base)})
     teachers = [each.model_copy(update={"run": place(each.run, base)}) for each in source.teachers]
     return source.model_copy(
         update={"run": place(str(source.run), base), **({"teachers": teachers} if teachers else {})}
