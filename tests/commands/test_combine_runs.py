@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from synthetic_runs import ROWS, SPANISH, digests, killed_again, make_run, serial  # noqa: F401, a fixture
+from synthetic_runs import ROWS, SPANISH, digests, killed_again, make_run
 
 from xner_ray.commands import inspect
 from xner_ray.commands.combine import combine

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from plugged import SAME, stage_of
 from rich.console import Console
-from synthetic_runs import SPANISH, digests, make_run, serial  # noqa: F401, a fixture
+from synthetic_runs import SPANISH, digests, make_run
 
 import xner_ray
 from xner_ray.commands import inspect
@@ -108,8 +108,7 @@ engine: {unit_rows: 16}
 
 
 @pytest.mark.slow
-def test_runs_with_a_plugin(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_here: None) -> None:
-    monkeypatch.undo()  # real tasks, not those of `serial`
+def test_runs_with_a_plugin(data: Path, tmp_path: Path, ray_here: None) -> None:
     recipe = data / "recipe.yaml"
     report = xner_ray.project(recipe, tmp_path / "run", overrides=["evidence.workers=1", "match.workers=1"])
     assert report["rows"] == {"read": 71, "emitted": 70, "rejected": 1}

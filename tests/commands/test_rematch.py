@@ -21,13 +21,13 @@ from synthetic_runs import (
     make_run,
     recipe_of,
     row_of,
-    serial,  # noqa: F401, a fixture
 )
 
 from xner_ray.commands import inspect, project
 from xner_ray.commands.rematch import rematch
 from xner_ray.data.links import METHODS
 from xner_ray.engine import second_pass
+from xner_ray.engine.inline import InlineExecutor
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files
@@ -156,7 +156,7 @@ REFUSED = (
 @pytest.mark.parametrize("override", REFUSED.split())
 def test_rematch_refuses_what_it_cannot_follow(override: str, tmp_path: Path) -> None:
     key = override.partition("=")[0]
-    allowed = r"allowed: match\.\*, output\.\*, align\.method, engine\.address$"
+    allowed = r"allowed: match\.\*, output\.\*, align\.method, engine\.address, engine\.executor$"
     with pytest.raises(RecipeError, match=rf"^rematch cannot set {key}; {allowed}"):
         rematch(
             make_run(tmp_path / "source", rows={"spa_Latn": ROWS["spa_Latn"][:1]}),
@@ -242,8 +242,9 @@ def test_a_tagger_of_other_labels_is_refused_before_the_run_is_recorded(tmp_path
     section = {"input": {"path": str(tmp_path / "a.conll")}, "targets": ["spa_Latn"]}
     tagger = "target_tag={engine: hf, model: x, labels: {P: %s}}"
     folder = RunFolder(str(tmp_path / "run"))
+    wrong, right = (load_recipe(section, [tagger % label, "match.scores={tagger: 1.0}"]) for label in ("LOC", "PER"))
     with pytest.raises(RecipeError, match=r"^target_tag\.labels: the tagger's labels \(LOC\) are none"):
-        project._index(folder, load_recipe(section, [tagger % "LOC", "match.scores={tagger: 1.0}"]), {})
+        project._index(folder, wrong, {}, InlineExecutor(wrong))
     assert not folder.is_run()
-    project._index(folder, load_recipe(section, [tagger % "PER", "match.scores={tagger: 1.0}"]), {})
+    project._index(folder, right, {}, InlineExecutor(right))
     assert folder.is_run()

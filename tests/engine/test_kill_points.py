@@ -1,17 +1,15 @@
-"""SIGKILL at named points: the driver, and the worker that stands there. The same command goes on each time.
+"""SIGKILL at named points of a run in this process. The same command resumes each time.
 
 One run is killed at one point after the other, so that every resume meets what the kills before have left. `make chaos`
-kills at random moments.
+kills at random moments, workers of Ray too.
 """
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
 from published import digests
 
@@ -23,21 +21,19 @@ POINTS = ("part-temporary", "part-renamed", "refined", "two-files", "README.md",
 _DRIVER = '''
 import os, signal, sys
 import xner_ray
-from xner_ray.engine import ray_data, second_pass
+from xner_ray.engine import inline, second_pass, worker
 from xner_ray.run import parts as part_files
 from xner_ray.storage import files as storage
 
 point, recipe, run = sys.argv[1:]
-driver = os.getpid()
 
 def die():
-    os.kill(driver, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Dying(ray_data.WritingWorker):
+class Dying(worker.PartWriter):
     """Dies with its second part, before or after the rename."""
     made = 0
-    def work(self, unit, table, counted):
+    def write(self, unit, table, counted):
         Dying.made += 1
         if Dying.made == 2:
             replace = os.replace
@@ -46,7 +42,7 @@ class Dying(ray_data.WritingWorker):
                     replace(old, new)
                 die()
             os.replace = dying
-        return super().work(unit, table, counted)
+        return super().write(unit, table, counted)
 
 seal_file, refine_parts, publish = part_files.seal_file, second_pass.refine_parts, storage.publish
 
@@ -68,7 +64,7 @@ def publishing(path, data):
         die()
 
 if point.startswith("part-"):
-    ray_data.WORKERS = (ray_data.Worker, Dying)
+    inline.PartWriter = Dying
 elif point == "refined":
     second_pass.refine_parts = refine
 elif point == "two-files":
@@ -80,7 +76,7 @@ xner_ray.project(recipe, run)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_every_point(tmp_path: Path, ray_here: None) -> None:
+def test_a_run_that_is_killed_at_every_point(tmp_path: Path) -> None:
     sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
     rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
     (tmp_path / "in.conll").write_text("\n\n".join(rows) + "\n")
@@ -89,17 +85,15 @@ def test_a_run_that_is_killed_at_every_point(tmp_path: Path, ray_here: None) -> 
     recipe = {
         "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
         "targets": ["deu_Latn"],
-        "align": {"backend": "provided", "workers": 1},
-        "match": {"workers": 1},
+        "align": {"backend": "provided"},
         "output": {"max_reject_rate": 0.5, "rows_per_file": 20},
-        "engine": {"unit_rows": 10},
+        "engine": {"unit_rows": 10, "executor": "inline"},
     }
     path, run, expected = tmp_path / "recipe.yaml", tmp_path / "run", tmp_path / "undisturbed"
     path.write_text(yaml.safe_dump(recipe))
     report = xner_ray.project(path, expected)
     assert report["units"] == 6
     assert report["rows"] == {"read": N_ROWS, "emitted": N_ROWS - 1, "rejected": 1}
-    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
     def state() -> dict[str, int]:
         count = {kind: len(list((run / f"_run/{kind}").rglob("*.parquet"))) for kind in ("parts", "refined")}
@@ -110,7 +104,7 @@ def test_a_run_that_is_killed_at_every_point(tmp_path: Path, ray_here: None) -> 
     seen = {}
     for point in POINTS:
         killed = subprocess.run(
-            [sys.executable, "-c", _DRIVER, point, str(path), str(run)], env=environment, capture_output=True, text=True
+            [sys.executable, "-c", _DRIVER, point, str(path), str(run)], capture_output=True, text=True
         )
         assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
         seen[point] = state()

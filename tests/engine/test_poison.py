@@ -2,18 +2,16 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from faults import in_stage
 
 import xner_ray
-from xner_ray.data import row as data_row
-from xner_ray.engine import ray_data
-from xner_ray.stage import Stage
 
 N_ROWS = 6000
 KINDS = {  # row % 1000 -> reason
@@ -43,30 +41,12 @@ def _line(row: int) -> bytes:
     return json.dumps(record).encode()
 
 
-def _raising() -> type[ray_data.WritingWorker]:
-    class Raising(ray_data.WritingWorker):
-        def load(self, name: str) -> Stage:
-            return Poisoned(super().load(name))
-
-    class Poisoned:
-        tokens = micro_batch_tokens = 0
-        model_seconds = 0.0
-
-        def __init__(self, stage: Stage) -> None:
-            self.stage, self.name = stage, stage.name
-
-        def __call__(self, table: pa.Table) -> pa.Table:
-            rows = table.column("row").to_pylist()
-            for index in data_row.accepted_rows(table):
-                if rows[index] % 1000 == 888:
-                    raise RecursionError(f"row {rows[index]} has no end")
-            return self.stage(table)
-
-    return Raising
+def _check(row: Mapping[str, Any]) -> None:
+    if row["row"] % 1000 == 888:
+        raise RecursionError(f"row {row['row']} has no end")
 
 
-@pytest.mark.slow
-def test_all_and_only_the_poison_is_rejected(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_and_only_the_poison_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.jsonl").write_bytes(b"".join(_line(row) + b"\n" for row in range(N_ROWS)))
     (tmp_path / "out.txt").write_text("".join(f"In Rom{row} traf Ada Bo\n" for row in range(N_ROWS)))
     (tmp_path / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
@@ -80,10 +60,10 @@ def test_all_and_only_the_poison_is_rejected(tmp_path: Path, ray_here: None, mon
         },
         "targets": ["deu_Latn"],
         "align": {"backend": "provided"},
-        "engine": {"unit_rows": 512},
+        "engine": {"unit_rows": 512, "executor": "inline"},
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    monkeypatch.setattr(ray_data, "WORKERS", (ray_data.Worker, _raising()))
+    in_stage(monkeypatch, "match", _check)
     report = xner_ray.project(tmp_path / "recipe.yaml", tmp_path / "run")
     assert report["rejects"] == dict.fromkeys(KINDS.values(), N_ROWS // 1000)
     rejected = [row for path in tmp_path.glob("run/rejects/*/*.parquet") for row in pq.read_table(path).to_pylist()]

@@ -1,26 +1,26 @@
-"""Rejects that are tried again. Stages raise on chosen rows, in workers of a real run that needs no model."""
+"""Rejects that are tried again. Stages raise on chosen rows, in a real run that needs no model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import yaml
+from faults import in_stage
 from published import digests
 
 import xner_ray
 from xner_ray.data import row as data_row
-from xner_ray.engine import ray_data
 from xner_ray.errors import FatalError, RecipeError
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
-from xner_ray.stage import Stage
 
 N_ROWS = 60
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough rows for a prior, in units of 8, with one row that no retry mends."""
     folder = tmp_path_factory.mktemp("retry")
     sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
@@ -31,43 +31,22 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     recipe = {
         "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
         "targets": ["deu_Latn"],
-        "align": {"backend": "provided", "workers": 1},
-        "match": {"workers": 1},
+        "align": {"backend": "provided"},
         "output": {"max_reject_rate": 0.5},
-        "engine": {"unit_rows": 8},
+        "engine": {"unit_rows": 8, "executor": "inline"},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder / "recipe.yaml"
 
 
-def _raising(bad: set[str]) -> type[ray_data.WritingWorker]:
-    """Workers whose first stage raises on rows with these ids."""
+def _raise_on(monkeypatch: pytest.MonkeyPatch, bad: set[str]) -> None:
+    def check(row: Mapping[str, Any]) -> None:
+        if row["id"] in bad:
+            raise OSError(f"no word list for {row['id']}")
 
-    class Raising(ray_data.WritingWorker):
-        def load(self, name: str) -> Stage:
-            stage = super().load(name)
-            return Poisoned(stage) if name == "match" else stage
-
-    class Poisoned:
-        tokens = micro_batch_tokens = 0
-        model_seconds = 0.0
-
-        def __init__(self, stage: Stage) -> None:
-            self.stage, self.name = stage, stage.name
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.stage, name)
-
-        def __call__(self, table: pa.Table) -> pa.Table:
-            ids = table.column("id").to_pylist()
-            if found := [ids[index] for index in data_row.accepted_rows(table) if ids[index] in bad]:
-                raise OSError(f"no word list for {found[0]}")
-            return self.stage(table)
-
-    return Raising
+    in_stage(monkeypatch, "match", check)
 
 
-@pytest.mark.slow
 def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +56,7 @@ def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
     assert report["priors"]["deu_Latn"]["used"]
 
     run = tmp_path / "run"
-    monkeypatch.setattr(ray_data, "WORKERS", (ray_data.Worker, _raising({"3", "17", "18", "40"})))
+    _raise_on(monkeypatch, {"3", "17", "18", "40"})
     report = xner_ray.project(recipe, run)
     assert report["rejects"] == {"illegal_tag": 1, "stage_error": 4}
     row = next(
@@ -88,7 +67,8 @@ def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
     assert row["detail"].endswith("OSError: no word list for 3")
 
     # Half of the fault is gone. What is made again and is no reject stays as it was.
-    monkeypatch.setattr(ray_data, "WORKERS", (ray_data.Worker, _raising({"17"})))
+    monkeypatch.undo()
+    _raise_on(monkeypatch, {"17"})
     report = xner_ray.project(recipe, run, retry_rejects=["stage_error"])
     assert report["rejects"] == {"illegal_tag": 1, "stage_error": 1}
     assert report["rows"] == {"read": N_ROWS, "emitted": N_ROWS - 2, "rejected": 2}

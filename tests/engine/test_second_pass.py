@@ -18,12 +18,12 @@ from synthetic_runs import (
     digests,
     make_run,
     one_by_one,
-    serial,  # noqa: F401, a fixture
 )
 
 from xner_ray.commands import inspect
 from xner_ray.commands.rematch import rematch
-from xner_ray.engine import ray_cluster, second_pass
+from xner_ray.engine import second_pass
+from xner_ray.engine.inline import InlineExecutor
 from xner_ray.errors import RunFolderError
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.run import parts as part_files
@@ -43,7 +43,7 @@ def test_order_and_grouping_of_tasks_change_nothing(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(second_pass, "_TASKS", 2)  # several units a task
     monkeypatch.setattr(second_pass, "_FAN_IN", 2)
-    monkeypatch.setattr(ray_cluster, "map_tasks", twice_backwards)
+    monkeypatch.setattr(InlineExecutor, "map", lambda _, *call: twice_backwards(*call))
     rematch(source, tmp_path / "other")
     assert digests(tmp_path / "other") == digests(tmp_path / "one")
 

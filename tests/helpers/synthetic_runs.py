@@ -1,10 +1,9 @@
-"""Runs with all their parts made by hand, tasks that run here one by one, and drivers that are killed."""
+"""Runs with all their parts made by hand, whose tasks run in this process, and drivers that are killed."""
 
 import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from xner_ray.data.links import METHODS
 from xner_ray.data.row import row_schema, table_from_rows
-from xner_ray.engine import ray_cluster, second_pass
+from xner_ray.engine import second_pass
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.read.index import Index
 from xner_ray.read.units import Unit, unit_name
@@ -82,18 +81,11 @@ def make_run(path: Path, overrides: Sequence[str] = (), rows: dict[str, list[Row
 
 def recipe_of(langs: list[str], overrides: Sequence[str] = ()) -> Recipe:
     section = {"path": "/nowhere/a.conll", "labels": {"keep": ["PER"]}, "parallel": {x: f"/nowhere/{x}" for x in langs}}
-    return load_recipe({"input": section, "targets": langs}, overrides)
+    return load_recipe({"input": section, "targets": langs, "engine": {"executor": "inline"}}, overrides)
 
 
 def one_by_one(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     return [function(*call) for call in zip(*arguments, strict=True)]
-
-
-@pytest.fixture(autouse=True)
-def serial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks of commands run here, one after the other."""
-    monkeypatch.setattr(ray_cluster, "map_tasks", one_by_one)
-    monkeypatch.setattr(ray_cluster, "cluster", lambda _: nullcontext())
 
 
 def digests(run: Path) -> dict[str, Any]:

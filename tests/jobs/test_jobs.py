@@ -1,4 +1,7 @@
-"""Every recipe in jobs/ runs for real, on the test model where it needs a hub or a GPU, or says where its test is."""
+"""Every recipe in jobs/ runs for real, in this process, on the test model where it needs a hub or a GPU.
+
+Or the list says where its test is.
+"""
 
 import importlib.util
 import io
@@ -40,8 +43,6 @@ RUN_HERE = {
     "adapt_encoder.yaml",  # in test_adapt.py
     "adapt_tagger.yaml",
 }
-
-pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def _adds_up(report: Report) -> None:

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from xner_ray.commands.inspect import read_index
 from xner_ray.commands.rematch import _begin_or_go_on, _listed
-from xner_ray.commands.session import opened, seal
-from xner_ray.engine import ray_cluster, second_pass
+from xner_ray.commands.session import Session, opened
+from xner_ray.engine import choice as executors
+from xner_ray.engine import second_pass
+from xner_ray.engine.choice import for_tasks
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.match import combine as combining
 from xner_ray.recipe.model import Combined, run_labels
@@ -84,7 +86,9 @@ def combine(
             return report
         index = indices[0]
         _begin_or_go_on(folder, recipe, keys, index, olds[0])
-        with ray_cluster.cluster(recipe.engine.address):
+        choice = for_tasks(recipe, len(olds) * sum(unit.n_rows for unit in index.units))
+        with executors.opened(choice.name, recipe) as executor:
+            session = Session(folder, recipe, index, executor, console, started)
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             names = [unit.name for unit in index.units if unit.name not in done]
             jobs = [
@@ -92,5 +96,5 @@ def combine(
             ]
             console.print(f"{len(names):,} of {len(index.units):,} units to combine")
             options = (weights, method, labels, recipe.output.incomplete == "reject")
-            second_pass.in_tasks(combining.combine_parts, jobs, options, ray_cluster.map_tasks)
-            return seal(folder, recipe, index, labels, started, console)
+            second_pass.in_tasks(combining.combine_parts, jobs, options, executor.map)
+            return session.seal()

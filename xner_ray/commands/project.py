@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from rich.console import Console, Group
 from rich.text import Text
 
 from xner_ray.commands.inspect import read_index
-from xner_ray.commands.session import begin, opened, seal, seconds_of
-from xner_ray.engine import pools as planning
-from xner_ray.engine import ray_cluster, ray_data, resolve
+from xner_ray.commands.session import Session, begin, opened
+from xner_ray.data.row import row_schema
+from xner_ray.engine import choice as executors
+from xner_ray.engine import resolve
+from xner_ray.engine.choice import Choice, before_the_scan, by_work, reaches_ray, refuse_passing
+from xner_ray.engine.executor import Executor
+from xner_ray.engine.inline import InlineExecutor, deadly
+from xner_ray.engine.pools import Capacity, group, local_capacity
+from xner_ray.engine.pools import Group as Pool
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.read.index import Index, build_index
-from xner_ray.read.inputs import identities
-from xner_ray.read.rows import ReadPlan
+from xner_ray.read.inputs import identities, input_bytes
 from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
-from xner_ray.report.progress import Progress
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
 from xner_ray.run.counters import Report
@@ -41,7 +46,7 @@ def project(
     retry_rejects: Collection[str] = (),
     console: Console | None = None,
 ) -> Report:
-    """Make the data set of `recipe` in the folder `run`, or go on with it; returns the report.
+    """Make the data set of `recipe` in the folder `run`, or resume it; return the report.
 
     The same call again does only what is missing. `fresh` discards what the folder holds. `retry_rejects`: units with
     rows that were rejected for one of these reasons (`errors.Reason`) are made again, for these rows alone: all other
@@ -51,39 +56,41 @@ def project(
     console = console or Console(quiet=True)
     _check_reasons(retry_rejects)
     folder = RunFolder(os.fspath(run))
-    ray_cluster.refuse_passing(folder.root)
+    refuse_passing(folder.root)
     checked, models = resolve.resolve(load_recipe(recipe, overrides))
     inputs, parallel = identities(checked)
     keys = fingerprint(checked, inputs, parallel, models)
-    with opened(folder, checked, keys, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report:
+    with (
+        opened(folder, checked, keys, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
+        ExitStack() as stack,
+    ):
         if report is not None:
             return report
-        with ray_cluster.cluster(checked.engine.address) as capacity:
-            index = _index(folder, checked, keys)
-            groups = planning.group(checked, capacity, len(index.units))
-            ray_cluster.reserve(groups, capacity)
-            labels = run_labels(checked, index.labels_found)
-            done = folder.parts()
-            missing = [unit for unit in index.units if unit.name not in done]
-            _describe(console, checked, index, groups, missing)
-            if not capacity.local and storage.is_local(folder.root):
-                console.print(Text(f"{folder.root} is a local path: every node of the cluster must reach it there"))
-            alone = capacity.local or not (missing or retry_rejects)
-            workers = checked if alone else mirrored(checked, folder)
-            if missing:
-                pools = planning.shrink(groups, len(missing))
-                _run(folder, workers, index, missing, pools, labels, started, console)
-            else:
-                folder.next_attempt()  # as every driver, so that the times of its files are known as its own
-            if retry_rejects:
-                retry = _to_retry(folder, index, retry_rejects)
-                units = [unit for unit in index.units if unit.name in retry.parts]
-                console.print(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
-                if units:
-                    folder.unseal()
-                    pools = planning.shrink(groups, len(units))
-                    _run(folder, workers, index, units, pools, labels, started, console, retry)
-            return seal(folder, checked, index, labels, started, console)
+        choice = before_the_scan(checked, input_bytes(checked))
+        executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
+        index = _index(folder, checked, keys, executor)
+        if choice is None:
+            choice = _by_rows(checked, folder, index)
+            if choice.name == "ray":
+                executor = stack.enter_context(executors.opened("ray", checked))
+        session = Session(folder, checked, index, executor, console, started)
+        groups = group(checked, executor.capacity, len(index.units))
+        done = folder.parts()
+        missing = [unit for unit in index.units if unit.name not in done]
+        _describe(session, groups, missing, choice)
+        workers = checked if executor.capacity.local or not (missing or retry_rejects) else mirrored(checked, folder)
+        if missing:
+            session.run(missing, groups, workers)
+        else:
+            folder.next_attempt()  # as every driver, so that the times of its files are known as its own
+        if retry_rejects:
+            retry = _to_retry(folder, index, retry_rejects)
+            units = [unit for unit in index.units if unit.name in retry.parts]
+            session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
+            if units:
+                folder.unseal()
+                session.run(units, groups, workers, retry)
+        return session.seal()
 
 
 def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
@@ -120,8 +127,16 @@ def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> part
     return part_files.Retry(found, frozenset(reasons))
 
 
-def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
-    """The units as listed before, or a new scan; a scan for further targets keeps the units' size.
+def _by_rows(recipe: Recipe, folder: RunFolder, index: Index) -> Choice:
+    """Choose the executor once the rows are counted."""
+    choice = by_work(recipe, sum(unit.n_rows for unit in index.units), len(index.units))
+    if choice.name == "inline" and (unit := deadly(folder, index.units)):
+        return Choice("ray", f"unit {unit} has killed its process twice, and Ray's workers find the row that does so")
+    return choice
+
+
+def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], executor: Executor) -> Index:
+    """Return the units as listed before, or scan the input; a scan for further targets keeps the units' size.
 
     What the run is comes to the folder with its units, not before: until the input could be read, nothing is fixed.
     """
@@ -131,91 +146,78 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any]) -> Index:
         if {unit.lang for unit in old.units} >= set(recipe.languages):
             return old
         unit_rows = old.unit_rows
-    index = build_index(recipe, map_files=ray_cluster.map_tasks, unit_rows=unit_rows, folder=folder.ids_folder)
+    index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
     resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
     begin(folder, recipe, keys, index)
     return index
 
 
-def _describe(
-    console: Console, recipe: Recipe, index: Index, groups: Sequence[planning.Group], missing: Sequence[Unit]
-) -> None:
-    rows = sum(unit.n_rows for unit in index.units)
-    pools = ", ".join(f"{'+'.join(g.stages)} x {'-'.join(map(str, sorted(set(g.workers))))}" for g in groups)
-    console.print(
-        f"{rows:,} rows in {len(index.units):,} units for {', '.join(recipe.languages)}; "
-        f"{len(missing):,} units to do; workers: {pools}"
+def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit], choice: Choice) -> None:
+    recipe, units, capacity = session.recipe, session.index.units, session.executor.capacity
+    session.say(
+        f"{sum(unit.n_rows for unit in units):,} rows in {len(units):,} units for {', '.join(recipe.languages)}; "
+        f"{len(missing):,} units to do"
     )
+    session.say(_where(groups, choice))
     for line in resolve.unweighted(recipe):
-        console.print(Text(line))
+        session.say(line)
+    root = session.folder.root
+    if not capacity.local and storage.is_local(root):
+        session.say(f"{root} is a local path: every node of the cluster must reach it there")
 
 
-def _run(
-    folder: RunFolder,
-    recipe: Recipe,
-    index: Index,
-    missing: Sequence[Unit],
-    groups: Sequence[planning.Group],
-    labels: Sequence[str],
-    started: float,
-    console: Console,
-    retry: part_files.Retry | None = None,
-) -> None:
-    sizes = {unit.name: unit.n_rows for unit in missing}
-    progress = Progress(
-        ["read", *(name for pool in groups for name in pool.stages)],
-        sizes,
-        price_per_hour=recipe.engine.price_per_hour,
-        seconds_before=seconds_of(folder.attempts()) + time.perf_counter() - started,
-        rows_before=sum(unit.n_rows for unit in index.units) - sum(sizes.values()),
-    )
-    plan = ReadPlan(recipe, index.extra)
+def _where(groups: Sequence[Pool], choice: Choice) -> str:
+    """Say who does the work, and why."""
+    if choice.name == "inline":
+        return f"in this process: {'+'.join(name for pool in groups for name in pool.stages)} ({choice.why})"
+    pools = ", ".join(f"{'+'.join(pool.stages)} x {_workers(pool)}" for pool in groups)
+    return f"on Ray: {pools} workers ({choice.why})"
 
-    def ready(unit: str, counters: Mapping[str, Any]) -> None:
-        folder.still_ours()
-        progress.add(unit, counters)
 
-    with progress.shown(console):
-        ray_data.run_units(
-            missing,
-            recipe=recipe,
-            plan=plan,
-            groups=groups,
-            folder=folder,
-            labels=labels,
-            done=ready,
-            watch=progress.watch,
-            notice=lambda text: console.print(Text(text)),
-            retry=retry,
-        )
+def _workers(pool: Pool) -> str:
+    low, high = pool.workers
+    return str(high) if low == high else f"{low} to {high}"
 
 
 def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
-    """What `project` would do, as terminal output. The same errors as `project`; loads no model, writes nothing."""
+    """Return what `project` would do, for a terminal. The same errors as `project`; loads no model, writes nothing.
+
+    A cluster is asked what it has; a Ray of this machine's own is not started.
+    """
     checked, models = resolve.resolve(load_recipe(recipe, overrides))
-    with ray_cluster.cluster(checked.engine.address) as capacity:
-        index = build_index(checked, map_files=ray_cluster.map_tasks, compare=False)
-        groups = planning.group(checked, capacity, len(index.units))
+    choice = before_the_scan(checked, input_bytes(checked))
+    joins = choice is not None and choice.name == "ray" and reaches_ray(checked)
+    with executors.opened("ray", checked) if joins else nullcontext(InlineExecutor(checked)) as executor:
+        index = build_index(checked, map_files=executor.map, compare=False)
+        choice = choice or by_work(checked, sum(unit.n_rows for unit in index.units), len(index.units))
+        starts = choice.name == "ray" and not joins
+        capacity = local_capacity(checked) if starts else executor.capacity
+        groups = group(checked, capacity, len(index.units))
     resolve.check_tags(checked, run_labels(checked, index.labels_found))
-    more = ", and an autoscaler, which is asked for the rest when the run starts" if capacity.autoscaled else ""
-    title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs{more})"
-    pools = Table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
-    for pool in groups:
-        low, high = pool.workers
-        workers = str(high) if low == high else f"{low} to {high}"
-        pools.add_row(" + ".join(pool.stages), workers, f"{pool.cpus:g}", f"{pool.gpus:g}", str(pool.threads))
     rows = Table("Input", ["language"], ["rows", "words", "units"])
     for lang in checked.languages:
         units = sum(unit.lang == lang for unit in index.units)
         rows.add_row(lang, f"{index.n_rows[lang]:,}", f"{index.n_words[lang]:,}", f"{units:,}")
-    columns = planning.columns(index.extra)
     lines = [
+        _where(groups, choice),
         f"direction {checked.direction}; source side {checked.source_side}; text "
         + ("given" if checked.translate_engine == "provided" else f"by {checked.translate_engine}"),
         f"labels: {', '.join(run_labels(checked, index.labels_found)) or 'none'}"
         + (f"; dropped: {', '.join(index.labels_dropped)}" if index.labels_dropped else ""),
         *[f"{key}: {name} ({identity[:12]})" for key, name, identity in resolve.model_lines(checked, models)],
-        f"columns: {', '.join(columns)}",
+        f"columns: {', '.join(row_schema(index.extra).names)}",
         *resolve.notices(checked),
     ]
-    return Group(pools, rows, *map(Text, lines))
+    return Group(_pools_table(groups, capacity), rows, *map(Text, lines))
+
+
+def _pools_table(groups: Sequence[Pool], capacity: Capacity) -> Table:
+    if capacity.in_process:
+        title = "Stages, one after the other in this process"
+    else:
+        more = ", and an autoscaler, which is asked for the rest when the run starts" if capacity.autoscaled else ""
+        title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs{more})"
+    table = Table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
+    for pool in groups:
+        table.add_row(" + ".join(pool.stages), _workers(pool), f"{pool.cpus:g}", f"{pool.gpus:g}", str(pool.threads))
+    return table

@@ -10,8 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from xner_ray.commands.inspect import read_index
-from xner_ray.commands.session import begin, opened, seal
-from xner_ray.engine import ray_cluster, resolve, second_pass
+from xner_ray.commands.session import Session, begin, opened
+from xner_ray.engine import choice as executors
+from xner_ray.engine import resolve, second_pass
+from xner_ray.engine.choice import for_tasks
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.read.index import Index
 from xner_ray.recipe import model
@@ -23,6 +25,7 @@ from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
+_ELSEWHERE = ("align.method", "engine.address", "engine.executor")
 # Keys that decide which cells a plug-in scores (`projection.every_candidate`).
 _CELL = model.keys_that(Decides.CELLS)
 # Keys that do not decide which cells the likelihood is computed of (`stages.LikelihoodStage`).
@@ -40,9 +43,9 @@ def rematch(
     """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
 
     Loads no model, runs no plug-in and reads no input: texts, source spans, links and evidence come from the run's
-    parts. `overrides` may set keys of `match` and `output`, `align.method` and `engine.address`; with the score
-    likelihood or a plug-in only those keys that do not decide which cells these are computed of. The same call again
-    resumes, and goes on with languages that the run has had since. RecipeError for any other key.
+    parts. `overrides` may set keys of `match` and `output`, `align.method`, `engine.address` and `engine.executor`;
+    with the score likelihood or a plug-in, only those keys that do not decide which cells these are computed of.
+    The same call again resumes, and takes up languages that the run has had since. RecipeError for any other key.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
@@ -66,8 +69,9 @@ def rematch(
         if report is not None:
             return report
         _begin_or_go_on(folder, changed, keys, index, old)
-        labels = model.run_labels(changed, index.labels_found)
-        with ray_cluster.cluster(changed.engine.address):
+        choice = for_tasks(changed, sum(unit.n_rows for unit in index.units))
+        with executors.opened(choice.name, changed) as executor:
+            session = Session(folder, changed, index, executor, console, started)
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             jobs = [
                 (parts[unit.name], storage.join(attempt, f"{unit.name}.parquet"))
@@ -75,8 +79,8 @@ def rematch(
                 if unit.name not in done
             ]
             console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
-            second_pass.match_units(jobs, changed, labels, ray_cluster.map_tasks)
-            return seal(folder, changed, index, labels, started, console)
+            second_pass.match_units(jobs, changed, session.labels, executor.map)
+            return session.seal()
 
 
 def _begin_or_go_on(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
@@ -101,8 +105,9 @@ def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     # Both are loaded alike: names that load_recipe reads another way in this working folder are no override.
     old, new = (load_recipe(recipe.model_dump(mode="json"), given) for given in ((), overrides))
     for key in _differing(old.model_dump(mode="json"), new.model_dump(mode="json")):
-        if not key.startswith(("match.", "output.")) and key not in ("align.method", "engine.address"):
-            raise RecipeError(f"rematch cannot set {key}; allowed: match.*, output.*, align.method, engine.address")
+        if not key.startswith(("match.", "output.")) and key not in _ELSEWHERE:
+            allowed = ", ".join(("match.*", "output.*", *_ELSEWHERE))
+            raise RecipeError(f"rematch cannot set {key}; allowed: {allowed}")
         # Else the run would be another than one that was made by these settings.
         if recipe.evidence.plugin is not None and key in _CELL:
             raise RecipeError(
@@ -117,7 +122,7 @@ def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     if new.align.method == "mwmf" != recipe.align.method and recipe.align.backend != "provided":
         raise RecipeError("align.method is mwmf, which the links of this run do not have: project with it instead")
     align = recipe.align.model_copy(update={"method": new.align.method})
-    where = recipe.engine.model_copy(update={"address": new.engine.address})
+    where = recipe.engine.model_copy(update={"address": new.engine.address, "executor": new.engine.executor})
     return recipe.model_copy(update={"match": new.match, "output": new.output, "align": align, "engine": where})
 
 

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,16 +14,21 @@ from rich.console import Console
 from rich.text import Text
 
 from xner_ray.commands.inspect import page_of, read_report, run_report
-from xner_ray.engine import ray_cluster, second_pass
+from xner_ray.engine import second_pass
+from xner_ray.engine.executor import Executor, Work
+from xner_ray.engine.pools import Group, shrink
 from xner_ray.errors import FatalError
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.read.index import Index
-from xner_ray.recipe.model import Recipe
+from xner_ray.read.rows import ReadPlan
+from xner_ray.read.units import Unit
+from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
-from xner_ray.report.progress import cost
+from xner_ray.report.progress import Progress, cost
 from xner_ray.run import parts as part_files
 from xner_ray.run.counters import PriorUse, Report
 from xner_ray.run.folder import Attempt, RunFolder
+from xner_ray.run.parts import Retry
 from xner_ray.storage import files as storage
 
 
@@ -69,46 +74,84 @@ def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Ind
     storage.publish(folder.units_path, sink.getvalue())
 
 
+@dataclass
+class Session:
+    """One driver at work on a run folder that it has claimed and begun. `started`: of `time.perf_counter()`."""
+
+    folder: RunFolder
+    recipe: Recipe
+    index: Index
+    executor: Executor
+    console: Console
+    started: float
+
+    @property
+    def labels(self) -> list[str]:
+        return run_labels(self.recipe, self.index.labels_found)
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(line))
+
+    def run(self, units: Sequence[Unit], groups: Sequence[Group], recipe: Recipe, retry: Retry | None = None) -> None:
+        """Make the parts of units. recipe: as workers get it, with models where their machines find them."""
+        sizes = {unit.name: unit.n_rows for unit in units}
+        progress = Progress(
+            ["read", *(name for group in groups for name in group.stages)],
+            sizes,
+            price_per_hour=self.recipe.engine.price_per_hour,
+            seconds_before=seconds_of(self.folder.attempts()) + time.perf_counter() - self.started,
+            rows_before=sum(unit.n_rows for unit in self.index.units) - sum(sizes.values()),
+        )
+        plan = ReadPlan(recipe, self.index.extra)
+        work = Work(recipe, plan, shrink(groups, len(units)), self.folder, self.labels, retry)
+
+        def done(unit: str, counters: Mapping[str, Any]) -> None:
+            self.folder.still_ours()
+            progress.add(unit, counters)
+
+        with progress.shown(self.console):
+            self.executor.run_units(units, work, done=done, watch=progress.watch, notice=self.say)
+
+    def seal(self) -> Report:
+        """Match a second time where the recipe says so, publish everything, and return the report. FatalError."""
+        folder, recipe, index, labels = self.folder, self.recipe, self.index, self.labels
+        folder.still_ours()
+        parts = folder.parts()
+        if lost := [unit.name for unit in index.units if unit.name not in parts]:
+            raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
+        priors: dict[str, PriorUse] = {}
+        if recipe.two_passes:
+            rows = second_pass.make_priors(folder, index.units, parts, self.executor.map)
+            priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
+            for lang, n in rows.items():
+                if n < LEAST_ROWS:
+                    self.say(f"{lang}: no prior from {n} rows (it takes {LEAST_ROWS}); matched without")
+            second_pass.refine_units(folder, index.units, parts, recipe, labels, self.executor.map)
+            parts = folder.refined()
+        report = run_report(index, parts, labels, time.perf_counter() - self.started, recipe)
+        report.priors = priors
+        before = seconds_of(folder.attempts()[:-1])  # the last one is this driver's
+        spent = before + time.perf_counter() - self.started
+        report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])
+        files = part_files.plan_files(
+            index.units,
+            {unit.name: parts[unit.name] for unit in index.units},
+            labels,
+            rows_per_file=recipe.output.rows_per_file,
+            split_incomplete=recipe.output.incomplete == "split",
+        )
+        documents = {
+            "README.md": card.dataset_card(recipe, report, [file.file for file in files]).encode(),
+            "report.json": report.dump(),
+        }
+        documents |= _page(folder, recipe, index, parts, report, self.console)
+        storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
+        part_files.seal(folder.root, files, documents, self.executor.map)
+        return report
+
+
 def seconds_of(attempts: Sequence[Attempt]) -> float:
     return sum(attempt.seconds for attempt in attempts)
-
-
-def seal(
-    folder: RunFolder, recipe: Recipe, index: Index, labels: Sequence[str], started: float, console: Console
-) -> Report:
-    folder.still_ours()
-    parts = folder.parts()
-    lost = [unit.name for unit in index.units if unit.name not in parts]
-    if lost:
-        raise FatalError(f"{folder.root}: {len(lost)} units have no part, the first is {lost[0]}; run again")
-    priors: dict[str, PriorUse] = {}
-    if recipe.two_passes:
-        rows = second_pass.make_priors(folder, index.units, parts, ray_cluster.map_tasks)
-        priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
-        for lang, n in rows.items():
-            if n < LEAST_ROWS:
-                console.print(f"{lang}: no prior from {n} rows (it takes {LEAST_ROWS}); matched without")
-        second_pass.refine_units(folder, index.units, parts, recipe, labels, ray_cluster.map_tasks)
-        parts = folder.refined()
-    report = run_report(index, parts, labels, time.perf_counter() - started, recipe)
-    report.priors = priors
-    spent = seconds_of(folder.attempts()[:-1]) + time.perf_counter() - started  # the last one is this driver's
-    report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])
-    files = part_files.plan_files(
-        index.units,
-        {unit.name: parts[unit.name] for unit in index.units},
-        labels,
-        rows_per_file=recipe.output.rows_per_file,
-        split_incomplete=recipe.output.incomplete == "split",
-    )
-    documents = {
-        "README.md": card.dataset_card(recipe, report, [file.file for file in files]).encode(),
-        "report.json": report.dump(),
-    }
-    documents |= _page(folder, recipe, index, parts, report, console)
-    storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
-    part_files.seal(folder.root, files, documents, ray_cluster.map_tasks)
-    return report
 
 
 def _page(

@@ -24,7 +24,7 @@ from xner_ray import defaults
 from xner_ray.commands.compare import compare
 from xner_ray.commands.project import project
 from xner_ray.commands.rematch import rematch
-from xner_ray.engine import ray_cluster
+from xner_ray.engine.choice import kept_open
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
 from xner_ray.evaluate.comparison import Comparison
 from xner_ray.evaluate.scores import By
@@ -191,7 +191,7 @@ def sweep(
 
     reports: dict[str, dict[str, Report]] = {data: {} for data in methods.data}
     whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).sealed() is not None for run in runs)
-    with nullcontext() if whole else ray_cluster.cluster(runs[0].recipe.engine.address):
+    with nullcontext() if whole else kept_open(runs[0].recipe):
         for number, run in enumerate(runs, start=1):
             how = "projected" if run.source is None else f"rematched from {run.source}"
             console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))

@@ -1,23 +1,17 @@
 """A unit on its way through Ray: one row with its name, its table as Arrow IPC, and what has been counted.
 
-One row is one block is one call, so nothing bundles, splits or infers a unit, on CPU and on GPU alike. Read tasks
-import this file and no model code.
+One row is one block is one call, so nothing bundles, splits or infers a unit, on CPU and on GPU alike.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from xner_ray.data.row import frequencies, rejected
 from xner_ray.errors import FatalError
-from xner_ray.read.rows import ReadPlan, read_unit
-from xner_ray.read.units import Unit
 
 _ENVELOPE = pa.schema([("unit", pa.string()), ("rows", pa.large_binary()), ("counted", pa.string())])
 
@@ -38,17 +32,3 @@ def unpack(batch: pa.Table) -> tuple[str, pa.Table, dict[str, Any]]:
         raise FatalError(f"a stage was called with {batch.num_rows} units; each call is one")
     table = pa.ipc.open_stream(batch.column("rows")[0].as_buffer()).read_all()
     return batch.column("unit")[0].as_py(), table, json.loads(batch.column("counted")[0].as_py())
-
-
-def read_packed(unit: Unit, plan: ReadPlan) -> list[pa.Table]:
-    """The one block of a read task."""
-    started = time.perf_counter()
-    gc.disable()  # a third of the time would go into looking for cycles among millions of cells that have none
-    try:
-        table = read_unit(unit, plan)
-    finally:
-        gc.enable()
-    seconds = time.perf_counter() - started
-    rejects = frequencies(table.column("reason").filter(pa.array(rejected(table))))
-    counted = {"rows": table.num_rows, "seconds": seconds, "tokens": 0, "model_seconds": 0.0, "rejects": rejects}
-    return [pack(unit.name, table, {"read": counted})]

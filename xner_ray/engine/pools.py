@@ -7,6 +7,7 @@ settings make another pool.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,7 +40,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What Ray has, and its largest node.
+    """What an executor has, and its largest node. `in_process`: one worker, this process.
 
     `autoscaled`: an autoscaler may start more nodes. Nothing tells how many and of what size, so what such a cluster
     can never give is not refused here, but by the autoscaler's own answer when the run starts (`engine.reserve`).
@@ -51,6 +52,7 @@ class Capacity:
     memory_gb: float = float("inf")
     node: tuple[float, float, float] | None = None  # cpus, gpus, memory_gb
     autoscaled: bool = False
+    in_process: bool = False
 
     def holds(self, groups: Sequence[Group]) -> bool:
         """Whether the nodes that are there now have room for the pools' minima, by their sums and one by one."""
@@ -67,10 +69,12 @@ class Capacity:
 
 
 def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
-    """Actor pools for the recipe's stages.
+    """Return actor pools for the recipe's stages, or one group of all stages for this process.
 
     RecipeError if their minima exceed what Ray has, where no autoscaler may give more.
     """
+    if capacity.in_process and (key := many_workers(recipe)):
+        raise RecipeError(f"{key} is set, but engine.executor: inline is one worker, this process; use ray or auto")
     groups: list[tuple[list[str], Runtime]] = []
     for name in recipe.stages:
         section = getattr(recipe, name)
@@ -79,6 +83,11 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
             groups[-1][0].append(name)
         else:
             groups.append(([name], runtime))
+    if capacity.in_process:
+        return [
+            Group(tuple(names), (1, 1), runtime.threads, runtime.gpus, runtime.threads, None)
+            for names, runtime in groups
+        ]
     if not capacity.autoscaled:
         _refuse_gpus(groups, capacity)
         _refuse_memory(groups, capacity)
@@ -91,6 +100,28 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
             f"Ray has {capacity.cpus:g}; lower workers or cpus of a stage, or use a larger cluster (engine.address)"
         )
     return sized
+
+
+def many_workers(recipe: Recipe) -> str | None:
+    """Return the first key that one process cannot obey: several workers, or memory set aside for them."""
+    for name in recipe.stages:
+        section: Runtime = getattr(recipe, name)
+        high = section.workers[1] if isinstance(section.workers, tuple) else section.workers or 1
+        if high > 1 or section.memory_gb is not None:
+            return f"{name}.{'workers' if high > 1 else 'memory_gb'}"
+    return None
+
+
+def local_capacity(recipe: Recipe | None = None, *, in_process: bool = False) -> Capacity:
+    """Return what this machine has, without starting Ray. Devices are counted only for a recipe that asks for them."""
+    gpus = 0
+    if recipe is not None and any(getattr(recipe, name).gpus for name in recipe.stages):
+        import torch  # takes seconds
+
+        gpus = torch.cuda.device_count()
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cpus = float(len(os.sched_getaffinity(0)))
+    return Capacity(cpus, float(gpus), local=True, memory_gb=memory_gb, in_process=in_process)
 
 
 def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> None:

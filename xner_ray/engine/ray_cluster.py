@@ -17,7 +17,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 
 from xner_ray.engine.pools import Capacity, Group, bundles, needs
-from xner_ray.errors import FatalError, RecipeError, RetryableError, RunFolderError, XnerError
+from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
 
 _AUTOSCALER_ANSWERS_S = 60.0
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
@@ -123,15 +123,6 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-
-
-def refuse_passing(root: str) -> None:
-    """RunFolderError for a run in the copy of a working directory that `ray job submit` made, and Ray deletes."""
-    if "/runtime_resources/working_dir_files/" in root:
-        raise RunFolderError(
-            f"{root}: lies in the copy of the working directory that Ray deletes after the job; give the run as an "
-            "absolute path that every node reaches, or as a URI (s3://, gs://)"
-        )
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:

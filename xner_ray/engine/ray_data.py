@@ -18,10 +18,8 @@ import gc
 import hashlib
 import logging
 import os
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -32,21 +30,30 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 from ray.util.metrics import Counter, Gauge
 
+from xner_ray.engine import ray_cluster
 from xner_ray.engine.crashes import DYING, CrashCounter
-from xner_ray.engine.envelope import pack, read_packed, unpack
-from xner_ray.engine.guard import run_stage
-from xner_ray.engine.pools import READ_CPUS, Group, readers
+from xner_ray.engine.envelope import pack, unpack
+from xner_ray.engine.executor import Work
+from xner_ray.engine.pools import READ_CPUS, Capacity, Group, readers
 from xner_ray.engine.ray_cluster import own_errors
 from xner_ray.engine.stages import build
+from xner_ray.engine.worker import (
+    PAUSES_S,
+    Counted,
+    PartWriter,
+    load_patiently,
+    quiet_libraries,
+    read_packed,
+    run_stages,
+    set_threads,
+)
 from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run import parts as part_files
-from xner_ray.run.folder import RunFolder
 from xner_ray.stage import Stage
-from xner_ray.storage import files as storage
 
 _TRIES = 3  # new pools in a row, no unit finished
 
@@ -107,51 +114,41 @@ class Metrics:
 class Worker:
     """An actor: some stages with their models loaded, called with one unit at a time."""
 
-    pauses_s: tuple[float, ...] = (1.0, 5.0)  # before models are loaded again in the same process
+    pauses_s: tuple[float, ...] = PAUSES_S
     deaths = 5  # of processes in a row: in loading, the node is left out; of one unit, it is cut into pieces
     most_deaths = 40  # of one unit: a row is found after some 20
 
-    def __init__(self, recipe: Recipe, group: Group, attempt: str) -> None:
-        """`attempt` names the folder of this driver's parts."""
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        os.environ["OMP_NUM_THREADS"] = str(group.threads)  # Ray would decide by num_cpus; bytes must not depend on it
+    def __init__(self, recipe: Recipe, group: Group, parts: str) -> None:
+        """`parts` is the folder of this driver's parts."""
+        quiet_libraries(group.threads)  # Ray would decide by num_cpus
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
-        self.crashes = CrashCounter(_node_folder(self.node, attempt))
+        self.crashes = CrashCounter(_node_folder(self.node, parts))
         self.in_pieces = False
         self.stages: list[Stage] = []
         self.metrics = Metrics()
         self.failure: XnerError | None = None
         try:
-            self.stages = self._load_with_patience(group.stages)
+            self.stages = self._load(group.stages)
         except XnerError as error:
             # Ray hands on what a call raises as it is, but of what a constructor raises only a text.
             self.failure = error
-        if (torch := sys.modules.get("torch")) is not None:  # not for stages without a model: 0.2 GB and 2 s a worker
-            torch.set_num_threads(group.threads)
+        set_threads(group.threads)
         gc.freeze()  # modules and models stay, and each search for cycles would walk through them again
 
     def load(self, name: str) -> Stage:
         return build(name, self.recipe)
 
-    def _load_with_patience(self, names: Sequence[str]) -> list[Stage]:
-        """NodeError if that goes wrong in a way that another node may not share."""
+    def _load(self, names: Sequence[str]) -> list[Stage]:
+        """Load the stages. NodeError if that goes wrong in a way that another node may not share."""
         where = f"the models of {self.name} do not load on node {self.node[:12]}"
-        for pause in (*self.pauses_s, None):
+        with self.crashes.attempt(f"load {self.name}") as deaths:
+            if deaths >= self.deaths:
+                raise NodeError(f"{where}: {deaths} processes died of it in a row ({DYING})", self.node)
             try:
-                with self.crashes.attempt(f"load {self.name}") as deaths:
-                    if deaths >= self.deaths:
-                        raise NodeError(f"{where}: {deaths} processes died of it in a row ({DYING})", self.node)
-                    return [self.load(name) for name in names]
-            except RetryableError as error:
-                failure = str(error)
-            except XnerError:
-                raise
-            except Exception as error:  # whatever a library raises for a broken disk, driver or download
-                failure = f"{type(error).__name__}: {error}"
-            if pause is not None:
-                time.sleep(pause)
-        raise NodeError(f"{where}: {failure}", self.node)
+                return load_patiently(names, self.load, self.pauses_s)
+            except RetryableError as failure:
+                raise NodeError(f"{where}: {failure}", self.node) from failure
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:
@@ -162,26 +159,24 @@ class Worker:
                 raise FatalError(
                     f"unit {unit}: {deaths} workers in a row died in the stages {self.name} ({DYING}); lower "
                     "micro_batch_tokens or threads of these stages, give them memory_gb or nodes with more memory; "
-                    "Ray's logs say more of each death, and the same command goes on from here"
+                    "Ray's logs say more of each death, and the same command resumes"
                 )
             self.in_pieces = deaths >= self.deaths
             return self.work(unit, table, counted)
 
-    def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
+    def work(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
         lang = table.column("lang")[0].as_py()
         if list(counted) == ["read"]:  # which read tasks, that last for one unit, leave to the first worker
             self.metrics.add("read", lang, counted["read"])
-        for stage in self.stages:
-            table, stats = run_stage(stage, table, self.crashes if self.in_pieces else None, unit)
-            counted[stage.name] = asdict(stats)
-            self.metrics.add(stage.name, lang, counted[stage.name])
-        return pack(unit, table, counted)
+        crashes = self.crashes if self.in_pieces else None
+        ended = lambda stage, its: self.metrics.add(stage, lang, its)  # noqa: E731
+        return pack(unit, run_stages(self.stages, table, counted, crashes=crashes, unit=unit, ended=ended), counted)
 
 
-def _node_folder(node: str, attempt: str) -> str:
+def _node_folder(node: str, parts: str) -> str:
     """A local folder that the workers of one driver share on one node, below Ray's own of its session."""
     context = ray.get_runtime_context()
-    of_run = hashlib.sha256(attempt.encode()).hexdigest()[:16]
+    of_run = hashlib.sha256(parts.encode()).hexdigest()[:16]
     return os.path.join(context.get_temp_dir(), context.get_session_name(), "xner_ray", of_run, node)
 
 
@@ -192,88 +187,85 @@ class WritingWorker(Worker):
         self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str], retry: part_files.Retry | None
     ) -> None:
         super().__init__(recipe, group, parts)
-        self.parts, self.labels, self.retry = parts, labels, retry
-        # A second matching may still find what the first did not.
-        self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
+        self.writer = PartWriter(recipe, parts, labels, retry)
 
-    def work(self, unit: str, table: pa.Table, counted: dict[str, Any]) -> pa.Table:
+    def work(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
         unit, table, counted = unpack(super().work(unit, table, counted))
-        table = part_files.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
-        if self.retry is not None:
-            table = part_files.retried(part_files.read_part(self.retry.parts[unit]), table, self.retry.reasons)
-        counters = {**part_files.count(table), "stages": counted}
-        part_files.write_part(storage.join(self.parts, f"{unit}.parquet"), table, counters)
-        return pack(unit, table.slice(0, 0), counters)
+        return pack(unit, table.slice(0, 0), self.writer.write(unit, table, counted))
 
 
 WORKERS: tuple[type[Worker], type[Worker]] = (Worker, WritingWorker)  # of every pool but the last, and of the last
 
 
-def run_units(
-    units: Sequence[Unit],
-    *,
-    recipe: Recipe,
-    plan: ReadPlan,
-    groups: Sequence[Group],
-    folder: RunFolder,
-    labels: Sequence[str],
-    done: Callable[[str, Mapping[str, Any]], None],
-    watch: Callable[[Callable[[], Queues]], None],
-    notice: Callable[[str], None] = lambda text: None,
-    retry: part_files.Retry | None = None,
-) -> None:
-    """Make the parts of `units`; `done(unit name, counters)` is called once for each, as it is published.
+class RayExecutor:
+    """An executor on Ray: tasks for what needs no model, pools of actors for units."""
 
-    `watch` gets a function that says at any time, from any thread, how many units are on their way. `notice` is given
-    a line when a fault of the cluster makes the rest of the units go through new pools. With `retry` the units have
-    parts already, and new ones take the place of the rows that it names.
-    NodeError, RetryableError if new pools do not help; FatalError.
-    """
-    left = {unit.name: unit for unit in units}
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
 
-    def ready(name: str, counters: Mapping[str, Any]) -> None:
-        if left.pop(name, None) is not None:
-            done(name, counters)
+    @classmethod
+    @contextmanager
+    def at(cls, address: str) -> Iterator[RayExecutor]:
+        """Join Ray at an address, or start it here, for as long as the block runs; see `ray_cluster.cluster`."""
+        with ray_cluster.cluster(address) as capacity:
+            yield cls(capacity)
 
-    left_out: list[str] = []
-    tries = 0
-    while left:
-        before = len(left)
-        try:
-            _run_pools(list(left.values()), recipe, plan, groups, folder, labels, ready, watch, left_out, retry)
-        except (NodeError, RetryableError) as fault:
-            tries = tries + 1 if len(left) == before else 1
-            if isinstance(fault, NodeError):
-                left_out.append(fault.node)
-            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-            if tries == _TRIES or alive <= set(left_out):
-                raise
-            notice(f"{fault}; {len(left):,} units go on " + ("on other nodes" if left_out else "with new workers"))
+    def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        return ray_cluster.map_tasks(function, *arguments)
+
+    def run_units(
+        self,
+        units: Sequence[Unit],
+        work: Work,
+        *,
+        done: Callable[[str, Mapping[str, Any]], None],
+        watch: Callable[[Callable[[], Queues]], None],
+        notice: Callable[[str], None],
+    ) -> None:
+        """See `executor.Executor`. A fault of the cluster makes the rest of the units go through new pools."""
+        ray_cluster.reserve(work.groups, self.capacity)
+        left = {unit.name: unit for unit in units}
+
+        def ready(name: str, counters: Mapping[str, Any]) -> None:
+            if left.pop(name, None) is not None:
+                done(name, counters)
+
+        left_out: list[str] = []
+        tries = 0
+        while left:
+            before = len(left)
+            try:
+                _run_pools(list(left.values()), work, ready, watch, left_out)
+            except (NodeError, RetryableError) as fault:
+                tries = tries + 1 if len(left) == before else 1
+                if isinstance(fault, NodeError):
+                    left_out.append(fault.node)
+                alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+                if tries == _TRIES or alive <= set(left_out):
+                    raise
+                where = "on other nodes" if left_out else "with new workers"
+                notice(f"{fault}; {len(left):,} units are made {where}")
 
 
 def _run_pools(
     units: Sequence[Unit],
-    recipe: Recipe,
-    plan: ReadPlan,
-    groups: Sequence[Group],
-    folder: RunFolder,
-    labels: Sequence[str],
+    work: Work,
     ready: Callable[[str, Mapping[str, Any]], None],
     watch: Callable[[Callable[[], Queues]], None],
     left_out: Sequence[str],
-    retry: part_files.Retry | None,
 ) -> None:
-    parts = folder.path("_run", "parts" if retry is None else "retried", folder.next_attempt())
+    """Stream units through one set of pools."""
+    parts = work.new_parts_folder()
     _configure(DataContext.get_current())
     data = ray.data.read_datasource(
-        UnitSource(units, plan),
+        UnitSource(units, work.plan),
         num_cpus=READ_CPUS,
-        concurrency=min(readers(groups), len(units)),  # Ray warns of a bound that cannot be reached
+        concurrency=min(readers(work.groups), len(units)),  # Ray warns of a bound that cannot be reached
         override_num_blocks=len(units),
     )
-    for group in groups:
-        last = group is groups[-1]
-        arguments = (recipe, group, parts, labels, retry) if last else (recipe, group, parts)
+    for group in work.groups:
+        last = group is work.groups[-1]
+        arguments = (work.recipe, group, parts, *((work.labels, work.retry) if last else ()))
         data = data.map_batches(
             WORKERS[last],
             fn_constructor_args=arguments,
@@ -287,9 +279,10 @@ def _run_pools(
             memory=group.memory_gb * 1e9 if group.memory_gb else None,
             label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None,
         )
-    queues = partial(_queues, data, ["read", *(group.stages[0] for group in groups)])
+    queues = partial(_queues, data, ["read", *(group.stages[0] for group in work.groups)])
     watch(queues)
-    rows_left, sizes = sum(unit.n_rows for unit in units), {unit.name: unit.n_rows for unit in units}
+    sizes = {unit.name: unit.n_rows for unit in units}
+    rows_left = sum(sizes.values())
     left = Gauge("xner_ray_rows_left", description="rows of units that are not published yet")
     on_their_way = Gauge("xner_ray_units", description="units at a stage's pool", tag_keys=("stage", "state"))
     with own_errors():

@@ -131,6 +131,8 @@ class Output(Section):
 
 
 class Engine(Section):
+    # inline: in this process; auto: whichever is done first
+    executor: Annotated[Literal["auto", "inline", "ray"], Decides.RUN] = "auto"
     # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
     address: Annotated[str, Decides.RUN] = "local"
     unit_rows: Annotated[int, Decides.RUN] = Field(default=2048, ge=1)

@@ -1,0 +1,169 @@
+"""Runs in this process: no Ray, the same bytes as on Ray, resume from one to the other, faults."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from faults import in_stage
+from published import digests
+
+import xner_ray
+from xner_ray.engine import inline
+from xner_ray.engine.inline import DEATHS, InlineExecutor, crash_counter, deadly
+from xner_ray.errors import FatalError, RecipeError, RetryableError
+from xner_ray.recipe.load import load_recipe
+from xner_ray.run.folder import RunFolder
+
+N_ROWS = 60
+INLINE, RAY = ["engine.executor=inline"], ["engine.executor=ray", "match.workers=1"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six units that need no model."""
+    folder = tmp_path_factory.mktemp("inline")
+    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
+    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
+    (folder / "in.conll").write_text("\n\n".join(rows) + "\n")
+    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
+    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
+    recipe = {
+        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
+        "targets": ["deu_Latn"],
+        "align": {"backend": "provided"},
+        "output": {"max_reject_rate": 0.5},
+        "engine": {"unit_rows": 10},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder / "recipe.yaml"
+
+
+def _parts(run: Path) -> int:
+    return len(list((run / "_run/parts").rglob("*.parquet")))
+
+
+def _die_at(path: Path, row: int) -> str:
+    """A program that projects in its own process, and kills itself where row `row` is matched."""
+    return f"""
+import os, signal, sys
+import xner_ray
+from xner_ray.engine import inline
+
+build = inline.build
+
+def deadly(name, recipe):
+    stage = build(name, recipe)
+    if name != "match":
+        return stage
+    class Deadly(type(stage)):
+        def __call__(self, table):
+            if {row} in table.column("row").to_pylist():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(table)
+    return Deadly(recipe)
+
+inline.build = deadly
+xner_ray.project({str(path)!r}, sys.argv[1], overrides={INLINE!r})
+"""
+
+
+def test_a_run_in_this_process_imports_no_ray(recipe: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, xner_ray\n"
+        f"report = xner_ray.project({str(recipe)!r}, sys.argv[1])\n"
+        "xner_ray.plan(sys.argv[2])\n"
+        "assert report['rows']['read'] == 60\n"
+        "print('ray' in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "run", recipe],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.slow
+def test_both_executors_give_the_same_bytes_and_resume_one_another(
+    recipe: Path, tmp_path: Path, ray_here: None
+) -> None:
+    xner_ray.project(recipe, tmp_path / "inline", overrides=INLINE)
+    xner_ray.project(recipe, tmp_path / "ray", overrides=RAY)
+    assert digests(tmp_path / "ray") == digests(tmp_path / "inline")
+    for name, other in (("then-ray", RAY), ("then-inline", INLINE)):
+        run = tmp_path / name
+        killed = subprocess.run([sys.executable, "-c", _die_at(recipe, 35), run], capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert _parts(run) == 3
+        xner_ray.project(recipe, run, overrides=other)
+        assert digests(run) == digests(tmp_path / "inline")
+
+
+def test_a_unit_that_kills_its_process_is_left_to_ray(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for _ in range(DEATHS):
+        assert deadly(RunFolder(str(run)), []) is None
+        killed = subprocess.run([sys.executable, "-c", _die_at(recipe, 35), run], capture_output=True)
+        assert killed.returncode == -signal.SIGKILL
+    unit = "deu_Latn-000000000030"
+    with pytest.raises(FatalError, match=rf"unit {unit}: 2 processes in a row died in it .* engine.executor: ray"):
+        xner_ray.project(recipe, run, overrides=INLINE)
+    folder = RunFolder(str(run))
+    assert crash_counter(folder).deaths(unit) == 0, "the refusal ends the row of deaths"
+    xner_ray.project(recipe, run, overrides=INLINE)
+
+
+def test_faults_that_pass_are_tried_again(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xner_ray.project(recipe, tmp_path / "expected", overrides=INLINE)
+    calls: list[int] = []
+
+    def check(row: Mapping[str, Any]) -> None:
+        if row["row"] == 25:
+            calls.append(1)
+            if len(calls) <= 3:
+                raise RetryableError("the disk is away")
+
+    in_stage(monkeypatch, "match", check)
+    xner_ray.project(recipe, tmp_path / "run", overrides=INLINE)
+    assert digests(tmp_path / "run") == digests(tmp_path / "expected")
+    calls[:] = []
+    monkeypatch.setattr(inline, "_RETRIES", 1)
+    with pytest.raises(RetryableError, match="the disk is away"):
+        xner_ray.project(recipe, tmp_path / "other", overrides=INLINE)
+    assert _parts(tmp_path / "other") == 2, "units before it are kept"
+
+
+def test_stages_that_do_not_load_are_tried_again(recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = load_recipe(recipe)
+    build, failures = inline.build, ["no such device", "no such device"]
+
+    def fails(name: str, recipe: Any) -> Any:
+        if failures:
+            raise OSError(failures.pop())
+        return build(name, recipe)
+
+    monkeypatch.setattr(inline, "build", fails)
+    monkeypatch.setattr(InlineExecutor.__init__, "__kwdefaults__", {"pauses_s": (0.0, 0.0)})
+    assert xner_ray.project(recipe, tmp_path / "run", overrides=INLINE)["rows"]["read"] == N_ROWS
+    failures += ["no such device"] * 3
+    with pytest.raises(RetryableError, match="OSError: no such device"):
+        xner_ray.project(recipe, tmp_path / "other", overrides=INLINE)
+    assert found.engine.executor == "auto"
+
+
+@pytest.mark.parametrize("key", ["match.workers=2", "match.workers=[1, 3]", "match.memory_gb=1"])
+def test_what_one_process_cannot_obey_is_refused(key: str, recipe: Path, tmp_path: Path) -> None:
+    name = key.partition("=")[0]
+    with pytest.raises(RecipeError, match=rf"{name} is set, but engine.executor: inline is one worker"):
+        xner_ray.project(recipe, tmp_path / "run", overrides=[*INLINE, key])

@@ -1,0 +1,38 @@
+"""Stages that raise on chosen rows, in runs of this process."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from xner_ray.data.row import accepted_rows
+from xner_ray.engine import inline
+from xner_ray.recipe.model import Recipe
+from xner_ray.stage import Stage
+
+
+class Faulty:
+    """A stage that calls `check` with every row that it gets, which may raise, before it does its work."""
+
+    def __init__(self, stage: Stage, check: Callable[[Mapping[str, Any]], None]) -> None:
+        self.stage, self.check = stage, check
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stage, name)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows = table.select(["row", "id"]).to_pylist()
+        for index in accepted_rows(table):
+            self.check(rows[index])
+        return self.stage(table)
+
+
+def in_stage(monkeypatch: pytest.MonkeyPatch, stage: str, check: Callable[[Mapping[str, Any]], None]) -> None:
+    """Let every later run in this process call `check` in a stage. Rejected rows are not checked."""
+    build = inline.build
+
+    def faulty(name: str, recipe: Recipe) -> Any:
+        return Faulty(build(name, recipe), check) if name == stage else build(name, recipe)
+
+    monkeypatch.setattr(inline, "build", faulty)

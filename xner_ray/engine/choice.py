@@ -1,0 +1,135 @@
+"""The choice of an executor: the one that the user asks for, else whichever is done first."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+from xner_ray.engine.executor import Executor
+from xner_ray.engine.pools import group, local_capacity, many_workers
+from xner_ray.errors import RunFolderError
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sections import TINY_NLLB
+
+Name = Literal["inline", "ray"]
+
+RAY_STARTS_S = 45.0
+"""Seconds that Ray and its actors take to start on a laptop (quick starts, 2 cores): work worth less stays here."""
+
+_RAY_ALONE_STARTS_S = 10.0  # without actors
+
+_SCAN_BYTES = 64 << 20  # inputs up to this size are scanned in this process while the choice is open
+
+# Rough seconds a row on one CPU core, by engine; measured for tiny-nllb, the built-in encoder and spaCy.
+_SECONDS = {"nllb": 1.0, "llm": 1.0, "ctranslate2": 0.3, "hf": 0.05, "apertium": 0.02, "spacy": 0.01, TINY_NLLB: 0.02}
+_OTHER_ENCODER_S, _BUILTIN_ENCODER_S, _ROW_S = 0.1, 0.02, 0.001
+_GPU_GAIN = 20.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An executor's name, and the reason as a clause that follows it."""
+
+    name: Name
+    why: str
+
+
+def stated(recipe: Recipe) -> Choice | None:
+    """Return the executor that the user asked for, in the recipe or by what runs already; None if neither says one."""
+    engine = recipe.engine
+    if engine.executor != "auto":
+        return Choice(engine.executor, f"engine.executor is {engine.executor}")
+    if os.environ.get("RAY_ADDRESS"):
+        return Choice("ray", "RAY_ADDRESS is set")
+    if engine.address != "local":
+        return Choice("ray", f"engine.address is {engine.address}")
+    return Choice("ray", "this process runs Ray already") if ray_runs() else None
+
+
+def ray_runs() -> bool:
+    """True if this process has joined or started Ray."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def before_the_scan(recipe: Recipe, n_bytes: int) -> Choice | None:
+    """Return the executor that needs no look at the input of `n_bytes`, or None if its rows decide (`by_work`)."""
+    if choice := stated(recipe):
+        return choice
+    if key := many_workers(recipe):
+        return Choice("ray", f"{key} is set")
+    return Choice("ray", f"the input has {n_bytes / 1e6:,.0f} MB") if n_bytes > _SCAN_BYTES else None
+
+
+def by_work(recipe: Recipe, rows: int, n_units: int) -> Choice:
+    """Return the executor that is done first with so many rows: this process, if Ray would hardly have started."""
+    groups = group(recipe, local_capacity(recipe), n_units)
+    workers = max(pool.workers[1] for pool in groups)
+    if workers == 1:
+        return Choice("inline", "there is work for one worker only")
+    seconds = rows * sum(_seconds_a_row(recipe, name) for pool in groups for name in pool.stages)
+    return _by_seconds(seconds, workers, RAY_STARTS_S)
+
+
+def for_tasks(recipe: Recipe, rows: int) -> Choice:
+    """Return the executor for tasks without models over so many rows."""
+    return stated(recipe) or _by_seconds(rows * _ROW_S, int(local_capacity().cpus), _RAY_ALONE_STARTS_S)
+
+
+def _by_seconds(seconds: float, workers: int, start_s: float) -> Choice:
+    estimate = f"about {max(1.0, seconds):,.0f} s of work for one worker"
+    if seconds * (1 - 1 / workers) <= start_s:
+        return Choice("inline", f"{estimate}; Ray takes longer to start than it would save")
+    return Choice("ray", f"{estimate}, shared by {workers}")
+
+
+def _seconds_a_row(recipe: Recipe, stage: str) -> float:
+    section = getattr(recipe, stage)
+    if stage == "align":
+        slow = section.encoder != "builtin" or section.backend == "simalign"
+        seconds = 0.0 if section.backend == "provided" else _OTHER_ENCODER_S if slow else _BUILTIN_ENCODER_S
+    else:
+        engine = recipe.translate_engine if stage == "translate" else getattr(section, "engine", "")
+        tiny = engine == "nllb" and section.model == TINY_NLLB
+        seconds = _SECONDS.get(TINY_NLLB if tiny else engine, 0.0)
+    return _ROW_S + seconds / (_GPU_GAIN if section.gpus else 1.0)
+
+
+@contextmanager
+def opened(name: Name, recipe: Recipe) -> Iterator[Executor]:
+    """Open an executor for as long as the block runs. RecipeError if it cannot serve the recipe."""
+    if name == "inline":
+        from xner_ray.engine.inline import InlineExecutor
+
+        yield InlineExecutor(recipe)
+        return
+    from xner_ray.engine.ray_data import RayExecutor
+
+    with RayExecutor.at(recipe.engine.address) as executor:
+        yield executor
+
+
+@contextmanager
+def kept_open(recipe: Recipe) -> Iterator[None]:
+    """Hold Ray open over several runs of recipes like this one, if they use it."""
+    choice = stated(recipe)
+    with opened("ray", recipe) if choice is not None and choice.name == "ray" else nullcontext():
+        yield
+
+
+def refuse_passing(root: str) -> None:
+    """Refuse a run in the copy of a working directory that `ray job submit` made, and Ray deletes. RunFolderError."""
+    if "/runtime_resources/working_dir_files/" in root:
+        raise RunFolderError(
+            f"{root}: lies in the copy of the working directory that Ray deletes after the job; give the run as an "
+            "absolute path that every node reaches, or as a URI (s3://, gs://)"
+        )
+
+
+def reaches_ray(recipe: Recipe) -> bool:
+    """True if there is a Ray to join, so that none has to be started here."""
+    return ray_runs() or bool(os.environ.get("RAY_ADDRESS")) or recipe.engine.address != "local"

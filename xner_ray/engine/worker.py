@@ -1,0 +1,120 @@
+"""What a worker does, whoever runs it: load stages, pass a unit through them, publish its part.
+
+Read tasks of Ray import this file and no model code.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from xner_ray.data.row import frequencies, rejected
+from xner_ray.engine.crashes import CrashCounter
+from xner_ray.engine.envelope import pack
+from xner_ray.engine.guard import run_stage
+from xner_ray.errors import RetryableError, XnerError
+from xner_ray.read.rows import ReadPlan, read_unit
+from xner_ray.read.units import Unit
+from xner_ray.recipe.model import Recipe
+from xner_ray.run import parts as part_files
+from xner_ray.stage import Stage
+from xner_ray.storage import files as storage
+
+Counted = dict[str, Any]
+"""Counters by stage."""
+
+PAUSES_S = (1.0, 5.0)
+"""Seconds to wait before models are loaded again in the same process."""
+
+
+def read_counted(unit: Unit, plan: ReadPlan) -> tuple[pa.Table, Counted]:
+    """Read the rows of a unit; return them with the counters of reading."""
+    started, collecting = time.perf_counter(), gc.isenabled()
+    gc.disable()  # a third of the time would go into looking for cycles among millions of cells that have none
+    try:
+        table = read_unit(unit, plan)
+    finally:
+        if collecting:
+            gc.enable()
+    seconds = time.perf_counter() - started
+    rejects = frequencies(table.column("reason").filter(pa.array(rejected(table))))
+    counted = {"rows": table.num_rows, "seconds": seconds, "tokens": 0, "model_seconds": 0.0, "rejects": rejects}
+    return table, {"read": counted}
+
+
+def read_packed(unit: Unit, plan: ReadPlan) -> list[pa.Table]:
+    """Return the one block of a read task."""
+    return [pack(unit.name, *read_counted(unit, plan))]
+
+
+def quiet_libraries(threads: int) -> None:
+    """Tell libraries that are not loaded yet how many threads to take. Bytes must not depend on the machine's cores."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def set_threads(threads: int) -> None:
+    """Give torch its threads, where a stage has loaded it: its import costs 0.2 GB and 2 s."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def load_patiently(names: Sequence[str], load: Callable[[str], Stage], pauses_s: Sequence[float]) -> list[Stage]:
+    """Load stages, again after each pause where that may help. RetryableError if it did not."""
+    for pause in (*pauses_s, None):
+        try:
+            return [load(name) for name in names]
+        except RetryableError as error:
+            failure = str(error)
+        except XnerError:
+            raise
+        except Exception as error:  # whatever a library raises for a broken disk, driver or download
+            failure = f"{type(error).__name__}: {error}"
+        if pause is not None:
+            time.sleep(pause)
+    raise RetryableError(failure)
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    table: pa.Table,
+    counted: Counted,
+    *,
+    crashes: CrashCounter | None = None,
+    unit: str = "",
+    ended: Callable[[str, Mapping[str, Any]], None] = lambda stage, counted: None,
+) -> pa.Table:
+    """Pass the rows of a unit through stages, and note in `counted` what each did.
+
+    crashes: see `guard.run_stage`. `ended(stage, its counters)` is called after each.
+    """
+    for stage in stages:
+        table, stats = run_stage(stage, table, crashes, unit)
+        counted[stage.name] = asdict(stats)
+        ended(stage.name, counted[stage.name])
+    return table
+
+
+class PartWriter:
+    """Publishes the part of a unit that went through all stages."""
+
+    def __init__(self, recipe: Recipe, folder: str, labels: Sequence[str], retry: part_files.Retry | None) -> None:
+        self.folder, self.labels, self.retry = folder, labels, retry
+        # A second matching may still find what the first did not.
+        self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
+
+    def write(self, unit: str, table: pa.Table, counted: Counted) -> Counted:
+        """Write the part; return its counters, those of stages included."""
+        table = part_files.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
+        if self.retry is not None:
+            table = part_files.retried(part_files.read_part(self.retry.parts[unit]), table, self.retry.reasons)
+        counters = {**part_files.count(table), "stages": counted}
+        part_files.write_part(storage.join(self.folder, f"{unit}.parquet"), table, counters)
+        return counters
