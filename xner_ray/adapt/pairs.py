@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from xner_ray.adapt.recipe import Adaptation, Pairs
-from xner_ray.errors import InputError, RunFolderError
+from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
 from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, Record
@@ -63,16 +63,14 @@ def load(adaptation: Adaptation) -> tuple[list[Pair], list[int], list[Tally]]:
 
 def _of_run(origin: Pairs, tally: Tally) -> Iterator[Pair]:
     folder = RunFolder(str(origin.run))
-    recipe, sealed = folder.recipe(), folder.sealed()
-    if sealed is None:
-        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+    recipe = folder.recipe()
+    folder.require_sealed()
     if missing := sorted(set(origin.langs or ()) - set(recipe.languages)):
         raise InputError(f"{folder.root}: has no language {missing[0]}; it has {', '.join(recipe.languages)}")
     langs = origin.langs or recipe.languages
     tally.langs = list(dict.fromkeys([recipe.source_side, *langs]))
     for lang in langs:
-        files = [folder.path(entry["file"]) for entry in sealed if entry["file"].startswith(f"data/{lang}/")]
-        for source, target in islice(_words(files), origin.limit):
+        for source, target in islice(_words(folder.published(lang)), origin.limit):
             tally.read += 1
             if source and target:
                 yield source, target

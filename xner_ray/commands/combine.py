@@ -54,10 +54,9 @@ def combine(
     recipes, indices, parts = [], [], []
     for old in olds:
         recipes.append(old.recipe())
-        if old.sealed() is None:
-            raise RunFolderError(f"{old.root}: not sealed yet; finish the run first")
+        old.require_sealed()
         indices.append(read_index(old))
-        parts.append({**old.parts(), **old.refined()})
+        parts.append(old.final_parts())
         if _listed(indices[-1]) != _listed(indices[0]):
             raise RunFolderError(
                 f"{old.root}: has other units than {olds[0].root}; make both with the same input, languages and "

@@ -57,8 +57,7 @@ def compare(
         reference = places.index(place)
     recipes = [folder.recipe() for folder in folders]
     for folder, recipe in zip(folders, recipes, strict=True):
-        if folder.sealed() is None:
-            raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+        folder.require_sealed()
         if set(recipe.languages) != set(recipes[0].languages):
             raise InputError(
                 f"{folder.root} has the languages {_listed(recipe.languages)}, and {folders[0].root} has "
@@ -81,7 +80,7 @@ def _listed(values: Sequence[str | os.PathLike[str]]) -> str:
 
 def _tables(folder: RunFolder, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The parts in order of (language, split, row)."""
-    parts = {**folder.parts(), **folder.refined()}
+    parts = folder.final_parts()
     for unit in sorted(read_index(folder).units, key=lambda unit: (unit.lang, unit.split, unit.start)):
         yield part_files.read_part(parts[unit.name], columns)
 

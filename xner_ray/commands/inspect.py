@@ -166,7 +166,7 @@ def status_text(found: Mapping[str, Any]) -> Group:
 def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The parts of a run in row order; of an unfinished one those that are there."""
     folder.recipe()  # or there is no run
-    parts = {**folder.parts(), **folder.refined()}
+    parts = folder.final_parts()
     for unit in read_index(folder).units:
         if unit.name in parts:
             yield part_files.read_part(parts[unit.name], columns)
@@ -238,7 +238,7 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
     """
     folder = RunFolder(os.fspath(run))
     recipe, index = folder.recipe(), read_index(folder)
-    parts, sealed = {**folder.parts(), **folder.refined()}, folder.sealed() is not None
+    parts, sealed = folder.final_parts(), folder.sealed() is not None
     if sealed:
         report = read_report(folder)
     else:
@@ -302,17 +302,12 @@ def export(
     """Write the emitted rows of a sealed run, one file per language and split; returns the files' paths."""
     folder = RunFolder(os.fspath(run))
     recipe = folder.recipe()
-    sealed = folder.sealed()
-    if sealed is None:
-        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+    folder.require_sealed()
     target = folder.path("export") if output is None else os.fspath(output)
     written = []
     for lang in recipe.languages:
-        data = [entry["file"] for entry in sealed if entry["file"].startswith(f"data/{lang}/")]
-        splits = sorted({file.split("/")[-1].removeprefix("incomplete-").split("-")[0] for file in data})
-        for split in splits:
-            files = [f for f in data if f.split("/")[-1].removeprefix("incomplete-").startswith(f"{split}-")]
-            rows = (row for file in files for row in part_files.read_part(folder.path(file)).to_pylist())
+        for split in sorted({part_files.split_of(file)[0] for file in folder.published(lang)}):
+            rows = (row for file in folder.published(lang, [split]) for row in part_files.read_part(file).to_pylist())
             lines = conll(rows, ids=ids) if to == "conll" else jsonl(rows)
             path = storage.join(target, f"{lang}.{split}.{to}")
             try:

@@ -16,6 +16,7 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, BackTranslate, Likelihood, TargetTag
 from xner_ray.run.counters import Report
+from xner_ray.run.parts import split_of
 from xner_ray.storage import files as storage
 
 _LICENCES = {
@@ -53,8 +54,8 @@ def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
     """README.md. `files` are the published files, relative to the run folder."""
     configs = []
     for lang in recipe.languages:
-        splits = sorted({file.split("/")[-1].split("-")[0] for file in files if file.startswith(f"data/{lang}/")})
-        splits = [split for split in splits if split != "incomplete"]
+        kinds = {split_of(file) for file in files if file.startswith(f"data/{lang}/")}
+        splits = sorted(split for split, incomplete in kinds if not incomplete)
         data = [{"split": split, "path": f"data/{lang}/{split}-*.parquet"} for split in splits]
         if data:
             configs.append({"config_name": lang, "data_files": data})

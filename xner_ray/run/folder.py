@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -107,6 +107,28 @@ class RunFolder:
             return None
         files: list[dict[str, Any]] = json.loads(storage.read_bytes(self.sealed_path))["files"]
         return files
+
+    def require_sealed(self) -> list[dict[str, Any]]:
+        """Return the published files. RunFolderError if there is no run, or if it is not finished."""
+        self.recipe()
+        if (files := self.sealed()) is None:
+            raise RunFolderError(f"{self.root}: not sealed yet; finish the run first")
+        return files
+
+    def published(self, lang: str, splits: Collection[str] | None = None, *, incomplete: bool = True) -> list[str]:
+        """Return the paths of a language's data files; incomplete: with those of incomplete sentences, if set apart."""
+        found = [entry["file"] for entry in self.require_sealed() if entry["file"].startswith(f"data/{lang}/")]
+        kinds = {file: part_files.split_of(file) for file in found}
+        wanted = [
+            file
+            for file, (split, aside) in kinds.items()
+            if (splits is None or split in splits) and (incomplete or not aside)
+        ]
+        return [self.path(file) for file in wanted]
+
+    def final_parts(self) -> dict[str, str]:
+        """Return the path of each finished unit's part, after the second matching where that is done."""
+        return {**self.parts(), **self.refined()}
 
     def parts(self) -> dict[str, str]:
         """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts, and

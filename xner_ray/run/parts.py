@@ -228,6 +228,16 @@ def plan_files(
     return files
 
 
+def split_of(file: str) -> tuple[str, bool]:
+    """Return the split of a published file, and True if its sentences are incomplete ones, set apart.
+
+    >>> split_of("data/swh_Latn/incomplete-train-00000-of-00002.parquet")
+    ('train', True)
+    """
+    split = file.rpartition("/")[2].rsplit("-", 3)[0]
+    return split.removeprefix("incomplete-"), split.startswith("incomplete-")
+
+
 def seal_file(root: str, published: Published) -> dict[str, Any] | None:
     """Write one published file whole; its name, rows and SHA-256, or None if it would be empty and may be missing."""
     rows = 0

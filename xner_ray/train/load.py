@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xner_ray.errors import RunFolderError
 from xner_ray.models import hub
 from xner_ray.read.find import find_files
 from xner_ray.recipe.load import load_checked, model_place, place, placed
@@ -87,9 +86,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _run_identity(run: str) -> str:
     folder = RunFolder(run)
-    folder.recipe()
-    if folder.sealed() is None:
-        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+    folder.require_sealed()
     return hashlib.sha256(storage.read_bytes(folder.sealed_path)).hexdigest()
 
 

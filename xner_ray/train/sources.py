@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from xner_ray.data.arrow import lengths, nested
 from xner_ray.data.row import ROW, refuse_extension_types, span_cells
-from xner_ray.errors import InputError, RunFolderError
+from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
 from xner_ray.read.formats import read_records
 from xner_ray.read.record import record_id, without_surrogates
@@ -152,8 +152,7 @@ def langs_of(source: Source) -> list[str]:
     """Return the languages of the run that the source takes. InputError if the run lacks one."""
     folder = RunFolder(str(source.run))
     recipe = folder.recipe()
-    if folder.sealed() is None:
-        raise RunFolderError(f"{folder.root}: not sealed yet; finish the run first")
+    folder.require_sealed()
     missing = sorted(set(source.langs or ()) - set(recipe.languages))
     if missing:
         raise InputError(f"{folder.root}: has no language {missing[0]}; it has {', '.join(recipe.languages)}")
