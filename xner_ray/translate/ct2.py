@@ -13,12 +13,10 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
@@ -27,7 +25,7 @@ from xner_ray.errors import FatalError, Reason, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
 from xner_ray.models.hub import load_arguments, local_folder, pin
 from xner_ray.recipe.sections import Translating
-from xner_ray.storage.cache import cache_folder, publish_folder
+from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
 from xner_ray.translate.base import Translation
 from xner_ray.translate.nllb import NllbTranslator
@@ -68,30 +66,18 @@ def compute_type(section: Translating, key: str = "translate") -> str:
 
 
 def converted_folder(model: str, quantization: str, cache: Path | None = None, key: str = "translate") -> Path:
-    """The model in CTranslate2's format; converts it into `cache` (see `cache_folder`) when it is not there.
+    """Return the model in CTranslate2's format, converted into the cache (see `cached_folder`) if it is not there.
 
-    `model` is a recipe's name, `quantization` one of CTranslate2's types. Any number of processes may call this at
-    once: one converts, the others wait for it, and only a whole folder ever has the final name. Weights are read from
-    safetensors, and no code comes with them. MissingExtraError if CTranslate2 is not installed; RecipeError, with the
-    section's `key`, if the model cannot be used.
+    model: its name in the recipe. quantization: one of CTranslate2's types. Weights are read from safetensors, and no
+    code comes with them. MissingExtraError if CTranslate2 is not installed; RecipeError, with the section's `key`, if
+    the model cannot be used.
     """
     require(key)
     import ctranslate2
 
     model, identity = _identity(model)
-    root = cache_folder() if cache is None else cache
     name = f"ctranslate2-{ctranslate2.__version__}-{quantization}-{identity[:32]}-{_LAYOUT}"
-    folder = root / name
-    if folder.is_dir():
-        return folder
-    root.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / f".{name}.lock"):
-        if folder.is_dir():
-            return folder
-        for stale in root.glob(f".{name}.part-*"):  # of a killed process: the lock is ours
-            shutil.rmtree(stale, ignore_errors=True)
-        publish_folder(folder, lambda own: _convert(model, quantization, own, key))
-    return folder
+    return cached_folder(name, lambda own: _convert(model, quantization, own, key), cache)
 
 
 class Ct2Translator(NllbTranslator):
