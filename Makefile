@@ -1,15 +1,16 @@
-# make demo    set up, project the quick starts, show sentences and tables
-# make test    set up, then everything that CI checks
-# make check   style, types and the quick tests (under 4 minutes)
-# make chaos   30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
-# make bench   benchmarks; each prints a ratio against a named baseline
+# make demo       set up, project the quick starts, show sentences and tables
+# make check      style, types, import contracts and the quick tests, without Ray (4 minutes of CPU time)
+# make test       what a developer runs before a commit (24 minutes of CPU time)
+# make test-long  kills, clusters, browsers, long properties, real trainings (30 minutes of CPU time)
+# make chaos      30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
+# make bench      benchmarks; each prints a ratio against a named baseline
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test check lint doctests chaos bench apertium chromium
+.PHONY: setup demo check test test-long lint doctests chaos bench apertium chromium
 
 setup: $(VENV)/.ready
 
@@ -31,9 +32,18 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-# Two tests files at a time: a file's tests share their runs and clusters
-test: lint doctests apertium chromium
-	$(BIN)/pytest -n 2 --dist loadfile --durations 40
+# Two files of tests at a time, in the order of tests/conftest.py: a file's tests share their runs and clusters
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
+
+check: export HYPOTHESIS_PROFILE = quick
+check: lint doctests
+	$(PYTEST) -m "not slow and not ray"
+
+test: lint doctests apertium
+	$(PYTEST) -m "not long and not chaos"
+
+test-long: setup chromium
+	$(PYTEST) -m "long and not chaos"
 
 # Tests of the engine apertium skip where it is neither installed nor can be
 apertium:
@@ -49,9 +59,6 @@ chromium:
 
 doctests: setup
 	$(BIN)/pytest --quiet --doctest-modules xner_ray
-
-check: lint doctests
-	$(BIN)/pytest -m "not slow"
 
 chaos: setup
 	$(BIN)/pytest -m chaos -s

@@ -29,17 +29,53 @@ _token.write_text(secrets.token_hex(32))
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_token))
 
 
-settings.register_profile("shared machine", deadline=None)  # timings never gate a test
-settings.load_profile("shared machine")
+# `make check` sets "quick". Timings never gate a test: the machine may be shared.
+settings.register_profile("full", deadline=None)
+settings.register_profile("quick", settings.get_profile("full"), max_examples=25)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
+
+# Files of many minutes: pytest-xdist hands out files in this order, and one that came last would leave a core idle.
+HEAVY_FIRST = (
+    *("engine/test_ray_data.py", "jobs/test_quality.py", "jobs/test_jobs.py", "commands/test_train.py"),
+    *("engine/test_faults.py", "commands/test_object_store_run.py", "engine/test_kill_points.py"),
+    *("engine/test_ray_jobs.py", "align/test_linking.py", "engine/test_retry.py", "commands/test_sweep.py"),
+    *("jobs/test_student_reads.py", "cluster/test_slurm.py", "test_cli.py", "commands/test_cross_validate.py"),
+)
 
 
+def _place(item: pytest.Item) -> int:
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    return HEAVY_FIRST.index(file) if file in HEAVY_FIRST else len(HEAVY_FIRST)
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
-    if not torch.cuda.is_available():
-        for item in items:
-            if "gpu" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+    items.sort(key=_place)
+    most = settings.get_profile(settings.get_current_profile_name()).max_examples
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        if "long" in item.keywords:
+            item.add_marker("slow")
+        if "ray_here" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+        if settings.get_current_profile_name() == "quick" and hasattr(item.obj, "hypothesis"):
+            own = item.obj._hypothesis_internal_use_settings  # of @settings, which no profile overrides
+            item.obj._hypothesis_internal_use_settings = settings(own, max_examples=min(own.max_examples, most))
+
+
+@pytest.fixture(autouse=True)
+def _ray_is_declared(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts Ray in this process without the fixture `ray_here` or the mark `ray`."""
+    before = _ray_runs()
+    yield
+    assert before or "ray" in request.keywords or not _ray_runs(), "this test starts Ray: mark it ray"
+
+
+def _ray_runs() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 @pytest.fixture(scope="session")

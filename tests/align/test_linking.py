@@ -295,7 +295,7 @@ def test_real_pairs_give_simaligns_links(level: str) -> None:
     compare_with_simalign(list(zip(*sides, strict=True)), level, mwmf_every=4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("level", ["word", "subword"])
 def test_a_thousand_real_pairs_give_simaligns_links(level: str, shared_data: Path) -> None:
     folder = shared_data / "europarl-ner"

@@ -236,7 +236,7 @@ def test_a_head_that_does_not_start_is_said(submit: Callable[[bool], Job], tmp_p
     job.assert_nothing_is_left()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_on_a_real_head_and_worker(submit: Callable[[bool], Job], tmp_path: Path) -> None:
     job = submit(False)
     run = tmp_path / "run"

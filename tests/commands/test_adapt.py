@@ -156,7 +156,7 @@ def test_a_wrong_key_is_named(recipe: Path) -> None:
         adapt.load_adaptation(recipe, ["fit.rate=1"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_in_jobs(tmp_path: Path) -> None:
     """As it stands, but for the number of pairs."""
     given: Any = yaml.safe_load((JOBS / "adapt_encoder.yaml").read_text())
@@ -170,7 +170,7 @@ def test_the_recipe_in_jobs(tmp_path: Path) -> None:
     assert Encoder.check(str(tmp_path / "adapted")) == [7]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_taggers_recipe_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both steps that its comment names, on few sentences: the second keeps the head of the first."""
     from xner_ray.recipe.load import load_checked

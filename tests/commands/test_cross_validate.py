@@ -125,7 +125,7 @@ def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None
         assert (model.layers, model.frozen, model.encoder) == (2 if short else None, 1, str(tmp_path / "encoder"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_students_are_trained_without_what_they_are_scored_on(
     tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 LANGUAGES = {"eng_Latn": "en", "spa_Latn": "es", "swh_Latn": "sw"}
 UNITS = 6

@@ -188,7 +188,7 @@ def student(toy: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None)
     return folder, train(toy / "student.yaml", folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_learns_and_leaves_a_hugging_face_folder(student: tuple[Path, dict[str, Any]], toy: Path) -> None:
     from xner_ray.recipe.sections import Tag
     from xner_ray.tag.hf import HfTagger
@@ -208,7 +208,7 @@ def test_it_learns_and_leaves_a_hugging_face_folder(student: tuple[Path, dict[st
     assert "100.00 | 100.00 | 100.00" in (folder / "README.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_command_again_does_nothing_and_another_is_refused(
     student: tuple[Path, dict[str, Any]], toy: Path
 ) -> None:
@@ -223,7 +223,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
         train(toy / "student.yaml", folder, overrides=["fit.seed=1"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_take_the_same_steps(student: tuple[Path, dict[str, Any]], toy: Path, tmp_path: Path) -> None:
     two = train(toy / "student.yaml", tmp_path / "two", overrides=["resources.workers=2"])
     losses = [[entry["loss"] for entry in report["history"]] for report in (student[1], two)]
@@ -231,7 +231,7 @@ def test_two_workers_take_the_same_steps(student: tuple[Path, dict[str, Any]], t
     assert two["evaluation"]["languages"] == student[1]["evaluation"]["languages"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_wrong_in_every_worker_is_one_message(toy: Path, tmp_path: Path, ray_here: None) -> None:
     with pytest.raises(InputError, match=r"data: no sentence is left \(.*48 read, 48 length\)"):
         train(
@@ -260,7 +260,7 @@ def _until(found: Callable[[], Any], seconds: float = 120.0) -> Any:
     raise AssertionError("it did not come")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_gone_on_with(toy: Path, tmp_path: Path, ray_here: None) -> None:
     """First a worker dies, then the driver with all that it started; the student has an undisturbed one's bytes."""
     longer = ["fit.epochs=70"]

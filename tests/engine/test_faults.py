@@ -94,7 +94,7 @@ def test_models_that_do_not_load(
     assert error.value.exit_status == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_unit_that_kills_its_worker(
     undisturbed: tuple[Path, dict[str, str]],
     faulty: Callable[[Worker], None],
@@ -131,7 +131,7 @@ def test_a_unit_that_kills_its_worker(
     assert digests(tmp_path / "always") == expected
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_row_that_kills_its_worker(
     undisturbed: tuple[Path, dict[str, str]], faulty: Callable[[Worker], None], tmp_path: Path
 ) -> None:

@@ -89,7 +89,7 @@ def test_two_pools_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: 
     assert digests(tmp_path / "pools") == digests(expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path], tmp_path: Path) -> None:
     """SIGKILL the driver twice, each time after some more units, then let the same command finish."""
     recipe, expected = many_units
@@ -153,7 +153,7 @@ def test_another_recipe_is_refused_with_the_keys_that_differ(many_units: tuple[P
     assert "--fresh" in str(error.value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_is_joined_by_its_address(tmp_path: Path) -> None:
     """RAY_ADDRESS, which `ray job submit` sets, comes before the recipe's engine.address."""
     head = subprocess.Popen(

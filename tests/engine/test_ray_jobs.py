@@ -37,7 +37,7 @@ def _ray_job(head: LocalCluster, checkout: Path, command: str, *arguments: str) 
     return subprocess.run(ray, env=head.env, cwd=checkout, capture_output=True, text=True, timeout=500)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_from_submission_to_data(head: LocalCluster, checkout: Path, tmp_path: Path) -> None:
     run, parts = tmp_path / "run", tmp_path / "run" / "_run" / "parts"
     project = ("--working-dir=.", "--", "xner-ray", "project", "jobs/quickstart.yaml")
@@ -72,7 +72,7 @@ def test_a_job_from_submission_to_data(head: LocalCluster, checkout: Path, tmp_p
     assert json.loads((run / "report.json").read_text())["rows"]["emitted"] == 120
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("run", "setting", "message"),
     [

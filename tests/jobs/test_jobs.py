@@ -176,7 +176,7 @@ def test_raw_text_is_tagged_translated_and_projected(tmp_path: Path) -> None:
     assert ("Nairobi", "LOC") in projected
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> None:
     counts = _converted("masakha_join", shared_data / "masakha-join-dev", tmp_path)
     assert counts == {"lug_Latn": 703, "pcm_Latn": 751, "twi_Latn": 510}
@@ -313,7 +313,7 @@ def test_back_translation_on_real_text(tmp_path: Path) -> None:
     assert result.overall.f1 >= 0.92
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pud_teaches_a_student(tmp_path: Path) -> None:
     """pud.yaml on a tenth of its sentences; student.yaml and students.yaml then learn from that, for one epoch."""
     from xner_ray.commands.cross_validate import load_experiment

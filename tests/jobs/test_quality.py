@@ -15,7 +15,7 @@ from xner_ray.match import projection
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.parts import read_part
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 ONE_POOL = ["align.method=mwmf"]  # so that every hard method can be had by rematching
 
 

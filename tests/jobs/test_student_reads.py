@@ -11,7 +11,7 @@ from xner_ray.models.e5 import builtin_folder
 JOBS = Path(__file__).parents[2] / "jobs"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")
 def test_trainer_reads_the_folder(tmp_path: Path, ray_here: None) -> None:
     """The decisions of transformers' own token-classification example (run_ner.py), made from the data alone."""

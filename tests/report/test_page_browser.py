@@ -7,7 +7,10 @@ import pytest
 from browser import PROGRAM, Browser
 from page_rows import EVIL, hostile_rows, lost_row, page_of, row_of, tables_of
 
-needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="needs chromium (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(PROGRAM is None, reason="needs chromium (Debian: apt-get install chromium)"),
+]
 
 ARABIC = ["وصلت", "آدا", "لوفلايس", "إلى", "New", "York", "."]
 
@@ -26,7 +29,6 @@ def _many() -> list[dict[str, Any]]:
     return [*rows, *(row_of(40 + n, "arb_Arab", **arabic) for n in range(4)), *hostile_rows()]
 
 
-@needs_chromium
 def test_in_a_browser(tmp_path: Path) -> None:
     """One browser for all: text stays text, right-to-left is, filters and pages work, nothing sticks out."""
     path = tmp_path / "report.html"
@@ -90,7 +92,6 @@ def test_in_a_browser(tmp_path: Path) -> None:
         assert browser.value("document.getElementById('filters').checkVisibility()") is False
 
 
-@needs_chromium
 def test_a_script_of_another_hand_does_not_run(tmp_path: Path) -> None:
     """The second wall: were text ever to become markup, the page's policy would stop it."""
     path = tmp_path / "report.html"

@@ -77,7 +77,7 @@ def differing(one: Results, other: Results, score: float) -> int:
 
 @pytest.mark.parametrize(
     ("count", "beams"),
-    [(48, 1), (48, 4), pytest.param(1000, 1, marks=pytest.mark.slow), pytest.param(200, 4, marks=pytest.mark.slow)],
+    [(48, 1), (48, 4), pytest.param(1000, 1, marks=pytest.mark.long), pytest.param(200, 4, marks=pytest.mark.long)],
 )
 def test_text_and_score_equal_those_of_transformers(count: int, beams: int) -> None:
     """Measured: no text differs of 1,000 sentences in each direction, with 1 and with 4 beams."""
