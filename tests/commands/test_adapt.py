@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from s3_server import S3Server
 from safetensors.torch import load_file
 from tiny_encoders import tiny
 from typer.testing import CliRunner
@@ -17,6 +18,8 @@ from xner_ray.align.encoder import Encoder
 from xner_ray.cli import app
 from xner_ray.commands import adapt
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
+from xner_ray.storage import files as storage
+from xner_ray.storage.lease import claim
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -47,7 +50,9 @@ def test_the_command_makes_a_folder_for_align_encoder(recipe: Path, tmp_path: Pa
     card = (folder / "README.md").read_text()
     assert "layer: 3" in card and "| eng_Latn with spa_Latn | 4 | 3 |" in card and str(tmp_path) not in card
     assert Encoder.check(str(folder)) == [3]
-    assert not list(folder.parent.glob("*.checkpoint"))
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["adapted"]
+    listed = [line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    assert {*listed, "SHA256SUMS"} == {path.name for path in folder.iterdir()}
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert xner_ray.adapt(recipe, folder) == report  # finished: nothing is done again
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
@@ -68,31 +73,36 @@ def test_an_ended_adaptation_goes_on(recipe: Path, tmp_path: Path) -> None:
 
     with pytest.raises(StopError):
         xner_ray.adapt(recipe, tmp_path / "ended", say=say)
-    assert (tmp_path / "ended.checkpoint").exists() and not (tmp_path / "ended").exists()
-    with pytest.raises(RunFolderError, match=r"ended\.checkpoint is of another recipe"):
+    assert [path.name for path in (tmp_path / "ended").iterdir()] == ["_train"]
+    with pytest.raises(RunFolderError, match=r"encoder of another recipe(?s:.*)fit.seed: 0 there, 1 now"):
         xner_ray.adapt(recipe, tmp_path / "ended", overrides=["fit.seed=1"])
     lines.clear()
     xner_ray.adapt(recipe, tmp_path / "ended", say=lines.append)
-    assert lines[0].startswith("goes on after part 2 of ") and len(lines) == 3
+    assert lines[0] == "resumes after part 2" and len(lines) == 3
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "ended"))
     assert all((one[name] == other[name]).all() for name in one)
-    (tmp_path / "next.checkpoint").write_bytes(b"half")
-    with pytest.raises(RunFolderError, match="no whole checkpoint"):
+    lines.clear()
+    with pytest.raises(StopError):
+        xner_ray.adapt(recipe, tmp_path / "next", say=say)
+    (tmp_path / "next" / "_train" / "state.pt").write_bytes(b"half")
+    with pytest.raises(RunFolderError, match="no complete checkpoint; --fresh discards it"):
         xner_ray.adapt(recipe, tmp_path / "next")
+    xner_ray.adapt(recipe, tmp_path / "next", fresh=True)
+    assert (tmp_path / "next" / "SHA256SUMS").read_bytes() == (tmp_path / "whole" / "SHA256SUMS").read_bytes()
 
 
 def test_a_folder_with_something_else_is_refused(recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "adapted"
     folder.mkdir()  # an empty one is as good as none
     xner_ray.adapt(recipe, folder)
-    with pytest.raises(RunFolderError, match="of another recipe or other pairs"):
+    with pytest.raises(RunFolderError, match=r"of another recipe(?s:.*)fit.learning_rate: 2e-05 there, 0.001 now"):
         xner_ray.adapt(recipe, folder, overrides=["fit.learning_rate=1e-3"])
     xner_ray.adapt(recipe, folder, overrides=["fit.learning_rate=1e-3"], fresh=True)
-    with pytest.raises(RunFolderError, match="adapt did not make it"):
+    with pytest.raises(RunFolderError, match=r"holds files that are no adapted encoder \(config.json\)"):
         xner_ray.adapt(recipe, tiny(tmp_path / "other", "bert"), fresh=True)
     assert (tmp_path / "other" / "model.safetensors").exists()
-    with pytest.raises(RecipeError, match="written to a local folder"):
-        xner_ray.adapt(recipe, "s3://bucket/model")
+    with claim(str(folder), str(folder)), pytest.raises(RunFolderError, match="another xner-ray works in this folder"):
+        xner_ray.adapt(recipe, folder, fresh=True)
 
 
 def test_fresh_discards_what_adapt_wrote_and_only_when_it_can_be_made_again(recipe: Path, tmp_path: Path) -> None:
@@ -104,14 +114,12 @@ def test_fresh_discards_what_adapt_wrote_and_only_when_it_can_be_made_again(reci
         xner_ray.adapt(recipe, folder, overrides=[f"data={json.dumps(gone)}"], fresh=True)
     with pytest.raises(RecipeError, match=r"model\.frozen is 3"):
         xner_ray.adapt(recipe, folder, overrides=["model.frozen=3"], fresh=True)
-    with pytest.raises(RecipeError, match=r"model\.encoder is .*adapted, where the adapted encoder is to be written"):
+    with pytest.raises(RecipeError, match="adapted: is what the adapted encoder is made from"):
         xner_ray.adapt(recipe, folder, overrides=[f"model.encoder={folder}"], fresh=True)
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"notes\.txt is there, and adapt did not make it"):
-        xner_ray.adapt(recipe, folder, overrides=["fit.seed=1"], fresh=True)
-    (folder / "notes.txt").unlink()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / "notes.txt").write_text("mine")
     xner_ray.adapt(recipe, folder, overrides=["fit.seed=1"], fresh=True)
+    assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "model.safetensors").read_bytes() != before["model.safetensors"]
 
 
@@ -122,14 +130,19 @@ def test_places_that_a_folder_can_have(recipe: Path, tmp_path: Path, monkeypatch
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "adaptation.json").exists()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def busy(path: Path) -> None:  # as a mount point
-        raise OSError(16, "Device or resource busy")
-
-    monkeypatch.setattr(Path, "rmdir", busy)
+    xner_ray.adapt(recipe, ".")
+    assert (tmp_path / "here" / "SHA256SUMS").read_bytes() == (tmp_path / "real" / "SHA256SUMS").read_bytes()
+    (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(loop, "fit", lambda *_, **__: pytest.fail("trained before it knew its place"))
-    with pytest.raises(RunFolderError, match="cannot be replaced by the adapted encoder: Device or resource busy"):
-        xner_ray.adapt(recipe, ".")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        xner_ray.adapt(recipe, tmp_path / "file" / "model")
+
+
+def test_an_object_store_is_a_place_as_well(recipe: Path, tmp_path: Path, s3: S3Server) -> None:
+    report = xner_ray.adapt(recipe, s3.uri("models/adapted"))
+    assert xner_ray.adapt(recipe, s3.uri("models/adapted")) == report
+    assert xner_ray.adapt(recipe, tmp_path / "local") == report
+    assert storage.read_bytes(s3.uri("models/adapted/SHA256SUMS")) == (tmp_path / "local/SHA256SUMS").read_bytes()
 
 
 def test_memory_that_does_not_suffice_can_be_made_to(recipe: Path, tmp_path: Path) -> None:
@@ -148,7 +161,7 @@ def test_memory_that_does_not_suffice_can_be_made_to(recipe: Path, tmp_path: Pat
         with pytest.raises(RetryableError, match=r"halve fit\.micro_batch_tokens"):
             xner_ray.adapt(recipe, tmp_path / "short")
     report = xner_ray.adapt(recipe, tmp_path / "short", overrides=["fit.micro_batch_tokens=64"], say=lines.append)
-    assert lines[0].startswith("goes on after part 1") and report["identity"] == whole["identity"]
+    assert lines[0] == "resumes after part 1" and report["fingerprint"] == whole["fingerprint"]
 
 
 def test_a_wrong_key_is_named(recipe: Path) -> None:

@@ -219,7 +219,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     assert "is trained already" in result.output.replace("\n", " ")
     assert "100.00" in result.output
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(RunFolderError, match=r"holds a student of another recipe(?s:.*)fit.seed: 0 there, 1 now"):
+    with pytest.raises(RunFolderError, match=r"holds the student of another recipe(?s:.*)fit.seed: 0 there, 1 now"):
         train(toy / "student.yaml", folder, overrides=["fit.seed=1"])
 
 

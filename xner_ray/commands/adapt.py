@@ -1,8 +1,4 @@
-"""The command adapt: an aligner's encoder goes on learning on a user's pairs, in this process, without Ray.
-
-The model's folder appears whole or not at all. Until then a checkpoint lies beside it, from which the same command goes
-on.
-"""
+"""The command `adapt`: the aligner's encoder, trained on a user's pairs in this process; the same command resumes."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 import torch
 
 from xner_ray.adapt import loop
-from xner_ray.adapt.pairs import Tally, load
+from xner_ray.adapt.pairs import Pair, Tally, load
 from xner_ray.adapt.recipe import Adaptation
 from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
@@ -26,19 +23,15 @@ from xner_ray.models.hub import pin
 from xner_ray.models.trainer import Progress, State
 from xner_ray.recipe.load import load_checked, model_place, place, placed
 from xner_ray.report.card import cell, front_matter, shown
-from xner_ray.storage import cache
+from xner_ray.run.model_folder import ModelFolder, flat
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
 
-REPORT, SUMS = "adaptation.json", "SHA256SUMS"
-_NOT_WEIGHTS = {"micro_batch_tokens"}  # but for rounding: how much memory it takes
 Say = Callable[[str], None]
 
 
-def load_adaptation(
-    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
-) -> Adaptation:  # fmt: skip
-    """A checked recipe; paths as in `load_recipe`. RecipeError says which key is wrong."""
+def load_adaptation(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Adaptation:
+    """Load and check a recipe; paths as in `load_recipe`. RecipeError names the wrong key."""
     adaptation, base = load_checked(Adaptation, source, overrides)
     data = [
         origin.model_copy(
@@ -49,10 +42,8 @@ def load_adaptation(
         )
         for origin in adaptation.data
     ]
-    encoder = model_place(adaptation.model.encoder, base)
-    return adaptation.model_copy(
-        update={"data": data, "model": adaptation.model.model_copy(update={"encoder": encoder})}
-    )
+    model = adaptation.model.model_copy(update={"encoder": model_place(adaptation.model.encoder, base)})
+    return adaptation.model_copy(update={"data": data, "model": model})
 
 
 def adapt(
@@ -63,42 +54,64 @@ def adapt(
     fresh: bool = False,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
-    """Adapt an encoder and write it to `folder`, a local one; returns the report, which is `adaptation.json` there.
+    """Adapt an encoder into `folder`, a Hugging Face folder; returns its report (adaptation.json).
 
-    A checkpoint of the same recipe and pairs is gone on with; a folder that was finished by them is left as it is.
-    RunFolderError if there is anything else; `fresh` discards a checkpoint or an adapted encoder, once it is known that
-    the recipe can be followed. say: takes a line for each part. Also RecipeError, InputError, StorageError, and
-    RetryableError where memory does not suffice.
+    The same call resumes from the last checkpoint; it leaves a finished encoder as it is. fresh: discard the encoder
+    in the folder, once the new one is known to be trainable. say: called with a line for each part. RunFolderError if
+    the folder holds another encoder, or other files; also RecipeError, InputError, StorageError, and RetryableError if
+    memory does not suffice.
     """
-    if "://" in os.fspath(folder):
-        raise RecipeError(f"{folder}: an adapted encoder is written to a local folder; copy it from there")
-    target = Path(folder).resolve()
     adaptation = load_adaptation(recipe, overrides)
-    _refuse_itself(adaptation, target)
+    target = ModelFolder(os.fspath(folder), "adapted encoder", "adaptation.json")
+    target.refuse_sources([adaptation.model.encoder, *(origin.run for origin in adaptation.data)])
     resources = adaptation.resources
     if resources.gpus and not torch.cuda.is_available():
         raise RecipeError("resources.gpus is 1, but torch sees no CUDA device here; set it to 0 for the CPU")
     if resources.threads is not None:
         torch.set_num_threads(resources.threads)
-    checkpoint = target.with_name(f"{target.name}.checkpoint")
     pairs, origins, tallies = load(adaptation)
-    identity = _identity(adaptation, pairs)
-    if fresh:
-        _own_files(target)
-    elif target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        report = _finished(target, identity)
-        checkpoint.unlink(missing_ok=True)
+    keys = _fingerprint(adaptation, pairs)
+    target.refuse_other_files()
+    if not fresh and (report := target.finished(keys)) is not None:
         return report
     learner = loop.Learner(adaptation.model, torch.device("cuda" if resources.gpus else "cpu"))
-    pieces = []
+    sides = []
     for origin, both in zip(origins, learner.pieces(pairs), strict=True):
         if both is None:
             tallies[origin].kept -= 1
             tallies[origin].dropped["longer than the encoder reads, or without a subword"] += 1
         else:
-            pieces.append(both)
-    if not pieces:
+            sides.append(both)
+    if not sides:
         raise InputError(f"data: none of {len(pairs)} pairs fits into {learner.positions} subwords a side")
+    with target.claim():
+        target.begin(keys, adaptation, fresh=fresh)
+        try:
+            progress = _fitted(learner, sides, adaptation, storage.join(target.work, "state.pt"), say)
+        except torch.OutOfMemoryError as error:
+            raise RetryableError(
+                f"memory does not suffice ({error}); halve fit.micro_batch_tokens, and the same command resumes"
+            ) from None
+        report = _report(adaptation, learner, tallies, progress)
+        with tempfile.TemporaryDirectory() as own:
+            learner.save(own)
+            (Path(own) / "README.md").write_text(_card(adaptation, report), encoding="utf-8")
+            target.publish(Path(own), report, keys)
+        storage.delete(target.work)
+    return report
+
+
+def _fitted(
+    learner: loop.Learner, sides: Sequence[loop.Sides], adaptation: Adaptation, path: str, say: Say
+) -> Progress:
+    """Train from the checkpoint at `path`, if there is one, and write the next ones there."""
+    resume: State | None = None
+    if storage.exists(path):
+        data = storage.read_bytes(path)
+        if not zipfile.is_zipfile(io.BytesIO(data)):  # torch's format; weights_only keeps any other from running code
+            raise RunFolderError(f"{path}: no complete checkpoint; --fresh discards it")
+        resume = torch.load(io.BytesIO(data), weights_only=True)
+        say(f"resumes after part {resume['progress']['checkpoint']}")
 
     def write(progress: Progress, state: Callable[[], State]) -> None:
         entry = progress.history[-1]
@@ -107,118 +120,38 @@ def adapt(
             f"{entry['words_linked']:.1%} of the words were linked"
         )
         buffer = io.BytesIO()
-        torch.save({"identity": identity, **state()}, buffer)
-        storage.publish(str(checkpoint), buffer.getvalue())
+        torch.save(state(), buffer)
+        storage.publish(path, buffer.getvalue())
 
-    if fresh:
-        for path in _own_files(target):
-            path.unlink()
-        checkpoint.unlink(missing_ok=True)
-    _make_room(target)
-    resume = _resumed(checkpoint, identity, say)
-    try:
-        progress = loop.fit(learner, pieces, adaptation, resume=resume, checkpoint=write)
-    except torch.OutOfMemoryError as error:
-        raise RetryableError(
-            f"memory does not suffice ({error}); halve fit.micro_batch_tokens, and the same command goes on"
-        ) from None
-    report = _report(adaptation, learner, tallies, progress, identity)
-
-    def fill(own: Path) -> None:
-        learner.save(str(own))
-        (own / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (own / "README.md").write_text(_card(adaptation, report), encoding="utf-8")
-        (own / SUMS).write_text(cache.sums(own), encoding="utf-8")
-
-    cache.publish_folder(target, fill)
-    checkpoint.unlink(missing_ok=True)
-    return report
+    return loop.fit(learner, sides, adaptation, resume=resume, checkpoint=write)
 
 
-def _identity(adaptation: Adaptation, pairs: Sequence[Any]) -> str:
-    """Of all that decides the weights: the recipe without paths of data and resources, the encoder, every word."""
-    settings = adaptation.model_dump(mode="json", exclude={"data": True, "resources": True, "fit": _NOT_WEIGHTS})
+def _fingerprint(adaptation: Adaptation, pairs: Sequence[Pair]) -> dict[str, str]:
+    """Return what decides the weights, by key: recipe keys but for speed and places, the encoder, every word."""
+    settings = flat(
+        adaptation.model_dump(mode="json", exclude={"data": True, "resources": True, "fit": {"micro_batch_tokens"}})
+    )
     encoder = adaptation.model.encoder
-    settings["encoder"] = BUILTIN if encoder == BUILTIN else pin(encoder)[1]
-    del settings["model"]["encoder"]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps(pair).encode())
-    return digest.hexdigest()
-
-
-def _refuse_itself(adaptation: Adaptation, target: Path) -> None:
-    """RecipeError if the encoder would be written over what it is made from."""
-    for key, given in [
-        ("model.encoder", adaptation.model.encoder),
-        *(("data.run", each.run) for each in adaptation.data),
-    ]:
-        if given not in (None, BUILTIN) and Path(given).resolve() == target:
-            raise RecipeError(f"{key} is {target}, where the adapted encoder is to be written; name another folder")
-
-
-def _own_files(target: Path) -> list[Path]:
-    """What adapt wrote there. RunFolderError if there is anything else, which --fresh must not discard."""
-    there = sorted(target.rglob("*")) if target.is_dir() else [target] if target.exists() else []
-    try:
-        lines = (target / SUMS).read_text(encoding="utf-8").splitlines() if (target / REPORT).is_file() else []
-    except OSError:
-        lines = []
-    own = [target / SUMS, *(target / line.split("  ", 1)[1] for line in lines)] if lines else []
-    if others := [path for path in there if path not in own]:
-        raise RunFolderError(f"{others[0]} is there, and adapt did not make it; give a new folder, or move it away")
-    return [path for path in own if path in there]
-
-
-def _make_room(target: Path) -> None:
-    """The folder's place, empty: it appears whole or not at all. An empty folder, as a user makes it, goes."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            target.rmdir()
-    except OSError as error:
-        raise RunFolderError(
-            f"{target} cannot be replaced by the adapted encoder: {error.strerror}; name a folder inside it"
-        ) from None
-
-
-def _finished(target: Path, identity: str) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads((target / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RunFolderError(f"{target} is there, and adapt did not make it; give a new folder") from None
-    if report.get("identity") != identity:
-        raise RunFolderError(
-            f"{target} holds an encoder of another recipe or other pairs; give a new folder, or --fresh to discard it"
-        )
-    return report
-
-
-def _resumed(checkpoint: Path, identity: str, say: Say) -> State | None:
-    if not checkpoint.exists():
-        return None
-    if not zipfile.is_zipfile(checkpoint):  # torch's format; weights_only keeps any other from running code
-        raise RunFolderError(f"{checkpoint}: no whole checkpoint; --fresh discards it")
-    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-    if state.get("identity") != identity:
-        raise RunFolderError(
-            f"{checkpoint} is of another recipe or other pairs; give a new folder, or --fresh to discard it"
-        )
-    say(f"goes on after part {state['progress']['checkpoint']} of {checkpoint}")
-    return state
+    return {
+        **settings,
+        "model.encoder": BUILTIN if encoder == BUILTIN else pin(encoder)[1],
+        "pairs": digest.hexdigest(),
+    }
 
 
 def _report(
-    adaptation: Adaptation, learner: loop.Learner, tallies: Sequence[Tally], progress: Progress, identity: str
+    adaptation: Adaptation, learner: loop.Learner, tallies: Sequence[Tally], progress: Progress
 ) -> dict[str, Any]:
-    """Plain data; no time and no machine, so that equal adaptations give equal reports."""
+    """Return plain data without times and machines, so that equal adaptations give equal reports."""
     return {
         "xner_ray": __version__,
         "layers": learner.layers,
         "data": [tally.to_dict() for tally in tallies],
         "history": progress.history,
         "recipe": adaptation.model_dump(mode="json"),
-        "identity": identity,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from xner_ray.models import hub
 from xner_ray.read.find import find_files
 from xner_ray.recipe.load import load_checked, model_place, place, placed
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.model_folder import flat
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Training
 
@@ -52,11 +53,8 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
 
     encoder: its identity, if it is known already.
     """
-    found = {
-        key: json.dumps(value, ensure_ascii=False)
-        for key, value in _leaves("", training.model_dump(mode="json"))
-        if not key.startswith(_SPEED)
-    }
+    settings = flat(training.model_dump(mode="json"))
+    found = {key: value for key, value in settings.items() if not key.startswith(_SPEED)}
     for role in _ROLES:
         for number, source in enumerate(getattr(training, role)):
             place = f"{role}.{number}"
@@ -69,19 +67,6 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
     if training.model.encoder != "builtin":
         found["model.encoder"] = encoder or hub.pin(training.model.encoder)[1]
     return found
-
-
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) for each value that is neither a mapping nor a list of mappings, unless empty."""
-    children: Any = ()
-    if isinstance(value, Mapping):
-        children = value.items()
-    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-        children = enumerate(value)
-    if not children:
-        yield key, value
-    for name, child in children:
-        yield from _leaves(f"{key}.{name}" if key else name, child)
 
 
 def _run_identity(run: str) -> str:

@@ -1,0 +1,180 @@
+"""The folder of a trained model: which recipe it holds, its checkpoints, and its files, published as a whole.
+
+MODEL/_train/fingerprint.json  what decides the model, while it is trained
+MODEL/_train/recipe.yaml       the recipe, while it is trained
+MODEL/_train/...               checkpoints, until the model is complete
+MODEL/...                      the model's files; config.json, which every loader needs, is written after the others
+MODEL/SHA256SUMS               written last: all listed files are complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xner_ray.errors import RecipeError, RunFolderError
+from xner_ray.recipe.sections import Section
+from xner_ray.storage import cache
+from xner_ray.storage import files as storage
+from xner_ray.storage.lease import LOCK, claim
+
+_SUMS, _WORK, _FINGERPRINT = "SHA256SUMS", "_train", "fingerprint.json"
+
+
+@dataclass
+class ModelFolder:
+    """A folder at a path or an address; nothing is created before `claim`.
+
+    kind: what messages call the model. report: the name of its report, which holds the fingerprint.
+    """
+
+    root: str
+    kind: str
+    report: str
+
+    def __post_init__(self) -> None:
+        self.root = storage.join(self.root) if "://" in self.root else os.path.abspath(self.root)
+
+    def path(self, *parts: str) -> str:
+        """Return the place of a file in the folder."""
+        return storage.join(self.root, *parts)
+
+    @property
+    def work(self) -> str:
+        """The folder of checkpoints, which is deleted when the model is complete."""
+        return self.path(_WORK)
+
+    def refuse_sources(self, places: Iterable[str | None]) -> None:
+        """Raise RecipeError if the model would be written into one of the places that it is made from."""
+        given = [place for place in places if place is not None and ("://" in place or os.path.isabs(place))]
+        if os.path.realpath(self.root) in map(os.path.realpath, given):
+            raise RecipeError(f"{self.root}: is what the {self.kind} is made from; name another folder for it")
+
+    def refuse_other_files(self) -> None:
+        """Raise RunFolderError if the folder holds files but no such model, finished or not."""
+        names = self._names()
+        others = [name for name in names if not name.startswith(f"{_WORK}/")]
+        if others and not self._is_ours(names):
+            raise RunFolderError(
+                f"{self.root}: holds files that are no {self.kind} ({others[0]}); name an empty or a new folder"
+            )
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other processes out. RunFolderError if one works here, or if the folder cannot be written."""
+        with claim(self.root, self.root):
+            try:
+                yield
+            finally:
+                if storage.is_local(self.root):
+                    storage.delete(self.path(LOCK))
+
+    def finished(self, keys: Mapping[str, str]) -> dict[str, Any] | None:
+        """Return the report of a complete model; None if training is to begin or to resume.
+
+        RunFolderError if the folder holds the model of another recipe.
+        """
+        names = self._names()
+        if not self._is_ours(names):
+            return None
+        report = self._read(self.path(self.report)) if {_SUMS, self.report} <= set(names) else None
+        old = report["fingerprint"] if report is not None else {}
+        if f"{_WORK}/{_FINGERPRINT}" in names:
+            training = self._read(self._fingerprint)
+            if training != old or not set(self._listed()) <= set(names):
+                old, report = training, None  # not complete yet, or being discarded when a process was killed
+        differing = [
+            f"  {key}: {old.get(key)} there, {keys.get(key)} now"
+            for key in sorted({*old, *keys})
+            if old.get(key) != keys.get(key)
+        ]
+        if differing:
+            raise RunFolderError(
+                f"{self.root}: holds the {self.kind} of another recipe. What differs:\n"
+                + "\n".join(differing)
+                + "\nName another folder, or give --fresh to discard what is there."
+            )
+        if report is not None:
+            storage.delete(self.work)  # there if a process was killed after it wrote SHA256SUMS
+        return report
+
+    def begin(self, keys: Mapping[str, str], recipe: Section, *, fresh: bool) -> None:
+        """Record what is trained here. fresh: discard the model and its checkpoints first, but no other files.
+
+        The fingerprint comes after old checkpoints are gone and before files go: killed anywhere, the folder stays
+        one of ours, and never resumes from another recipe's checkpoint.
+        """
+        there = set(self._names())  # a list of sums that somebody else wrote may name files elsewhere
+        old = sorted({name.split("/")[1] for name in there if name.startswith(f"{_WORK}/")} - {_FINGERPRINT})
+        for name in old if fresh else ():
+            storage.delete(storage.join(self.work, name))
+        storage.publish(self._fingerprint, json.dumps(dict(keys), indent=1, sort_keys=True).encode())
+        for name in sorted(there.intersection(self._listed())) if fresh else ():
+            storage.delete(self.path(name))
+        storage.delete(self.path(_SUMS))
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        storage.publish(storage.join(self.work, "recipe.yaml"), text.encode())
+
+    def publish(self, folder: Path, report: dict[str, Any], keys: Mapping[str, str]) -> None:
+        """Copy a model from a local folder, with its report, to which the fingerprint is added."""
+        report["fingerprint"] = dict(keys)
+        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+        (folder / self.report).write_text(text, encoding="utf-8")
+        sums = cache.sums(folder)
+        files = sorted(folder.iterdir(), key=lambda path: path.name == "config.json")
+        for path in files:
+            storage.copy({path.name: str(path)}, self.root)
+        storage.publish(self.path(_SUMS), sums.encode())
+
+    @property
+    def _fingerprint(self) -> str:
+        return storage.join(self.work, _FINGERPRINT)
+
+    def _read(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(storage.read_bytes(path))
+        return found
+
+    def _names(self) -> list[str]:
+        inner = storage.locate(self.root)[1].rstrip("/") + "/"
+        names = [str(info.path)[len(inner) :] for info in storage.files_below(self.root)]
+        return [name for name in names if not name.startswith((LOCK, "LOCK"))]
+
+    def _listed(self) -> list[str]:
+        """Return the files that SHA256SUMS lists; none while the model is not complete."""
+        if not storage.exists(self.path(_SUMS)):
+            return []
+        lines = storage.read_bytes(self.path(_SUMS)).decode(errors="replace").splitlines()
+        return [line.partition("  ")[2] for line in lines]
+
+    def _is_ours(self, names: Iterable[str]) -> bool:
+        return f"{_WORK}/{_FINGERPRINT}" in names or self.report in self._listed()
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return a recipe's values as JSON by dotted key; the items of a list of sections have numbers for keys.
+
+    >>> flat({"data": [{"run": "a", "langs": []}], "seed": 0})
+    {'data.0.run': '"a"', 'data.0.langs': '[]', 'seed': '0'}
+    """
+    found: dict[str, str] = {}
+
+    def walk(key: str, value: Any) -> None:
+        children: Any = ()
+        if isinstance(value, Mapping):
+            children = value.items()
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            children = enumerate(value)
+        if not children:
+            found[key] = json.dumps(value, ensure_ascii=False)
+        for name, child in children:
+            walk(f"{key}.{name}" if key else name, child)
+
+    walk("", settings)
+    return found
