@@ -364,6 +364,10 @@ def _options(
 
 def main() -> None:
     """Run the command line. An error of ours becomes one message and its exit status; any other is a traceback."""
+    if sys.argv[1:2] == ["explain"]:
+        from xner_ray.commands.inspect import spare_pandas
+
+        spare_pandas()
     try:
         app()
     except XnerError as error:

@@ -3,12 +3,15 @@
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from page_rows import row_of
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -196,6 +199,24 @@ def test_status_as_json_and_as_text(tmp_path: Path) -> None:
     assert shown["rows"] == {"total": 60, "done": 10, "left": 50}
     assert shown["report"]["rejects"] == {"too_long": 1}
     assert "units: 1 done, 5 left (50 rows)" in CliRunner().invoke(cli.app, ["status", str(tmp_path)]).output
+
+
+def test_status_and_explain_import_no_solver_no_model_and_no_pandas(tmp_path: Path) -> None:
+    folder = _begin(tmp_path, ["match.prior=none"])
+    table = table_from_rows([row_of(0)], row_schema())
+    counters = {**part_files.count(table), "stages": {}}
+    part_files.write_part(folder.path("_run", "parts", _driver(folder, 0), f"{UNITS[0]}.parquet"), table, counters)
+    code = (
+        "import atexit, sys; from xner_ray.cli import main; "
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    for arguments, shown in ((["status"], "1 done, 5 left"), (["explain", "--id", "s0"], "candidates")):
+        command = [sys.executable, "-c", code, *arguments, str(tmp_path)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert shown in ended.stdout
+        modules = set(ended.stderr.split())
+        assert "pyarrow" in modules
+        assert modules.isdisjoint({"scipy.optimize", "ortools", "pandas", "ray", "torch", "transformers"})
 
 
 def test_a_run_on_an_object_store_does_not_say_whether_a_driver_lives(

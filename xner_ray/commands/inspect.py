@@ -6,9 +6,11 @@ import base64
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.abc import MetaPathFinder
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -23,14 +25,10 @@ from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import InputError, RunFolderError, StorageError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
-from xner_ray.match.prior import Prior
 from xner_ray.read.index import Index
 from xner_ray.recipe import model
 from xner_ray.recipe.model import Recipe
-from xner_ray.report import explain as explanation
-from xner_ray.report import page
 from xner_ray.report import tables as report_tables
-from xner_ray.report.page import charts, sampling
 from xner_ray.report.progress import busy_seconds, cost, cost_text, duration, pace
 from xner_ray.run import parts as part_files
 from xner_ray.run.counters import Report, summarize
@@ -40,8 +38,9 @@ from xner_ray.version import __version__
 
 
 def read_index(folder: RunFolder) -> Index:
-    """The units as listed when the run began."""
-    return Index.from_table(pq.read_table(pa.BufferReader(storage.read_bytes(folder.units_path))))
+    """Return the units as listed when the run began."""
+    # ParquetFile, not read_table: that one imports pyarrow.dataset, and with it pandas.
+    return Index.from_table(pq.ParquetFile(pa.BufferReader(storage.read_bytes(folder.units_path))).read())
 
 
 def read_report(folder: RunFolder) -> Report:
@@ -204,6 +203,9 @@ def page_of(
     names and from all languages in turn, until there are `rows` rows, and at least one of each language: what a page
     takes is bounded, however large the run is.
     """
+    from xner_ray.report import page
+    from xner_ray.report.page import charts, sampling  # Jinja: a tenth of a second for those who draw no page
+
     done = [unit for unit in index.units if unit.name in parts]
     drawn = {unit.name for unit in sampling.draw(done, rows)}
     sample = sampling.Sample(list(report.languages))
@@ -248,8 +250,27 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
     return path
 
 
+class _NoPandas(MetaPathFinder):
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname)
+
+
+def spare_pandas() -> None:
+    """Keep Arrow from importing pandas, which takes half a second, in a process that never needs it.
+
+    Arrow tries to import pandas for the first value that it makes, and not again: afterwards `to_pandas` fails.
+    """
+    sys.meta_path.insert(0, _NoPandas())
+    pa.scalar(0)
+    del sys.meta_path[0]
+
+
 def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:
     """One sentence of a run through every stage, as terminal output. InputError if there is no such id."""
+    from xner_ray.match.prior import Prior
+    from xner_ray.report import explain as explanation  # the matcher: a tenth of a second, not needed for a status
+
     folder = RunFolder(os.fspath(run))
     recipe = folder.recipe()
     index = read_index(folder)
@@ -259,13 +280,13 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
     for unit in index.units:
         if unit.name not in first or (lang is not None and unit.lang != lang):
             continue
-        table = part_files.read_part(first[unit.name])
+        table = part_files.read_part(first[unit.name], ROW.names)
         known = known or (table.column("id")[0].as_py() if table.num_rows else None)
         at = pc.index(table.column("id"), row_id).as_py()
         if at >= 0:
             final, prior = table, None
             if unit.name in refined:
-                final = part_files.read_part(refined[unit.name])
+                final = part_files.read_part(refined[unit.name], ROW.names)
                 prior = Prior.from_parquet(
                     storage.read_bytes(storage.join(folder.priors_folder, f"{unit.lang}.parquet"))
                 )

@@ -25,7 +25,7 @@ COLUMNS = (
 )
 EXACT, TYPE, BOUNDARY, BOTH, MISSED, SPURIOUS = range(6)
 _OUTCOMES = 6
-_SET_ASIDE = pa.array([str(Loss.NESTED), str(Loss.OVERLAPPING_SPAN)])  # reading took them out: no place was sought
+_SET_ASIDE = (str(Loss.NESTED), str(Loss.OVERLAPPING_SPAN))  # by reading, so they were never to be projected
 
 Small = NDArray[np.int32]
 Entity = tuple[int, int, str]  # start, end (words, half open), label
@@ -173,7 +173,7 @@ class _Tally:
         lists = table.column("source_spans").combine_chunks()
         base = offsets(lengths(lists))
         row, _, cells = flat(table.column("unprojected").combine_chunks())
-        early = pc.is_in(cells.field("reason"), _SET_ASIDE).to_numpy(zero_copy_only=False)
+        early = pc.is_in(cells.field("reason"), pa.array(_SET_ASIDE)).to_numpy(zero_copy_only=False)
         return np.delete(entities(lists, self.labels), (base[row] + ints(cells.field("source")))[early], axis=0)
 
     def counts(self, lang: str) -> Counts:
