@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from xner_ray.commands.combine import combine
     from xner_ray.commands.compare import compare
     from xner_ray.commands.cross_validate import cross_validate
-    from xner_ray.commands.inspect import evaluate, explain, export, sample, status, write_page
+    from xner_ray.commands.export import export
+    from xner_ray.commands.inspect import evaluate, explain, sample, status, write_page
     from xner_ray.commands.project import plan, project
     from xner_ray.commands.rematch import rematch
     from xner_ray.commands.sweep import sweep
@@ -55,6 +56,7 @@ _HOMES = {
     "combine": "xner_ray.commands.combine",
     "compare": "xner_ray.commands.compare",
     "cross_validate": "xner_ray.commands.cross_validate",
+    "export": "xner_ray.commands.export",
     "plan": "xner_ray.commands.project",
     "project": "xner_ray.commands.project",
     "rematch": "xner_ray.commands.rematch",

@@ -313,9 +313,9 @@ def export(
     ids: Annotated[bool, typer.Option("--ids", help="conll: write '# id = ...' before each sentence")] = False,
 ) -> None:
     """Write RUN as one CoNLL or JSONL file per language and split."""
-    from xner_ray.commands import inspect
+    from xner_ray.commands import export as command
 
-    for path in inspect.export(run, to=to, output=output, ids=ids):
+    for path in command.export(run, to=to, output=output, ids=ids):
         typer.echo(path)
 
 

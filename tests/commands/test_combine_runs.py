@@ -14,6 +14,7 @@ from synthetic_runs import ROWS, SPANISH, digests, killed_again, make_run
 
 from xner_ray.commands import inspect
 from xner_ray.commands.combine import combine
+from xner_ray.commands.export import export
 from xner_ray.commands.rematch import rematch
 from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.errors import RecipeError, RunFolderError
@@ -156,7 +157,7 @@ def test_a_run_without_a_source_side_may_come_first(runs: list[Path], tmp_path: 
     assert len(inspect.evaluate(new)) == 2
     assert inspect.explain(new, "s3")
     assert inspect.status(new)
-    (conll, *_) = inspect.export(new, output=tmp_path / "conll")
+    (conll, *_) = export(new, output=tmp_path / "conll")
     assert "B-PER" in Path(conll).read_text()
     assert "text: given" in (new / "README.md").read_text()
     report = combine([new, runs[0]], tmp_path / "again")  # a combined run is a run

@@ -1,6 +1,6 @@
 import pytest
 
-from xner_ray.commands import inspect
+from xner_ray.commands import export
 from xner_ray.errors import InputError
 
 ROW = {
@@ -16,13 +16,13 @@ ROW = {
 
 def test_conll_refuses_a_token_that_no_reader_could_take_back() -> None:
     with pytest.raises(InputError, match="row x: token 'a b' holds white space"):
-        list(inspect.conll([{**ROW, "tokens": ["Ana", "María", "a b"]}]))
+        list(export.conll([{**ROW, "tokens": ["Ana", "María", "a b"]}]))
 
 
 def test_jsonl_has_character_spans() -> None:
     import json
 
-    (line,) = inspect.jsonl([ROW])
+    (line,) = export.jsonl([ROW])
     record = json.loads(line)
     assert record["spans"] == [{"start": 0, "end": 9, "label": "PER", "score": 0.5, "words": [0, 2]}]
     assert record["tags"] == ["B-PER", "I-PER", "O"]

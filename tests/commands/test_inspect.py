@@ -113,7 +113,7 @@ def test_a_dead_run_tells_what_is_left_and_for_how_long(tmp_path: Path) -> None:
     text = _said(folder, 380)
     for line in (
         "not sealed",
-        "no driver lives; the same command goes on, last file 0:05:00 ago",
+        "no driver is alive; the same command resumes it, last file 0:05:00 ago",
         "units: 3 done, 3 left (30 rows); 1.5 rows/s, 0:00:20 left",
         "second matching: 0 done, 6 left (60 rows)",
         "cost 0.80, 1.00 at the end, 16,666.67 per million rows",
@@ -169,7 +169,7 @@ def test_a_run_of_one_matching_has_no_second(tmp_path: Path) -> None:
 def test_a_run_without_a_driver_yet(tmp_path: Path) -> None:
     found = inspect.run_progress(_begin(tmp_path).root)
     assert (found["drivers"], found["seconds_since_last_file"], found["seconds"]) == (0, None, 0.0)
-    assert "no unit was begun" in _said(RunFolder(str(tmp_path)), 0)
+    assert "no unit was started" in _said(RunFolder(str(tmp_path)), 0)
 
 
 def test_what_was_before_fresh_counts_no_more(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_status_says_that_a_driver_works(tmp_path: Path) -> None:
     folder = _begin(tmp_path)
     _parts(folder, _driver(folder, 0), {UNITS[0]: 64})
     with folder.claim():
-        assert "a driver works in it, last file 0:05:00 ago" in _said(folder, 364)
-    assert "no driver lives" in _said(folder, 364)
+        assert "a driver is working on it, last file 0:05:00 ago" in _said(folder, 364)
+    assert "no driver is alive" in _said(folder, 364)
 
 
 def test_status_as_json_and_as_text(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from synthetic_runs import (
 )
 
 from xner_ray.commands import inspect
+from xner_ray.commands.export import export
 from xner_ray.commands.rematch import rematch
 from xner_ray.engine import second_pass
 from xner_ray.engine.inline import InlineExecutor
@@ -152,4 +153,4 @@ def test_a_run_between_both_matchings_can_be_looked_at(tmp_path: Path) -> None:
     spa, swh = sorted(inspect.evaluate(new), key=lambda found: found.lang)
     assert (spa.overall.gold, swh.overall.gold) == tuple(len(rows) - 1 for rows in ROWS.values())
     with pytest.raises(RunFolderError, match="not sealed yet"):
-        inspect.export(new)
+        export(new)

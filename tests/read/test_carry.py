@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xner_ray.commands import inspect
+from xner_ray.commands import export
 from xner_ray.errors import InputError, RecipeError
 from xner_ray.read.index import Index, build_index
 from xner_ray.read.rows import ReadPlan, read_unit
@@ -136,7 +136,7 @@ def test_jsonl_exports_carry_columns_of_any_type() -> None:
         "none": None,
         "flag": True,
     }
-    (line,) = inspect.jsonl([{**ROW, "status": "ok", **values}])
+    (line,) = export.jsonl([{**ROW, "status": "ok", **values}])
     record = json.loads(line)
     assert {name: record[name] for name in values} == {
         "image": "a.jpg",
@@ -149,4 +149,4 @@ def test_jsonl_exports_carry_columns_of_any_type() -> None:
     }
     assert "status" not in record
     with pytest.raises(InputError, match="row x: the carried column 'tags' has the name of a key of this export"):
-        list(inspect.jsonl([{**ROW, "tags": "sport"}]))
+        list(export.jsonl([{**ROW, "tags": "sport"}]))

@@ -1,17 +1,15 @@
-"""Looking at a run, from its folder alone: no Ray, no model."""
+"""The commands `status`, `evaluate`, `explain` and `report`: a run seen from its folder, without Ray or models."""
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.abc import MetaPathFinder
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +19,7 @@ from rich.text import Text
 
 from xner_ray import defaults
 from xner_ray.data.row import ROW
-from xner_ray.data.spans import Span, spans_to_tags
-from xner_ray.errors import InputError, RunFolderError, StorageError
+from xner_ray.errors import InputError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.read.index import Index
@@ -63,12 +60,12 @@ def run_report(index: Index, parts: Mapping[str, str], labels: Sequence[str], se
 
 
 def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
-    """How far a run is, from its folder alone, also of a dead one; plain data, as `status --json` prints it.
+    """Return the progress of a run, dead or alive, from its folder: plain data, as `status --json` prints it.
 
-    Rates are of the last driver that finished a unit, up to its last one; `seconds_left` follows from them and does
-    not ask whether a driver lives. `seconds` and `cost` are of all drivers, each from its first unit's beginning to its
-    last file. `second_matching` has the same figures for that pass, or is None if the recipe has none. `driver_lives`
-    is None where it cannot be known. now: seconds since the epoch; the clock's time if left out.
+    Rates are those of the last driver that finished a unit, up to its last unit; `seconds_left` follows from them,
+    whether a driver is alive or not. `seconds` and `cost` cover all drivers, each from the start of its first unit to
+    its last file. `second_matching` has the same figures for that pass; None if the recipe has no such pass.
+    `driver_lives` is None where it cannot be known. now: seconds since the epoch, by default the clock's time.
     RunFolderError if there is no run.
     """
     now = time.time() if now is None else now
@@ -101,7 +98,7 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
         seconds_left=None if left[0] is None else sum(each or 0.0 for each in left),
         rows_left=total - rows_done,
     )
-    if sealed:  # its driver knew when it began, before any file of it
+    if sealed:  # the driver counted from its start, not from its first file
         price = read_report(folder).cost or price
     return {
         "run": folder.root,
@@ -124,7 +121,7 @@ def _figures(
     busy: Callable[[str], float],
     start: float,
 ) -> dict[str, Any]:
-    """Of one pass over the units: what is done and left, and the rate at which `times` says that it was done."""
+    """Return what is done and left of one pass over the units, and the rate by the `times` of finished units."""
     rows, total = sum(n for unit, n in sizes.items() if unit in done), sum(sizes.values())
     speed = pace({unit: time for unit, time in times.items() if unit in done}, sizes, busy, start)
     rate, left = speed.rows_per_second, speed.seconds_for(total - rows)
@@ -138,18 +135,18 @@ def _figures(
 
 
 def status(run: str | os.PathLike[str]) -> Group:
-    """`how_far`, as terminal output."""
+    """Return `run_progress` as terminal output."""
     return status_text(run_progress(run))
 
 
 def status_text(found: Mapping[str, Any]) -> Group:
-    """The figures of `how_far` as terminal output."""
+    """Return the figures of `run_progress` as terminal output."""
     state = "sealed: the data set is complete" if found["sealed"] else "not sealed"
     lines = [f"{found['run']}: {state}"]
     if not found["sealed"]:
-        alive = {True: "a driver works in it", False: "no driver lives; the same command goes on", None: ""}
+        alive = {True: "a driver is working on it", False: "no driver is alive; the same command resumes it", None: ""}
         since = found["seconds_since_last_file"]
-        ago = "no unit was begun" if since is None else f"last file {duration(since)} ago"
+        ago = "no unit was started" if since is None else f"last file {duration(since)} ago"
         lines.append(", ".join(filter(None, (alive[found["driver_lives"]], ago))))
     for title, figures in (("units", found), ("second matching", found["second_matching"])):
         if figures is not None:
@@ -163,8 +160,8 @@ def status_text(found: Mapping[str, Any]) -> Group:
 
 
 def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The parts of a run in row order; of an unfinished one those that are there."""
-    folder.recipe()  # or there is no run
+    """Yield the finished parts of a run in row order."""
+    folder.recipe()  # raises if there is no run
     parts = folder.final_parts()
     for unit in read_index(folder).units:
         if unit.name in parts:
@@ -178,10 +175,10 @@ def evaluate(
     seed: int = 0,
     by: evaluation.By | None = None,
 ) -> evaluation.Evaluations:
-    """Scores of a run against the gold labels of its target side, per language; without languages if it has no gold.
+    """Score a run against the gold labels of its target side, per language; no languages if it has no gold.
 
-    Of an unfinished run those of the rows that are there. samples: bootstrap resamples behind the intervals, 0 for
-    none; by: what they draw, None for documents where there are enough of them. See `evaluation.score`.
+    Of an unfinished run, finished units are scored. samples: bootstrap resamples behind the intervals, 0 for none. by:
+    what they draw; None takes documents where there are enough of them. See `evaluate.scores.score`.
     """
     tables = _tables(RunFolder(os.fspath(run)), counting.COLUMNS)
     return evaluation.evaluate(tables, samples=samples, seed=seed, by=by)
@@ -197,11 +194,11 @@ def page_of(
     rows: int = defaults.PAGE_ROWS,
     sealed: bool,
 ) -> bytes:
-    """report.html of the units that have a part.
+    """Return report.html for the units that have a part.
 
-    Counts are those of `report`. Scores, distributions and sentences come from whole units, drawn by a hash of their
-    names and from all languages in turn, until there are `rows` rows, and at least one of each language: what a page
-    takes is bounded, however large the run is.
+    Counts are those of `report`. Scores, distributions and sentences come from whole units: drawn by a hash of their
+    names, one language after the other, until there are `rows` rows and a unit of each language. So the cost of a page
+    does not grow with the run.
     """
     from xner_ray.report import page
     from xner_ray.report.page import charts, sampling  # Jinja: a tenth of a second for those who draw no page
@@ -234,7 +231,7 @@ def page_of(
 
 
 def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -> str:
-    """Write a run's report.html anew, of an unfinished one from the units that are done; returns its path.
+    """Write a run's report.html again, from the units done so far, and return its path.
 
     rows: see `page_of`. RunFolderError if there is no run.
     """
@@ -267,7 +264,7 @@ def spare_pandas() -> None:
 
 
 def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:
-    """One sentence of a run through every stage, as terminal output. InputError if there is no such id."""
+    """Return one sentence of a run at every stage, as terminal output. InputError if there is no such id."""
     from xner_ray.match.prior import Prior
     from xner_ray.report import explain as explanation  # the matcher: a tenth of a second, not needed for a status
 
@@ -302,7 +299,7 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
 
 
 def sample(run: str | os.PathLike[str], lang: str, n_rows: int) -> list[dict[str, Any]]:
-    """The first `n_rows` emitted rows of a language that have a projected entity."""
+    """Return the first `n_rows` emitted rows of a language that have a projected entity."""
     rows: list[dict[str, Any]] = []
     for table in _tables(RunFolder(os.fspath(run))):
         wanted = pc.and_(pc.equal(table.column("lang"), lang), pc.equal(table.column("status"), "ok"))
@@ -311,95 +308,3 @@ def sample(run: str | os.PathLike[str], lang: str, n_rows: int) -> list[dict[str
         if len(rows) >= n_rows:
             break
     return rows
-
-
-def export(
-    run: str | os.PathLike[str],
-    *,
-    to: Literal["conll", "jsonl"] = "conll",
-    output: str | os.PathLike[str] | None = None,
-    ids: bool = False,
-) -> list[str]:
-    """Write the emitted rows of a sealed run, one file per language and split; returns the files' paths."""
-    folder = RunFolder(os.fspath(run))
-    recipe = folder.recipe()
-    folder.require_sealed()
-    target = folder.path("export") if output is None else os.fspath(output)
-    written = []
-    for lang in recipe.languages:
-        for split in sorted({part_files.split_of(file)[0] for file in folder.published(lang)}):
-            rows = (row for file in folder.published(lang, [split]) for row in part_files.read_part(file).to_pylist())
-            lines = conll(rows, ids=ids) if to == "conll" else jsonl(rows)
-            path = storage.join(target, f"{lang}.{split}.{to}")
-            try:
-                storage.publish(path, "".join(lines).encode())
-            except StorageError as error:
-                raise RunFolderError(f"{error}; name another folder") from None
-            written.append(path)
-    return written
-
-
-def conll(rows: Iterable[Mapping[str, Any]], *, ids: bool = False) -> Iterator[str]:
-    """`token<TAB>tag` lines with a blank line behind each sentence; `# id = ...` before it if asked.
-
-    InputError for what no CoNLL reader could take back: white space in a token, a line break in an id.
-    """
-    for row in rows:
-        tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
-        if ids and len(row["id"].splitlines()) != 1:
-            raise InputError(f"row {row['id']!r}: its id holds a line break; export without --ids, or as jsonl")
-        lines = [f"# id = {row['id']}"] if ids else []
-        for token, tag in zip(row["tokens"], tags, strict=True):
-            if not token or any(character.isspace() for character in token):
-                raise InputError(f"row {row['id']}: token {token!r} holds white space; export it as jsonl")
-            lines.append(f"{token}\t{tag}")
-        yield "\n".join(lines) + "\n\n"
-
-
-def jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """One object a row: id, lang, text, tokens, tags, spans in words and in characters of the text, carried columns.
-
-    What JSON has no value for is text: times and decimals as Python writes them, bytes in base64; NaN is null.
-    InputError if a carried column has the name of one of the other keys.
-    """
-    for row in rows:
-        spans = [
-            {
-                "start": row["offsets"][s["start"]]["start"],
-                "end": row["offsets"][s["end"] - 1]["end"],
-                "label": s["label"],
-                "score": round(s["score"], 4),
-                "words": [s["start"], s["end"]],
-            }
-            for s in row["spans"]
-        ]
-        tags = spans_to_tags([Span(s["start"], s["end"], s["label"]) for s in row["spans"]], len(row["tokens"]))
-        record = {
-            "id": row["id"],
-            "lang": row["lang"],
-            "text": row["text"],
-            "tokens": row["tokens"],
-            "tags": tags,
-            "spans": spans,
-            "source_text": row["source_text"],
-        }
-        carried = {name: _plain(value) for name, value in row.items() if name not in ROW.names}
-        if clash := sorted(carried.keys() & record.keys()):
-            raise InputError(
-                f"row {row['id']}: the carried column {clash[0]!r} has the name of a key of this export; rename it in "
-                "the input, leave it out of input.carry, or read the Parquet files"
-            )
-        yield json.dumps({**record, **carried}, ensure_ascii=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """A value of any Arrow type as JSON has it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(child) for key, child in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(child) for child in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
