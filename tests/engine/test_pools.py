@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from xner_ray.errors import MissingExtraError, RecipeError
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
+from xner_ray.recipe.sections import Directions, Resolved, Section
 from xner_ray.translate import apertium
 
 ROOT = Path(__file__).parents[2]
@@ -173,11 +173,11 @@ def test_each_direction_of_apertium_has_an_identity_of_its_own(monkeypatch: pyte
     """Else a further target would change that of the finished ones, and the run could not grow."""
     asked = []
 
-    def check(section: object, directions: Sequence[tuple[str, str]], key: str) -> str:
-        asked.append(list(directions))
-        return " ".join(f"{key} {source}>{target}" for source, target in directions)
+    def identified(section: Section, key: str, directions: Directions) -> Resolved:
+        asked.append(list(directions.values()))
+        return Resolved(section, {f"engine {lang}": f"{key} {'>'.join(each)}" for lang, each in directions.items()})
 
-    monkeypatch.setattr(apertium, "check", check)
+    monkeypatch.setattr(apertium, "resolve", identified)
     parallel = {"path": "a", "parallel": {"por_Latn": "b"}}
     recipe = _recipe(input=parallel, targets=["spa_Latn", "por_Latn", "cat_Latn"], translate={"engine": "apertium"})
     resolved, found = resolve(recipe)
@@ -185,7 +185,7 @@ def test_each_direction_of_apertium_has_an_identity_of_its_own(monkeypatch: pyte
         "translate.engine cat_Latn": "translate eng_Latn>cat_Latn",
         "translate.engine spa_Latn": "translate eng_Latn>spa_Latn",
     }
-    assert asked[0] == [("eng_Latn", "cat_Latn"), ("eng_Latn", "spa_Latn")]  # one message names every package
+    assert asked == [[("eng_Latn", "spa_Latn"), ("eng_Latn", "cat_Latn")]]  # one message names every package
     assert ("translate.engine cat_Latn", "apertium") in [line[:2] for line in model_lines(resolved, found)]
     back = _recipe(
         direction="test",

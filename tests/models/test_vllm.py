@@ -13,7 +13,7 @@ import vllm_stub
 from tiny_chat import END, POSITIONS, REFUSING, START, TEMPLATE, chat_model
 
 from xner_ray.errors import FatalError, MissingExtraError, RecipeError, RetryableError
-from xner_ray.models import vllm
+from xner_ray.models import hub, vllm
 from xner_ray.models.vllm import ChatModel, Reply
 from xner_ray.recipe.sections import TINY_NLLB, Tag, Translate
 
@@ -172,10 +172,11 @@ def test_models_that_do_not_chat_are_refused(tmp_path: Path, folder: str) -> Non
         vllm.check(_section(str(Path(__file__).parent)), "translate")
 
 
-def test_identity_has_version_and_prompt(stub: vllm_stub.Stub) -> None:
-    one, other = vllm.identity("a"), vllm.identity("b")
-    assert one.startswith("vllm 0.29.0, prompt ") and other.startswith("vllm 0.29.0, prompt ")
-    assert one != other
+def test_identity_has_version_and_prompt(stub: vllm_stub.Stub, folder: str) -> None:
+    one, other = (vllm.resolve(_section(folder), "translate", prompt).identities for prompt in "ab")
+    assert one["model"] == other["model"] == hub.pin(folder)[1]
+    assert one["engine"].startswith("vllm 0.29.0, prompt ") and other["engine"].startswith("vllm 0.29.0, prompt ")
+    assert one["engine"] != other["engine"]
 
 
 def test_the_pin_is_that_of_rays_own_extra() -> None:

@@ -14,7 +14,7 @@ from xner_ray.match import candidates, scores
 from xner_ray.match.batch import EntityBatch
 from xner_ray.recipe.sections import Tag
 from xner_ray.tag.base import Tagger
-from xner_ray.tag.hf import HfTagger, check
+from xner_ray.tag.hf import HfTagger, check, resolve
 
 
 def spans(found: HfTagger, *sentences: str) -> list[list[Span]]:
@@ -140,4 +140,6 @@ def test_labels_are_mapped_merged_and_dropped(tmp_path: Path) -> None:
     rows = found.probabilities([list("gmp")])[0]
     np.testing.assert_allclose(rows, [[0.25, 0.75, 0, 0, 0], [0.9, 0, 0.1, 0, 0], [0.1, 0, 0, 0.9, 0]], atol=1e-4)
     assert spans(found, "g m p") == [[Span(0, 1, "LOC", 0.75), Span(2, 3, "PER", 0.9)]]
+    section, identities = resolve(Tag(engine="hf", model=model, labels=labels), "tag")
+    assert (section.model_dump()["labels"], len(identities["model"])) == (full, 64)
     assert list(check(Tag(engine="hf", model=model))) == ["GPE", "LOC", "MISC", "PERSON"]

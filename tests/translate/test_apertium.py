@@ -8,7 +8,7 @@ from apertium_texts import EN, ES, INSTALL, texts_of
 
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.recipe.sections import Translate
-from xner_ray.translate.apertium import ApertiumTranslator, check
+from xner_ray.translate.apertium import ApertiumTranslator, resolve
 
 # Speaks the stream format in capitals. A word decides what else it does; the pipeline's starts are counted.
 FAKE = """#!{python}
@@ -88,27 +88,34 @@ def test_modes_become_language_codes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
 
 
+def _identity(*directions: tuple[str, str], key: str = "translate") -> str:
+    """Return what identifies the directions, each asked for by its own number."""
+    found = resolve(Translate(), key, {str(number): each for number, each in enumerate(directions)}).identities
+    assert list(found) == [f"engine {number}" for number in range(len(directions))]
+    return "; ".join(found.values())
+
+
 def test_without_the_program_the_message_has_the_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RecipeError, match=rf"^translate\.engine: apertium is not installed\. Install it: {INSTALL}$"):
-        check(Translate(), [(EN, ES)])
+        _identity((EN, ES))
     with pytest.raises(RecipeError, match=r"^back\.engine: .* apertium apertium-en-gl apertium-eu-en$"):
-        check(Translate(), [("glg_Latn", EN), ("eus_Latn", EN)], "back")
+        _identity(("glg_Latn", EN), ("eus_Latn", EN), key="back")
     with pytest.raises(RecipeError, match=INSTALL):
         ApertiumTranslator(Translate())
 
 
 def test_without_the_mode_the_message_says_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake(tmp_path, monkeypatch, "eng-spa spa-eng")
-    check(Translate(), [(EN, ES), (ES, EN)])
+    _identity((EN, ES), (ES, EN))
     with pytest.raises(
         RecipeError, match=r"from eng_Latn to cat_Latn; installed in .*share/apertium: eng_Latn to spa_"
     ) as e:
-        check(Translate(), [(EN, ES), (EN, "cat_Latn")])
+        _identity((EN, ES), (EN, "cat_Latn"))
     assert str(e.value).endswith("Install it: apt-get install --no-install-recommends apertium apertium-eng-cat")
     for target in ("eus_Latn", "swh_Latn"):  # eu-en goes into English only
         with pytest.raises(RecipeError, match=f"No Debian package is known for eng_Latn to {target}; choose another"):
-            check(Translate(), [(EN, target)])
+            _identity((EN, target))
     with pytest.raises(RecipeError, match="no mode from eng_Latn to glg_Latn"):
         ApertiumTranslator(Translate()).translate(["a"], EN, "glg_Latn")
 
@@ -118,15 +125,15 @@ def test_the_identity_follows_version_mode_programs_and_data(tmp_path: Path, mon
     mode, data = tmp_path / "share/apertium/modes/eng-spa.mode", tmp_path / "eng-spa.bin"
     data.write_bytes(b"1")
     mode.write_text(f"fake $1 $2 '{data}'")
-    seen = [check(Translate(), [(EN, ES)])]
+    seen = [_identity((EN, ES))]
     assert seen[0].startswith("Apertium 9.9, eng-spa ")
-    assert check(Translate(), [(EN, ES)]) == seen[0]
+    assert _identity((EN, ES)) == seen[0]
     data.write_bytes(b"2")
-    seen.append(check(Translate(), [(EN, ES)]))
+    seen.append(_identity((EN, ES)))
     _script(tmp_path / "bin" / "fake", "#!/bin/sh\ncat\n")
-    seen.append(check(Translate(), [(EN, ES)]))
+    seen.append(_identity((EN, ES)))
     mode.write_text(f"fake -b $1 $2 '{data}'")
-    seen.append(check(Translate(), [(EN, ES)]))
+    seen.append(_identity((EN, ES)))
     assert len(set(seen)) == 4
 
 
@@ -147,17 +154,17 @@ def test_a_mode_is_never_given_to_a_shell(
     _fake(tmp_path, monkeypatch)
     (tmp_path / "share/apertium/modes/eng-spa.mode").write_text(mode)
     with pytest.raises(RecipeError, match=message):
-        check(Translate(), [(EN, ES)])
+        _identity((EN, ES))
 
 
 def test_a_program_that_cannot_list_or_print_its_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake(tmp_path, monkeypatch)
     (tmp_path / "bin" / "apertium-wblank-mode").unlink()
     with pytest.raises(RecipeError, match=r"apertium-wblank-mode.*; Apertium 3\.8 or newer is needed"):
-        check(Translate(), [(EN, ES)])
+        _identity((EN, ES))
     _script(tmp_path / "bin" / "apertium", "#!/bin/sh\nexit 4\n")
     with pytest.raises(RecipeError, match="exit status 4"):
-        check(Translate(), [(EN, ES)])
+        _identity((EN, ES))
 
 
 def test_unknown_words_stay_unmarked(fake: ApertiumTranslator, tmp_path: Path) -> None:

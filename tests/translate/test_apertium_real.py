@@ -16,7 +16,7 @@ from apertium_texts import EN, ES, INSTALL, texts_of
 
 from xner_ray.recipe.sections import Translate
 from xner_ray.translate import apertium
-from xner_ray.translate.apertium import ApertiumTranslator, Pipeline, check
+from xner_ray.translate.apertium import ApertiumTranslator, Pipeline, resolve
 
 DATA = Path(__file__).parents[2] / "jobs" / "data"
 installed = pytest.mark.skipif(
@@ -188,4 +188,6 @@ def test_the_pipeline_ends_with_a_killed_interpreter() -> None:
 
 @installed
 def test_the_real_programs_are_found() -> None:
-    assert check(Translate(), [(EN, ES), (ES, EN)]).startswith("Apertium 3.")
+    identities = resolve(Translate(), "translate", {"spa_Latn": (EN, ES), "eng_Latn": (ES, EN)}).identities
+    assert all(identity.startswith("Apertium 3.") for identity in identities.values())
+    assert len(set(identities.values())) == 2

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from xner_ray.models.hub import tree_hash
 from xner_ray.recipe.sections import Translate
 from xner_ray.translate import ct2
 from xner_ray.translate.base import Translation
-from xner_ray.translate.ct2 import Ct2Translator, check, compute_type, converted_folder
+from xner_ray.translate.ct2 import Ct2Translator, compute_type, converted_folder, resolve
 from xner_ray.translate.nllb import NllbTranslator
 
 pytest.importorskip("ctranslate2", reason="needs the extra 'ctranslate2'")
@@ -186,21 +187,23 @@ def test_nothing_to_translate(translator: Ct2Translator) -> None:
     assert translator.translate([], CODES["en"], CODES["es"]) == []
 
 
-def test_check_names_what_cannot_work(translator: Ct2Translator, tmp_path: Path) -> None:
-    check(section(), CODES.values())
-    check(section(dtype="int8"), CODES.values())
+def test_resolve_names_what_cannot_work(translator: Ct2Translator, tmp_path: Path) -> None:
+    directions = {code: (CODES["en"], code) for code in CODES.values()}
+    found, identities = resolve(section(), "translate", directions)
+    assert (found, identities["engine"]) == (section(), f"ctranslate2 {metadata.version('ctranslate2')}")
+    resolve(section(dtype="int8"), "translate", directions)
     with pytest.raises(RecipeError, match=r"back_translate\.model: tiny-nllb has no language token 'yor_Latn'"):
-        check(section(), ["yor_Latn"], "back_translate")
+        resolve(section(), "back_translate", {"yor_Latn": (CODES["en"], "yor_Latn")})
     with pytest.raises(RecipeError, match="no language token 'yor_Latn'"):
         translator.translate(["a"], "eng_Latn", "yor_Latn")
     with pytest.raises(RecipeError, match=r"dtype: .* bfloat16 on a CPU; allowed: auto, float32, int8"):
-        check(section(dtype="bfloat16"), [])
+        resolve(section(dtype="bfloat16"), "translate", {})
     other = tmp_path / "other"
     shutil.copytree(FOLDER, other)
     config = other / "config.json"
     config.write_text(config.read_text().replace('"m2m_100"', '"mbart"'))
     with pytest.raises(RecipeError, match="is of type mbart, but engine ctranslate2 takes m2m_100 alone"):
-        check(section(model=str(other)), [])
+        resolve(section(model=str(other)), "translate", {})
 
 
 def test_number_types_depend_on_the_device() -> None:
@@ -213,7 +216,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     message = r"engine ctranslate2 needs the package 'ctranslate2': pip install 'xner_ray\[ctranslate2\]'"
     with pytest.raises(MissingExtraError, match=message):
-        check(section(), [])
+        resolve(section(), "translate", {})
     with pytest.raises(MissingExtraError, match=message):
         Ct2Translator(section())
     with pytest.raises(MissingExtraError, match=message):
@@ -304,9 +307,9 @@ def test_a_killed_conversion_is_done_again(tmp_path: Path) -> None:
 HUB = """
 import sys
 from test_ct2 import section
-from xner_ray.translate.ct2 import Ct2Translator, check
+from xner_ray.translate.ct2 import Ct2Translator, resolve
 
-check(section(model=sys.argv[1]), ["eng_Latn", "spa_Latn"])
+resolve(section(model=sys.argv[1]), "translate", {"spa_Latn": ("eng_Latn", "spa_Latn")})
 print(Ct2Translator(section(model=sys.argv[1])).translate(["Brian Otieno travelled to Madrid on Friday ."],
       "eng_Latn", "spa_Latn")[0].text)
 """

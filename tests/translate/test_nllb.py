@@ -6,7 +6,7 @@ import torch
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.recipe.sections import Translate
 from xner_ray.translate.base import Translation
-from xner_ray.translate.nllb import NllbTranslator, check
+from xner_ray.translate.nllb import NllbTranslator, resolve
 
 TEXTS = [
     "Amina Otieno travelled to Nairobi on Monday .",
@@ -99,9 +99,11 @@ def test_nothing_to_translate(translator: NllbTranslator) -> None:
 
 def test_unknown_languages_never_become_unk(translator: NllbTranslator) -> None:
     section = Translate(model="tiny-nllb")
-    check(section, ["eng_Latn", "swh_Latn", "spa_Latn"])
+    directions = {code: ("eng_Latn", code) for code in ("swh_Latn", "spa_Latn")}
+    found, identities = resolve(section, "translate", directions)
+    assert (found, len(identities["model"])) == (section, 64)
     with pytest.raises(RecipeError, match=r"tiny-nllb has no language token 'yor_Latn'; .*'swh_Latn'"):
-        check(section, ["yor_Latn"])
+        resolve(section, "translate", {"yor_Latn": ("eng_Latn", "yor_Latn")})
     with pytest.raises(RecipeError, match="no language token 'yor_Latn'"):
         translator.translate(TEXTS[:1], "eng_Latn", "yor_Latn")
     with pytest.raises(RecipeError, match="no language token 'yor_Latn'"):

@@ -18,10 +18,20 @@ from xner_ray.align.linking import Subwords, Vectors
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.models import e5, fast_linear, network
 from xner_ray.models.device import Timed, pick_dtype
+from xner_ray.models.hub import pin
 from xner_ray.models.windows import Dtype, Units, Window, micro_batches, padded, pieces_of, tokenized
+from xner_ray.recipe.sections import Align, Resolved
 
 BUILTIN = "builtin"
 Layer = int | list[int] | Literal["auto"]
+
+
+def resolve(section: Align, key: str = "align") -> Resolved:
+    """Pin the encoder and its layers; reads no weights. Errors as of `pin` and `Encoder.check`."""
+    encoder, identity = (BUILTIN, e5.SHA256) if section.encoder == BUILTIN else pin(section.encoder)
+    layers = Encoder.check(encoder, section.layer)
+    layer = layers[0] if len(layers) == 1 else layers
+    return Resolved(section.model_copy(update={"encoder": encoder, "layer": layer}), {"encoder": identity})
 
 
 class Encoder(Timed):

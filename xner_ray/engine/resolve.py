@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 
 from xner_ray.errors import RecipeError, require
-from xner_ray.match import plugin
-from xner_ray.models import e5, hub
+from xner_ray.models import e5, hub, vllm
 from xner_ray.read.inputs import identities as input_identities
 from xner_ray.recipe.model import Recipe, _labels_of
-from xner_ray.recipe.sections import BUILTIN_TAGGER, TINY_NLLB
+from xner_ray.recipe.sections import TINY_NLLB, Resolved
 
-_PACKAGES = {engine: (engine, engine) for engine in ("ctranslate2", "simalign")} | {"spacy": ("spacy", "builtin")}
-_OF_TRANSLATORS = ("translate", "back_translate", "likelihood")
+_TRANSLATORS = {
+    "nllb": "xner_ray.translate.nllb",
+    "ctranslate2": "xner_ray.translate.ct2",
+    "apertium": "xner_ray.translate.apertium",
+    "llm": "xner_ray.translate.llm",
+}
+_TAGGERS = {"hf": "xner_ray.tag.hf", "spacy": "xner_ray.tag.spacy", "llm": "xner_ray.tag.llm"}
+# The module of each engine; its `resolve` makes a section definite.
+_BACKENDS = {
+    **dict.fromkeys(("translate", "back_translate", "likelihood"), _TRANSLATORS),
+    **dict.fromkeys(("tag", "target_tag"), _TAGGERS),
+    "align": dict.fromkeys(("batched", "simalign"), "xner_ray.align.encoder"),
+    "evidence": {"plugin": "xner_ray.match.plugin"},
+}
+_LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
 
 
-Inputs = tuple[dict[str, str], dict[str, dict[str, str]]]
-
-
-def check_cheap(recipe: Recipe) -> Inputs:
+def check_cheap(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Check what needs no model library, and return the identities of the inputs (`read.inputs.identities`).
 
     RecipeError or InputError for settings that cannot work, a missing file, plug-in or folder of a model;
@@ -35,101 +44,59 @@ def check_cheap(recipe: Recipe) -> Inputs:
 
 
 def _check_settings(recipe: Recipe) -> None:
-    """Check settings against one another and against the installed packages."""
-    from xner_ray.models import vllm
-
+    """Check settings against one another and against what is installed."""
     if recipe.projector == "combine":
         raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
     if "likelihood" in recipe.stages and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
-    for name in recipe.stages:
-        engine = recipe.engine_of(name)
+    for stage in recipe.stages:
+        engine = recipe.engine_of(stage)
         if engine == "llm":
-            vllm.require(getattr(recipe, name), name)
-        elif engine in _PACKAGES:
-            require(*_PACKAGES[engine], f"{name}.engine {engine}")
+            vllm.require(getattr(recipe, stage), stage)
+        elif engine == "ctranslate2":
+            require(engine, engine, f"{stage}.engine {engine}")
+        elif engine == "simalign":
+            require(engine, engine, "align.backend: simalign")
+        elif engine in _LIGHT:
+            _resolve_stage(recipe, stage)
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
         require("py3langid", "lid", "translate.health.language")
     if ("align.encoder", "builtin") in recipe.models():
         e5.weights_file()
-    if "evidence" in recipe.stages:
-        plugin.read(recipe.evidence)
 
 
 def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with model revisions pinned, and each model's identity.
+    """Return the recipe with models, layers and labels made definite, and the identity of each model by its key.
 
-    RecipeError for a model, layer or language code that cannot work. Reads configurations and tokenizers, no weights.
+    Errors as of `check_cheap` but for files, and RecipeError for a model, a layer or a language that cannot work.
+    Reads configurations and tokenizers, no weights.
     """
-    # torch and transformers take seconds, and most commands need none of this
-    from xner_ray.align.encoder import BUILTIN, Encoder
-    from xner_ray.models import vllm
-    from xner_ray.tag import hf, spacy
-    from xner_ray.tag import llm as llm_tagger
-    from xner_ray.translate import apertium, ct2, nllb
-    from xner_ray.translate import llm as llm_translator
-
     _check_settings(recipe)
-    names = recipe.stages
     identities: dict[str, str] = {}
-    missing = sorted(set(recipe.translations) - set(recipe.input.parallel))
-    given = recipe.languages if recipe.direction == "test" else [recipe.source_side]
-    both_sides = [recipe.source_side, *recipe.languages]
-    directions = [(lang, recipe.source_lang) for lang in given] if recipe.direction == "test" else []
-    directions = directions or [(recipe.source_side, lang) for lang in missing]
-    for name, languages in zip(_OF_TRANSLATORS, ([*given, *missing], both_sides, both_sides), strict=True):
-        if name not in names:
-            continue
-        section = getattr(recipe, name)
-        engine = recipe.translate_engine if name == "translate" else section.engine
-        if engine == "apertium":
-            asked = directions if name == "translate" else [(recipe.source_side, lang) for lang in recipe.languages]
-            apertium.check(section, asked, name)  # all at once, so that the message has every package
-            translated = missing if name == "translate" and recipe.direction == "train" else recipe.languages
-            for lang, direction in zip(translated, asked, strict=True):
-                identities[f"{name}.engine {lang}"] = apertium.check(section, [direction], name)
-            continue
-        model, identities[f"{name}.model"] = hub.pin(section.model)
-        section = section.model_copy(update={"model": model})
-        if engine == "llm":
-            vllm.check(section, name)
-            identities[f"{name}.engine"] = vllm.identity(llm_translator.PROMPT)
-        elif engine == "ctranslate2":
-            ct2.check(section, languages, name)
-            identities[f"{name}.engine"] = f"ctranslate2 {metadata.version('ctranslate2')}"
-        else:
-            nllb.check(section, languages, name)
-        recipe = recipe.model_copy(update={name: section})
-    if "translate" in names and recipe.translate.health.language != "off":
+    for stage in recipe.stages:
+        if stage in _BACKENDS:
+            section, found = _resolve_stage(recipe, stage)
+            recipe = recipe.model_copy(update={stage: section})
+            identities |= {f"{stage}.{key}": identity for key, identity in found.items()}
+    if "translate" in recipe.stages and recipe.translate.health.language != "off":
         identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
-    for name in ("tag", "target_tag"):
-        if name not in names:
-            continue
-        section = getattr(recipe, name)
-        if section.engine == "spacy":
-            model, identities[f"{name}.model"] = section.model or BUILTIN_TAGGER, spacy.check(section, name)
-        else:
-            model, identities[f"{name}.model"] = hub.pin(section.model)
-        section = section.model_copy(update={"model": model})
-        if section.engine == "hf":
-            section = section.model_copy(update={"labels": hf.check(section, name)})
-        elif section.engine == "llm":
-            vllm.check(section, name)
-            identities[f"{name}.engine"] = vllm.identity(llm_tagger.PROMPT)
-        recipe = recipe.model_copy(update={name: section})
-    if "evidence" in names:
-        section, identities["evidence.plugin"] = plugin.read(recipe.evidence)
-        recipe = recipe.model_copy(update={"evidence": section})
-    if "align" not in names:
-        return recipe, identities
-    if recipe.align.encoder == BUILTIN:
-        identities["align.encoder"] = e5.SHA256
-    else:
-        encoder, identities["align.encoder"] = hub.pin(recipe.align.encoder)
-        recipe = recipe.model_copy(update={"align": recipe.align.model_copy(update={"encoder": encoder})})
-    layers = Encoder.check(recipe.align.encoder, recipe.align.layer)
-    layer = layers[0] if len(layers) == 1 else layers
-    return recipe.model_copy(update={"align": recipe.align.model_copy(update={"layer": layer})}), identities
+    return recipe, identities
+
+
+def _resolve_stage(recipe: Recipe, stage: str) -> Resolved:
+    """Ask the backend of a stage, whose import may take seconds."""
+    backend = import_module(_BACKENDS[stage][recipe.engine_of(stage)])
+    asked = [_directions(recipe, stage)] if _BACKENDS[stage] is _TRANSLATORS else []
+    resolved: Resolved = backend.resolve(getattr(recipe, stage), stage, *asked)
+    return resolved
+
+
+def _directions(recipe: Recipe, stage: str) -> dict[str, tuple[str, str]]:
+    """Return source and target of all that a stage translates, by the run's language."""
+    if stage == "translate" and recipe.direction == "test":
+        return {lang: (lang, recipe.source_lang) for lang in recipe.languages}
+    given = recipe.input.parallel if stage == "translate" else ()
+    return {lang: (recipe.source_side, lang) for lang in recipe.languages if lang not in given}
 
 
 def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
@@ -146,13 +113,10 @@ def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
 
 
 def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(key, name, identity) of every model that the run loads."""
-    lines = []
-    for key, identity in identities.items():
-        section, field = key.split(".")
-        name = "language" if field == "health" else str(getattr(getattr(recipe, section), field.split(" ")[0]))
-        lines.append((key, f"{name}, hidden state {recipe.align.layer}" if section == "align" else name, identity))
-    return lines
+    """Return (key, name, identity) of all that `resolve` has identified."""
+    names = {**dict(recipe.models()), "evidence.plugin": recipe.evidence.plugin, "translate.health": "language"}
+    names["align.encoder"] = f"{recipe.align.encoder}, hidden state {recipe.align.layer}"
+    return [(key, names.get(key) or recipe.engine_of(key.partition(".")[0]), identities[key]) for key in identities]
 
 
 def unweighted(recipe: Recipe) -> list[str]:
@@ -166,14 +130,15 @@ def unweighted(recipe: Recipe) -> list[str]:
 
 
 def notices(recipe: Recipe) -> list[str]:
-    """What a user should know before spending hours."""
+    """Return what a user should know before spending hours: scores without effect, and licences."""
     found = unweighted(recipe)
-    sections = {name: getattr(recipe, name) for name in recipe.stages if name in _OF_TRANSLATORS}
-    models = {section.model for section in sections.values() if section.engine not in ("apertium", "llm")}
-    if models - {TINY_NLLB}:
+    models = [(key.partition(".")[0], model) for key, model in recipe.models()]
+    chats = {model for stage, model in models if recipe.engine_of(stage) == "llm"}
+    translators = {model for stage, model in models if _BACKENDS[stage] is _TRANSLATORS} - chats
+    if translators - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
-    if TINY_NLLB in models:
+    if TINY_NLLB in translators:
         found.append("tiny-nllb is a test model for template sentences, not a translator")
-    chats = sorted({str(getattr(recipe, name).model) for name in recipe.chats})
-    found += [f"{model} has its own licence, which may bind what is made with it: see its card" for model in chats]
-    return found
+    return found + [
+        f"{model} has its own licence, which may bind what is made with it: see its card" for model in sorted(chats)
+    ]

@@ -41,7 +41,7 @@ from xner_ray.match import projection
 from xner_ray.match.cells import score_cells
 from xner_ray.match.scores import Floats
 from xner_ray.recipe.model import Recipe
-from xner_ray.recipe.sections import SETUP, Evidence
+from xner_ray.recipe.sections import SETUP, Evidence, Resolved
 from xner_ray.storage import files as storage
 
 Score = Callable[[dict[str, Any], dict[str, Any], list[dict[str, Any]]], Sequence[float]]
@@ -63,8 +63,8 @@ class PluginError(Exception):
     """What a function did wrong with one row."""
 
 
-def read(section: Evidence) -> tuple[ReadEvidence, str]:
-    """The section with its plug-in's source, and the source's SHA-256; none of it runs.
+def resolve(section: Evidence, key: str = "evidence") -> Resolved:
+    """Read the plug-in's source into the section; its SHA-256 identifies it, and none of it runs.
 
     RecipeError if it cannot be read or parsed, or lacks a function.
     """
@@ -77,7 +77,8 @@ def read(section: Evidence) -> tuple[ReadEvidence, str]:
     for name in section.names:
         if names is not None and name not in names:
             raise RecipeError(f"evidence.scores: {plugin} has no function {name!r}{did_you_mean(name, names)}")
-    return ReadEvidence(**section.model_dump(), source=source), hashlib.sha256(source).hexdigest()
+    read = ReadEvidence(**section.model_dump(), source=source)
+    return Resolved(read, {"plugin": hashlib.sha256(source).hexdigest()})
 
 
 def _source(plugin: str, is_file: bool) -> bytes:

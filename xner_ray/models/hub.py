@@ -16,15 +16,17 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 
 from xner_ray.errors import RecipeError, StorageError
-from xner_ray.recipe.sections import TINY_NLLB
+from xner_ray.recipe.sections import TINY_NLLB, Tag, Translating
 from xner_ray.storage import files as storage
 from xner_ray.storage.cache import cached_folder, listed_sums, sha256
+
+Pinned = TypeVar("Pinned", Tag, Translating)
 
 _SUMS = "SHA256SUMS"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -92,6 +94,12 @@ def pin(name: str) -> tuple[str, str]:
             ) from None
         commit = Path(cached).name
     return f"{repository}@{commit}", commit
+
+
+def pinned(section: Pinned) -> tuple[Pinned, str]:
+    """Return a section with its model pinned, and the model's identity; errors as of `pin`."""
+    model, identity = pin(str(section.model))
+    return section.model_copy(update={"model": model}), identity
 
 
 def _refuse_half(folder: Path, name: str | None = None) -> None:

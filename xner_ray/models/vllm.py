@@ -20,8 +20,8 @@ from jinja2 import TemplateError
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.models.device import Timed
-from xner_ray.models.hub import load_arguments
-from xner_ray.recipe.sections import Tag, Translate
+from xner_ray.models.hub import load_arguments, pin
+from xner_ray.recipe.sections import Resolved, Tag, Translate
 
 Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
 
@@ -75,9 +75,13 @@ def check(section: Translate | Tag, key: str) -> None:
     _tokenizer(section, key)
 
 
-def identity(prompt: str) -> str:
-    """What of this engine decides the rows besides the model: vLLM's version and the prompt, by a hash of its text."""
-    return f"vllm {metadata.version('vllm')}, prompt {hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
+def resolve(section: Translate | Tag, key: str, prompt: str) -> Resolved:
+    """Pin the model, and identify the engine by vLLM's version and a hash of the prompt. Errors as of `check`."""
+    model, identity = pin(str(section.model))
+    section = section.model_copy(update={"model": model})
+    check(section, key)
+    digest = hashlib.sha256(prompt.encode()).hexdigest()[:12]
+    return Resolved(section, {"model": identity, "engine": f"vllm {metadata.version('vllm')}, prompt {digest}"})
 
 
 class ChatModel(Timed):

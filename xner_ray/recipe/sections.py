@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from keyword import iskeyword
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -34,6 +35,17 @@ def _candidates(names: str) -> str:
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Resolved(NamedTuple):
+    """What a backend's `resolve` returns: its section with models pinned, and identities by key of the section."""
+
+    section: Section
+    identities: dict[str, str]
+
+
+Directions = Mapping[str, tuple[str, str]]
+"""Source and target language of what is translated, by the run's language."""
 
 
 class Runtime(Section):

@@ -27,9 +27,9 @@ from xner_ray.data.spans import Span, label_list, split_tag, tags_to_spans
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.models import network as encoder_network
 from xner_ray.models.device import Timed, device_of, pick_dtype
-from xner_ray.models.hub import load_arguments
+from xner_ray.models.hub import load_arguments, pinned
 from xner_ray.models.windows import micro_batches, padded, windows
-from xner_ray.recipe.sections import Tag
+from xner_ray.recipe.sections import Resolved, Tag
 
 
 def check(section: Tag, key: str = "tag") -> dict[str, str | None]:
@@ -42,6 +42,12 @@ def check(section: Tag, key: str = "tag") -> dict[str, str | None]:
     tags = _read_tags(section, key)
     _tokenizer(section, key)
     return dict(sorted(tags.ours_of.items()))
+
+
+def resolve(section: Tag, key: str) -> Resolved:
+    """Pin the model, and complete its map of labels; errors as of `check`."""
+    section, identity = pinned(section)
+    return Resolved(section.model_copy(update={"labels": check(section, key)}), {"model": identity})
 
 
 class HfTagger(Timed):

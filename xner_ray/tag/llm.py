@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
+from xner_ray.models import vllm
 from xner_ray.models.vllm import Chat, ChatModel, Conversation
-from xner_ray.recipe.sections import Tag
+from xner_ray.recipe.sections import Resolved, Tag
 from xner_ray.tag.base import Rejected, certain
 
 SYSTEM = (
@@ -119,6 +120,11 @@ def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
         if at in edges and at + len(wanted) in edges:
             places.append((edges[at], edges[at + len(wanted)]))
     return places
+
+
+def resolve(section: Tag, key: str) -> Resolved:
+    """As `vllm.resolve`."""
+    return vllm.resolve(section, key, PROMPT)
 
 
 class LlmTagger:

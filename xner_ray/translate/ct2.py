@@ -13,7 +13,7 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from xner_ray import errors
 from xner_ray.errors import FatalError, Reason, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
 from xner_ray.models.hub import load_arguments, local_folder, pin
-from xner_ray.recipe.sections import Translating
+from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
 from xner_ray.translate.base import Translation
@@ -40,16 +40,17 @@ _COMPUTE_TYPES = {
 }
 
 
-def check(section: Translating, languages: Iterable[str], key: str = "translate") -> None:
-    """What can be said without the weights; the arguments are those of `nllb.check`, `key` is the section's.
+def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
+    """Pin the model; reads no weights.
 
-    MissingExtraError if CTranslate2 is not installed; RecipeError unless the model is an M2M100, its tokenizer has
-    every language, and the device computes in `section.dtype`.
+    MissingExtraError if CTranslate2 is not installed; RecipeError, with the section's `key`, unless the model is an
+    M2M100, its tokenizer has every language, and the device computes in `section.dtype`.
     """
     require(key)
     compute_type(section, key)
-    nllb.check(section, languages, key)
+    found = nllb.resolve(section, key, directions)
     _refuse_other_kinds(section.model, key)
+    return Resolved(found.section, found.identities | {"engine": f"ctranslate2 {metadata.version('ctranslate2')}"})
 
 
 def compute_type(section: Translating, key: str = "translate") -> str:

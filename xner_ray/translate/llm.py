@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.errors import Reason
+from xner_ray.models import vllm
 from xner_ray.models.vllm import Chat, ChatModel, Conversation, Reply
-from xner_ray.recipe.sections import Translate
+from xner_ray.recipe.sections import Directions, Resolved, Translate
 from xner_ray.translate.base import Translation
 
 SYSTEM = (
@@ -112,6 +113,11 @@ def _limit(text: str) -> int:
     A token is at least a byte, and scripts of three bytes a letter may come byte by byte.
     """
     return 64 + 4 * len(text.encode())
+
+
+def resolve(section: Translate, key: str, directions: Directions) -> Resolved:
+    """As `vllm.resolve`; a prompt can name every language."""
+    return vllm.resolve(section, key, PROMPT)
 
 
 class LlmTranslator:

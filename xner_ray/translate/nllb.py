@@ -9,7 +9,7 @@ teacher-forced pass over the finished sequence, so that greedy and beam search r
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,19 +17,21 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.models.device import Timed, device_of, pick_dtype
-from xner_ray.models.hub import load_arguments
-from xner_ray.recipe.sections import Translating
+from xner_ray.models.hub import load_arguments, pinned
+from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.translate.base import Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
 SCORING_ELEMENTS = 1 << 27
 
 
-def check(section: Translating, languages: Iterable[str], key: str = "translate") -> None:
-    """RecipeError, with the section's `key`, unless the model's tokenizer has every language; loads no weights."""
+def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
+    """Pin the model; reads no weights. RecipeError, with the section's `key`, unless it knows every language."""
+    section, identity = pinned(section)
     tokenizer = tokenizer_of(section.model, key)
-    for code in languages:
+    for code in dict.fromkeys(code for direction in directions.values() for code in direction):
         language_id(tokenizer, code, section.model, key)
+    return Resolved(section, {"model": identity})
 
 
 class NllbTranslator(Timed):
