@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Sizes = Sequence[int] | NDArray[np.integer]
+Sizes = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
 
 
 def ints(values: pa.Array | pa.ChunkedArray) -> Ints:

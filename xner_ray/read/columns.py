@@ -1,17 +1,17 @@
-"""A unit of tables -> its rows, by Arrow and NumPy over whole columns: the same as row by row, in a tenth of the time.
+"""A unit of tables -> its rows, by Arrow and NumPy over whole columns: a tenth of the time of reading row by row.
 
 For units of Parquet files and dataset folders in the shape tokens with tags, with whatever is parallel to them in that
-shape and their links, of which every row is good. Each word is looked at once, and each pair of words that may stand
-without a space; only sentences with quotes or a dash have their text joined one by one. If anything is odd about any
-row, nothing is said of it here: `rows.py` reads such a unit row by row.
+shape, and their links. Each word is looked at once, and each pair of neighbours; only sentences with quotes or a dash
+have their text joined one by one. A row about which anything is odd is marked, and `rows.py` reads it from its record.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,273 +19,315 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray.data import words
-from xner_ray.data.arrow import Ints, lengths
+from xner_ray.data.arrow import Ints, flat, lengths, nested, nested_structs, offsets
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
 from xner_ray.data.spans import split_tag
 from xner_ray.read.find import changed, unchanged
-from xner_ray.read.record import BadRecord, name_text, refused
-from xner_ray.read.table_formats import class_names, read_columns, table_schema
-from xner_ray.read.text_formats import byte_lines, link_columns
+from xner_ray.read.record import REFUSED, File, Record, name_text, refuse_characters, refused
+from xner_ray.read.table_formats import class_names, read_columns, table_records, table_schema
+from xner_ray.read.text_formats import byte_lines, link_columns, link_record
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.model import Labels, Recipe
 
-_WHITE = re.compile(r"\s")
+Bools = NDArray[np.bool_]
+Records = Iterator[tuple[int, Record, File]]  # with their input rows
+
+_BREAKS = re.compile(rf"\s|{REFUSED.pattern}")  # no word holds one
 _CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnSide:
-    """One side of some rows."""
+class Plain:
+    """The rows of a unit by whole columns, and the records of the odd ones, of which only the carried cells count."""
 
-    id: pa.Array
-    doc_id: pa.Array
-    text: pa.Array
-    tokens: pa.Array
-    offsets: pa.Array
-    spans: pa.Array | None  # list<struct<start, end, label>>; None: unlabelled
-    extra: list[pa.Array]
+    table: pa.Table
+    odd: Ints  # indices
+    own: Records
+    beside: Records
+    links: Records
 
 
-def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field]) -> pa.Table | None:
-    """The rows of a unit, or None where they are to be read row by row. InputError if a file is not what was indexed.
+class _Part(NamedTuple):
+    """Rows of one file: the table that the file has, which of them are odd, and what comes of the others."""
+
+    file: File
+    rows: Ints  # input rows
+    lines: Ints  # rows of the file
+    table: pa.Table
+    names: dict[str, list[str]]  # ClassLabel names by column
+    odd: Bools
+    columns: pa.Table  # id, doc_id, text, tokens, offsets, spans (null: unlabelled), then those that are carried
+
+
+def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field]) -> Plain | None:
+    """Read a unit by whole columns; None if its files do not have the shape. InputError if one has changed.
 
     extra: the user's columns that are carried through.
     """
-    if unit.picked is not None or unit.duplicates:
+    files = [segment.file for segment in (*unit.segments, *unit.parallel)]
+    if any(file.format not in ("parquet", "dataset") or file.sentences for file in files):
         return None
-    train = recipe.direction == "train"
-    labels, most = recipe.input.labels, recipe.input.max_words
-    own = _sides(unit.segments, labels, most, extra)
-    other = _sides(unit.parallel, labels, most, ()) if own is not None and unit.parallel else None
-    if own is None or (unit.parallel and other is None):
+    rows = np.arange(unit.start, unit.stop) if unit.picked is None else np.array(unit.picked)
+    own, beside = _parts(unit.segments, rows, recipe, extra), _parts(unit.parallel, rows, recipe, ())
+    if own is None or beside is None:
         return None
-    source, target = (own, other) if train else (other, own)
-    if recipe.entities_given and source is not None and source.spans is None:
-        return None  # the rows lack labels, and will be told so
-    n = len(own.id)
-    columns = {"row": pa.array(np.arange(unit.start, unit.stop)), "id": own.id, "doc_id": own.doc_id}
+    odd = np.isin(rows, [row for row, _ in unit.duplicates])
+    odd |= np.concatenate([part.odd for part in own])
+    odd |= np.concatenate([part.odd for part in beside]) if beside else False
+    mine = pa.concat_tables([part.columns for part in own])
+    other = pa.concat_tables([part.columns for part in beside]) if beside else None
+    source, target = (mine, other) if recipe.direction == "train" else (other, mine)
     same = {"split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang, "status": OK}
-    empty = ["flags"]
+    columns = {name: pa.repeat(pa.scalar(value, ROW.field(name).type), len(rows)) for name, value in same.items()}
+    columns |= {"row": pa.array(rows), "flags": _empty("flags", len(rows))}
+    columns |= {name: mine.column(name) for name in ("id", "doc_id", *(field.name for field in extra))}
     if source is not None:
-        columns |= {"source_text": source.text, "source_tokens": source.tokens, "source_offsets": source.offsets}
+        columns |= {f"source_{name}": source.column(name) for name in ("text", "tokens", "offsets")}
         if recipe.entities_given:
-            columns["source_spans"] = _scored(source.spans)
-            empty.append("unprojected")
+            spans = source.column("spans").combine_chunks()
+            odd |= spans.is_null().to_numpy(zero_copy_only=False)
+            columns |= {"source_spans": _scored(spans), "unprojected": _empty("unprojected", len(rows))}
     if target is not None:
-        columns |= {"text": target.text, "tokens": target.tokens, "offsets": target.offsets}
-        if target.spans is not None:
-            columns["gold_spans"] = target.spans
-    if unit.links:
-        links = _links(unit, source, target)
-        if links is None:
-            return None
-        columns["links"] = links
-    columns |= {name: pa.repeat(pa.scalar(value, ROW.field(name).type), n) for name, value in same.items()}
-    columns |= {
-        name: _nested(np.zeros(n, np.int64), pa.array([], ROW.field(name).type.value_type), ROW.field(name).type)
-        for name in empty
-    }
-    arrays = [columns[field.name] if field.name in columns else pa.nulls(n, field.type) for field in ROW]
-    return pa.table([*arrays, *own.extra], schema=row_schema(extra))
+        columns |= {name: target.column(name) for name in ("text", "tokens", "offsets")}
+        columns["gold_spans"] = target.column("spans")
+    lines = [line for segment in unit.links for line in _lines(segment, rows)]
+    if lines:
+        n_source, n_target = lengths(columns["source_tokens"]), lengths(columns["tokens"])
+        columns["links"] = _links([raw for _, _, raw, _ in lines], n_source, n_target, odd)
+    schema = row_schema(extra)
+    arrays = [columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type) for field in schema]
+    table = pa.table(arrays, schema=schema).combine_chunks()
+    numbers = np.flatnonzero(odd)
+    wanted = set(rows[numbers].tolist())
+    links = ((row, link_record(line, raw), file) for row, line, raw, file in lines if row in wanted)
+    return Plain(table, numbers, _records(own, rows[odd]), _records(beside, rows[odd]), links)
 
 
-def _sides(segments: Sequence[Segment], labels: Labels, max_words: int, extra: Sequence[pa.Field]) -> ColumnSide | None:
-    """The rows of all segments, None if one of them is no plain one."""
-    sides: list[ColumnSide] = []
+def _empty(name: str, n_rows: int) -> pa.Array:
+    kind = ROW.field(name).type
+    return nested(np.zeros(n_rows, np.int64), pa.array([], kind.value_type), kind)
+
+
+def _records(parts: Sequence[_Part], rows: Ints) -> Records:
+    """The records of some of the rows, as `formats.read_records` gives them."""
+    for part in parts:
+        at = np.flatnonzero(np.isin(part.rows, rows))
+        for batch in part.table.take(at).combine_chunks().to_batches():
+            records = table_records(batch, part.lines[at].tolist(), part.file, part.names)
+            for row, record in zip(part.rows[at].tolist(), records, strict=True):
+                refuse_characters(record)
+                yield row, record, part.file
+
+
+def _parts(segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> list[_Part] | None:
+    """Read all segments; None if one of them does not have the shape."""
+    parts = []
     for segment in segments:
-        side = _side(segment, labels, max_words, extra)
-        if side is None or (sides and (side.spans is None) != (sides[0].spans is None)):
+        part = _part(segment, rows, recipe, extra)
+        if part is None:
             return None
-        sides.append(side)
-    if len(sides) == 1:
-        return sides[0]
-
-    def whole(name: str) -> pa.Array:
-        return pa.concat_arrays([getattr(side, name) for side in sides])
-
-    return ColumnSide(
-        id=whole("id"),
-        doc_id=whole("doc_id"),
-        text=whole("text"),
-        tokens=whole("tokens"),
-        offsets=whole("offsets"),
-        spans=None if sides[0].spans is None else whole("spans"),
-        extra=[pa.concat_arrays(list(parts)) for parts in zip(*(side.extra for side in sides), strict=True)],
-    )
+        parts.append(part)
+    return parts
 
 
-def _side(segment: Segment, labels: Labels, max_words: int, extra: Sequence[pa.Field]) -> ColumnSide | None:
-    file = unchanged(segment.file) if segment.file.format in ("parquet", "dataset") else segment.file
-    if file.format not in ("parquet", "dataset") or file.sentences:
-        return None
+def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> _Part | None:
+    file = unchanged(segment.file)
     schema, _ = table_schema(file, need_labels=False)
-    names = {name: getattr(file.columns, name) for name in ("id", "doc_id", "tokens", "tags")}
-    if {file.columns.text, file.columns.spans, file.columns.split} & set(schema.names):
+    given = file.columns
+    names = [name for name in schema.names if name in (given.id, given.doc_id, given.tokens, given.tags)]
+    if not _is_plain(file, schema):
         return None
-    wanted = {name: column for name, column in names.items() if column in schema.names}
-    if "tokens" not in wanted or schema.field(wanted["tokens"]).type != pa.list_(pa.string()):
-        return None
-    start = segment.place
-    table = read_columns(file, start, segment.skip, segment.take, [*wanted.values(), *(field.name for field in extra)])
+    carried = [field.name for field in extra]
+    table = read_columns(file, segment.place, segment.skip, segment.take, [*names, *carried])
     if table is None:
         return None
     if table.num_rows < segment.take:
         raise changed(file)
-    tokens = table.column(wanted["tokens"]).combine_chunks()
-    n_words, known = lengths(tokens), _encoded(tokens)
-    if tokens.null_count or known is None or n_words.min() < 1 or n_words.max() > max_words:
-        return None
-    codes, distinct = known
-    if "" in distinct or refused("\n".join(distinct)) or _WHITE.search("".join(distinct)):
-        return None
-    spans = None
-    if "tags" in wanted:
-        tags = table.column(wanted["tags"]).combine_chunks()
-        if tags.null_count or not np.array_equal(lengths(tags), n_words):
-            return None
-        spans = _spans(tags, n_words, class_names(file, schema).get(wanted["tags"]), labels)
-        if spans is None:
-            return None
-    try:
-        numbers = range(start.line + segment.skip, start.line + segment.skip + segment.take)
-        ids = [
-            name or f"{file.name}:{number}" for number, name in zip(numbers, _names(table, wanted, "id"), strict=True)
-        ]
-        docs = _names(table, wanted, "doc_id")
-    except BadRecord:
-        return None
-    if refused("".join(ids), name=True) or refused("".join(filter(None, docs)), name=True):
-        return None
-    text, offsets = _joined(tokens, n_words, codes, distinct, file.lang)
-    carried = [table.column(field.name).combine_chunks() for field in extra]
-    return ColumnSide(pa.array(ids, pa.string()), pa.array(docs, pa.string()), text, tokens, offsets, spans, carried)
+    at = np.flatnonzero(np.isin(np.arange(segment.row, segment.row + segment.take), rows))
+    table = table if len(at) == table.num_rows else table.take(at).combine_chunks()
+    lines = segment.place.line + segment.skip + at
+
+    tokens = table.column(given.tokens).combine_chunks()
+    sizes, codes, distinct = _encoded(tokens)
+    bad = np.array([not word.isalnum() and (not word or _BREAKS.search(word)) for word in distinct], bool)
+    odd = (sizes < 1) | (sizes > recipe.input.max_words) | _any(bad[codes], sizes)
+    spans = pa.nulls(len(at), ROW.field("gold_spans").type)
+    class_labels = class_names(file, schema)
+    if given.tags in names:
+        tags = table.column(given.tags).combine_chunks()
+        spans, wrong = _spans(tags, class_labels.get(given.tags), recipe.input.labels)
+        odd |= wrong | (tags.is_valid().to_numpy(zero_copy_only=False) & (lengths(tags) != sizes))
+    ids, docs = (_names(table, column) for column in (given.id, given.doc_id))
+    odd |= _refused(ids) | _refused(docs)
+    if odd.any():
+        tokens = pc.if_else(pa.array(odd), pa.scalar(["void"], tokens.type), tokens)
+        sizes, codes, distinct = _encoded(tokens)
+    text, places = _joined(tokens, sizes, codes, distinct, file.lang)
+    ids = [name or f"{file.name}:{line}" for name, line in zip(ids, lines.tolist(), strict=True)]
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "doc_id": pa.array(docs, pa.string()),
+        "text": text,
+        "tokens": tokens,
+        "offsets": places,
+        "spans": spans,
+        **{name: table.column(name) for name in carried},
+    }
+    return _Part(file, segment.row + at, lines, table.select(names), class_labels, odd, pa.table(columns))
 
 
-def _encoded(lists: pa.Array) -> tuple[Ints, list[str]] | None:
-    """A number for each element, and the strings that the numbers stand for; None if an element is null."""
-    values = lists.flatten()
-    if values.null_count:
-        return None
-    encoded = values.dictionary_encode()
-    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+def _is_plain(file: File, schema: pa.Schema) -> bool:
+    """Return whether a file has tokens in lists of text, no text, spans or splits, and tags in lists if any."""
+    types = {name: schema.field(column).type for name, column in file.columns if column in schema.names}
+    tags = types.get("tags", pa.list_(pa.string()))
+    return (
+        types.keys().isdisjoint(("text", "spans", "split"))
+        and types.get("tokens") == pa.list_(pa.string())
+        and pa.types.is_list(tags)
+        and (pa.types.is_string(tags.value_type) or pa.types.is_integer(tags.value_type))
+    )
 
 
-def _names(table: pa.Table, wanted: dict[str, str], column: str) -> list[str | None]:
-    if column not in wanted:
+def _encoded(lists: pa.Array) -> tuple[Ints, Ints, list[str]]:
+    """Return the lists' lengths, a number for each word, and the words that the numbers stand for; null as ""."""
+    encoded = lists.flatten().dictionary_encode(null_encoding="encode")
+    return lengths(lists), encoded.indices.to_numpy(), [word or "" for word in encoded.dictionary.to_pylist()]
+
+
+def _any(mask: Bools, sizes: Ints) -> Bools:
+    """Return for each list of these sizes whether the mask is true for any of its elements."""
+    return np.diff(offsets(mask)[offsets(sizes)]) > 0
+
+
+def _names(table: pa.Table, column: str) -> list[str | None]:
+    if column not in table.column_names:
         return [None] * table.num_rows
-    return [name_text(value, wanted[column]) for value in table.column(wanted[column]).to_pylist()]
+    return [name_text(value, column) for value in table.column(column).to_pylist()]
 
 
-def _joined(
-    tokens: pa.Array, n_words: Ints, codes: Ints, distinct: Sequence[str], lang: str
-) -> tuple[pa.Array, pa.Array]:
-    """`words.join` of every row: texts, offsets."""
-    first = np.cumsum(n_words) - n_words
-    plain = np.array([token.isalnum() for token in distinct]) & words.spaced(lang)
-    around = np.array([words.looks_around(token) for token in distinct])
-    others = np.flatnonzero(np.logical_or.reduceat(around[codes], first))
+def _refused(names: Sequence[str | None]) -> Bools:
+    if not refused("".join(filter(None, names)), name=True):
+        return np.zeros(len(names), bool)
+    return np.array([refused(name or "", name=True) for name in names])
+
+
+def _joined(tokens: pa.Array, sizes: Ints, codes: Ints, distinct: list[str], lang: str) -> tuple[pa.Array, pa.Array]:
+    """Return `words.join` of every row: the texts, and the offsets of their words.
+
+    codes: for each word its place in `distinct`. As an example the rows [L', Union, ","] and [Bo] in French:
+
+        words    L'    Union  ,    | Bo
+        gap      ""    ""     ""   | ""         before the word; `_gaps`
+        length   2     5      1    | 2
+        ends     2     7      8    | 10         sums of gaps and lengths, over all rows
+        begins   0     2      7    | 8          ends - length,
+        begins   0     2      7    | 0          and in the row: minus that of the row's first word
+    """
+    first = offsets(sizes)[:-1]
+    kinds, gap = _gaps(codes, distinct, first, lang)
+    before = pa.array(kinds).take(pa.array(gap))
+    spaced = pc.binary_join_element_wise(before, tokens.flatten(), "")
+    text = pc.binary_join(nested(sizes, spaced), "")
+    length = np.array([len(word) for word in distinct])[codes]
+    begins = np.cumsum(length + np.array([len(kind) for kind in kinds])[gap]) - length
+    begins -= np.repeat(begins[first], sizes)
+    around = np.array([words.looks_around(word) for word in distinct])
+    if (others := _any(around[codes], sizes)).any():
+        rows = pa.array(np.flatnonzero(others))
+        joined = [words.join(cells, lang) for cells in tokens.take(rows).to_pylist()]
+        begins[np.repeat(others, sizes)] = [start for _, places in joined for start, _ in places]
+        text = pc.replace_with_mask(text, others, pa.array([one for one, _ in joined], pa.string()))
+    return text, nested_structs(sizes, {"start": begins, "end": begins + length}, ROW.field("offsets").type)
+
+
+def _gaps(codes: Ints, distinct: Sequence[str], first: Ints, lang: str) -> tuple[list[str], Ints]:
+    """Return the gaps that there are, and for each word the number of the gap before it.
+
+    A gap depends on its two neighbours alone (unless one `looks_around`), so each pair is looked at once; between two
+    plain words there is a space, if the language has any. first: the first word of each row, before which nothing is.
+    """
+    plain = np.array([word.isalnum() for word in distinct]) & words.spaced(lang)
     left = np.roll(codes, 1)
-    open_ = ~(plain[left] & plain[codes]) & ~np.repeat(np.isin(np.arange(len(n_words)), others), n_words)
-    open_[first] = False
-    pairs, which = np.unique(left[open_].astype(np.int64) * len(distinct) + codes[open_], return_inverse=True)
-    found = [
-        words.gap(distinct[pair // len(distinct)], distinct[pair % len(distinct)], lang) for pair in pairs.tolist()
-    ]
+    asked = ~(plain[left] & plain[codes])
+    asked[first] = False
+    pairs, which = np.unique(left[asked].astype(np.int64) * len(distinct) + codes[asked], return_inverse=True)
+    both = zip(*(side.tolist() for side in np.divmod(pairs, len(distinct))), strict=True)
+    found = [words.gap(distinct[one], distinct[other], lang) for one, other in both]
     kinds = ["", " ", *sorted({*found} - {"", " "})]
     gap = np.ones(len(codes), dtype=np.int64)
     gap[first] = 0
-    gap[open_] = np.array([kinds.index(one) for one in found], dtype=np.int64)[which]
-    before = pa.array(kinds).take(pa.array(gap))
-    parts = pc.binary_join_element_wise(before, tokens.flatten(), "")
-    text = pc.binary_join(_nested(n_words, parts, pa.list_(pa.string())), "")
-    sizes = np.array([len(token) for token in distinct])[codes]
-    begins = np.cumsum(sizes + np.array([len(kind) for kind in kinds])[gap]) - sizes
-    begins -= np.repeat(begins[first], n_words)
-    if len(others):
-        texts = []
-        for row, cells in zip(others.tolist(), tokens.take(pa.array(others)).to_pylist(), strict=True):
-            joined, offsets = words.join(cells, lang)
-            texts.append(joined)
-            begins[first[row] : first[row] + n_words[row]] = [start for start, _ in offsets]
-        mask = np.zeros(len(n_words), dtype=bool)
-        mask[others] = True
-        text = pc.replace_with_mask(text, mask, pa.array(texts, pa.string()))
-    return text, _lists(n_words, {"start": begins, "end": begins + sizes}, ROW.field("offsets").type)
+    gap[asked] = np.array([kinds.index(one) for one in found], dtype=np.int64)[which]
+    return kinds, gap
 
 
-def _nested(sizes: Ints, values: pa.Array, kind: pa.ListType) -> pa.Array:
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, type=kind)
+def _spans(tags: pa.Array, names: Sequence[str] | None, labels: Labels) -> tuple[pa.Array, Bools]:
+    """Return `spans.tags_to_spans` of every row with the labels that are kept, and the rows with a tag that is none.
 
-
-def _lists(sizes: Ints, cells: dict[str, NDArray[np.int64] | pa.Array], kind: pa.ListType) -> pa.Array:
-    fields = [pa.array(cells[field.name], field.type) for field in kind.value_type]
-    return _nested(sizes, pa.StructArray.from_arrays(fields, fields=list(kind.value_type)), kind)
-
-
-def _spans(tags: pa.Array, n_words: Ints, names: Sequence[str] | None, labels: Labels) -> pa.Array | None:
-    """`spans.tags_to_spans` of every row, with the labels that are kept; None if a tag is none."""
-    values = tags.flatten()
-    if values.null_count or not (pa.types.is_string(values.type) or pa.types.is_integer(values.type)):
-        return None
-    encoded = values.dictionary_encode()
-    distinct = encoded.dictionary.to_pylist()
-    if pa.types.is_integer(values.type):
-        if names is None or not all(0 <= number < len(names) for number in distinct):
-            return None
-        distinct = [names[number] for number in distinct]
-    try:
-        parts = [split_tag(tag) for tag in distinct]
-    except ValueError:
-        return None
+    names: what tags that are numbers stand for. Rows without tags are null.
+    """
+    encoded = tags.flatten().dictionary_encode(null_encoding="encode")
+    parts = [_parsed(tag, names) for tag in encoded.dictionary.to_pylist()]
+    codes, sizes = encoded.indices.to_numpy(), lengths(tags)
     known = sorted({label for _, label in parts if label})
-    if refused("".join(known), name=True):
-        return None
-    codes = encoded.indices.to_numpy()
-    prefixes = np.array([prefix for prefix, _ in parts])
-    label = np.array([known.index(label) if label else -1 for _, label in parts])[codes]
+    prefixes = np.array([prefix for prefix, _ in parts], str)
+    label = np.array([known.index(label) if label else -1 for _, label in parts], np.int64)[codes]
     goes_on = np.isin(prefixes, list(_CONTINUES))[codes]
     stays_open = (~np.isin(prefixes, list(_CLOSES)))[codes] & (label >= 0)
-    row = np.repeat(np.arange(len(n_words)), n_words)
+    row, place, _ = flat(tags)
     continued = np.zeros(len(codes), dtype=bool)
     continued[1:] = goes_on[1:] & stays_open[:-1] & (label[1:] == label[:-1]) & (row[1:] == row[:-1])
     starts = np.flatnonzero((label >= 0) & ~continued)
     borders = np.append(np.flatnonzero(~continued), len(codes))
     ends = borders[np.searchsorted(borders, starts, side="right")]
     renamed = [labels.rename.get(name, name) for name in known]
-    kept = np.array([labels.keep is None or name in labels.keep for name in renamed], dtype=bool)
-    starts, ends = starts[kept[label[starts]]], ends[kept[label[starts]]]
-    base = (np.cumsum(n_words) - n_words)[row[starts]]
+    kept = np.array([labels.keep is None or name in labels.keep for name in renamed], dtype=bool)[label[starts]]
+    starts, size = starts[kept], (ends - starts)[kept]
     cells = {
-        "start": starts - base,
-        "end": ends - base,
+        "start": place[starts],
+        "end": place[starts] + size,
         "label": pa.array(renamed, pa.string()).take(pa.array(label[starts])),
     }
-    return _lists(np.bincount(row[starts], minlength=len(n_words)), cells, ROW.field("gold_spans").type)
+    kind, n_spans = ROW.field("gold_spans").type, np.bincount(row[starts], minlength=len(tags))
+    spans = nested_structs(n_spans, cells, kind)
+    if tags.null_count:
+        spans = pc.if_else(tags.is_valid(), spans, pa.scalar(None, kind))
+    return spans, _any((prefixes == "")[codes], sizes)
+
+
+def _parsed(tag: str | int | None, names: Sequence[str] | None) -> tuple[str, str]:
+    """Return prefix and label of a tag; two empty strings if it is none, or its label could not be written out."""
+    if isinstance(tag, int):
+        tag = names[tag] if names is not None and 0 <= tag < len(names) else None
+    try:
+        prefix, label = split_tag(tag or "")
+    except ValueError:
+        return "", ""
+    return ("", "") if refused(label, name=True) else (prefix, label)
 
 
 def _scored(spans: pa.Array) -> pa.Array:
     """Given spans as cells of `source_spans`."""
-    kind, cells = ROW.field("source_spans").type, spans.flatten()
+    cells = spans.flatten()
     columns = {name: cells.field(name) for name in ("start", "end", "label")}
-    return _lists(lengths(spans), {**columns, "score": np.ones(len(cells))}, kind)
+    return nested_structs(lengths(spans), {**columns, "score": np.ones(len(cells))}, ROW.field("source_spans").type)
 
 
-def _links(unit: Unit, source: ColumnSide | None, target: ColumnSide | None) -> pa.Array | None:
-    if source is None or target is None:
-        return None
-    lines: list[bytes] = []
-    for part in unit.links:
-        file = unchanged(part.file)
-        found = islice(byte_lines(file, part.place.offset), part.skip, part.skip + part.take)
-        lines += [line for _, line in found]
-    if len(lines) < len(source.id):
+def _lines(segment: Segment, rows: Ints) -> list[tuple[int, int, bytes, File]]:
+    """(input row, line number, line, file) of the lines of links that belong to `rows`."""
+    file, wanted = unchanged(segment.file), set(rows.tolist())
+    lines = islice(byte_lines(file, segment.place.offset), segment.skip, segment.skip + segment.take)
+    first = segment.place.line + segment.skip + 1
+    found = [(segment.row + at, first + at, raw, file) for at, (_, raw) in enumerate(lines)]
+    if len(found) < segment.take:
         raise changed(file)
-    columns = link_columns(lines)
-    if columns is None:
-        return None
-    row, first, second = columns
-    if (first >= lengths(source.tokens)[row]).any() or (second >= lengths(target.tokens)[row]).any():
-        return None
-    return Links.given(row, first, second).to_arrow(len(lines))
+    return [line for line in found if line[0] in wanted]
+
+
+def _links(lines: Sequence[bytes], n_source: Ints, n_target: Ints, odd: Bools) -> pa.Array:
+    """Return the column of links, and mark the rows whose line is none or leaves the words; odd rows have no links."""
+    row, source, target, bad = link_columns(lines)
+    odd |= bad
+    odd[row[(source >= n_source[row]) | (target >= n_target[row])]] = True
+    good = ~odd[row]
+    return Links.given(row[good], source[good], target[good]).to_arrow(len(lines))

@@ -32,7 +32,7 @@ _SPLIT_NAMES = {
 }
 _SPLITS = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 SURROGATES = re.compile("[\ud800-\udfff]")
-_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _REFUSED_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line ends and tabs too
 
 
@@ -305,7 +305,7 @@ def cut(record: Record, file: File) -> list[Record]:
 
 def refused(text: str, *, name: bool = False) -> bool:
     """Whether a text, or a name, holds a character that could not be written out again."""
-    return (_REFUSED_IN_NAMES if name else _REFUSED).search(text) is not None
+    return (_REFUSED_IN_NAMES if name else REFUSED).search(text) is not None
 
 
 def refuse_characters(record: Record) -> None:
@@ -320,7 +320,7 @@ def refuse_characters(record: Record) -> None:
         found = [
             (f"the {kind} ", name, _REFUSED_IN_NAMES.search(name)) for kind, name in zip(kinds, names, strict=True)
         ]
-        found += [("", text, _REFUSED.search(text)) for text in texts]
+        found += [("", text, REFUSED.search(text)) for text in texts]
         surrogate = next(((kind, text) for kind, text, _ in found if SURROGATES.search(text)), None)
         kind, wrong, control = next(item for item in found if item[2])
         if surrogate is not None:

@@ -9,7 +9,7 @@ space alone rejects the row. Of spans that share words the longest is projected;
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray.data import words
+from xner_ray.data.arrow import with_column
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, row_schema, span_cells, table_from_rows
+from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells, table_from_rows
 from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import Flag, InputError, Reason
-from xner_ray.read.columns import read_plain
+from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.formats import iterate
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.text_formats import link_pairs
@@ -59,18 +60,37 @@ class ReadPlan:
 
 
 def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
-    """The rows of a unit. InputError if a file is not what was indexed."""
-    table = read_plain(unit, plan.recipe, plan.extra)
-    return read_rows(unit, plan) if table is None else table
+    """Read the rows of a unit, by whole columns where its files allow it. InputError if a file has changed."""
+    plain = read_plain(unit, plan.recipe, plan.extra)
+    if plain is None:
+        return read_rows(unit, plan)
+    if not len(plain.odd):
+        return plain.table
+    redone, _ = _read(unit, plan.recipe, plain.own, plain.beside, plain.links)
+    place = np.arange(plain.table.num_rows)
+    place[plain.odd] = len(place) + np.arange(len(plain.odd))
+    table = pa.concat_tables([plain.table.select(ROW.names), redone]).combine_chunks().take(place)
+    for field_ in plan.extra:
+        table = table.append_column(field_, plain.table.column(field_.name))
+    return table
 
 
 def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
     """`read_unit`, row by row."""
-    recipe, extra = plan.recipe, plan.extra
-    train = recipe.direction == "train"
     picked = set(unit.picked) if unit.picked is not None else None
+    parts = (_records(part, picked) for part in (unit.segments, unit.parallel, unit.links))
+    table, records = _read(unit, plan.recipe, *parts)
+    for field_ in plan.extra:
+        table = table.append_column(field_, _carried(records, field_))
+    return table
+
+
+def _read(
+    unit: Unit, recipe: Recipe, records: Records, beside: Records, links: Records
+) -> tuple[pa.Table, list[Record]]:
+    """Read rows of a unit from their records: of the input, of what is parallel to it, of links."""
+    train = recipe.direction == "train"
     owners = dict(unit.duplicates)
-    beside, links = _records(unit.parallel, picked), _records(unit.links, picked)
     rows: list[dict[str, Any]] = []
     carried: list[Record] = []
     linked: list[tuple[int, int, int]] = []  # place of the row, source word, target word
@@ -81,7 +101,7 @@ def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
             made.reject(Reason.MALFORMED, f"{file.name}:{record.line}: has no labels")
         return made
 
-    for number, record, file in _records(unit.segments, picked):
+    for number, record, file in records:
         own = read(record, file, source=train)
         other = read(*_next(beside, number), source=not train) if unit.parallel else None
         if number in owners:
@@ -98,19 +118,17 @@ def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
     table = table_from_rows(rows, ROW)
     if unit.links:
         table = _with_links(table, linked)
-    for field_ in extra:
-        table = table.append_column(field_, _carried(carried, field_))
-    return table.cast(row_schema(extra)) if extra else table
+    return table, carried
 
 
-def _records(parts: Sequence[Segment], picked: set[int] | None) -> Iterator[tuple[int, Record, File]]:
+def _records(parts: Sequence[Segment], picked: set[int] | None) -> Records:
     for part in parts:
         for number, record in enumerate(iterate(part.file, part.place, part.skip, part.take), start=part.row):
             if picked is None or number in picked:
                 yield number, record, part.file
 
 
-def _next(records: Iterator[tuple[int, Record, File]], number: int) -> tuple[Record, File]:
+def _next(records: Records, number: int) -> tuple[Record, File]:
     """The next record, which is that of the input row `number`."""
     found, record, file = next(records)
     if found != number:
@@ -134,8 +152,7 @@ def _with_links(table: pa.Table, linked: Sequence[tuple[int, int, int]]) -> pa.T
     row, source, target = np.array(linked, dtype=np.int64).reshape(-1, 3).T
     links = Links.given(row, source, target).to_arrow(table.num_rows)
     column = pc.if_else(pc.equal(table.column("status"), OK), links, pa.scalar(None, links.type))
-    position = table.schema.get_field_index("links")
-    return table.set_column(position, table.schema.field(position), column)
+    return with_column(table, "links", column)
 
 
 def _cells(source: ReadSide | None, target: ReadSide | None, *, labelled: bool) -> dict[str, Any]:

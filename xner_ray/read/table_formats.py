@@ -8,7 +8,7 @@ or a decimal is what it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -94,20 +94,29 @@ def read_table(file: File, start: Place, *, skip: int = 0, extra: bool = True) -
                 skip, row = skip - batch.num_rows, row + batch.num_rows
                 continue
             rest = batch.select([field.name for field in carried]) if extra and carried else None
-            for index, (data, valid) in enumerate(_rows(batch.select(wanted).slice(skip)), start=skip):
-                if file.format == "run":
-                    record = _run_record(data, row + index, file)
-                else:
-                    tags, labels = names.get(file.columns.tags), names.get(file.columns.spans)
-                    record = from_mapping(data, file.columns, row + index, tag_names=tags, span_names=labels)
+            lines = range(row + skip, row + batch.num_rows)
+            records = table_records(batch.select(wanted).slice(skip), lines, file, names)
+            for index, record in enumerate(records, start=skip):
                 if rest is not None:
                     record.extra = (rest, index)
-                if not valid:
-                    record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
-                first = place is not None and index == 0
-                yield Place(place, row) if first and place is not None else None, record
+                yield Place(place, row) if place is not None and index == 0 else None, record
             row += batch.num_rows
             skip = 0
+
+
+def table_records(
+    batch: pa.RecordBatch, lines: Sequence[int], file: File, names: Mapping[str, Sequence[str]]
+) -> Iterator[Record]:
+    """The records of all rows of a batch. lines: their numbers in the file. names: `class_names` of the file."""
+    tags, labels = names.get(file.columns.tags), names.get(file.columns.spans)
+    for line, (data, valid) in zip(lines, _rows(batch), strict=True):
+        if file.format == "run":
+            record = _run_record(data, line, file)
+        else:
+            record = from_mapping(data, file.columns, line, tag_names=tags, span_names=labels)
+        if not valid:
+            record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
+        yield record
 
 
 def read_columns(file: File, start: Place, skip: int, take: int, columns: list[str]) -> pa.Table | None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xner_ray.data.arrow import Ints
 from xner_ray.data.spans import split_tag
@@ -119,13 +120,18 @@ def read_text(file: File, start: Place) -> Reader:
 def read_links(file: File, start: Place) -> Reader:
     """Every line is the links of one sentence, `i-j i-j ...`; of an empty line none."""
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset), start=start.line + 1):
-        text, _ = decode(raw)
-        record = Record(number, text=text)
-        if not _LINKS.fullmatch(text):
-            wrong = next(part for part in _NOT_BLANK.findall(text) if not _LINK.fullmatch(part))
-            record.reason = Reason.MALFORMED
-            record.detail = f"{short(wrong)} is no link; allowed: i-j between blanks, word numbers from 0"
-        yield Place(offset, number - 1), record
+        yield Place(offset, number - 1), link_record(number, raw)
+
+
+def link_record(number: int, raw: bytes) -> Record:
+    """Return the record of one line of links."""
+    text, _ = decode(raw)
+    record = Record(number, text=text)
+    if not _LINKS.fullmatch(text):
+        wrong = next(part for part in _NOT_BLANK.findall(text) if not _LINK.fullmatch(part))
+        record.reason = Reason.MALFORMED
+        record.detail = f"{short(wrong)} is no link; allowed: i-j between blanks, word numbers from 0"
+    return record
 
 
 def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, int]]:
@@ -142,13 +148,14 @@ def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, 
     return pairs
 
 
-def link_columns(lines: Sequence[bytes]) -> tuple[Ints, Ints, Ints] | None:
-    """Row, source word, target word of every link of `lines`; None if one of them is no line of links."""
-    text = b"\n".join([*lines, b""])
-    if not _LINK_LINES.fullmatch(text):
-        return None
-    numbers = np.fromstring(text.decode().replace("-", " "), dtype=np.int64, sep=" ")
-    return np.repeat(np.arange(len(lines)), [line.count(b"-") for line in lines]), numbers[::2], numbers[1::2]
+def link_columns(lines: Sequence[bytes]) -> tuple[Ints, Ints, Ints, NDArray[np.bool_]]:
+    """Return row, source word, target word of every link, and the rows that are no line of links; those have none."""
+    bad = np.zeros(len(lines), bool)
+    if not _LINK_LINES.fullmatch(b"\n".join([*lines, b""])):
+        bad = np.array([not _LINK_LINES.fullmatch(line + b"\n") for line in lines])
+        lines = [b"" if wrong else line for line, wrong in zip(lines, bad, strict=True)]
+    numbers = np.fromstring(b" ".join(lines).decode().replace("-", " "), dtype=np.int64, sep=" ")
+    return np.repeat(np.arange(len(lines)), [line.count(b"-") for line in lines]), numbers[::2], numbers[1::2], bad
 
 
 def read_jsonl(file: File, start: Place) -> Reader:
