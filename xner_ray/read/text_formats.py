@@ -24,18 +24,8 @@ from numpy.typing import NDArray
 from xner_ray.data.arrow import Ints
 from xner_ray.data.spans import split_tag
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.record import (
-    SURROGATES,
-    BadRecord,
-    File,
-    Place,
-    Reader,
-    Record,
-    from_mapping,
-    short,
-    tag_spans,
-    without_surrogates,
-)
+from xner_ray.read import record as reading
+from xner_ray.read.record import BadRecord, File, Place, Reader, Record, short
 from xner_ray.storage import files as storage
 
 _CHUNK_BYTES = 1 << 20
@@ -179,7 +169,7 @@ def read_jsonl(file: File, start: Place) -> Reader:
         if problem:
             record = Record(number, text=text, reason=Reason.MALFORMED, detail=problem)
         else:
-            record = from_mapping(data, columns, number)
+            record = reading.from_mapping(data, columns, number)
             if file.carry is not None:
                 record.extra = {name: _carried_text(data[name]) for name in file.carry if name in data}
             elif rest := {key: value for key, value in data.items() if key not in known}:
@@ -194,13 +184,13 @@ def _no_constant(name: str) -> None:
 
 
 def _carried_text(value: Any) -> str | None:
-    return without_surrogates(value) if isinstance(value, str) else None if value is None else _json(value)
+    return reading.without_surrogates(value) if isinstance(value, str) else None if value is None else _json(value)
 
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True)
     # Half a surrogate pair is legal in JSON's escapes only.
-    return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
+    return json.dumps(value, sort_keys=True) if reading.SURROGATES.search(text) else text
 
 
 def read_conll(file: File, start: Place) -> Reader:
@@ -325,7 +315,7 @@ def _sentence(lines: list[str], first: int, valid: bool, state: _Documents) -> R
         record.tokens, tags, numbers = (_uner_words if state.uner else _conll_words)(words, record.line)
         if tags is not None:
             try:
-                record.spans, record.repaired = tag_spans(tags)
+                record.spans, record.repaired = reading.tag_spans(tags)
             except BadRecord as bad:
                 wrong = next(index for index, tag in enumerate(tags) if not _is_tag(tag))
                 raise BadRecord(bad.reason, f"line {numbers[wrong]}: {bad.detail}") from None
