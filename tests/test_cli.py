@@ -58,11 +58,8 @@ def _recipe(folder: Path, text: str, **sections: Any) -> Path:
 TEXT = "# id = one\nAnna B-PER\nruns O\n. O\n\n# id = two\nIn O\nNew B-LOC\nYork I-LOC\n\n# id = three\nnothing O\n"
 
 
-pytestmark = pytest.mark.usefixtures("ray_here")
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     text = TEXT + "\n# id = four\nBad X-TAG\n"
     xner_ray.project(_recipe(folder, text), folder / "run")

@@ -45,7 +45,7 @@ IDS = [
 
 
 @pytest.mark.slow
-def test_text_ids_and_labels_stay_text(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_ids_and_labels_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a whole run: no path, no markup, no shell. Files lie inside the run, and output shows what was given."""
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 LANGUAGES = {"eng_Latn": "en", "spa_Latn": "es", "swh_Latn": "sw"}
 UNITS = 6
-SMALL = ["match.workers=1", "match.cpus=0.3"]
+HERE, ON_RAY = ["engine.executor=inline"], ["engine.executor=ray", "match.cpus=0.3"]
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,10 @@ def _published(run: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def expected(store: S3Server, ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(store: S3Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The data set of an undisturbed run on a disk."""
     run = tmp_path_factory.mktemp("expected") / "run"
-    report = xner_ray.project(_recipe(store), run, overrides=SMALL)
+    report = xner_ray.project(_recipe(store), run, overrides=HERE)
     assert report["rows"] == {"read": 60, "emitted": 60, "rejected": 0}
     assert report["entities"]["projected"] > 50
     return _published(str(run))
@@ -88,7 +88,7 @@ def _parts(store: S3Server, run: str) -> set[str]:
 
 
 def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_read_it(
-    store: S3Server, expected: dict[str, str], tmp_path: Path
+    store: S3Server, expected: dict[str, str], tmp_path: Path, ray_here: None
 ) -> None:
     run = store.uri("bucket/whole")
     recipe = tmp_path / "recipe.yaml"
@@ -96,7 +96,7 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
     store.fault = lambda method, path, query: (
         "hang" if method == "PUT" and "/parts/" in path and len(_parts(store, "whole")) >= 1 else None
     )
-    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), run, "--set", SMALL[0], "--set", SMALL[1]]
+    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), run, "--set", ON_RAY[0], "--set", ON_RAY[1]]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while len(_parts(store, "whole")) < 1 and time.monotonic() < deadline:
@@ -112,19 +112,19 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
         "SlowDown" if "/whole/" in path and len(_parts(store, "whole")) >= 3 else None
     )
     with pytest.raises(RetryableError, match=r"(?s)s3://bucket/whole.*does not answer.*the same command resumes"):
-        xner_ray.project(recipe, run, overrides=SMALL)
+        xner_ray.project(recipe, run, overrides=ON_RAY)
     assert done < _parts(store, "whole")
     assert len(_parts(store, "whole")) < UNITS
 
     numbers = iter(range(1_000_000))
     store.fault = lambda method, path, query: ("SlowDown", "reset")[n % 2] if (n := next(numbers)) % 9 == 0 else None
-    report = xner_ray.project(recipe, run, overrides=SMALL)
+    report = xner_ray.project(recipe, run, overrides=ON_RAY)
     assert next(numbers) > 50
     assert report["rows"] == {"read": 60, "emitted": 60, "rejected": 0}
     store.fault = lambda method, path, query: None
     assert _published(run) == expected
     sent = len(store.requests)
-    assert xner_ray.project(recipe, run, overrides=SMALL) == replace(report, max_reject_rate=0.01)
+    assert xner_ray.project(recipe, run, overrides=ON_RAY) == replace(report, max_reject_rate=0.01)
     written = [path for method, path, _ in store.requests[sent:] if method == "PUT"]
     assert all("/_run/LOCK" in path or path.endswith("/") for path in written)  # complete: left alone
 
@@ -168,7 +168,7 @@ def test_two_drivers_at_once_give_the_same_data_set(
 
     def drive() -> None:
         try:
-            xner_ray.project(_recipe(store), run, overrides=SMALL)
+            xner_ray.project(_recipe(store), run, overrides=HERE)
         except BaseException as error:
             failures.append(error)
 
@@ -193,11 +193,11 @@ def test_a_full_disk_ends_a_run_that_then_goes_on(store: S3Server, expected: dic
         pytest.skip("a file system in memory cannot be mounted here")
     try:
         with pytest.raises(StorageError, match=r"\.parquet: cannot be written: no space is left there"):
-            xner_ray.project(_recipe(store), disk / "run", overrides=SMALL)
+            xner_ray.project(_recipe(store), disk / "run", overrides=HERE)
         assert 0 < len(RunFolder(str(disk / "run")).parts()) < UNITS
         assert not list(disk.rglob("*.tmp"))
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-        xner_ray.project(_recipe(store), disk / "run", overrides=SMALL)
+        xner_ray.project(_recipe(store), disk / "run", overrides=HERE)
         assert _published(str(disk / "run")) == expected
     finally:
         subprocess.run(["umount", str(disk)], check=True)

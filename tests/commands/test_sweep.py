@@ -141,7 +141,7 @@ def test_no_file_and_no_mapping(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_sweep_of_jobs_on_a_few_sentences(tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_of_jobs_on_a_few_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One worker: loading the model into two at a time takes longer than these sentences
     few = ["input.limit=40", "engine.unit_rows=20", "align.workers=1", "match.workers=1"]
     settings = [option for one in few for option in ("--set", one)]

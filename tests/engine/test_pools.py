@@ -63,11 +63,14 @@ def test_fractional_gpus_make_more_workers() -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"align": {"gpus": 1}}, "need at least 1 GPUs (align: 1 x 1), but Ray has 0; set gpus: 0"),
+        ({"align": {"gpus": 1}}, "need at least 1 GPUs (align: 1 x 1), but this machine has 0; set gpus: 0"),
         ({"align": {"workers": 3}}, "need at least 4.80 CPUs"),
         ({"align": {"cpus": 4}}, "align.cpus is 4 for one worker, but the largest node of the cluster has 2"),
-        ({"align": {"cpus": 1.5}}, "but Ray has 2; lower workers or cpus of a stage"),
-        ({"align": {"memory_gb": 100}}, "memory_gb: the recipe's stages need at least 100 GB, but Ray has 16.0"),
+        ({"align": {"cpus": 1.5}}, "but this machine has 2; lower workers or cpus of a stage"),
+        (
+            {"align": {"memory_gb": 100}},
+            "memory_gb: the recipe's stages need at least 100 GB, but this machine has 16.0",
+        ),
     ],
 )
 def test_what_the_cluster_can_never_give_is_refused(sections: dict[str, Any], message: str) -> None:

@@ -18,8 +18,6 @@ from xner_ray.recipe.load import load_recipe
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
-pytestmark = pytest.mark.usefixtures("ray_here")
-
 
 def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_missing() -> None:
     """Loaded, validated and sized, but not run: it needs vLLM, a GPU and a hub. No engine run has been made of it."""

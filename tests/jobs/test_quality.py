@@ -20,7 +20,7 @@ ONE_POOL = ["align.method=mwmf"]  # so that every hard method can be had by rema
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, ray_here: None) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[str, Path]:
     """Europarl (es) and PUD (pt, sv): gold English entities onto human translations."""
     folder = tmp_path_factory.mktemp("quality")
     europarl, pud = shared_data / "europarl-ner", shared_data / "uner-pud"

@@ -13,7 +13,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("default")
-def test_trainer_reads_the_folder(tmp_path: Path, ray_here: None) -> None:
+def test_trainer_reads_the_folder(tmp_path: Path) -> None:
     """The decisions of transformers' own token-classification example (run_ner.py), made from the data alone."""
     import datasets
     from transformers import (

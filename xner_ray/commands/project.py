@@ -216,7 +216,7 @@ def _pools_table(groups: Sequence[Pool], capacity: Capacity) -> Table:
         title = "Stages, one after the other in this process"
     else:
         more = ", and an autoscaler, which is asked for the rest when the run starts" if capacity.autoscaled else ""
-        title = f"Pools (Ray has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs{more})"
+        title = f"Pools ({capacity.who} has {capacity.cpus:g} CPUs, {capacity.gpus:g} GPUs{more})"
     table = Table(title, ["stages", "workers"], ["CPUs", "GPUs", "threads"])
     for pool in groups:
         table.add_row(" + ".join(pool.stages), _workers(pool), f"{pool.cpus:g}", f"{pool.gpus:g}", str(pool.threads))

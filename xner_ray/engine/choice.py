@@ -107,6 +107,8 @@ def opened(name: Name, recipe: Recipe) -> Iterator[Executor]:
 
         yield InlineExecutor(recipe)
         return
+    if not reaches_ray(recipe):  # what this machine never has is said before Ray starts here
+        group(recipe, local_capacity(recipe), n_units=1)
     from xner_ray.engine.ray_data import RayExecutor
 
     with RayExecutor.at(recipe.engine.address) as executor:

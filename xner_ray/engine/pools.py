@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from xner_ray.data.row import row_schema
 from xner_ray.errors import RecipeError
+from xner_ray.models.device import FAKE_GPU
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Runtime
 
@@ -54,6 +55,10 @@ class Capacity:
     autoscaled: bool = False
     in_process: bool = False
 
+    @property
+    def who(self) -> str:
+        return "this machine" if self.local else "the cluster"
+
     def holds(self, groups: Sequence[Group]) -> bool:
         """Whether the nodes that are there now have room for the pools' minima, by their sums and one by one."""
         wanted = bundles(groups)
@@ -71,7 +76,7 @@ class Capacity:
 def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
     """Return actor pools for the recipe's stages, or one group of all stages for this process.
 
-    RecipeError if their minima exceed what Ray has, where no autoscaler may give more.
+    RecipeError if their minima exceed the capacity, where no autoscaler may give more.
     """
     if capacity.in_process and (key := many_workers(recipe)):
         raise RecipeError(f"{key} is set, but engine.executor: inline is one worker, this process; use ray or auto")
@@ -84,6 +89,7 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
         else:
             groups.append(([name], runtime))
     if capacity.in_process:
+        _refuse_gpus(groups, capacity)
         return [
             Group(tuple(names), (1, 1), runtime.threads, runtime.gpus, runtime.threads, None)
             for names, runtime in groups
@@ -97,7 +103,8 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
     if needed > capacity.cpus + 1e-6 and not capacity.autoscaled:
         raise RecipeError(
             f"the recipe's stages need at least {needed:.2f} CPUs ({_list(sized, 'cpus')}, reading {READ_CPUS}), but "
-            f"Ray has {capacity.cpus:g}; lower workers or cpus of a stage, or use a larger cluster (engine.address)"
+            f"{capacity.who} has {capacity.cpus:g}; lower workers or cpus of a stage, or use a larger cluster "
+            "(engine.address)"
         )
     return sized
 
@@ -114,14 +121,14 @@ def many_workers(recipe: Recipe) -> str | None:
 
 def local_capacity(recipe: Recipe | None = None, *, in_process: bool = False) -> Capacity:
     """Return what this machine has, without starting Ray. Devices are counted only for a recipe that asks for them."""
-    gpus = 0
+    gpus = 0.0
     if recipe is not None and any(getattr(recipe, name).gpus for name in recipe.stages):
         import torch  # takes seconds
 
-        gpus = torch.cuda.device_count()
+        gpus = float("inf") if os.environ.get(FAKE_GPU) == "1" else float(torch.cuda.device_count())
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     cpus = float(len(os.sched_getaffinity(0)))
-    return Capacity(cpus, float(gpus), local=True, memory_gb=memory_gb, in_process=in_process)
+    return Capacity(cpus, gpus, local=True, memory_gb=memory_gb, in_process=in_process)
 
 
 def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> None:
@@ -129,8 +136,8 @@ def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity
     if needed > capacity.gpus + 1e-6:
         wanting = [f"{'+'.join(n)}: {_minimum(r)} x {r.gpus:g}" for n, r in groups if r.gpus]
         raise RecipeError(
-            f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but Ray has {capacity.gpus:g}; "
-            "set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings share an actor"
+            f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but {capacity.who} has "
+            f"{capacity.gpus:g}; set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings share an actor"
         )
 
 
@@ -138,8 +145,8 @@ def _refuse_memory(groups: Sequence[tuple[list[str], Runtime]], capacity: Capaci
     needed = sum(_minimum(runtime) * (runtime.memory_gb or 0) for _, runtime in groups)
     if needed > capacity.memory_gb:
         raise RecipeError(
-            f"memory_gb: the recipe's stages need at least {needed:g} GB, but Ray has {capacity.memory_gb:.1f}; "
-            "lower memory_gb or workers of a stage"
+            f"memory_gb: the recipe's stages need at least {needed:g} GB, but {capacity.who} has "
+            f"{capacity.memory_gb:.1f}; lower memory_gb or workers of a stage"
         )
     for names, runtime in groups:
         asked = (runtime.cpus or 0, runtime.gpus, runtime.memory_gb or 0)
