@@ -137,7 +137,8 @@ def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity
         wanting = [f"{'+'.join(n)}: {_minimum(r)} x {r.gpus:g}" for n, r in groups if r.gpus]
         raise RecipeError(
             f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but {capacity.who} has "
-            f"{capacity.gpus:g}; set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings share an actor"
+            f"{capacity.gpus:g}; set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings "
+            "share an actor"
         )
 
 
