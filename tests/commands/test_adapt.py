@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from s3_server import S3Server
 from safetensors.torch import load_file
 from tiny_encoders import tiny
@@ -47,7 +48,8 @@ def test_the_command_makes_a_folder_for_align_encoder(recipe: Path, tmp_path: Pa
     assert report["data"][0]["read"] == 4
     assert report["data"][0]["dropped"] == {"longer than the encoder reads, or without a subword": 1}
     assert [entry["pairs"] for entry in report["history"]] == [2, 1, 2, 1]
-    card = (folder / "README.md").read_text()
+    card = str(loaded := ModelCard.load(folder / "README.md"))
+    assert loaded.data.language == ["en", "es"] and loaded.data.library_name == "transformers"
     assert "layer: 3" in card and "| eng_Latn with spa_Latn | 4 | 3 |" in card and str(tmp_path) not in card
     assert Encoder.check(str(folder)) == [3]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["adapted"]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import yaml
+from huggingface_hub import ModelCard
 from students import CPU, TOY, row, run, sentences, training
 from tiny_encoders import tiny
 
@@ -73,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Trained
 
 
 def test_report_card_and_folder(trained: tuple[Training, Trained, Path], tmp_path: Path) -> None:
-    recipe, found, _ = trained
+    recipe, found, folder = trained
     report = write_model(found, recipe, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "training.json").read_text()) == json.loads(json.dumps(report))
     assert report["labels"] == ["LOC", "PER"] and report["head"] == "new"
@@ -84,9 +84,18 @@ def test_report_card_and_folder(trained: tuple[Training, Trained, Path], tmp_pat
     assert best == max(entry["f1"] for entry in report["history"]) > 0.5
     (language,) = report["evaluation"]["languages"]
     assert language["overall"]["f1"] == pytest.approx(best)  # the same sentences, the best weights
-    card = (tmp_path / "out" / "README.md").read_text()
-    front = yaml.safe_load(card.split("---")[1])
-    assert front["language"] == ["es", "sw"] and front["pipeline_tag"] == "token-classification"
+    loaded = ModelCard.load(tmp_path / "out" / "README.md")
+    card, data = str(loaded), loaded.data
+    assert data.language == ["es", "sw"] and data.pipeline_tag == "token-classification"
+    assert data.eval_results is not None
+    figures = {
+        (e.task_type, e.dataset_type, e.dataset_config, e.metric_type): e.metric_value for e in data.eval_results
+    }
+    assert figures == {
+        ("token-classification", "toy", "spa_Latn", metric): round(language["overall"][metric], 4)
+        for metric in ("precision", "recall", "f1")
+    }
+    assert str(folder) not in card and "{" not in card
     assert "| spa_Latn, projected labels, weight 2 | 9 | 8 | 1 score |" in card
     assert "the lowest 3 layers, the lowest 1 of them frozen; the head was new" in card
     assert "| spa_Latn | 9 | " in card
@@ -96,6 +105,8 @@ def test_report_card_and_folder(trained: tuple[Training, Trained, Path], tmp_pat
 def test_the_card_names_the_models_of_teachers(trained: tuple[Training, Trained, Path], tmp_path: Path) -> None:
     recipe, found, _ = trained
     report = found.report(recipe)
+    alone = model_card(recipe, {**report, "evaluation": None})
+    assert "was not scored against gold" in alone and ModelCard(alone).data.eval_results is None
     other = run(tmp_path / "spacy", {"swh_Latn": [row("a")]}, direction="test")
     teachers = recipe.model_copy(
         update={

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from xner_ray.adapt import loop
+from xner_ray.adapt.card import model_card
 from xner_ray.adapt.pairs import Pair, Tally, load
 from xner_ray.adapt.recipe import Adaptation
 from xner_ray.align.encoder import BUILTIN
@@ -22,7 +23,6 @@ from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderEr
 from xner_ray.models.hub import pin
 from xner_ray.models.trainer import Progress, State
 from xner_ray.recipe.load import load_checked, model_place, place, placed
-from xner_ray.report.card import cell, front_matter, shown
 from xner_ray.run.model_folder import ModelFolder, flat
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
@@ -95,7 +95,7 @@ def adapt(
         report = _report(adaptation, learner, tallies, progress)
         with tempfile.TemporaryDirectory() as own:
             learner.save(own)
-            (Path(own) / "README.md").write_text(_card(adaptation, report), encoding="utf-8")
+            (Path(own) / "README.md").write_text(model_card(adaptation, report), encoding="utf-8")
             target.publish(Path(own), report, keys)
         storage.delete(target.work)
     return report
@@ -153,52 +153,3 @@ def _report(
         "history": progress.history,
         "recipe": adaptation.model_dump(mode="json"),
     }
-
-
-def _card(adaptation: Adaptation, report: Mapping[str, Any]) -> str:
-    """README.md. It holds no time and no path of the machine."""
-    codes = dict.fromkeys(code for tally in report["data"] for code in tally["languages"])
-    layers, fit = report["layers"], adaptation.fit
-    name = shown(adaptation.model.encoder)
-    licence = (
-        "multilingual-e5-small (encoder): MIT." if name == BUILTIN else f"{name} (encoder): see its own card."
-    )  # fmt: skip
-    layer = layers[0] if len(layers) == 1 else layers
-    lines = [
-        *front_matter(codes, library_name="transformers", tags=["word-alignment", "xner_ray"]),
-        "# An encoder for word alignment, adapted with xner_ray",
-        "",
-        "```yaml",
-        f"align: {{encoder: PATH OF THIS FOLDER, layer: {layer}}}",
-        "```",
-        "",
-        f"Layers {adaptation.model.frozen + 1} to {layers[-1]} went on learning on the pairs below, by the "
-        "self-training objective of awesome-align (Dou and Neubig 2021); embeddings and the layers above "
-        "are those of the encoder that it began as.",
-        "",
-        "## What it learnt from",
-        "",
-        "| pairs | read | kept | left out |",
-        "|---|---|---|---|",
-    ]
-    for tally in report["data"]:
-        left = ", ".join(f"{n} {reason}" for reason, n in tally["dropped"].items()) or "none"
-        lines.append(f"| {' with '.join(tally['languages'])} | {tally['read']} | {tally['kept']} | {cell(left)} |")
-    last = report["history"][-1]
-    lines += [
-        "",
-        "## How it was trained",
-        "",
-        f"- encoder: {name}; {fit.epochs} epochs, {fit.batch_pairs} pairs a step, rate {fit.learning_rate:g}, "
-        f"seed {fit.seed}",
-        f"- in the last part {last['words_linked']:.1%} of the words were linked; loss {last['loss']:.4f}",
-        "- it was not compared with gold links; docs/adaptation.md says what such a training did where it was",
-        "",
-        "The recipe and all losses are in `adaptation.json`.",
-        "",
-        "## Licences",
-        "",
-        f"The pairs keep their own licence. {licence}",
-        "",
-    ]
-    return "\n".join(lines)

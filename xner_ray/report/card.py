@@ -45,9 +45,13 @@ _EXTRA = {
 
 def front_matter(codes: Iterable[str], **keys: Any) -> list[str]:
     """What a hub reads of a card: its languages, and these keys."""
-    named = dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes)
-    text = yaml.safe_dump({"language": list(named), **keys}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump({"language": hub_languages(codes), **keys}, sort_keys=False, allow_unicode=True)
     return ["---", text.strip(), "---"]
+
+
+def hub_languages(codes: Iterable[str]) -> list[str]:
+    """Return the ISO 639 codes by which a hub knows languages, each once."""
+    return list(dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes))
 
 
 def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
@@ -157,6 +161,11 @@ def models(recipe: Recipe) -> list[str]:
     used += ["llm"] if recipe.chats else []
     used += ["apertium"] if "apertium" in (engine, *(section.engine for section in others)) else []
     return list(dict.fromkeys(used))
+
+
+def encoder_licence(encoder: str) -> str:
+    """Return the licence line of the encoder of a trained model."""
+    return _LICENCES["builtin"] if encoder == "builtin" else f"{shown(encoder)} (encoder): see its own card."
 
 
 def _translator(recipe: Recipe) -> str:

@@ -1,71 +1,105 @@
-"""The model card: README.md of a student's folder. It holds no time and no path of the machine."""
+"""The model card of a student: README.md with the evaluation results that the hub shows; no times, no machine paths."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xner_ray.recipe.model import Recipe
-from xner_ray.report.card import cell, front_matter, licences_of, shown
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.report.card import cell, encoder_licence, hub_languages, licences_of, shown
 from xner_ray.run.folder import RunFolder
 from xner_ray.train.recipe import Source, Training
 
 _LABELS = {None: "projected labels", "projected": "projected labels", "gold": "gold labels", "soft": "a tagger's tags"}
+_TEMPLATE = """---
+{{ card_data }}
+---
+
+# A named-entity tagger trained with xner_ray
+
+Labels: {{ labels }}.
+
+```python
+from transformers import pipeline
+tagger = pipeline("token-classification", "PATH OF THIS FOLDER", aggregation_strategy="first")
+```
+
+## Training data
+
+| sentences of | read | kept | left out |
+|---|---|---|---|
+{%- for row in sources %}
+{{ row }}
+{%- endfor %}
+{% if masked %}
+Only the entity words of {{ masked }} sentences that lost an entity were learnt.
+{% endif %}{% if doubtful %}
+The words of {{ doubtful }} entities with a low score were not learnt.
+{% endif %}
+## Training
+
+- encoder: {{ encoder }}; the head was {{ report.head }}
+- at most {{ fit.epochs }} epochs, {{ fit.batch_sentences }} sentences a step, seed {{ fit.seed }}
+- weights of checkpoint {{ report.best_checkpoint }} of {{ report.history | length }}
+{%- if report.stopped_early %}; training then stopped for lack of a better F1{% endif %}
+
+## Evaluation
+{% if scores %}
+Exact entities against gold, in percent (seqeval strict, IOB2; 95 % bootstrap intervals):
+
+| language | sentences | precision | recall | F1 | interval |
+|---|---|---|---|---|---|
+{%- for row in scores %}
+{{ row }}
+{%- endfor %}
+{% else %}
+The tagger was not scored against gold.
+{% endif %}
+The recipe, the losses and all figures are in `training.json`.
+
+## Licences
+
+The sentences keep their own licence. Models behind labels and student:
+{% for licence in licences %}
+- {{ licence }}
+{%- endfor %}
+"""
 
 
 def model_card(training: Training, report: Mapping[str, Any]) -> str:
-    """README.md. `report` is that of `student.Trained.report`."""
-    runs = [
-        run
-        for source in training.data
-        for run in (source.run, *(each.run for each in source.teachers))
-        if run is not None
-    ]
+    """Return README.md. report: see `student.Trained.report`."""
+    runs = [run for source in training.data for run in (source.run, *(each.run for each in source.teachers)) if run]
     recipes = [RunFolder(run).recipe() for run in dict.fromkeys(runs)]
-    codes = dict.fromkeys(code for source in training.data for code in _languages(source))
-    model, fit = training.model, training.fit
+    model, tallies = training.model, report["sentences"]["data"]
     layers = "all layers" if model.n_layers is None else f"the lowest {model.n_layers} layers"
     frozen = f", the lowest {model.n_frozen} of them frozen" if model.n_frozen else ""
-    lines = [
-        *front_matter(
-            codes,
-            pipeline_tag="token-classification",
-            library_name="transformers",
-            tags=["named-entity-recognition", "xner_ray"],
+    found = (report["evaluation"] or {}).get("languages", ())
+    data = ModelCardData(
+        language=hub_languages(code for source in training.data for code in _languages(source)),
+        pipeline_tag="token-classification",
+        library_name="transformers",
+        tags=["named-entity-recognition", "xner_ray"],
+        model_name="xner_ray student" if found else None,
+        eval_results=[result for one in found for result in _results(training, one)] or None,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=_TEMPLATE,
+        labels=", ".join(map(cell, report["labels"])),
+        sources=[_row(source, tally) for source, tally in zip(training.data, tallies, strict=True)],
+        masked=sum(tally["masked"] for tally in tallies),
+        doubtful=sum(tally["doubtful"] for tally in tallies),
+        encoder=f"{shown(model.encoder)}, {layers}{frozen}",
+        fit=training.fit,
+        report=report,
+        scores=[_scores(one) for one in found],
+        licences=dict.fromkeys(
+            [encoder_licence(model.encoder), *(licence for recipe in recipes for licence in licences_of(recipe))]
         ),
-        "# A named-entity tagger trained with xner_ray",
-        "",
-        f"Labels: {', '.join(map(cell, report['labels']))}.",
-        "",
-        "```python",
-        "from transformers import pipeline",
-        'tagger = pipeline("token-classification", "PATH OF THIS FOLDER", aggregation_strategy="first")',
-        "```",
-        "",
-        "## What it learnt from",
-        "",
-        "| sentences of | read | kept | left out |",
-        "|---|---|---|---|",
-        *[_row(source, tally) for source, tally in zip(training.data, report["sentences"]["data"], strict=True)],
-        "",
-        *_masked(report),
-        "## How it was trained",
-        "",
-        f"- encoder: {shown(model.encoder)}, {layers}{frozen}; the head was {report['head']}",
-        f"- {fit.epochs} epochs at most, {fit.batch_sentences} sentences a step, seed {fit.seed}",
-        f"- weights of checkpoint {report['best_checkpoint']} of {len(report['history'])}"
-        + (", where it stopped for want of a better F1" if report["stopped_early"] else ""),
-        "",
-        *_scores(report),
-        "The recipe, the losses and all figures are in `training.json`.",
-        "",
-        "## Licences",
-        "",
-        "The sentences keep their own licence. Models behind labels and student:",
-        *_licences(training, recipes),
-        "",
-    ]
-    return "\n".join(lines)
+    )
+    return f"{card}\n"
 
 
 def _languages(source: Source) -> list[str]:
@@ -84,29 +118,26 @@ def _row(source: Source, tally: Mapping[str, Any]) -> str:
     return f"| {', '.join(_languages(source))}, {kind}{weight} | {tally['read']} | {tally['kept']} | {cell(left)} |"
 
 
-def _masked(report: Mapping[str, Any]) -> list[str]:
-    masked, doubtful = (sum(tally[name] for tally in report["sentences"]["data"]) for name in ("masked", "doubtful"))
-    lines = [f"Of {masked} sentences that lost an entity only the entity words were learnt."] if masked else []
-    lines += [f"From the words of {doubtful} entities with a low score nothing was learnt."] if doubtful else []
-    return [*lines, ""] if lines else []
+def _scores(one: Mapping[str, Any]) -> str:
+    overall = one["overall"]
+    found = overall["f1_interval"]
+    interval = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}" if found else "-"
+    figures = " | ".join(f"{100 * overall[name]:.2f}" for name in ("precision", "recall", "f1"))
+    return f"| {one['lang']} | {one['rows']} | {figures} | {interval} |"
 
 
-def _scores(report: Mapping[str, Any]) -> list[str]:
-    found = report["evaluation"]
-    if found is None or not found["languages"]:
-        return ["It was not scored against gold.", ""]
-    lines = ["Exact entities against gold, in percent (seqeval strict, IOB2; 95 % bootstrap intervals):", ""]
-    lines += ["| language | sentences | precision | recall | F1 | interval |", "|---|---|---|---|---|---|"]
-    for one in found["languages"]:
-        overall = one["overall"]
-        found_interval = overall["f1_interval"]
-        interval = f"{100 * found_interval['low']:.1f}-{100 * found_interval['high']:.1f}" if found_interval else "-"
-        figures = " | ".join(f"{100 * overall[name]:.2f}" for name in ("precision", "recall", "f1"))
-        lines.append(f"| {one['lang']} | {one['rows']} | {figures} | {interval} |")
-    return [*lines, ""]
-
-
-def _licences(training: Training, recipes: list[Recipe]) -> list[str]:
-    own = "multilingual-e5-small (encoder): MIT." if training.model.encoder == "builtin" else None
-    own = own or f"{shown(training.model.encoder)} (encoder): see its own card."
-    return [f"- {licence}" for licence in dict.fromkeys([own, *(each for one in recipes for each in licences_of(one))])]
+def _results(training: Training, one: Mapping[str, Any]) -> Iterator[EvalResult]:
+    """Yield a language's figures; the data set has the names of the files or runs with its gold."""
+    places = [source for source in training.evaluate if one["lang"] in _languages(source)]
+    names = dict.fromkeys(shown(source.name.rpartition(" (")[0]) for source in places)
+    for metric in ("precision", "recall", "f1"):
+        yield EvalResult(
+            task_type="token-classification",
+            task_name="named-entity recognition",
+            dataset_type=", ".join(names),
+            dataset_name=f"{', '.join(names)} ({LANGUAGES[one['lang']].name})",
+            dataset_config=one["lang"],
+            metric_type=metric,
+            metric_name=f"exact entities, {metric}",
+            metric_value=round(one["overall"][metric], 4),
+        )
