@@ -26,7 +26,7 @@ def test_flat_lists_can_be_nested_again(lists: list[list[tuple[int, str]] | None
     assert arrow.nested_structs(sizes, {"tag": tags, "word": words}, KIND).equals(filled)
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 4)), max_size=8))
+@given(st.lists(st.tuples(st.integers(-5, 50), st.integers(0, 4)), max_size=8))
 def test_ranges_and_offsets(pairs: list[tuple[int, int]]) -> None:
     first, sizes = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     assert arrow.ranges(first, sizes).tolist() == [n for begin, size in pairs for n in range(begin, begin + size)]

@@ -1,12 +1,14 @@
 """EntityBatch: entities of many sentence pairs as flat arrays."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from word_pairs import BATCH, Pair, batch_of, counts_of, links_of
 
-from xner_ray.match.batch import EntityBatch, ranges
+from xner_ray.match.batch import EntityBatch, stretches
 
 
 @given(BATCH)
@@ -47,10 +49,12 @@ def test_bases_number_words_and_cells_through() -> None:
     assert batch.cell_base.tolist() == [0, 2, 4, 8]
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 4))))
-def test_ranges_count_from_each_first(parts: list[tuple[int, int]]) -> None:
-    first, length = np.array(parts, dtype=np.int64).reshape(-1, 2).T
-    assert ranges(first, length).tolist() == [value for low, n in parts for value in range(low, low + n)]
+@given(st.lists(st.integers(0, 2)))
+def test_stretches_are_groups_of_equal_neighbours(values: list[int]) -> None:
+    first, length = stretches(np.array(values, dtype=np.int32))
+    expected = [len(list(group)) for _, group in groupby(values)]
+    assert length.tolist() == expected
+    assert first.tolist() == [sum(expected[:n]) for n in range(len(expected))]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from word_pairs import BATCH, Pair, batch_of, links_of
 
 from xner_ray.errors import Loss
-from xner_ray.match.heuristic import PAPER, Settings, project
+from xner_ray.match.heuristic import project
+from xner_ray.recipe.sections import Heuristic
 
 Spans = list[tuple[int, int]]
 
@@ -15,11 +16,11 @@ Spans = list[tuple[int, int]]
 def spans(entities: Spans, links: Spans, **options: object) -> list[Spans]:
     """Projections of every entity of one pair. links: (target, source), as the golden statements have them."""
     pairs = [Pair(12, 12, entities, [(k, w) for w, k in links])]
-    found = project(batch_of(pairs), links_of(pairs), Settings(**options))  # type: ignore[arg-type]
+    found, unprojected = project(batch_of(pairs), links_of(pairs), Heuristic(**options))  # type: ignore[arg-type]
     result: list[Spans] = [[] for _ in entities]
     for entity, start, end in zip(found.entity.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
         result[entity].append((start, end))
-    assert found.unprojected.tolist() == [entity for entity, own in enumerate(result) if not own]
+    assert [entity for entity, _ in unprojected] == [entity for entity, own in enumerate(result) if not own]
     return result
 
 
@@ -127,14 +128,13 @@ def test_a_skipped_run_blocks_nobody() -> None:
 def test_every_entity_without_a_place_has_a_reason() -> None:
     links = [(0, 0), (0, 1), (1, 2), (1, 3)]
     pairs = [Pair(6, 3, [(0, 1), (1, 2), (2, 4), (4, 6)], [(k, w) for w, k in links])]
-    found = project(batch_of(pairs), links_of(pairs))
+    found, unprojected = project(batch_of(pairs), links_of(pairs))
     assert found.entity.tolist() == [1]
-    assert found.unprojected.tolist() == [0, 2, 3]
-    assert found.reasons == [Loss.OVERLAP, Loss.NO_CANDIDATE, Loss.NO_CANDIDATE]
+    assert unprojected == [(0, Loss.OVERLAP), (2, Loss.NO_CANDIDATE), (3, Loss.NO_CANDIDATE)]
 
 
 SETTINGS = st.builds(
-    Settings,
+    Heuristic,
     gap=st.integers(0, 2),
     ratio=st.sampled_from([None, 0.5, 0.8, 1.0]),
     top_k=st.sampled_from([None, 1, 2]),
@@ -144,7 +144,7 @@ SETTINGS = st.builds(
 )
 
 
-def by_definition(pair: Pair, how: Settings) -> list[Spans]:
+def by_definition(pair: Pair, how: Heuristic) -> list[Spans]:
     """One pair, word by word: runs, then labels painted in order."""
     runs: list[tuple[int, int, int]] = []
     for entity, (first, last) in enumerate(pair.entities):
@@ -181,21 +181,20 @@ def by_definition(pair: Pair, how: Settings) -> list[Spans]:
 
 @settings(max_examples=600)
 @given(BATCH, SETTINGS)
-def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Settings) -> None:
+def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Heuristic) -> None:
     """Hence, too, a pair's projections do not depend on its batch (method.md 7, statement 31)."""
     batch = batch_of(pairs)
-    found = project(batch, links_of(pairs), how)
+    found, unprojected = project(batch, links_of(pairs), how)
     expected = [own for pair in pairs for own in by_definition(pair, how)]
     columns = (found.entity.tolist(), found.start.tolist(), found.end.tolist())
     assert list(zip(*columns, strict=True)) == [(e, *span) for e, own in enumerate(expected) for span in own]
-    assert found.unprojected.tolist() == [entity for entity, own in enumerate(expected) if not own]
-    assert len(found.reasons) == len(found.unprojected) and len(found) == len(found.entity)
+    assert [entity for entity, _ in unprojected] == [entity for entity, own in enumerate(expected) if not own]
 
 
 @given(BATCH, SETTINGS)
-def test_projections_never_overlap(pairs: list[Pair], how: Settings) -> None:
+def test_projections_never_overlap(pairs: list[Pair], how: Heuristic) -> None:
     batch = batch_of(pairs)
-    found = project(batch, links_of(pairs), how)
+    found, _ = project(batch, links_of(pairs), how)
     covered = np.zeros(int(batch.target_base[-1]), dtype=np.int64)
     for entity, start, end in zip(found.entity, found.start, found.end, strict=True):
         assert 0 <= start < end <= batch.words[entity]
@@ -208,27 +207,28 @@ def test_projections_never_overlap(pairs: list[Pair], how: Settings) -> None:
 def test_nothing_in_nothing_out(pairs: list[Pair]) -> None:
     """method.md 7, statement 18."""
     for collision, top_k, only_first in product(("last", "first", "longest"), (None, 1), (False, True)):
-        how = Settings(collision=collision, top_k=top_k, only_first=only_first)  # type: ignore[arg-type]
-        found = project(batch_of(pairs), links_of(pairs), how)
+        how = Heuristic(collision=collision, top_k=top_k, only_first=only_first)  # type: ignore[arg-type]
+        found, unprojected = project(batch_of(pairs), links_of(pairs), how)
         assert not len(found)
-        assert found.reasons == [Loss.NO_CANDIDATE] * sum(len(pair.entities) for pair in pairs)
+        n_entities = sum(len(pair.entities) for pair in pairs)
+        assert unprojected == [(entity, Loss.NO_CANDIDATE) for entity in range(n_entities)]
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert Settings(gap=1, ratio=0.8, top_k=None, only_first=False, order="given", collision="last") == PAPER
+    assert Heuristic(gap=1, ratio=0.8, top_k=None, only_first=False, order="given", collision="last") == Heuristic()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gap": -1}, "gap is -1; allowed: 0 or more"),
-        ({"ratio": -0.1}, "ratio is -0.1; allowed: 0 or more, or None"),
-        ({"ratio": float("nan")}, "ratio is nan"),
-        ({"top_k": 0}, "top_k is 0; allowed: 1 or more, or None"),
-        ({"order": "random"}, "order is 'random'; allowed: given, shortest, longest"),
-        ({"collision": "union"}, "collision is 'union'; allowed: last, first, longest"),
+        ({"gap": -1}, "gap\n.*greater than or equal to 0"),
+        ({"ratio": -0.1}, "ratio\n.*greater than or equal to 0"),
+        ({"ratio": float("nan")}, "ratio\n.*a finite number"),
+        ({"top_k": 0}, "top_k\n.*greater than or equal to 1"),
+        ({"order": "random"}, "order\n.*'given', 'shortest' or 'longest'"),
+        ({"collision": "union"}, "collision\n.*'last', 'first' or 'longest'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**options)  # type: ignore[arg-type]
+        Heuristic(**options)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from xner_ray.data.row import SCALE
 from xner_ray.errors import RecipeError
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams, windows
-from xner_ray.match.scores import Scored, alignment, alpha_bound, fuse, mass_inside, soft, tagger, threshold
+from xner_ray.match.scores import Scored, alignment, fuse, mass_inside, soft, tagger, threshold
 
 Ranges = list[tuple[int, int]]
 Cells = list[tuple[int, int]]
@@ -161,10 +161,21 @@ def test_golden_28_tagger_score() -> None:
         assert (two > one) == longer_wins
 
 
-def test_golden_29_alpha_bound() -> None:
-    assert [alpha_bound(n) for n in (1, 3, 4)] == [1.5, 1.75, 1.8]
-    with pytest.raises(ValueError, match="n_classes is 0"):
-        alpha_bound(0)
+SAFE_ALPHA = {1: 1.5, 2: 5 / 3, 3: 1.75, 4: 1.8}
+"""(2 L + 1) / (L + 1) by the number of classes L (method.md 7, statement 29)."""
+
+
+@pytest.mark.parametrize("n_classes", SAFE_ALPHA)
+def test_golden_29_below_the_safe_alpha_a_sure_first_word_beats_the_name(n_classes: int) -> None:
+    """The second word's most probable tag is barely that: from this alpha on the name wins all the same."""
+    columns = 2 * n_classes + 1
+    barely = 1 / columns + 5e-4
+    probabilities = np.full((2, columns), (1 - barely) / (columns - 1))
+    probabilities[0], probabilities[:, 1:3] = 0.0, [[1.0, 0.0], [probabilities[1, 1], barely]]
+    batch, spans = batch_of([Pair(1, 2, [(0, 1)], [])]), at([(0, 1), (0, 2)])
+    for alpha, wins in ((SAFE_ALPHA[n_classes] - 5e-3, False), (SAFE_ALPHA[n_classes], True)):
+        one, two = tagger(batch, spans, probabilities, np.array([0]), alpha=alpha)
+        assert (two > one) == wins
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.data())
@@ -179,7 +190,7 @@ def test_above_the_alpha_bound_no_part_beats_a_name(n_classes: int, n_words: int
     found = ngrams(batch)
     whole = (found.start == 0) & (found.end == n_words)
     for reward in ("exact", "always"):
-        alpha = alpha_bound(n_classes) + 1e-3
+        alpha = SAFE_ALPHA[n_classes] + 1e-3
         values = tagger(batch, found, probabilities, np.array([0]), alpha=alpha, reward=reward)  # type: ignore[arg-type]
         assert values[~whole].max(initial=0) < values[whole][0]
 

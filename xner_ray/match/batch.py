@@ -1,8 +1,14 @@
-"""What is to be projected in many sentence pairs at once: flat arrays, so that no sentence costs a Python loop.
+"""Entities of many sentence pairs as flat arrays, so that no sentence costs a Python loop.
 
-An entity's index counts through all pairs. Its candidates and scores are ranges of target words of its own pair.
-Arrays "by cell" have one value for every (entity, target word of its pair): entity e, word w is cell
-`cell_base[e] + w`.
+An entity's index counts through all pairs of the batch; its candidates and scores are ranges of target words of its own
+pair. An array "by cell" has one value for every entity and target word of its pair. Two pairs with three and two
+target words, the first with two entities:
+
+    pair            0              1
+    target word     0   1   2      0   1      target_base  0, 3, 5
+    entity 0        0   1   2                 cell_base    0, 3, 6, 8: word w of entity e is cell cell_base[e] + w
+    entity 1        3   4   5
+    entity 2                       6   7
 """
 
 from __future__ import annotations
@@ -13,18 +19,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import Ints, offsets, ranges
 from xner_ray.data.links import Links
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class EntityBatch:
     """Entities of many sentence pairs.
 
-    n_source, n_target: words of each pair's sides. row: pair of each entity, ascending. start, end: its half-open
-    range of source words. ValueError if an entity is empty, leaves its sentence or overlaps another of its pair,
-    or if the lengths do not fit.
+    n_source, n_target: number of words of each pair's sides. row: pair of each entity, ascending. start, end: its
+    half-open range of source words. ValueError if an entity is empty, leaves its sentence or overlaps another of its
+    pair, or if the lengths do not fit.
     """
 
     n_source: Ints
@@ -59,7 +64,7 @@ class EntityBatch:
             raise ValueError("two entities of one pair overlap")
 
     def __len__(self) -> int:
-        """Number of entities."""
+        """Return the number of entities."""
         return len(self.row)
 
     @property
@@ -68,33 +73,33 @@ class EntityBatch:
 
     @property
     def length(self) -> Ints:
-        """Source words of each entity."""
+        """Return the number of source words of each entity."""
         return self.end - self.start
 
     @cached_property
     def source_base(self) -> Ints:
-        """Where each pair's source words begin when all are numbered through; one more at the end."""
-        return _base(self.n_source)
+        """Return the offset of each pair's words among all source words, and the end of the last one."""
+        return offsets(self.n_source)
 
     @cached_property
     def target_base(self) -> Ints:
-        """Where each pair's target words begin when all are numbered through; one more at the end."""
-        return _base(self.n_target)
+        """Return the offset of each pair's words among all target words, and the end of the last one."""
+        return offsets(self.n_target)
 
     @cached_property
     def words(self) -> Ints:
-        """Target words of each entity's pair."""
+        """Return the number of target words of each entity's pair."""
         words: Ints = self.n_target[self.row]
         return words
 
     @cached_property
     def cell_base(self) -> Ints:
-        """Where each entity's target words begin in an array by cell; one more at the end."""
-        return _base(self.words)
+        """Return the first cell of each entity, and the end of the last one."""
+        return offsets(self.words)
 
     @cached_property
     def owner(self) -> Ints:
-        """The entity of every source word, numbered through; -1 for none."""
+        """Return the entity of each of all source words; -1 for none."""
         owner = np.full(int(self.source_base[-1]), -1, dtype=np.int64)
         owner[ranges(self.source_base[self.row] + self.start, self.length)] = np.repeat(
             np.arange(len(self)), self.length
@@ -102,7 +107,7 @@ class EntityBatch:
         return owner
 
     def spread(self, links: Links, values: Ints) -> Ints:
-        """Sum of `values`, one per link, over the links from each entity to each target word: by cell.
+        """Return the sum by cell of the values of the links that lead from the entity to the target word.
 
         ValueError if a link leaves the words of its pair.
         """
@@ -125,11 +130,12 @@ class EntityBatch:
         return sums.astype(np.int64)
 
 
-def _base(lengths: Ints) -> Ints:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def stretches(values: NDArray[np.integer]) -> tuple[Ints, Ints]:
+    """Return the first index and the length of each stretch of equal neighbours. values: 0 or more.
 
-
-def ranges(first: Ints, length: Ints) -> Ints:
-    """first[0], first[0] + 1, ... (length[0] of them), then those of first[1], and so on."""
-    offsets = np.cumsum(length) - length
-    return np.repeat(first - offsets, length) + np.arange(int(length.sum()))
+    >>> first, length = stretches(np.array([4, 4, 7]))
+    >>> first.tolist(), length.tolist()
+    ([0, 2], [2, 1])
+    """
+    first = np.flatnonzero(np.diff(values, prepend=-1))
+    return first, np.diff(first, append=len(values))

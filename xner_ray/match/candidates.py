@@ -2,13 +2,16 @@
 
 `ngrams`: every range of 1 to `max_words` target words. `windows`: only those between the first and the last target
 word linked to the entity. `runs`: runs of linked words with their sub-ranges, and their pairwise hulls. `given`: spans
-that a tagger found on the target side. `union` joins sets.
+that a tagger found on the target side. `union` joins sets. For one entity and links to the words 1 and 3 of 4:
 
-Windows lose nothing as long as a score is (mass inside the candidate) / (|s| + |t|) and the window was made from that
-same mass: clipping a candidate to the window keeps its mass, shortens it, keeps it non-empty and makes no new overlap.
-So the optimum is the same, under upper and under lower limits of projections per entity alike, because cells without
-a positive score are never offered (`scores.fuse`). It is not the same for a score of other mass (a window of hard
-links under soft scores) nor for one that can punish the clipped candidate (edges): give these a `margin`, or n-grams.
+    target word    0   1   2   3        windows  [1, 2) [1, 3) [1, 4) [2, 3) [2, 4) [3, 4)
+    links              *       *        runs     [1, 2) [1, 4) [3, 4)
+
+Windows lose nothing if the score is (mass inside the candidate) / (|s| + |t|) and that same mass made the window:
+clipping a candidate to the window keeps its mass, shortens it, keeps it non-empty and makes no new overlap. So the
+optimum is the same, under upper and under lower limits of projections per entity alike, because `scores.fuse` never
+offers cells without a positive score. It is not the same for a score of other mass (a window of hard links under soft
+scores), nor for one that can punish the clipped candidate (boundaries): give these a `margin`, or n-grams.
 
 No token is forbidden: "Yahoo !" is a name.
 """
@@ -16,18 +19,20 @@ No token is forbidden: "Yahoo !" is a name.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xner_ray.match.batch import EntityBatch, Ints, ranges
+from xner_ray.data.arrow import Ints, ranges
+from xner_ray.match.batch import EntityBatch, stretches
 
 MAX_WORDS = 30
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Candidates:
-    """Half-open ranges of target words: three int32 arrays of one length, sorted by entity, start, end, none twice.
+    """Half-open ranges of target words, sorted by entity, start and end, none twice: int32 arrays of one length.
 
     entity: counts through all pairs of the batch. start, end: words of that entity's own pair.
     """
@@ -39,13 +44,13 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.entity)
 
-    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Candidates:
-        """Some of them, by mask or ascending indices."""
-        return Candidates(self.entity[index], self.start[index], self.end[index])
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """Return some of them, by mask or indices."""
+        return type(self)(*(getattr(self, name)[index] for name in self.__match_args__))
 
 
 def ngrams(batch: EntityBatch, *, max_words: int = MAX_WORDS) -> Candidates:
-    """All ranges of 1 to `max_words` words, for every entity: sum over i of min(max_words, n_words - i) each.
+    """Return every range of 1 to `max_words` words for every entity: sum of min(max_words, n_words - i) over words i.
 
     ValueError if `max_words` is below 1.
 
@@ -57,9 +62,10 @@ def ngrams(batch: EntityBatch, *, max_words: int = MAX_WORDS) -> Candidates:
 
 
 def windows(batch: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS, margin: int = 0) -> Candidates:
-    """Ranges of 1 to `max_words` words from `margin` words before the first linked word to `margin` after the last.
+    """Return the ranges of 1 to `max_words` words between an entity's first and last linked word.
 
-    mass: whole numbers by cell, positive where a word is linked (`EntityBatch.spread`); without one, no candidate.
+    mass: whole numbers by cell, positive where a word is linked (`EntityBatch.spread`); an entity without links has no
+    candidate. margin: number of words by which the window is widened on both sides.
     ValueError if `max_words` is below 1, `margin` is negative or `mass` has another shape.
 
     >>> batch = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
@@ -69,16 +75,17 @@ def windows(batch: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS, margi
     if margin < 0:
         raise ValueError(f"margin is {margin}; allowed: 0 or more")
     linked = linked_runs(batch, mass)
-    entity, first, n_runs = np.unique(linked.entity, return_index=True, return_counts=True)
+    first, n_runs = stretches(linked.entity)
+    entity = linked.entity[first]
     low = np.maximum(linked.start[first] - margin, 0)
     high = np.minimum(linked.end[first + n_runs - 1] + margin, batch.words[entity])
     return _ranges_inside(entity, low, high, max_words)
 
 
 def runs(batch: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS) -> Candidates:
-    """Every run of linked words, all its sub-ranges, and every hull from one run's start to a later one's end.
+    """Return every run of linked words, its sub-ranges, and every hull from one run's start to a later one's end.
 
-    The thesis calls them "aligned_ngrams". Longer ones than `max_words` are left out. Errors as in `windows`.
+    The thesis calls them "aligned_ngrams". Ranges of more than `max_words` are left out. Errors as in `windows`.
 
     >>> batch = EntityBatch(n_source=[1], n_target=[4], row=[0], start=[0], end=[1])
     >>> found = runs(batch, np.array([1, 0, 2, 1]))
@@ -86,7 +93,7 @@ def runs(batch: EntityBatch, mass: Ints, *, max_words: int = MAX_WORDS) -> Candi
     [(0, 1), (0, 4), (2, 3), (2, 4), (3, 4)]
     """
     linked = linked_runs(batch, mass)
-    _, first, n_runs = np.unique(linked.entity, return_index=True, return_counts=True)
+    first, n_runs = stretches(linked.entity)
     index = np.arange(len(linked))
     n_later = np.repeat(first + n_runs, n_runs) - 1 - index
     left, right = np.repeat(index, n_later), ranges(index + 1, n_later)
@@ -102,10 +109,10 @@ def given(
     sub_ranges: bool = False,
     max_words: int = MAX_WORDS,
 ) -> Candidates:
-    """Spans found on the target side, for every entity of their pair; with `sub_ranges` also every part of them.
+    """Return spans found on the target side, for every entity of their pair; with `sub_ranges` also their parts.
 
     spans: row, start, end, arrays of one length in any order; classes play no role, and spans may overlap.
-    Longer ones than `max_words` are left out. ValueError if a span is empty or leaves its sentence.
+    Ranges of more than `max_words` are left out. ValueError if a span is empty or leaves its sentence.
 
     >>> batch = EntityBatch(n_source=[2], n_target=[4], row=[0, 0], start=[0, 1], end=[1, 2])
     >>> given(batch, ([0], [1], [3])).entity.tolist()
@@ -134,20 +141,18 @@ def given(
 
 
 def union(*candidates: Candidates) -> Candidates:
-    """All candidates of the sets, sorted, none twice. The columns may also come unsorted and with repetitions."""
-    empty = np.zeros(0, dtype=np.int32)
-    entity = np.concatenate([empty, *(c.entity for c in candidates)])
-    start = np.concatenate([empty, *(c.start for c in candidates)])
-    end = np.concatenate([empty, *(c.end for c in candidates)])
-    order = np.lexsort((end, start, entity))
-    entity, start, end = entity[order], start[order], end[order]
-    new = np.ones(len(entity), dtype=np.bool_)
-    new[1:] = (np.diff(entity) != 0) | (np.diff(start) != 0) | (np.diff(end) != 0)
-    return Candidates(entity[new], start[new], end[new])
+    """Return the candidates of all sets, sorted, none twice; the sets may be unsorted and have repetitions."""
+    entity, start, end = (
+        np.concatenate([np.zeros(0, dtype=np.int32), *(getattr(each, name) for each in candidates)])
+        for name in Candidates.__match_args__
+    )
+    found = Candidates(entity, start, end).take(np.lexsort((end, start, entity)))
+    new = [np.diff(column, prepend=-1) != 0 for column in (found.entity, found.start, found.end)]
+    return found.take(np.any(new, axis=0))
 
 
 def linked_runs(batch: EntityBatch, mass: Ints) -> Candidates:
-    """The maximal runs of neighbouring target words with positive `mass` (by cell), for every entity.
+    """Return every entity's maximal runs of neighbouring target words with positive `mass` (by cell).
 
     ValueError if `mass` does not have one value per cell.
     """
@@ -157,17 +162,15 @@ def linked_runs(batch: EntityBatch, mass: Ints) -> Candidates:
     cells = np.flatnonzero(mass > 0)
     entity = np.searchsorted(batch.cell_base, cells, side="right") - 1
     word = cells - batch.cell_base[entity]
-    opens = np.ones(len(cells), dtype=np.bool_)
-    opens[1:] = (np.diff(cells) > 1) | (np.diff(entity) > 0)
-    closes = np.ones(len(cells), dtype=np.bool_)
-    closes[:-1] = opens[1:]
+    opens = (np.diff(cells, prepend=-2) > 1) | (np.diff(entity, prepend=-1) > 0)
+    closes = np.roll(opens, -1)  # the first cell always opens a run
     return _int32(entity[opens], word[opens], word[closes] + 1)
 
 
 def _ranges_inside(
     entity: NDArray[np.integer], low: NDArray[np.integer], high: NDArray[np.integer], max_words: int
 ) -> Candidates:
-    """Ranges of 1 to `max_words` words inside [low[i], high[i]) for entity[i]; sorted if the areas are and disjoint."""
+    """Return the ranges of 1 to `max_words` words in [low[i], high[i]) for entity[i]; sorted if these areas are."""
     _check_max_words(max_words)
     per_area = (high - low).astype(np.int64)
     first = ranges(low.astype(np.int64), per_area)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import flat, ints
+from xner_ray.data.arrow import Ints, flat, ints
 from xner_ray.data.row import SCALE
-from xner_ray.match.batch import EntityBatch, Ints
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates
 from xner_ray.match.scores import Floats
 

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import Ints, offsets
 from xner_ray.data.row import SCALE
-from xner_ray.match.batch import Ints
 from xner_ray.match.scores import Floats
 
 LEAST_ROWS = 50
@@ -102,7 +102,7 @@ class Words:
         """tokens: a list<string> array, one list a row; null is a row without words."""
         lengths = tokens.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         self.row: Ints = np.repeat(np.arange(len(tokens)), lengths)
-        self.base: Ints = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.base: Ints = offsets(lengths)
         distinct = tokens.flatten().dictionary_encode()
         self._words: pa.Array = distinct.dictionary
         lowered = pc.utf8_lower(self._words).dictionary_encode()

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray.data import row as data_row
-from xner_ray.data.arrow import flat, ints, lengths
+from xner_ray.data.arrow import Ints, flat, ints, lengths, nested_structs
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW
 from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.match import candidates, heuristic, scores, solver
-from xner_ray.match.batch import EntityBatch, Ints
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.cells import Tags, read_scores, read_tags
 from xner_ray.match.prior import Prior, Spans, Words
 from xner_ray.recipe.sections import THRESHOLDS, Match
@@ -268,67 +268,47 @@ def _candidates(rows: Rows, mass: Ints, settings: Match, *, margin: bool) -> can
 
 
 def _heuristic(rows: Rows, settings: Match, method: str) -> solver.Solution:
-    """The baseline's projections, in the shape of a matching; a projection has score 1."""
-    found = heuristic.project(
-        rows.batch, rows.links.hard(method), heuristic.Settings(**settings.heuristic.model_dump())
-    )
-    chosen = scores.Scored(found.entity, found.start, found.end, np.full(len(found), data_row.SCALE, dtype=np.int64))
-    order = np.lexsort((found.start, rows.batch.row[found.entity]))
-    chosen = scores.Scored(chosen.entity[order], chosen.start[order], chosen.end[order], chosen.score[order])
-    names = np.full(rows.batch.n_rows, "none", dtype=object)
-    names[rows.batch.row] = "heuristic"
+    """Return the baseline's projections in the shape of a matching; a projection has score 1."""
+    batch = rows.batch
+    found, unprojected = heuristic.project(batch, rows.links.hard(method), settings.heuristic)
+    found = found.take(np.lexsort((found.start, batch.row[found.entity])))
+    names = np.full(batch.n_rows, "none", dtype=object)
+    names[batch.row] = "heuristic"
     return solver.Solution(
-        chosen=chosen,
-        objective=np.bincount(rows.batch.row[chosen.entity], minlength=rows.batch.n_rows).astype(np.float64),
-        optimal=np.zeros(rows.batch.n_rows, dtype=np.bool_),
+        chosen=scores.Scored(found.entity, found.start, found.end, np.full(len(found), data_row.SCALE)),
+        objective=np.bincount(batch.row[found.entity], minlength=batch.n_rows).astype(np.float64),
+        optimal=np.zeros(batch.n_rows, dtype=np.bool_),
         solver=names.tolist(),
-        unprojected=list(zip(found.unprojected.tolist(), found.reasons, strict=True)),
+        unprojected=unprojected,
     )
 
 
 def _columns(rows: Rows, solution: solver.Solution) -> dict[str, pa.Array]:
-    """The columns `WRITES` of every row."""
+    """Return the columns `WRITES` of every row."""
     batch, chosen = rows.batch, solution.chosen
-    spans = _lists(
-        "spans",
-        batch.row[chosen.entity],
-        batch.n_rows,
-        {
-            "start": chosen.start,
-            "end": chosen.end,
-            "label": rows.labels.take(pa.array(chosen.entity)),
-            "score": np.minimum(chosen.score / data_row.SCALE, 1.0).astype(np.float32),
-            "source": rows.source[chosen.entity],
-        },
-    )
+    spans = {
+        "start": chosen.start,
+        "end": chosen.end,
+        "label": rows.labels.take(pa.array(chosen.entity)),
+        "score": np.minimum(chosen.score / data_row.SCALE, 1.0),
+        "source": rows.source[chosen.entity],
+    }
     lost = np.array([entity for entity, _ in solution.unprojected], dtype=np.int64)
     row = np.concatenate([rows.aside[0], batch.row[lost]])
     source = np.concatenate([rows.aside[1], rows.source[lost]])
     reasons = pa.array([*rows.aside[2], *(str(loss) for _, loss in solution.unprojected)], pa.string())
     order = np.lexsort((source, row))
-    unprojected = _lists(
-        "unprojected", row[order], batch.n_rows, {"source": source[order], "reason": reasons.take(pa.array(order))}
-    )
+    n_lost = np.bincount(row, minlength=batch.n_rows)
+    unprojected = {"source": source[order], "reason": reasons.take(pa.array(order))}
+    n_spans = np.bincount(batch.row[chosen.entity], minlength=batch.n_rows)
     return {
-        "spans": spans,
-        "unprojected": unprojected,
-        "complete": pa.array(np.bincount(row, minlength=batch.n_rows) == 0),
+        "spans": nested_structs(n_spans, spans, ROW.field("spans").type),
+        "unprojected": nested_structs(n_lost, unprojected, ROW.field("unprojected").type),
+        "complete": pa.array(n_lost == 0),
         "objective": pa.array(np.round(solution.objective, 4)),
         "optimal": pa.array(solution.optimal),
         "solver": pa.array(solution.solver, pa.string()),
     }
-
-
-def _lists(name: str, row: Ints, n_rows: int, fields: dict[str, Any]) -> pa.Array:
-    """A list<struct> column from flat fields whose rows ascend."""
-    kind = ROW.field(name).type
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))]).astype(np.int32)
-    arrays = [
-        values if isinstance(values, pa.Array) else pa.array(values).cast(kind.value_type.field(field).type)
-        for field, values in fields.items()
-    ]
-    values = pa.StructArray.from_arrays(arrays, fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

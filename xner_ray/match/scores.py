@@ -1,24 +1,27 @@
-"""Matching scores of (entity, candidate) cells of many sentence pairs, and their fusion by weights (method.md 4.3).
+"""Scores of (entity, candidate) cells of many sentence pairs, and their weighted sum (method.md 4.3).
 
-A score is one float per candidate. `fuse` adds any number of them, of whatever origin, rounds to 1e-4 and drops
-what is not positive. From there on scores are whole ten-thousandths: they compare exactly, so ties are ties everywhere.
+A score is one float per candidate. Four have functions here: `alignment` (recipe key "align"), `soft` (soft Dice),
+`edges` (boundaries) and `tagger`. `fuse` adds any number of scores, of whatever origin, rounds to 1e-4 and drops what
+is not positive. From there on scores are whole ten-thousandths: they compare exactly, so ties are ties everywhere.
 
 Sums over the words of a candidate are differences of prefix sums of whole numbers, hence exact: a candidate's score
-does not depend on the batch that it was computed in. Probabilities come in as ten-thousandths or are rounded to them.
+does not depend on its batch. Probabilities come in as ten-thousandths or are rounded to them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import Ints, offsets, ranges
 from xner_ray.data.row import SCALE
 from xner_ray.errors import RecipeError, did_you_mean
-from xner_ray.match.batch import EntityBatch, Ints, ranges
+from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates
 
 Floats = NDArray[np.float64]
@@ -26,16 +29,12 @@ _LARGEST = 2**32  # of one stored score: sums over a sentence stay exact even as
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Scored:
-    """Cells with a positive score, one array per column.
+class Scored(Candidates):
+    """Candidates with a positive score, in any order where nothing else is said.
 
-    entity, start, end: int32; the entity counts through all pairs, the half-open range is of its own pair's target
-    words. score: int64 in ten-thousandths. ValueError if the lengths differ or a score is not in 1 to 2**32.
+    score: int64 in ten-thousandths. ValueError if the lengths differ or a score is not in 1 to 2**32.
     """
 
-    entity: NDArray[np.int32]
-    start: NDArray[np.int32]
-    end: NDArray[np.int32]
     score: NDArray[np.int64]
 
     def __post_init__(self) -> None:
@@ -44,17 +43,13 @@ class Scored:
         if len(self.score) and not 0 < self.score.min() <= self.score.max() <= _LARGEST:
             raise ValueError(f"scores go from {self.score.min()} to {self.score.max()}; allowed: 1 to 2**32")
 
-    def __len__(self) -> int:
-        return len(self.entity)
-
 
 def mass_inside(batch: EntityBatch, candidates: Candidates, mass: Ints) -> Ints:
-    """Sum of `mass` (whole numbers by cell) over the words of each candidate. ValueError if its shape is another."""
+    """Return the sum of `mass` (whole numbers by cell) over each candidate's words. ValueError if its shape differs."""
     n_cells = int(batch.cell_base[-1])
     if mass.shape != (n_cells,):
         raise ValueError(f"mass has the shape {mass.shape}; allowed: one value by cell, ({n_cells},)")
-    before = np.zeros(n_cells + 1, dtype=np.int64)  # of all cells to the left, those of earlier entities too
-    np.cumsum(mass, out=before[1:])
+    before = offsets(mass)  # of all cells to the left, those of earlier entities too
     base = batch.cell_base[candidates.entity]
     inside: Ints = before[base + candidates.end]
     inside -= before[base + candidates.start]
@@ -62,10 +57,10 @@ def mass_inside(batch: EntityBatch, candidates: Candidates, mass: Ints) -> Ints:
 
 
 def alignment(batch: EntityBatch, candidates: Candidates, counts: Ints) -> Floats:
-    """2 A / (|s| + |t|) per candidate, A the number of links between the words of s and of t: float64, >= 0.
+    """Return 2 A / (|s| + |t|) per candidate, A the number of links between the words of s and of t: float64, >= 0.
 
-    The factor 2 is that of both reference implementations (method.md 4.3; the thesis text has none).
-    It is no Dice coefficient: a dense block of m x n links scores 2mn / (m + n), which exceeds 1.
+    Both reference implementations have the factor 2 (method.md 4.3), the thesis text has none. It is no Dice
+    coefficient: a dense block of m x n links scores 2mn / (m + n), which exceeds 1.
     counts: links by cell, `batch.spread(links.hard(method), ones)`.
 
     >>> from xner_ray.match.candidates import ngrams
@@ -77,20 +72,19 @@ def alignment(batch: EntityBatch, candidates: Candidates, counts: Ints) -> Float
 
 
 def soft(batch: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
-    """Soft Dice: (forward + backward mass inside the block) / (|s| + |t|): float64 in [0, 1].
+    """Return the soft Dice coefficient, (forward + backward mass inside the block) / (|s| + |t|): float64 in [0, 1].
 
     mass: by cell in ten-thousandths, `batch.spread(links, rint(SCALE * (links.forward + links.backward)))`. A source
-    word has at most 1 of forward mass and a target word at most 1 of backward mass, so 1 is the most (what rounding
-    puts above it is cut). One-to-one links of probability 1 score as in `alignment`; a dense block scores 1, not more.
+    word has at most 1 of forward mass and a target word at most 1 of backward mass, so 1 is the most (excess by
+    rounding is cut). One-to-one links of probability 1 score as in `alignment`; a dense block scores 1, not more.
 
-    weights: how much each word counts, in ten-thousandths, of all source words and of all target words numbered
-    through. Then |s| and |t| are sums of weights, and the mass must be forward times the source word's weight plus
-    backward times the target word's.
+    weights: of all source words and of all target words, in ten-thousandths. Then |s| and |t| are sums of weights, and
+    the mass must be forward times the source word's weight plus backward times the target word's.
     """
     if weights is None:
         share = _per_word(batch, candidates, mass, scale=SCALE)
     else:
-        of_source, of_target = (np.concatenate([[0], np.cumsum(each)]) for each in weights)
+        of_source, of_target = map(offsets, weights)
         first = batch.source_base[batch.row]
         words = (of_source[first + batch.end] - of_source[first + batch.start])[candidates.entity]
         first = batch.target_base[batch.row][candidates.entity]
@@ -100,13 +94,12 @@ def soft(batch: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[
 
 
 def edges(batch: EntityBatch, candidates: Candidates, left: Floats, right: Floats) -> Floats:
-    """Whether a candidate begins and ends where spans do: float64 in [-2, 2].
+    """Return how well a candidate's boundaries fit words at which spans begin and end: float64 in [-2, 2].
 
         left[first] - left[just before] + right[last] - right[just after]
 
-    left, right: for all target words numbered through, how much likelier than not the word is the first of a span
-    rather than the one before it, and the last rather than the one after it, less 1/2 (`Prior.edges`). The
-    sentence's border counts 0.
+    left, right: for each of all target words, the probability that it is the first word of a span rather than the one
+    before it, and the last rather than the one after it, less 1/2 (`Prior.edges`). A sentence's border counts 0.
     """
     base, words = batch.target_base[batch.row][candidates.entity], batch.words[candidates.entity]
     first, last = base + candidates.start, base + candidates.end - 1
@@ -117,7 +110,7 @@ def edges(batch: EntityBatch, candidates: Candidates, left: Floats, right: Float
 
 
 def _per_word(batch: EntityBatch, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
-    """Mass inside / (|s| + |t|) / scale, rounded once: equal ratios stay equal."""
+    """Return mass inside / (|s| + |t|) / scale, rounded once: equal ratios stay equal."""
     words = batch.length[candidates.entity]
     words += candidates.end
     words -= candidates.start
@@ -135,18 +128,20 @@ def tagger(
     alpha: float = 1.15,
     reward: Literal["exact", "always"] = "exact",
 ) -> Floats:
-    """How well a tagger's classes of the target words fit a candidate: float64, >= 0.
+    """Return how well a tagger's classes of the target words fit a candidate: float64, >= 0.
 
         alpha^(|t| - 1) (p(first word, B-l) + sum over its other words p(w, I-l)) / |t|
 
     probabilities: (all target words of all pairs, 2 L + 1), columns O, B-1, I-1, B-2, ... classes: per entity l in
-    0 to L - 1, or -1 if the tagger does not know its class (score 0). None for the class-free score ("spans"): the
-    best class of each candidate, so any entity fits any name.
+    0 to L - 1, or -1 if the tagger does not know its class (score 0). None for the class-free score ("tagger_spans"):
+    the best class of each candidate, so any entity fits any name.
 
-    alpha outweighs that the mean falls with every word less certain than the first. The thesis's formula applies it
-    to every candidate (`reward="always"`), its code only where the words' most probable tags read B-l I-l ... I-l
+    alpha offsets that the mean falls with every word less certain than the first. The thesis's formula applies it to
+    every candidate (`reward="always"`), its code only where the words' most probable tags read B-l I-l ... I-l
     (`reward="exact"`, the default). "always" needs a small `max_words`: 1.15^(n-1) / n grows from n = 7 on, and with
-    p = (0.9 B, 0.8 I) every candidate of 18 or more words beats the name itself. `alpha_bound` has a safe alpha.
+    p = (0.9 B, 0.8 I) every candidate of 18 or more words beats the name itself. Above (2 L + 1) / (L + 1) a candidate
+    whose words' most probable tags all have its class beats its parts: that is 1 + (1 - M) / (1 + M) with the least
+    probability of a most probable tag, M = 1 / (2 L + 1). The usual 1.15 is far below and guarantees nothing.
 
     Probabilities are rounded to 1e-4 first; equally probable tags count as the first of them.
     ValueError if a shape does not fit, a probability is not in 0 to 1, a class not in -1 to L - 1, or alpha below 1.
@@ -162,22 +157,14 @@ def tagger(
     if reward not in ("exact", "always"):
         raise ValueError(f"reward is {reward!r}; allowed: 'exact', 'always'")
     parts, best = rounded.astype(np.int64), rounded.argmax(axis=1)
-    n_classes = n_columns // 2
-    if classes is not None:
-        return _tagger(batch, candidates, parts, best, _checked(batch, classes, n_classes), alpha, reward)
-    result = np.zeros(len(candidates))
-    for each in range(n_classes):
-        same = np.full(len(batch), each)
-        np.maximum(result, _tagger(batch, candidates, parts, best, same, alpha, reward), out=result)
-    return result
-
-
-def _checked(batch: EntityBatch, classes: NDArray[np.integer], n_classes: int) -> NDArray[np.integer]:
+    if classes is None:
+        each = (np.full(len(batch), label) for label in range(n_columns // 2))
+        return reduce(np.maximum, (_tagger(batch, candidates, parts, best, same, alpha, reward) for same in each))
     if classes.shape != (len(batch),):
         raise ValueError(f"classes have the shape {classes.shape}; allowed: one per entity, ({len(batch)},)")
-    if len(classes) and not -1 <= classes.min() <= classes.max() < n_classes:
-        raise ValueError(f"classes go from {classes.min()} to {classes.max()}; allowed: -1 to {n_classes - 1}")
-    return classes
+    if len(classes) and not -1 <= classes.min() <= classes.max() < n_columns // 2:
+        raise ValueError(f"classes go from {classes.min()} to {classes.max()}; allowed: -1 to {n_columns // 2 - 1}")
+    return _tagger(batch, candidates, parts, best, classes, alpha, reward)
 
 
 def _tagger(
@@ -189,8 +176,8 @@ def _tagger(
     alpha: float,
     reward: str,
 ) -> Floats:
-    """The score for one class per entity. parts: ten-thousandths (words, columns); best: column of each word."""
-    word = ranges(batch.target_base[batch.row], batch.words)  # of each cell, numbered through all pairs
+    """Return the score for one class per entity. parts: in ten-thousandths; best: most probable tag of each word."""
+    word = ranges(batch.target_base[batch.row], batch.words)  # of each cell, among all target words
     known = np.repeat(classes >= 0, batch.words)
     begin = np.repeat(2 * classes + 1, batch.words)  # the column of B-l; that of I-l follows
     begins = np.where(known, parts[word, begin], 0)
@@ -210,23 +197,9 @@ def _tagger(
     return result
 
 
-def alpha_bound(n_classes: int) -> float:
-    """An alpha above which a longer candidate beats its parts if the tagger's best tag of all its words is its class.
-
-    (2 L + 1) / (L + 1), from 1 + (1 - M) / (1 + M) with M = 1 / (2 L + 1), the least that a best tag can have
-    (method.md 4.3). The usual 1.15 is far below and guarantees nothing. ValueError if there is no class.
-
-    >>> [alpha_bound(n) for n in (1, 3, 4)]
-    [1.5, 1.75, 1.8]
-    """
-    if n_classes < 1:
-        raise ValueError(f"n_classes is {n_classes}; allowed: 1 or more")
-    return (2 * n_classes + 1) / (n_classes + 1)
-
-
 def threshold(values: Floats, at_most: float) -> Floats:
-    """The values, with 0 for those that are not above `at_most` (method.md 4.3: tagger 0.05, translation 0.1)."""
-    result: Floats = np.where(values <= at_most, 0.0, values)  # what is not a number stays: `fuse` refuses it
+    """Return the values, 0 where they do not exceed `at_most` (method.md 4.3: tagger 0.05, translation 0.1)."""
+    result: Floats = np.where(values <= at_most, 0.0, values)  # NaN stays: `fuse` refuses it
     return result
 
 
@@ -238,10 +211,10 @@ def fuse(
     *,
     min_score: float = 0.0,
 ) -> Scored:
-    """Sum of weight x score, rounded to 1e-4; cells whose sum is not above 0 and `min_score` are dropped.
+    """Return the sum of weight x score, rounded to 1e-4, without cells whose sum does not exceed 0 and `min_score`.
 
-    `scores` gives one float per candidate under each name, and may be negative; scores without a weight are ignored.
-    `thresholds` apply to single scores before they are weighted (`threshold`).
+    scores: one float per candidate under each name, which may be negative; those without a weight are ignored.
+    thresholds: of single scores, before they are weighted (`threshold`).
     RecipeError if a weight, threshold or `min_score` is negative or names no score; ValueError if a score has
     another length or a sum is not finite or too large.
     """
@@ -267,17 +240,12 @@ def fuse(
     if len(total) and not -_LARGEST < total.min() <= total.max() < _LARGEST:
         raise ValueError(f"a fused score is not finite or above {_LARGEST // SCALE}")
     rounded = np.rint(total, out=total).astype(np.int64)
-    kept = rounded > 0
-    return above(
-        Scored(candidates.entity[kept], candidates.start[kept], candidates.end[kept], rounded[kept]), min_score
-    )
+    spans = candidates.take(rounded > 0)
+    return above(Scored(spans.entity, spans.start, spans.end, rounded[rounded > 0]), min_score)
 
 
 def above(scored: Scored, min_score: float) -> Scored:
-    """The cells with more than `min_score`, in units of 1. RecipeError if it is negative or infinite."""
+    """Return the cells that score more than `min_score`, in units of 1. RecipeError if it is negative or infinite."""
     if not 0 <= min_score < np.inf:
         raise RecipeError(f"match.min_score is {min_score}; allowed: 0 or more")
-    if min_score == 0:
-        return scored
-    kept = scored.score > round(min_score * SCALE)
-    return Scored(scored.entity[kept], scored.start[kept], scored.end[kept], scored.score[kept])
+    return scored.take(scored.score > round(min_score * SCALE)) if min_score else scored

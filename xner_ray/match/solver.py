@@ -13,15 +13,21 @@ writes such a sentence without any entity. Greedy knows no lower limit (method.m
 
 **Ties are part of the problem.** Among the solutions of largest sum: entity 0 takes the candidate that starts
 first, then the shortest, and any candidate rather than none; likewise its further places, from left to right; then
-entity 1 under that choice; and so on (`exact.tie_rule`). The answer is unique, hence the same for any number of
-workers, batch, order of cells and version of the solver.
+entity 1 under that choice; and so on (`solver_exact.tie_rule`). The answer is unique, hence the same for any number
+of workers, batch, order of cells and version of the solver.
 
-Exact takes, in this order, the cheapest way that is proven, the first two over all sentences at once:
+`solve_batch` takes, in this order, the cheapest way that is proven, the first two over all sentences at once:
 1. the best cell of every entity, where none of a sentence overlap: "independent". It needs that no entity can
-   have a second place, as most is 1 or all its cells share a word. Each best is the most that its entity can
+   have a second place, as most is 1 or all its cells share a word. Each best cell is the most that its entity can
    add, so together they reach the bound of every solution, each by the first-ranked cell that can;
 2. in the other sentences, cells that another cell of their entity beats are dropped (`_undominated`);
 3. `xner_ray.match.solver_exact` solves the rest sentence by sentence.
+
+    word 0   word 1   word 2
+    [ A 5 ]           [ A 2 ]      A and B: the best cells, A 5 and B 6, overlap. The dynamic program finds A 5 + B 4.
+    [      B 6     ]
+                      [ B 4 ]
+    [ C 3 ][     C 9      ]        C, alone in its sentence: "independent", C 9.
 
 The time limit counts CP-SAT's deterministic time, not the clock's: a busy machine must not change a row.
 """
@@ -30,32 +36,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from operator import itemgetter
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xner_ray.data.arrow import Ints
 from xner_ray.data.row import SCALE
 from xner_ray.errors import Loss
-from xner_ray.match import solver_exact
+from xner_ray.match.batch import stretches
 from xner_ray.match.scores import Scored
-from xner_ray.match.solver_exact import TIME_LIMIT, Cell
+from xner_ray.match.solver_exact import TIME_LIMIT, Cell, greedy, solve_sentence
 from xner_ray.recipe.limits import limits
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What `solve_batch` found for a batch of sentences ("rows").
+    """The matching of a batch of sentences ("rows").
 
     chosen: cells sorted by (row, start). objective: per row the sum of their scores, in units of 1.
-    optimal: per row, whether `chosen` is proven to be the unique answer of the exact problem.
+    optimal: per row, True if `chosen` is proven to be the unique answer of the exact problem.
     solver: per row "none" (no entity), "independent", "dp", "cp-sat", "greedy", "time limit: greedy" or
-    "infeasible" (the exact answer without the lower limit). unprojected: entities without a place, ascending, and
-    why: NO_CANDIDATE, OVERLAP, or INFEASIBLE in an infeasible sentence.
+    "infeasible" (the exact answer without the lower limit). unprojected: entities without a place, ascending, each
+    with the reason: NO_CANDIDATE, OVERLAP, or INFEASIBLE in an infeasible sentence.
     """
 
     chosen: Scored
@@ -69,7 +73,7 @@ class Solution:
 class Explained:
     """One cell and its fate: "chosen", "lower score", "overlaps entity K's choice", "tie" or "lower limit".
 
-    `lost_to` is the chosen cell that stood in the way: the entity's own, or entity K's.
+    lost_to: the chosen cell that stood in the way, the entity's own or entity K's.
     """
 
     cell: Cell
@@ -86,15 +90,22 @@ def solve_batch(
     solver: Literal["exact", "greedy"] = "exact",
     time_limit_s: float = 10.0,
 ) -> Solution:
-    """The matching of every sentence of a batch; the order of the cells does not matter.
+    """Return the matching of every sentence of a batch. The order of the cells does not matter.
 
     row: sentence of each entity, ascending, below n_rows; `scored.entity` indexes it. per_entity: see `limits`.
-    Of a cell that comes twice the higher score counts.
+    If a cell comes twice, the higher score counts.
     time_limit_s: CP-SAT's deterministic seconds for a sentence (on a busy machine the clock showed 2 to 8
-    times as many); past it the sentence gets the greedy answer, and says so.
+    times as many); past it the sentence gets the greedy answer, and `Solution.solver` says so.
     Greedy takes the highest score, then the lowest entity, start, end, as long as the cell still fits; with at
     most one place per entity greedy >= exact / (L + 1), L words in the longest candidate (method.md 4.4).
     ValueError if a cell is empty or of no entity, rows do not ascend below n_rows, or solver or form is unknown.
+
+    >>> entity, start, end, score = np.array(  # the cells of the module's picture: A and B are 0 and 1, C is 2
+    ...     [[0, 0, 1, 1, 2, 2], [0, 2, 0, 2, 0, 1], [1, 3, 2, 3, 1, 3], [5, 2, 6, 4, 3, 9]]
+    ... )
+    >>> found = solve_batch(Scored(entity, start, end, score), row=[0, 0, 1], n_rows=2)
+    >>> found.solver, found.chosen.score.tolist(), found.objective.tolist()
+    (['dp', 'independent'], [5, 4, 9], [0.0009, 0.0009])
     """
     if solver not in ("exact", "greedy"):
         raise ValueError(f"solver is {solver!r}; allowed: 'exact', 'greedy'")
@@ -103,49 +114,49 @@ def solve_batch(
     cells = _sorted(scored, len(rows))
     if most != 1:
         cells = _undominated(cells)  # fewer entities are left that could have a second place
-    best = _best_of_each(cells)
-    open_ = np.zeros(n_rows, dtype=np.bool_)  # sentences that the best cells do not settle
-    open_[_clashing(_take(cells, best), rows)] = True
+    best = cells.take(_best_of_each(cells))
+    unsettled = np.zeros(n_rows, dtype=np.bool_)  # sentences that need more than the best cells
+    unsettled[_clashing(best, rows)] = True
     if most != 1 or least > 1:
-        open_[rows[cells.entity[best][(least > 1) | ~_share_a_word(cells)]]] = True
+        unsettled[rows[best.entity[(least > 1) | ~_share_a_word(cells)]]] = True
 
     names = np.full(n_rows, "none", dtype=object)
     names[rows] = "independent" if solver == "exact" else "greedy"
-    rest = _take(cells, open_[rows[cells.entity]])
+    rest = cells.take(unsettled[rows[cells.entity]])
     if most == 1:
         rest = _undominated(rest)
-    if solver == "greedy":
-        rest = _take(rest, np.lexsort((-rest.score, rows[rest.entity])))
     found: list[Cell] = []
+    if solver == "greedy":
+        rest = rest.take(np.lexsort((-rest.score, rows[rest.entity])))
     for number, own in _by_sentence(rest, rows):
         if solver == "greedy":
-            found += solver_exact.greedy(own, most)
+            found += greedy(own, most)
         else:
-            names[number], answer = solver_exact.solve_sentence(own, least=least, most=most, time_limit_s=time_limit_s)
+            names[number], answer = solve_sentence(own, least=least, most=most, time_limit_s=time_limit_s)
             found += answer
     infeasible = names == "infeasible"
-    optimal = ~(infeasible | (names == TIME_LIMIT)) if solver == "exact" else ~open_
+    optimal = ~(infeasible | (names == TIME_LIMIT)) if solver == "exact" else ~unsettled
 
-    chosen = _joined(_take(cells, best[~open_[rows[cells.entity[best]]]]), found)
-    chosen = _take(chosen, np.lexsort((chosen.start, rows[chosen.entity])))
+    chosen = _joined(best.take(~unsettled[rows[best.entity]]), found)
+    chosen = chosen.take(np.lexsort((chosen.start, rows[chosen.entity])))
     # Sums of whole numbers below 2**53 are exact in the doubles that bincount adds.
     objective = np.bincount(rows[chosen.entity], weights=chosen.score, minlength=n_rows) / SCALE
-    with_cells = set(cells.entity[best].tolist())
     lost = np.setdiff1d(np.arange(len(rows)), chosen.entity)
+    had_cells = np.isin(lost, best.entity).tolist()
     unprojected = [
-        (entity, (Loss.INFEASIBLE if never else Loss.OVERLAP) if entity in with_cells else Loss.NO_CANDIDATE)
-        for entity, never in zip(lost.tolist(), infeasible[rows[lost]].tolist(), strict=True)
+        (entity, (Loss.INFEASIBLE if never else Loss.OVERLAP) if had else Loss.NO_CANDIDATE)
+        for entity, never, had in zip(lost.tolist(), infeasible[rows[lost]].tolist(), had_cells, strict=True)
     ]
     return Solution(chosen, objective, optimal, names.tolist(), unprojected)
 
 
 def explain(scored: Scored, solution: Solution, row: ArrayLike, *, per_entity: str = "<=1") -> list[Explained]:
-    """Every cell with its fate, by entity, then best first. Entities without cells are only in `unprojected`.
+    """Return every cell with its fate, by entity, then best first. Entities without cells are only in `unprojected`.
 
-    Its entity's own choices stand in a cell's way where they overlap it or, if none does and the entity has all
-    places that `per_entity` allows, the one with the lowest score. A cell with less than those together lost to
-    them. Another lost to the choices of other entities that it overlaps (the leftmost is named) or, overlapping
-    none, to the tie rule, or to the lower limit if it scores more than what it would replace.
+    The entity's own choices stand in a cell's way if they overlap it or, if none does and the entity has all places
+    that `per_entity` allows, the one of lowest score does. A cell that scores less than all of those together lost to
+    them. Any other cell lost to the choices of other entities that it overlaps (the leftmost is named) or, if it
+    overlaps none, to the tie rule, or to the lower limit if it scores more than what it would replace.
     """
     rows, most = np.asarray(row), limits(per_entity)[1]
     places = dict(_by_sentence(solution.chosen, rows))
@@ -175,10 +186,6 @@ def _tuples(scored: Scored) -> list[Cell]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _take(scored: Scored, index: NDArray[np.intp] | NDArray[np.bool_]) -> Scored:
-    return Scored(scored.entity[index], scored.start[index], scored.end[index], scored.score[index])
-
-
 def _joined(cells: Scored, more: list[Cell]) -> Scored:
     entity, start, end, score = np.array(more, dtype=np.int64).reshape(-1, 4).T
     return Scored(
@@ -190,11 +197,10 @@ def _joined(cells: Scored, more: list[Cell]) -> Scored:
 
 
 def _by_sentence(cells: Scored, rows: Ints) -> Iterator[tuple[int, list[Cell]]]:
-    """Every sentence that has cells, with them; the cells come sentence by sentence."""
+    """Yield every sentence that has cells, with its cells. cells: sentence by sentence."""
     number, tuples = rows[cells.entity], _tuples(cells)
-    first = np.flatnonzero(np.diff(number, prepend=-1))
-    for low, high in pairwise([*first.tolist(), len(tuples)]):
-        yield int(number[low]), tuples[low:high]
+    for first, length in zip(*(column.tolist() for column in stretches(number)), strict=True):
+        yield int(number[first]), tuples[first : first + length]
 
 
 def _checked_rows(row: ArrayLike, n_rows: int) -> Ints:
@@ -205,59 +211,53 @@ def _checked_rows(row: ArrayLike, n_rows: int) -> Ints:
 
 
 def _sorted(scored: Scored, n_entities: int) -> Scored:
-    """The cells by entity, start, end."""
+    """Return the cells by entity, start, end."""
     entity, start, end = scored.entity, scored.start, scored.end
     wrong = (entity < 0) | (entity >= n_entities) | (start < 0) | (start >= end)
     if wrong.any():
-        cells = _tuples(_take(scored, np.flatnonzero(wrong)[:20]))
+        cells = _tuples(scored.take(np.flatnonzero(wrong)[:20]))
         raise ValueError(f"an empty cell, a negative word, or none of the {n_entities} entities: {cells}")
     further, same = np.diff(entity), np.diff(start)
     ascending = (further > 0) | ((further == 0) & ((same > 0) | ((same == 0) & (np.diff(end) > 0))))
-    return scored if ascending.all() else _take(scored, np.lexsort((end, start, entity)))
+    return scored if ascending.all() else scored.take(np.lexsort((end, start, entity)))
 
 
 def _best_of_each(cells: Scored) -> Ints:
-    """Of sorted cells, for every entity that has one, the index of its first cell of highest score."""
-    first = np.flatnonzero(np.diff(cells.entity, prepend=-1))
-    if not len(first):
-        return first
-    highest = np.repeat(np.maximum.reduceat(cells.score, first), np.diff(first, append=len(cells)))
+    """Return the index of each entity's best cell; the first wins ties. cells: sorted."""
+    first, length = stretches(cells.entity)
+    highest = np.repeat(np.maximum.reduceat(cells.score, first), length)
     best = np.flatnonzero(cells.score == highest)
     return best[np.diff(cells.entity[best], prepend=-1) > 0]
 
 
 def _clashing(best: Scored, rows: Ints) -> Ints:
-    """Sentences (some twice) in which two of these cells, one per entity, overlap."""
+    """Return the sentences (some twice) in which two of these cells, one per entity, overlap."""
     order = np.lexsort((best.start, rows[best.entity]))
     row, start, end = rows[best.entity[order]], best.start[order], best.end[order]
-    # Of sorted ranges, if any two overlap, so do two neighbours.
+    # If any two of sorted ranges overlap, so do two neighbours.
     clashing: Ints = row[1:][(row[1:] == row[:-1]) & (start[1:] < end[:-1])]
     return clashing
 
 
 def _share_a_word(cells: Scored) -> NDArray[np.bool_]:
-    """Of sorted cells, for every entity that has one, whether a word lies in all its cells."""
-    first = np.flatnonzero(np.diff(cells.entity, prepend=-1))
-    if not len(first):
-        return np.zeros(0, dtype=np.bool_)
+    """Return, for every entity that has cells, True if all its cells share a word. cells: sorted."""
+    first, _ = stretches(cells.entity)
     shared: NDArray[np.bool_] = np.maximum.reduceat(cells.start, first) < np.minimum.reduceat(cells.end, first)
     return shared
 
 
 def _undominated(cells: Scored) -> Scored:
-    """Sorted cells without those that are surely in no answer, exact or greedy.
+    """Drop cells that are surely in no answer, exact or greedy. cells: sorted.
 
-    A cell goes if another cell of its entity lies inside it and has a higher score, or the same score and the
-    same start. Putting that one in its place leaves every entity as many places and takes no new word, so it
-    stays feasible in every form, and gives a larger sum, or the same sum and an earlier entry by the tie rule.
-    (Same score, later start: the tie rule prefers the longer one, so it stays.) Greedy meets that one first, and
-    whatever keeps it from taking it, or having taken it, keeps it from taking the cell.
-    Not all such cells go: a better one inside is seen if it begins where the cell does, or lies in one that
-    ends where the cell does.
+    A cell is dropped if another cell of its entity, the better one, lies inside it and has a higher score, or the same
+    score and the same start. Putting the better one in its place leaves every entity as many places and takes no new
+    word, so the choice stays feasible in every form, and its sum is larger, or equal with an earlier entry by the tie
+    rule. (Same score, later start: the tie rule prefers the longer one, so it stays.) Greedy meets the better one
+    first, and takes it, or is kept from it by a choice that overlaps the cell as well.
+    Not all such cells are found: the better one must begin where the cell does, or lie in one that ends where the cell
+    does.
     """
-    inside = _highest_so_far(
-        cells.score, cells.entity, cells.start
-    )  # of the cells from this start, as short or shorter
+    inside = _highest_so_far(cells.score, cells.entity, cells.start)  # of the cells from this start, no longer ones
     kept = np.ones(len(cells), dtype=np.bool_)
     same = (np.diff(cells.entity) == 0) & (np.diff(cells.start) == 0)
     kept[1:] &= ~(same & (inside[:-1] >= cells.score[1:]))
@@ -268,14 +268,12 @@ def _undominated(cells: Scored) -> Scored:
     inside = _highest_so_far(inside[order], entity, end)
     same = (np.diff(entity) == 0) & (np.diff(end) == 0)
     kept[order[1:]] &= ~(same & (inside[:-1] > cells.score[order[1:]]))
-    return _take(cells, kept)
+    return cells.take(kept)
 
 
 def _highest_so_far(values: Ints, *groups: NDArray[np.int32]) -> Ints:
-    """Running maximum of values from 1 to 2**32 within every stretch in which all `groups` stay the same."""
-    changes = np.zeros(len(values), dtype=np.bool_)
-    for group in groups:
-        changes[1:] |= group[1:] != group[:-1]
+    """Return the running maximum of values from 1 to 2**32 in every stretch where all `groups` stay the same."""
+    changes = np.any([np.diff(group, prepend=-1) != 0 for group in groups], axis=0)
     floor = np.cumsum(changes) << 33  # the values of a stretch rise above all of the one before
     highest: Ints = np.subtract(np.maximum.accumulate(values + floor), floor)
     return highest

@@ -258,7 +258,7 @@ class Align(ModelRuntime):
 
 
 class Heuristic(Section):
-    """`heuristic.Settings`, under solver: heuristic."""
+    """Settings of `match.heuristic`, under solver: heuristic."""
 
     gap: Annotated[int, Decides.CHOICE] = Field(default=1, ge=0)
     ratio: Annotated[float | None, Decides.CHOICE] = Field(default=0.8, ge=0)
