@@ -16,7 +16,7 @@ Spans = list[tuple[int, int]]
 def spans(entities: Spans, links: Spans, **options: object) -> list[Spans]:
     """Projections of every entity of one pair. links: (target, source), as the golden statements have them."""
     pairs = [Pair(12, 12, entities, [(k, w) for w, k in links])]
-    found, unprojected = project(batch_of(pairs), links_of(pairs), Heuristic(**options))  # type: ignore[arg-type]
+    found, unprojected = project(batch_of(pairs), links_of(pairs), **options)  # type: ignore[arg-type]
     result: list[Spans] = [[] for _ in entities]
     for entity, start, end in zip(found.entity.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
         result[entity].append((start, end))
@@ -184,7 +184,7 @@ def by_definition(pair: Pair, how: Heuristic) -> list[Spans]:
 def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Heuristic) -> None:
     """Hence, too, a pair's projections do not depend on its batch (method.md 7, statement 31)."""
     batch = batch_of(pairs)
-    found, unprojected = project(batch, links_of(pairs), how)
+    found, unprojected = project(batch, links_of(pairs), **how.model_dump())
     expected = [own for pair in pairs for own in by_definition(pair, how)]
     columns = (found.entity.tolist(), found.start.tolist(), found.end.tolist())
     assert list(zip(*columns, strict=True)) == [(e, *span) for e, own in enumerate(expected) for span in own]
@@ -194,7 +194,7 @@ def test_a_batch_equals_the_definition_pair_by_pair(pairs: list[Pair], how: Heur
 @given(BATCH, SETTINGS)
 def test_projections_never_overlap(pairs: list[Pair], how: Heuristic) -> None:
     batch = batch_of(pairs)
-    found, _ = project(batch, links_of(pairs), how)
+    found, _ = project(batch, links_of(pairs), **how.model_dump())
     covered = np.zeros(int(batch.target_base[-1]), dtype=np.int64)
     for entity, start, end in zip(found.entity, found.start, found.end, strict=True):
         assert 0 <= start < end <= batch.words[entity]
@@ -208,14 +208,15 @@ def test_nothing_in_nothing_out(pairs: list[Pair]) -> None:
     """method.md 7, statement 18."""
     for collision, top_k, only_first in product(("last", "first", "longest"), (None, 1), (False, True)):
         how = Heuristic(collision=collision, top_k=top_k, only_first=only_first)  # type: ignore[arg-type]
-        found, unprojected = project(batch_of(pairs), links_of(pairs), how)
+        found, unprojected = project(batch_of(pairs), links_of(pairs), **how.model_dump())
         assert not len(found)
         n_entities = sum(len(pair.entities) for pair in pairs)
         assert unprojected == [(entity, Loss.NO_CANDIDATE) for entity in range(n_entities)]
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert Heuristic(gap=1, ratio=0.8, top_k=None, only_first=False, order="given", collision="last") == Heuristic()
+    papers = {"gap": 1, "ratio": 0.8, "top_k": None, "only_first": False, "order": "given", "collision": "last"}
+    assert Heuristic().model_dump() == papers == project.__kwdefaults__
 
 
 @pytest.mark.parametrize(

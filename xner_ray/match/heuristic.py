@@ -6,17 +6,6 @@
 4. Every remaining run is a projection, so one entity may be projected several times, unless runs of different
    entities share words: then `order` and `collision` decide.
 
-Settings (`recipe.sections.Heuristic`); the defaults are those of the paper's runs:
-
-- gap: the most words between two runs that are merged.
-- ratio: what a run's words / the entity's must exceed; None for no such test.
-- top_k: the most runs per entity; None for all.
-- only_first: do not merge a run whose first word is linked to the entity's first word, as this looks like a second
-  mention (the thesis's "only_i").
-- order: entities as given, or by number of source words; equal ones as given.
-- collision: where runs share a word, the later entity overwrites ("last"), or a run that touches a word of an earlier
-  one is left out ("first"), or the same with runs of more target words first ("longest").
-
 Choices where the texts and reference codes contradict each other (method.md 6.2, 6.3):
 
 - Collisions: in the thesis's text the longest run wins ("longest"), in its code the first one ("first", with
@@ -32,6 +21,8 @@ Choices where the texts and reference codes contradict each other (method.md 6.2
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from xner_ray.data.arrow import Ints, ranges
@@ -39,17 +30,37 @@ from xner_ray.data.links import Links
 from xner_ray.errors import Loss
 from xner_ray.match.batch import EntityBatch, stretches
 from xner_ray.match.candidates import Candidates, linked_runs
-from xner_ray.recipe.sections import Heuristic
+
+Order = Literal["given", "shortest", "longest"]
+Collision = Literal["last", "first", "longest"]
 
 
 def project(
-    batch: EntityBatch, links: Links, settings: Heuristic | None = None
+    batch: EntityBatch,
+    links: Links,
+    *,
+    gap: int = 1,
+    ratio: float | None = 0.8,
+    top_k: int | None = None,
+    only_first: bool = False,
+    order: Order = "given",
+    collision: Collision = "last",
 ) -> tuple[Candidates, list[tuple[int, Loss]]]:
     """Return the projections, and every entity without one with the reason; no two projections of a pair overlap.
 
-    All `links` count, so give those of one method: `links.hard("itermax")`. The reason is NO_CANDIDATE if no word is
-    linked or no run is long enough, OVERLAP if all runs lost their words to others. settings: None for the defaults.
-    ValueError if a link leaves the words of its pair.
+    All `links` count, so give those of one method: `links.hard("itermax")`. The defaults are those of the paper's runs.
+
+    gap: the most words between two runs that are merged.
+    ratio: what a run's words / the entity's must exceed; None for no such test.
+    top_k: the most runs per entity; None for all.
+    only_first: do not merge a run whose first word is linked to the entity's first word, as this looks like a second
+    mention (the thesis's "only_i").
+    order: entities as given, or by number of source words; equal ones as given.
+    collision: where runs share a word, the later entity overwrites ("last"), or a run that touches a word of an
+    earlier one is left out ("first"), or the same with runs of more target words first ("longest").
+
+    The reason is NO_CANDIDATE if no word is linked or no run is long enough, OVERLAP if all runs lost their words to
+    others. ValueError if a link leaves the words of its pair.
 
     >>> from xner_ray.data.links import Links
     >>> word, one = np.array([0, 1]), np.ones(2)
@@ -58,23 +69,22 @@ def project(
     >>> found.start.tolist(), found.end.tolist()
     ([0], [3])
     """
-    settings = settings or Heuristic()
-    runs = _long_enough(batch, _merged(batch, links, settings), settings)
-    settle = _overwritten if settings.collision == "last" else _first_come
-    kept = settle(batch, runs, _rank(batch, runs, settings))
+    runs = _long_enough(batch, _merged(batch, links, gap, only_first), ratio, top_k)
+    settle = _overwritten if collision == "last" else _first_come
+    kept = settle(batch, runs, _rank(batch, runs, order, longest_first=collision == "longest"))
     lost = np.setdiff1d(np.arange(len(batch)), kept.entity)
     had_runs = np.isin(lost, runs.entity).tolist()
     reasons = [Loss.OVERLAP if had else Loss.NO_CANDIDATE for had in had_runs]
     return kept, list(zip(lost.tolist(), reasons, strict=True))
 
 
-def _merged(batch: EntityBatch, links: Links, settings: Heuristic) -> Candidates:
+def _merged(batch: EntityBatch, links: Links, gap: int, only_first: bool) -> Candidates:
     """Return the runs of linked words, with small gaps closed."""
     ones = np.ones(len(links), dtype=np.int64)
     runs = linked_runs(batch, batch.spread(links, ones))
     opens = np.diff(runs.entity, prepend=-1) > 0
-    opens[1:] |= runs.start[1:] - runs.end[:-1] > settings.gap
-    if settings.only_first:
+    opens[1:] |= runs.start[1:] - runs.end[:-1] > gap
+    if only_first:
         opens_entity = np.zeros(int(batch.source_base[-1]), dtype=np.bool_)
         opens_entity[batch.source_base[batch.row] + batch.start] = True
         is_first = opens_entity[batch.source_base[links.row] + links.source]
@@ -83,23 +93,23 @@ def _merged(batch: EntityBatch, links: Links, settings: Heuristic) -> Candidates
     return Candidates(runs.entity[opens], runs.start[opens], runs.end[np.roll(opens, -1)])
 
 
-def _long_enough(batch: EntityBatch, runs: Candidates, settings: Heuristic) -> Candidates:
+def _long_enough(batch: EntityBatch, runs: Candidates, ratio: float | None, top_k: int | None) -> Candidates:
     """Return the runs that `ratio` and `top_k` leave."""
-    if settings.ratio is not None:
+    if ratio is not None:
         # Divide, do not multiply: 4 / 5 is the double 0.8, however the threshold is spelt.
-        runs = runs.take((runs.end - runs.start) / batch.length[runs.entity] > settings.ratio)
-    if settings.top_k is not None:
+        runs = runs.take((runs.end - runs.start) / batch.length[runs.entity] > ratio)
+    if top_k is not None:
         longest = np.lexsort((runs.start, runs.start - runs.end, runs.entity))
         place = ranges(0, stretches(runs.entity)[1])  # among the entity's own
-        runs = runs.take(np.sort(longest[place < settings.top_k]))
+        runs = runs.take(np.sort(longest[place < top_k]))
     return runs
 
 
-def _rank(batch: EntityBatch, runs: Candidates, settings: Heuristic) -> Ints:
+def _rank(batch: EntityBatch, runs: Candidates, order: Order, *, longest_first: bool) -> Ints:
     """Return the place of every run in the order of labelling; it means nothing between pairs."""
     words = batch.length[runs.entity]
-    by_entity = {"given": 0 * words, "shortest": words, "longest": -words}[settings.order]
-    by_run = runs.start - runs.end if settings.collision == "longest" else 0 * runs.start
+    by_entity = {"given": 0 * words, "shortest": words, "longest": -words}[order]
+    by_run = runs.start - runs.end if longest_first else 0 * runs.start
     rank = np.empty(len(runs), dtype=np.int64)
     rank[np.lexsort((runs.start, runs.entity, by_entity, by_run))] = np.arange(len(runs))
     return rank

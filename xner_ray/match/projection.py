@@ -270,7 +270,7 @@ def _candidates(rows: Rows, mass: Ints, settings: Match, *, margin: bool) -> can
 def _heuristic(rows: Rows, settings: Match, method: str) -> solver.Solution:
     """Return the baseline's projections in the shape of a matching; a projection has score 1."""
     batch = rows.batch
-    found, unprojected = heuristic.project(batch, rows.links.hard(method), settings.heuristic)
+    found, unprojected = heuristic.project(batch, rows.links.hard(method), **settings.heuristic.model_dump())
     found = found.take(np.lexsort((found.start, batch.row[found.entity])))
     names = np.full(batch.n_rows, "none", dtype=object)
     names[batch.row] = "heuristic"

@@ -188,23 +188,22 @@ def dynamic_program(
     [(0, 0, 1, 5), (1, 2, 3, 4)]
     """
     runs = tie_rule(cells, most)
-    numbers, size = _numbers(runs)
-    sums = [cell[3] * size + numbers[i] for i, cell in enumerate(cells)]
-    table = _last_table(cells, sums, _counters(fits, least, most), check=least > 0, max_work=max_work)
+    numbers, size = _numbers(runs, len(cells))
+    table = _last_table(cells, numbers, size, _counters(fits, least, most), check=least > 0, max_work=max_work)
     if table is None:
         return None
     if not table:
         return Answer("infeasible", [])
-    return Answer("dp", [cells[i] for i in _spelt_out(max(table.values()) % size, size, runs)])
+    return Answer("dp", _spelt_out(max(table.values()) % size, size, runs, cells))
 
 
-def _numbers(runs: Sequence[list[int]]) -> tuple[dict[int, int], int]:
-    """Return the digit of each cell times the weight of its run in the tie rule's number, and what all stay below.
+def _numbers(runs: Sequence[list[int]], n_cells: int) -> tuple[list[int], int]:
+    """Return what each cell adds to the tie rule's number, and the size that all such numbers stay below.
 
-    >>> _numbers([[7, 5], [9]])  # a digit to base 3 (7: 2, 5: 1), then a digit to base 2
-    ({9: 1, 5: 2, 7: 4}, 6)
+    >>> _numbers([[1, 0], [2]], 3)  # a digit to base 3 (cell 1: 2, cell 0: 1), then a digit to base 2
+    ([2, 4, 1], 6)
     """
-    numbers, size = {}, 1
+    numbers, size = [0] * n_cells, 1
     for run in reversed(runs):
         for digit, i in enumerate(reversed(run), 1):
             numbers[i] = digit * size
@@ -212,18 +211,14 @@ def _numbers(runs: Sequence[list[int]]) -> tuple[dict[int, int], int]:
     return numbers, size
 
 
-def _spelt_out(number: int, size: int, runs: Sequence[list[int]]) -> list[int]:
-    """Return the cells whose `_numbers` sum to this one.
-
-    >>> _spelt_out(5, 6, [[7, 5], [9]])
-    [7, 9]
-    """
+def _spelt_out(number: int, size: int, runs: Sequence[list[int]], cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells whose `_numbers` sum to this one."""
     chosen = []
     for run in runs:
         size //= len(run) + 1
         digit, number = divmod(number, size)
         if digit:
-            chosen.append(run[-digit])
+            chosen.append(cells[run[-digit]])
     return chosen
 
 
@@ -246,7 +241,8 @@ def _counters(fits: dict[int, int], least: int, most: int | None) -> dict[int, B
 
 def _last_table(
     cells: Sequence[Cell],
-    sums: Sequence[int],
+    numbers: Sequence[int],
+    size: int,
     counters: dict[int, BitCounter],
     *,
     check: bool,
@@ -259,9 +255,9 @@ def _last_table(
     starts = sorted({cell[1] for cell in cells})
     moves: list[list[tuple[int, int, bool, int, int]]] = [[] for _ in starts]
     last: dict[int, int] = {}  # entity: position of its last cell
-    for (entity, start, end, _), gain in zip(cells, sums, strict=True):
+    for (entity, start, end, score), number in zip(cells, numbers, strict=True):
         last[entity] = position = bisect_left(starts, start)
-        moves[position].append((*counters[entity], bisect_left(starts, end), gain))
+        moves[position].append((*counters[entity], bisect_left(starts, end), score * size + number))
     passed = [0] * (len(starts) + 1)  # at each position: the bits of the entities that have no cell to come
     for entity, position in last.items():
         passed[position + 1] |= counters[entity][1] << counters[entity][0]
@@ -345,9 +341,10 @@ def cp_sat(
     values: list[bool] = []
     spent = 0.0
     for solve, runs in enumerate(_solves(tie_rule(cells, most), most_sum, largest)):
-        numbers, size = _numbers(runs)
+        numbers, size = _numbers(runs, len(cells))
         per_score = 0 if solve else size
-        model.maximize(weighted_sum(chosen, [score * per_score + numbers.get(i, 0) for i, score in enumerate(scores)]))
+        weights = [score * per_score + number for score, number in zip(scores, numbers, strict=True)]
+        model.maximize(weighted_sum(chosen, weights))
         solver.parameters.max_deterministic_time = max(0.0, time_limit_s - spent)
         status = solver.solve(model)
         spent += solver.deterministic_time
