@@ -94,16 +94,14 @@ def project(
 
 
 def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
-    """The recipe for workers on other machines: models of the hub are copied to the run's storage once."""
+    """Return the recipe for workers on other machines; models of the hub are copied to the run's storage once."""
     from xner_ray.models import hub
 
-    sections = {}
-    for name in ("translate", "tag", "back_translate", "target_tag", "align", "likelihood"):
-        section, key = getattr(recipe, name), "encoder" if name == "align" else "model"
-        if (model := getattr(section, key)) is not None:
-            place = hub.mirror(model, folder.path("_run", "models"))
-            sections[name] = section.model_copy(update={key: place})
-    return recipe.model_copy(update=sections)
+    for key, model in recipe.models():
+        stage, name = key.split(".")
+        place = hub.mirror(model, folder.path("_run", "models"))
+        recipe = recipe.model_copy(update={stage: getattr(recipe, stage).model_copy(update={name: place})})
+    return recipe
 
 
 def _check_reasons(names: Collection[str]) -> None:

@@ -150,17 +150,14 @@ def models(recipe: Recipe) -> list[str]:
     """Keys of `_LICENCES` of the models that the run loads, each once."""
     if recipe.combined is not None:
         return recipe.combined.models
-    engine = recipe.translate_engine
-    translators = [recipe.translate.model] if engine in ("nllb", "ctranslate2") else []
-    others = [getattr(recipe, name) for name in ("back_translate", "likelihood") if _runs(recipe, name)]
-    translators += [section.model for section in others if section.engine != "apertium"]
-    used = [TINY_NLLB if model == TINY_NLLB else "nllb" for model in translators]
-    used += ["builtin"] if recipe.align.encoder == "builtin" and recipe.aligned else []
-    used += ["spacy"] if "spacy" in (recipe.tag.engine, recipe.target_tag.engine) else []
-    used += ["hf"] if "hf" in (recipe.tag.engine, recipe.target_tag.engine) else []
-    used += ["llm"] if recipe.chats else []
-    used += ["apertium"] if "apertium" in (engine, *(section.engine for section in others)) else []
-    return list(dict.fromkeys(used))
+    loaded = [(recipe.engine_of(key.partition(".")[0]), model) for key, model in recipe.models()]
+    used = [
+        TINY_NLLB if model == TINY_NLLB else "nllb" for engine, model in loaded if engine in ("nllb", "ctranslate2")
+    ]
+    engines = {recipe.engine_of(stage) for stage in recipe.stages}
+    engines |= {"builtin"} if ("align.encoder", "builtin") in recipe.models() else set()
+    others = ("builtin", "spacy", "hf", "llm", "apertium")
+    return list(dict.fromkeys([*used, *(name for name in others if name in engines)]))
 
 
 def encoder_licence(encoder: str) -> str:
