@@ -33,7 +33,7 @@ class Ended:
 
 
 def _main(*arguments: str) -> Ended:
-    """The command line in this process, which has imported torch and started Ray already."""
+    """Run the command line in this process, which has imported torch already."""
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.redirect_stdout(out),
