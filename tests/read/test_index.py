@@ -175,7 +175,7 @@ def test_a_sample_keeps_the_first_picked_of_an_id(tmp_path: Path) -> None:
         for row in rows:
             first = seen.setdefault(row["id"], row["row"])
             assert row["reason"] == (None if first == row["row"] else "duplicate_id")
-            assert row["reason"] is None or f"stands in row {first} already" in row["detail"]
+            assert row["reason"] is None or f"row {first} already has the id" in row["detail"]
 
 
 def test_units_grow_with_the_input() -> None:

@@ -195,7 +195,7 @@ def test_every_reject_reason(tmp_path: Path) -> None:
     details = table.column("detail").to_pylist()
     assert "U+0000" in details[4]
     assert "'a b'" in details[10]
-    assert "'1' stands in row 14" in details[15]
+    assert "row 14 already has the id '1'" in details[15]
     assert table.column("source_tokens").to_pylist()[10] == ["a b"]  # what is known is kept
 
 

@@ -1,9 +1,9 @@
 """The index: one scan of the input that fixes the units, once, for this run and every later resume.
 
 The scan of each file is a job of its own, so `map_files` may spread them over a cluster. What comes back is small:
-marks every few hundred rows, counts, and where the hashes of ids are. Those are compared by further jobs, and what
-comes back are the rows that repeat an id. A file whose rows have no ids of their own is left out of the search for
-duplicates: each `<file>:<line>` stands there once. (A user's id in another file that is spelt just so goes unseen.)
+marks every few hundred rows, counts, and the addresses of hashed ids. Further jobs compare these, and return the rows
+that repeat an id. A file whose rows have no ids of their own takes no part in the search for duplicates, since each
+`<file>:<line>` occurs once. (A user's id in another file that is spelt the same is not found.)
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()),
 _SEGMENT = pa.list_(
     pa.struct([("file", pa.int32()), *_PLACE, ("row", pa.int64()), ("skip", pa.int64()), ("take", pa.int64())])
 )
+_PARTS = ("segments", "parallel", "links")
 _UNITS = pa.schema(
     [
         ("name", pa.string()),
@@ -56,81 +57,64 @@ _UNITS = pa.schema(
 
 @dataclass(frozen=True)
 class Index:
-    """All that a run must know of its input. Counts are of the input as scanned, each file once."""
+    """All that a run must know of its input. Each file counts once."""
 
     units: list[Unit]
     labels_found: list[str]  # of the input and of what gives the entities, after the label map, sorted
-    labels_dropped: dict[str, int]  # found and not kept, after rename, with their spans
+    labels_dropped: dict[str, int]  # after rename, with the number of their spans
     gold_labels: dict[str, list[str]]  # of the parallel files, by language
     n_rows: dict[str, int]  # by `lang`, after limit and sample
     n_words: dict[str, int]
-    repaired: int  # tags of the same files that had to be read as another
+    repaired: int  # tags of the same files that were read as another
     inputs: dict[str, str]  # format and identity of each input file by split/name (of several languages: lang/...)
     parallel_inputs: dict[str, dict[str, str]]  # the same by language, files of links under links/
     extra: list[pa.Field] = field(default_factory=list)  # the user's own columns
     unit_rows: int = 0  # of a full unit
 
     def to_table(self) -> pa.Table:
-        """One row a unit; the rest as JSON in the schema's metadata."""
+        """Return one row a unit, with the rest as JSON in the schema's metadata."""
         files: dict[File, int] = {}
         rows = [_unit_cells(unit, files) for unit in self.units]
         rest = {name: value for name, value in vars(self).items() if name not in ("units", "extra")}
         rest["extra"] = base64.b64encode(pa.schema(self.extra).serialize().to_pybytes()).decode()
-        rest["files"] = [{**_shallow(file), "columns": file.columns.model_dump()} for file in files]
+        names = File.__slots__
+        rest["files"] = [{n: getattr(f, n) for n in names} | {"columns": f.columns.model_dump()} for f in files]
         metadata = {b"xner_ray.index": json.dumps(rest, sort_keys=True).encode()}
         return pa.Table.from_pylist(rows, _UNITS.with_metadata(metadata))
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Index:
+        """Return the index that `to_table` wrote."""
         rest: dict[str, Any] = json.loads(table.schema.metadata[b"xner_ray.index"])
         files = [_file(data) for data in rest.pop("files")]
         rest["extra"] = list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(rest["extra"]))))
         return cls(units=[_unit(cells, files) for cells in table.to_pylist()], **rest)
 
 
-def _shallow(file: File) -> dict[str, Any]:
-    return {name: getattr(file, name) for name in file.__slots__}
-
-
 def _file(data: dict[str, Any]) -> File:
     carry = data.get("carry")  # JSON has no tuples
-    return File(
-        **{**data, "columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)},
-    )
+    return File(**data | {"columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)})
 
 
 def _unit_cells(unit: Unit, files: dict[File, int]) -> dict[str, Any]:
-    def cells(parts: Sequence[Segment]) -> list[dict[str, Any]]:
-        return [
-            {
-                "file": files.setdefault(s.file, len(files)),
-                **s.place._asdict(),
-                "row": s.row,
-                "skip": s.skip,
-                "take": s.take,
-            }
-            for s in parts
-        ]
+    def cells(part: Segment) -> dict[str, Any]:
+        place = {"file": files.setdefault(part.file, len(files)), **part.place._asdict()}
+        return place | {"row": part.row, "skip": part.skip, "take": part.take}
 
-    own = {name: getattr(unit, name) for name in ("name", "lang", "split", "start", "stop", "n_words")}
-    duplicates = [{"row": row, "first": first} for row, first in unit.duplicates]
-    picked = list(unit.picked) if unit.picked is not None else None
-    parts = {"segments": cells(unit.segments), "parallel": cells(unit.parallel), "links": cells(unit.links)}
-    return {**own, "picked": picked, "duplicates": duplicates, **parts}
+    own = {name: getattr(unit, name) for name in ("name", "lang", "split", "start", "stop", "picked", "n_words")}
+    parts = {name: [cells(part) for part in getattr(unit, name)] for name in _PARTS}
+    return own | parts | {"duplicates": [{"row": row, "first": first} for row, first in unit.duplicates]}
 
 
 def _unit(cells: dict[str, Any], files: Sequence[File]) -> Unit:
-    def parts(found: list[dict[str, Any]]) -> tuple[Segment, ...]:
-        return tuple(
-            Segment(files[s["file"]], Place(*(s[name] for name in Place._fields)), s["row"], s["skip"], s["take"])
-            for s in found
-        )
+    def part(found: dict[str, Any]) -> Segment:
+        place = Place(*(found[name] for name in Place._fields))
+        return Segment(files[found["file"]], place, found["row"], found["skip"], found["take"])
 
     picked = tuple(cells["picked"]) if cells["picked"] is not None else None
     duplicates = tuple((pair["row"], pair["first"]) for pair in cells["duplicates"])
-    given = {**cells, "picked": picked, "duplicates": duplicates}
-    beside = {name: parts(cells.get(name) or []) for name in ("segments", "parallel", "links")}
-    return Unit(**{**given, **beside})
+    parts = {name: tuple(map(part, cells.get(name) or ())) for name in _PARTS}
+    return Unit(**cells | parts | {"picked": picked, "duplicates": duplicates})
 
 
 def build_index(
@@ -143,11 +127,12 @@ def build_index(
 ) -> Index:
     """Scan every file of the input and fix the units.
 
-    `map_files` is called like `map`, with a top-level function and a list of jobs: once to scan, one job a file, and
-    once to compare ids, if there are any; answers may come in any order. `unit_rows` is that of an earlier index, whose
-    units have to stay as they are. `folder` takes 24 bytes a row meanwhile; each job must reach
-    it; a local one if left out. Without `compare` no row counts as a duplicate. InputError for files that cannot be
-    used, and for parallel text or links of another length than the input.
+    map_files: called like `map`, with a top-level function and a list of jobs; answers may come in any order. Called
+    once to scan, one job a file, and once to compare ids, if there are any.
+    unit_rows: that of an earlier index, whose units must stay as they are.
+    folder: holds 24 bytes a row meanwhile; every job must reach it. None: a local one.
+    compare: whether to look for duplicate ids.
+    InputError for files that cannot be used, and for parallel text or links of another length than the input.
     """
     inputs, parallel, links = find_texts(recipe)
     texts = [*inputs.values(), *(text for beside in (parallel, links) for _, text in sorted(beside.items()))]
@@ -161,7 +146,9 @@ def build_index(
                 into = ids if compare and text in inputs.values() else None
                 jobs.append(ScanJob(len(jobs), file, text in entities_in, recipe.input.limit, into))
                 owner.append(text)
-        _scan(jobs, owner, map_files)
+        scans: dict[int, Scan] = {scan.number: scan for scan in map_files(scan_file, jobs)}
+        for number, text in enumerate(owner):
+            text.scans.append(scans[number])
         duplicates = _duplicates(owner, inputs, map_files)
     for text in inputs.values():
         if not text.rows:
@@ -216,8 +203,10 @@ def _renamed(counts: Counter[str], rename: Mapping[str, str]) -> Counter[str]:
 
 @contextmanager
 def _folder(given: str | None) -> Iterator[str]:
-    """A new folder, gone afterwards. In `given` others may be: of a dead driver, whose last jobs still write, or of a
-    second one."""
+    """Make a new folder and delete it afterwards.
+
+    Others may be in `given`: that of a dead driver, whose last jobs still write, or of a second driver.
+    """
     if given is None:
         with tempfile.TemporaryDirectory(prefix="xner_ray-index-") as folder:
             yield folder
@@ -231,15 +220,8 @@ def _folder(given: str | None) -> Iterator[str]:
             storage.delete(given)
 
 
-def _scan(jobs: list[ScanJob], owner: Sequence[Text], map_files: MapFiles) -> None:
-    """Scan all files into their texts."""
-    scans: dict[int, Scan] = {scan.number: scan for scan in map_files(scan_file, jobs)}
-    for number, text in enumerate(owner):
-        text.scans.append(scans[number])
-
-
 def _duplicates(owner: Sequence[Text], inputs: dict[str, Text], map_files: MapFiles) -> dict[str, Integers]:
-    """(row, first row with its id) of the rows of each input that repeat one, by its language; shape (n, 2), sorted."""
+    """Return (row, first row with its id) of the rows that repeat an id, by language of the input; (n, 2), sorted."""
     starts = np.zeros(len(owner), np.int64)
     for text in inputs.values():
         of_text = [number for number, one in enumerate(owner) if one is text]
@@ -251,11 +233,8 @@ def _duplicates(owner: Sequence[Text], inputs: dict[str, Text], map_files: MapFi
         jobs += compare_jobs(lang, pieces, sum(scan.rows for scan in with_ids))
     found: dict[str, list[Integers]] = {lang: [np.empty((0, 2), np.int64)] for lang in inputs}
     for equal in map_files(compare_ids, jobs) if jobs else ():
-        columns = []
-        for keys in (equal.rows, equal.firsts):
-            number, row = places(keys)
-            columns.append(starts[number] + row)
-        found[equal.lang].append(np.stack(columns, axis=1))
+        number, row = places(np.stack([equal.rows, equal.firsts], axis=1))
+        found[equal.lang].append(starts[number] + row)
     pairs = {lang: np.concatenate(found.pop(lang)) for lang in inputs}
     return {lang: rows[np.argsort(rows[:, 0])] for lang, rows in pairs.items()}
 
@@ -274,25 +253,22 @@ def _refuse_other_length(text: Text, beside: Text, limit: int | None, key: str) 
 
 
 def _extra(texts: Sequence[Text]) -> list[pa.Field]:
-    """The carried columns, which must be the same in every file; of jsonl each must be in some row of a text."""
+    """Return the carried columns, which must be the same in every file; those of JSONL must be in some row of a text."""
     for text in texts:
         wanted = {name for file in text.files if file.format == "jsonl" for name in file.carry or ()}
         if lost := sorted(wanted - {name for scan in text.scans for name in scan.carried}):
             raise InputError(f"{text.described}: input.carry: no row has the key {lost[0]!r}")
-    first: tuple[File, list[pa.Field]] | None = None
-    for text in texts:
-        for file, scan in zip(text.files, text.scans, strict=True):
-            fields = sorted(scan.extra, key=lambda field: str(field.name))
-            if first is None:
-                first = file, fields
-            elif fields != first[1]:
-                odd = next(iter({str(f) for f in fields} ^ {str(f) for f in first[1]}), "")
-                raise InputError(f"{file.path}: its other columns are not those of {first[0].path} ({odd})")
-    return first[1] if first else []
+    files = [file for text in texts for file in text.files]
+    columns = [sorted(scan.extra, key=lambda field: str(field.name)) for text in texts for scan in text.scans]
+    for file, fields in zip(files, columns, strict=True):
+        if fields != columns[0]:
+            odd = next(iter({str(f) for f in fields} ^ {str(f) for f in columns[0]}), "")
+            raise InputError(f"{file.path}: its other columns are not those of {files[0].path} ({odd})")
+    return columns[0]
 
 
 def _selection(text: Text, recipe: Recipe) -> list[tuple[str, Rows]]:
-    """The rows of each split that the recipe asks for, ascending."""
+    """Return the rows of each split that the recipe asks for, ascending."""
     total = min(text.rows, recipe.input.limit or text.rows)
     picked: Integers | None = None
     if (sample := recipe.input.sample) is not None and sample.rows < total:
@@ -321,7 +297,7 @@ def _selection(text: Text, recipe: Recipe) -> list[tuple[str, Rows]]:
 
 
 def _duplicates_among(duplicates: Integers, splits: Sequence[tuple[str, Rows]]) -> Integers:
-    """The duplicates that are left if only the rows of `splits` are there: the first of them keeps the id."""
+    """Return the duplicates among the rows of `splits` alone: the first of these rows keeps the id."""
     picked = {int(row) for _, rows in splits for row in rows}
     owners: dict[int, int] = {}
     left = []
@@ -339,6 +315,7 @@ def _units(
     unit_rows: int,
     duplicates: Integers,
 ) -> list[Unit]:
+    """Cut the rows of each split into units."""
     stretches = text.stretches()
     beside = [one.stretches() if one is not None else [] for one in parallel_and_links]
     known_rows, known_words = words_before(stretches)

@@ -1,9 +1,9 @@
-"""A unit -> its rows, as one Arrow table of `schema.row_schema`: every row of the unit, in order, none dropped.
+"""A unit -> its rows, as one Arrow table of `row_schema`: every row of the unit, in order, none dropped.
 
-A row that cannot be used is kept with status, reason and `<file>:<line>: what`. What is known of it is filled in.
-Given links count words, so with them text that comes without words is cut at blanks, as aligners read it.
-Spans of characters are taken to the words that they touch (flag `snapped` where that moved an edge); one over white
-space alone rejects the row. Of spans that share words the longest is projected; the rest are listed in `unprojected`.
+A row that cannot be used is kept with status, reason and `<file>:<line>: problem`, and with all that is known of it.
+Given links count words, so where there are links, text without words is cut at blanks, as aligners read it.
+Spans of characters become spans of the words that they touch (flag `snapped` if an edge moved); a span over white
+space alone rejects the row. Of spans that share words the longest is projected; the others go to `unprojected`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ from xner_ray.data.arrow import with_column
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells, table_from_rows
 from xner_ray.data.spans import Span, outermost
-from xner_ray.errors import Flag, InputError, Reason
+from xner_ray.errors import Flag, Reason
 from xner_ray.read.columns import Records, read_plain
+from xner_ray.read.find import changed
 from xner_ray.read.formats import iterate
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.text_formats import link_pairs
@@ -41,19 +43,20 @@ class ReadSide:
     text: str | None = None
     tokens: list[str] | None = None
     offsets: list[tuple[int, int]] | None = None
-    spans: list[Span] | None = None  # sorted, those that share words too; None: unlabelled
+    spans: list[Span] | None = None  # sorted, those that share words included; None: unlabelled
     flags: list[str] = field(default_factory=list)
     reason: Reason | None = None
     detail: str = ""
 
     def reject(self, reason: Reason, detail: str) -> None:
+        """Note why the row is rejected; the first reason stays."""
         if self.reason is None:
             self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """What every read needs besides its unit."""
+    """What the reading of every unit needs besides the unit."""
 
     recipe: Recipe
     extra: Sequence[pa.Field] = ()  # Index.extra
@@ -70,25 +73,35 @@ def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
     place = np.arange(plain.table.num_rows)
     place[plain.odd] = len(place) + np.arange(len(plain.odd))
     table = pa.concat_tables([plain.table.select(ROW.names), redone]).combine_chunks().take(place)
-    for field_ in plan.extra:
-        table = table.append_column(field_, plain.table.column(field_.name))
+    for column in plan.extra:
+        table = table.append_column(column, plain.table.column(column.name))
     return table
 
 
 def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
-    """`read_unit`, row by row."""
+    """Read the rows of a unit one by one, from files of any format. InputError if a file has changed."""
     picked = set(unit.picked) if unit.picked is not None else None
     parts = (_records(part, picked) for part in (unit.segments, unit.parallel, unit.links))
     table, records = _read(unit, plan.recipe, *parts)
-    for field_ in plan.extra:
-        table = table.append_column(field_, _carried(records, field_))
+    for column in plan.extra:
+        table = table.append_column(column, _carried(records, column))
     return table
+
+
+def _records(parts: Sequence[Segment], picked: set[int] | None) -> Records:
+    for part in parts:
+        for number, record in enumerate(iterate(part.file, part.place, part.skip, part.take), start=part.row):
+            if picked is None or number in picked:
+                yield number, record, part.file
 
 
 def _read(
     unit: Unit, recipe: Recipe, records: Records, beside: Records, links: Records
 ) -> tuple[pa.Table, list[Record]]:
-    """Read rows of a unit from their records: of the input, of what is parallel to it, of links."""
+    """Return rows of a unit, and their records of the input.
+
+    records: of the input. beside: of the parallel text. links: of the given links. All are of the same rows.
+    """
     train = recipe.direction == "train"
     owners = dict(unit.duplicates)
     rows: list[dict[str, Any]] = []
@@ -105,40 +118,35 @@ def _read(
         own = read(record, file, source=train)
         other = read(*_next(beside, number), source=not train) if unit.parallel else None
         if number in owners:
-            detail = f"{file.name}:{record.line}: id {short(record.id)} stands in row {owners[number]} already"
+            detail = f"{file.name}:{record.line}: row {owners[number]} already has the id {short(record.id)}"
             own.reject(Reason.DUPLICATE_ID, detail)
-        row = {"row": number, "id": without_surrogates(record_id(record, file)), "doc_id": record.doc_id}
-        row |= {"split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
-        row["doc_id"] = without_surrogates(record.doc_id) if record.doc_id is not None else None
         source, target = (own, other) if train else (other, own)
-        if unit.links:
+        if unit.links and source and target:
             linked += [(len(rows), *pair) for pair in _links(*_next(links, number), source, target)]
+        row = {"row": number, "split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
+        row["id"] = without_surrogates(record_id(record, file))
+        row["doc_id"] = None if record.doc_id is None else without_surrogates(record.doc_id)
         rows.append(row | _cells(source, target, labelled=recipe.entities_given))
         carried.append(record)
     table = table_from_rows(rows, ROW)
     if unit.links:
-        table = _with_links(table, linked)
+        cells = Links.given(*np.array(linked, dtype=np.int64).reshape(-1, 3).T).to_arrow(len(rows))
+        accepted = pc.equal(table.column("status"), OK)
+        table = with_column(table, "links", pc.if_else(accepted, cells, pa.scalar(None, cells.type)))
     return table, carried
 
 
-def _records(parts: Sequence[Segment], picked: set[int] | None) -> Records:
-    for part in parts:
-        for number, record in enumerate(iterate(part.file, part.place, part.skip, part.take), start=part.row):
-            if picked is None or number in picked:
-                yield number, record, part.file
-
-
 def _next(records: Records, number: int) -> tuple[Record, File]:
-    """The next record, which is that of the input row `number`."""
+    """Return the next record, which must be of the input row `number`."""
     found, record, file = next(records)
     if found != number:
-        raise InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")
+        raise changed(file)
     return record, file
 
 
-def _links(record: Record, file: File, source: ReadSide | None, target: ReadSide | None) -> list[tuple[int, int]]:
-    """The links of a row of which both sides are good; a row whose links are not is rejected and has none."""
-    if source is None or target is None or source.reason is not None or target.reason is not None:
+def _links(record: Record, file: File, source: ReadSide, target: ReadSide) -> list[tuple[int, int]]:
+    """Return the links of a row whose sides are both good; bad links reject the row, which then has none."""
+    if source.reason is not None or target.reason is not None:
         return []
     try:
         return link_pairs(record, len(source.tokens or ()), len(target.tokens or ()))
@@ -147,60 +155,44 @@ def _links(record: Record, file: File, source: ReadSide | None, target: ReadSide
         return []
 
 
-def _with_links(table: pa.Table, linked: Sequence[tuple[int, int, int]]) -> pa.Table:
-    """The rows with their links; rejected rows have none, not even an empty list."""
-    row, source, target = np.array(linked, dtype=np.int64).reshape(-1, 3).T
-    links = Links.given(row, source, target).to_arrow(table.num_rows)
-    column = pc.if_else(pc.equal(table.column("status"), OK), links, pa.scalar(None, links.type))
-    return with_column(table, "links", column)
-
-
 def _cells(source: ReadSide | None, target: ReadSide | None, *, labelled: bool) -> dict[str, Any]:
+    """Return the cells of a row that come from its sides. labelled: the source side brings the entities."""
     cells: dict[str, Any] = {"flags": []}
     if source is not None:
         cells |= {"source_text": source.text, "source_tokens": source.tokens}
         cells["source_offsets"] = source.offsets  # Arrow takes pairs as cells too, 6 times as fast as dicts
         if labelled and source.spans is not None:
-            cells["source_spans"] = span_cells(source.spans)
-            cells["unprojected"] = nested_losses(source.spans)
+            cells |= {"source_spans": span_cells(source.spans), "unprojected": nested_losses(source.spans)}
             cells["flags"] += source.flags
     if target is not None:
-        cells |= {"text": target.text, "tokens": target.tokens}
-        cells["offsets"] = target.offsets
+        cells |= {"text": target.text, "tokens": target.tokens, "offsets": target.offsets}
         if target.spans is not None:
-            gold = outermost(target.spans)[0]
-            cells["gold_spans"] = [{"start": s.start, "end": s.end, "label": s.label} for s in gold]
-    for one in (source, target):
-        if one is not None and one.reason is not None:
-            cells |= {"status": REJECTED, "reason": str(one.reason), "detail": without_surrogates(one.detail)}
-            break
-    else:
-        cells["status"] = OK
+            cells["gold_spans"] = span_cells(outermost(target.spans)[0])
+    if lost := next((one for one in (source, target) if one is not None and one.reason is not None), None):
+        cells |= {"status": REJECTED, "reason": str(lost.reason), "detail": without_surrogates(lost.detail)}
     return cells
 
 
 def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blanks: bool = False) -> ReadSide:
-    """Text, words, offsets and mapped spans of one record, or why it has to be rejected.
+    """Return text, words, offsets and mapped spans of one record, or why it is rejected.
 
-    at_blanks: words that are not given are what stands between blanks and tabs, else what the language's rules say.
+    at_blanks: text without words is cut at blanks and tabs, else by the rules of the language.
     """
     where = f"{file.name}:{record.line}: "
     made = ReadSide(record.text, record.tokens)
     if record.reason is not None:
         made.reject(record.reason, where + record.detail)
-    if made.reason is not None:
         # A table cannot hold half a surrogate pair, whatever the row was rejected for.
         made.text = without_surrogates(made.text) if made.text is not None else None
         made.tokens = [without_surrogates(token) for token in made.tokens] if made.tokens is not None else None
-    if made.tokens is None and made.text is not None and made.reason is None:
-        whole = made.text
-        made.offsets = [m.span() for m in _NOT_BLANK.finditer(whole)] if at_blanks else words.split(whole, file.lang)
-        made.tokens = [made.text[start:end] for start, end in made.offsets]
-    if made.tokens is None or made.reason is not None:
         return made
+    if made.tokens is None:
+        text = made.text or ""
+        made.offsets = [m.span() for m in _NOT_BLANK.finditer(text)] if at_blanks else words.split(text, file.lang)
+        made.tokens = [text[start:end] for start, end in made.offsets]
     if "" in made.tokens or _WHITE.search("".join(made.tokens)):
         bad = next(token for token in made.tokens if not token or _WHITE.search(token))
-        made.reject(Reason.BAD_TOKEN, f"{where}white space in a word, or none at all: {short(bad)}")
+        made.reject(Reason.BAD_TOKEN, f"{where}a word is empty or holds white space: {short(bad)}")
         return made
     if not made.tokens:
         made.reject(Reason.EMPTY, f"{where}no word")
@@ -216,21 +208,16 @@ def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blank
     if record.labelled and made.reason in (None, Reason.TOO_LONG):
         try:
             spans = record.spans if record.chars is None else _snap(record.chars, made, labels)
-            made.spans = _mapped(spans or [], labels)
+            made.spans = sorted(set(labels.map(spans or [])))
         except BadRecord as bad:
             made.reject(bad.reason, where + bad.detail)
     return made
 
 
-def _mapped(spans: Sequence[Span], labels: Labels) -> list[Span]:
-    """The spans whose label is kept, under its new name, each once, sorted."""
-    return sorted(set(labels.map(spans)))
-
-
 def _snap(chars: Sequence[tuple[int, int, str]], made: ReadSide, labels: Labels) -> list[Span]:
-    """Spans over words of those spans over characters whose label is kept: every word that one touches is in it.
+    """Return the spans of the words that spans of characters touch, of those whose label is kept.
 
-    BadRecord for one that touches none.
+    BadRecord for a span that touches no word.
     """
     spans = []
     text, offsets = made.text or "", made.offsets or []
@@ -248,21 +235,15 @@ def _snap(chars: Sequence[tuple[int, int, str]], made: ReadSide, labels: Labels)
     return spans
 
 
-def _carried(records: Sequence[Record], field_: pa.Field) -> pa.ChunkedArray:
-    """The cells of one of the user's columns, taken from the batches that the records came in."""
-    if not any(isinstance(record.extra, tuple) for record in records):
-        found = [
-            record.extra.get(field_.name) if isinstance(record.extra, dict) else record.extra for record in records
-        ]
-        return pa.chunked_array([pa.array(found, field_.type)])
-    chunks: list[pa.Array] = []
-    at = 0
-    while at < len(records):
-        extra = records[at].extra
-        assert isinstance(extra, tuple)
-        batch, indices = extra[0], []
-        while at < len(records) and isinstance(extra := records[at].extra, tuple) and extra[0] is batch:
-            indices.append(extra[1])
-            at += 1
-        chunks.append(batch.column(field_.name).take(pa.array(indices, pa.int64())))
-    return pa.chunked_array(chunks, field_.type)
+def _carried(records: Sequence[Record], column: pa.Field) -> pa.ChunkedArray:
+    """Return the cells of one of the user's columns; those of tables come from the batches that hold the records."""
+    places = [record.extra for record in records if isinstance(record.extra, tuple)]
+    if not places:
+        extras = [record.extra for record in records]
+        cells = [extra.get(column.name) if isinstance(extra, dict) else extra for extra in extras]
+        return pa.chunked_array([pa.array(cells, column.type)])
+    chunks = []
+    for _, same in groupby(places, key=lambda place: id(place[0])):
+        batches, indices = zip(*same, strict=True)
+        chunks.append(batches[0].column(column.name).take(pa.array(indices)))
+    return pa.chunked_array(chunks, column.type)
