@@ -1,12 +1,12 @@
 """Formats of lines: CoNLL, UNER, JSONL, text, links. Read as a stream, from any byte at which a sentence starts.
 
 Lines end at LF or CRLF and nowhere else (U+2028 and its like are characters of the text); a BOM is skipped. A CR
-inside a line is never read over: a file without any LF is refused, elsewhere the row is malformed.
+inside a line is an error: a file without any LF is refused, elsewhere the row is malformed.
 
-What is a comment in CoNLL, where `#` may be a word: only a line before the first word of its sentence, that is
-`#` alone, or starts with `# ` and either reads `# key = value` (the key being words, so `# = O` is none) or has
-no tab and at least three columns of which the last is no tag (`# made by us`). In UNER every line with a leading
-`#` is one, since words have a number before them.
+In CoNLL `#` may be a word. A line is a comment only before the first word of its sentence, and only if it is `#`
+alone, reads `# key = value` (the key consists of words, so `# = O` is no comment), or starts with `# ` and has no tab
+and at least three columns of which the last is no tag (`# made by us`). In UNER, where a number precedes each word,
+every line with a leading `#` is a comment.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NO_NAME = {"-X-", "O", "-", "_", ""}
 
 
 def _chunks(file: File, offset: int) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, bytes) from `offset` on, without a BOM; InputError if the file cannot be read."""
+    """Yield (byte offset, bytes) from `offset` on, without a BOM; InputError if the file cannot be read."""
     filesystem, inner = storage.locate(file.path)
     zipped = file.ends_with(".gz")
     try:
@@ -69,7 +69,7 @@ def _chunks(file: File, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 def byte_lines(file: File, start: int) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, line without its end) from the byte `start` on."""
+    """Yield (byte offset, line without its end) from the byte `start` on."""
     rest = b""
     at = start
     for offset, chunk in _chunks(file, start):
@@ -86,7 +86,7 @@ def byte_lines(file: File, start: int) -> Iterator[tuple[int, bytes]]:
 
 
 def decode(raw: bytes) -> tuple[str, bool]:
-    """The text, and whether it was UTF-8; where it was not it has replacement characters."""
+    """Return the text, with replacement characters where it was not UTF-8, and whether it was UTF-8."""
     try:
         return raw.decode(), True
     except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def decode(raw: bytes) -> tuple[str, bool]:
 
 
 def read_text(file: File, start: Place) -> Reader:
-    """Every line is a sentence, blank ones too, so that line i stays parallel to line i of another file."""
+    """Read every line as a sentence, blank lines too, so that line i stays parallel to line i of another file."""
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset), start=start.line + 1):
         text, valid = decode(raw)
         if file.sentences and not text.strip():
@@ -108,7 +108,7 @@ def read_text(file: File, start: Place) -> Reader:
 
 
 def read_links(file: File, start: Place) -> Reader:
-    """Every line is the links of one sentence, `i-j i-j ...`; of an empty line none."""
+    """Read every line as the links of one sentence, `i-j i-j ...`; an empty line has none."""
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset), start=start.line + 1):
         yield Place(offset, number - 1), link_record(number, raw)
 
@@ -125,7 +125,7 @@ def link_record(number: int, raw: bytes) -> Record:
 
 
 def link_pairs(record: Record, n_source: int, n_target: int) -> list[tuple[int, int]]:
-    """(source word, target word) of every link of a record; BadRecord if it has none of that kind."""
+    """Return (source word, target word) of every link of a record; BadRecord if a link leaves the words."""
     if record.reason is not None:
         raise BadRecord(record.reason, record.detail)
     numbers = [int(number) for number in _NUMBER.findall(record.text or "")]
@@ -149,8 +149,10 @@ def link_columns(lines: Sequence[bytes]) -> tuple[Ints, Ints, Ints, NDArray[np.b
 
 
 def read_jsonl(file: File, start: Place) -> Reader:
-    """Every line that is not blank is an object; keys that mean nothing to us become one JSON text, or what
-    `file.carry` names of them: text as it is, any other value as JSON, null for one that is missing.
+    """Read every line that is not blank as an object.
+
+    Keys that are no columns of ours are carried: all as one JSON text, or each that `file.carry` names, text as it
+    is, any other value as JSON, null if missing.
     """
     columns = file.columns
     known = {getattr(columns, name) for name in type(columns).model_fields}
@@ -158,16 +160,14 @@ def read_jsonl(file: File, start: Place) -> Reader:
         if not raw.strip():
             continue
         text, valid = decode(raw)
-        data: Any = None
-        problem = ""
         try:
             data = json.loads(text, parse_constant=_no_constant)
+            if not isinstance(data, dict):
+                raise TypeError(f"a line of JSONL is an object, this is {type(data).__name__}")
+        except TypeError as error:
+            record = Record(number, text=text, reason=Reason.MALFORMED, detail=str(error))
         except (ValueError, RecursionError) as error:
-            problem = f"no JSON: {error}"
-        if not problem and not isinstance(data, dict):
-            problem = f"a line of JSONL is an object, this is {type(data).__name__}"
-        if problem:
-            record = Record(number, text=text, reason=Reason.MALFORMED, detail=problem)
+            record = Record(number, text=text, reason=Reason.MALFORMED, detail=f"no JSON: {error}")
         else:
             record = reading.from_mapping(data, columns, number)
             if file.carry is not None:
@@ -194,15 +194,14 @@ def _json(value: Any) -> str:
 
 
 def read_conll(file: File, start: Place) -> Reader:
-    """Sentences of CoNLL and UNER: a line a word, a blank line between sentences."""
+    """Read sentences of CoNLL and UNER: a line a word, a blank line between sentences."""
     state = _Documents(file, start)
     for offset, line, block in _blocks(file, start):
         place = Place(offset, line, state.doc_id, state.docs)
         text, valid = decode(block)
         records = _sentences(text.split("\n"), valid, place, state)
         if "\r" in text:
-            for _ in records:
-                pass  # the documents go on behind it
+            list(records)  # the documents continue after it
             number = line + text.count("\n", 0, text.index("\r")) + 1
             yield place, Record(number, text=text, doc_id=place.doc_id, reason=Reason.MALFORMED, detail=_LONE_CR)
         else:
@@ -210,7 +209,7 @@ def read_conll(file: File, start: Place) -> Reader:
 
 
 def _blocks(file: File, start: Place) -> Iterator[tuple[int, int, bytes]]:
-    """(byte offset, lines before it, lines) of what stands between blank lines; no block is empty."""
+    """Yield (byte offset, lines before it, lines) of each block between blank lines; no block is empty."""
     line = start.line
     rest = b""
     at = start.offset
@@ -224,7 +223,7 @@ def _blocks(file: File, start: Place) -> Iterator[tuple[int, int, bytes]]:
             line += rest.count(b"\n", 0, begin)
         for gap in _GAP.finditer(rest, begin):
             if gap.end() == len(rest):
-                break  # the gap may go on in the next chunk
+                break  # the gap may continue in the next chunk
             yield at + begin, line, _unix(rest[begin : gap.start()])
             line += rest.count(b"\n", begin, gap.end())
             begin = gap.end()
@@ -240,7 +239,7 @@ def _unix(block: bytes) -> bytes:
 
 
 class _Documents:
-    """The document that the reader is in."""
+    """The document that the reader is in, and how many before had no id."""
 
     def __init__(self, file: File, start: Place) -> None:
         self.file, self.uner = file, file.format == "uner"
@@ -254,7 +253,7 @@ class _Documents:
 
 
 def _sentences(lines: list[str], valid: bool, place: Place, state: _Documents) -> Reader:
-    """Records of the lines between two blank ones: one, or none, or several where `-DOCSTART-` stands inside."""
+    """Yield the records of the lines between two blank ones: one, or none, or several around a `-DOCSTART-`."""
     at: Place | None = place
     begin = 0
     marks = [] if state.uner else [number for number, line in enumerate(lines) if line.startswith("-DOCSTART-")]
@@ -262,14 +261,14 @@ def _sentences(lines: list[str], valid: bool, place: Place, state: _Documents) -
         record = _sentence(lines[begin:end], place.line + begin + 1, valid, state)
         if record is not None:
             yield at, record
-            at = None  # reading that starts at this place would not get this sentence first
+            at = None  # reading from this place would not yield the next sentence first
         if end < len(lines):
             state.begin(_docstart_id(lines[end]))
         begin = end + 1
 
 
 def _docstart_id(line: str) -> str | None:
-    """The id after `-DOCSTART-`, in brackets or a column of its own, or None.
+    """Return the id after `-DOCSTART-`, in brackets or a column of its own, or None.
 
     >>> _docstart_id("-DOCSTART- (947testa CRICKET)"), _docstart_id("-DOCSTART- -X- O O")
     ('947testa CRICKET', None)
@@ -297,9 +296,9 @@ def _is_tag(text: str) -> bool:
 
 
 def _sentence(lines: list[str], first: int, valid: bool, state: _Documents) -> Record | None:
-    """The record of the lines of one sentence, the first of which has the number `first`.
+    """Return the record of the lines of one sentence; `first` is the number of the first line.
 
-    None for lines that announce no sentence; one that is announced by its id or text but has no word is empty.
+    None for lines without a word; but a sentence that an id or a text announces is there, and empty.
     """
     record = Record(first)
     announced = False
@@ -329,7 +328,7 @@ def _sentence(lines: list[str], first: int, valid: bool, state: _Documents) -> R
 
 
 def _comment(line: str, record: Record, state: _Documents) -> bool:
-    """Take in a comment; True if it announces a sentence."""
+    """Note what a comment says; True if it announces a sentence."""
     found = _COMMENT.match(line)
     key, value = (found[1].lower(), (found[2] or "").strip()) if found else ("", "")
     if key in ("newdoc", "newdoc id"):
@@ -349,6 +348,7 @@ Words = tuple[list[str], list[str] | None, Sequence[int]]  # words, their tags i
 
 
 def _conll_words(lines: list[str], first: int) -> Words:
+    """Return the words, tags and line numbers of one sentence; BadRecord if its lines differ in their columns."""
     cells = [line.split("\t") for line in lines]
     if not cells:
         return [], [], []
@@ -365,17 +365,17 @@ def _conll_words(lines: list[str], first: int) -> Words:
 
 
 def _cells(line: str) -> list[str]:
-    """Columns between tabs, or else between blanks; blanks at their ends are no part of them."""
+    """Cut a line into columns at tabs, or else at blanks; blanks at the ends of a column are cut off."""
     if "\t" in line:
         return [cell.strip(" ") for cell in line.rstrip(" \t").split("\t")]
     return [cell for cell in line.split(" ") if cell]
 
 
 def _uner_words(lines: list[str], first: int) -> Words:
-    """As `_conll_words`; ranges (`3-4`) and empty nodes (`5.1`) are no words of their own.
+    """Read lines as `_conll_words` does, without ranges (`3-4`) and empty nodes (`5.1`), which are no words.
 
-    Universal Dependencies allows white space inside a word (`5 000`), we do not: such a word becomes several,
-    and its tag goes on over them, so the entities stay the same.
+    Universal Dependencies allows white space inside a word (`5 000`), we do not: such a word becomes several words,
+    and its tag covers them all, so the entities stay the same.
     """
     words: list[str] = []
     tags: list[str] = []
