@@ -11,7 +11,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from xner_ray.commands.inspect import read_index
-from xner_ray.commands.rematch import _begin_or_go_on, _listed
+from xner_ray.commands.rematch import _begin_or_resume, _listed
 from xner_ray.commands.session import Session, opened
 from xner_ray.engine import choice as executors
 from xner_ray.engine import second_pass
@@ -34,7 +34,7 @@ def combine(
     fresh: bool = False,
     console: Console | None = None,
 ) -> Report:
-    """Join finished runs over the same target text, in a folder of its own; returns the report.
+    """Join finished runs over the same target text, in a folder of its own; return the report.
 
     See `combining` for what the methods do. weights: one a run, above 0; equal ones if left out. The runs need equal
     units, that is the same input, selection, languages and engine.unit_rows. RunFolderError if they differ.
@@ -84,7 +84,7 @@ def combine(
         if report is not None:
             return report
         index = indices[0]
-        _begin_or_go_on(folder, recipe, keys, index, olds[0])
+        _begin_or_resume(folder, recipe, keys, index, olds[0])
         choice = for_tasks(recipe, len(olds) * sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, recipe) as executor:
             session = Session(folder, recipe, index, executor, console, started)

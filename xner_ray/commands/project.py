@@ -1,4 +1,4 @@
-"""Making a data set: check the recipe, claim the folder, index the input once, run the missing units, seal."""
+"""The commands `project` and `plan`: check the recipe, claim the folder, index the input, run missing units, seal."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
 
 
 def _check_reasons(names: Collection[str]) -> None:
-    """RecipeError for a name that is no reason to reject a row."""
+    """Raise RecipeError for a name that is no reason to reject a row."""
     for name in names:
         if name not in set(Reason):
             raise RecipeError(
@@ -114,7 +114,7 @@ def _check_reasons(names: Collection[str]) -> None:
 
 
 def _has_rejects(reasons: Collection[str]) -> Callable[[Report | Mapping[str, Any]], bool]:
-    """Whether a report counts rows that were rejected for one of `reasons`."""
+    """Return a test of reports: rows were rejected for one of `reasons`."""
     return lambda report: any(report["rejects"].get(reason) for reason in reasons)
 
 

@@ -40,7 +40,7 @@ def rematch(
     fresh: bool = False,
     console: Console | None = None,
 ) -> Report:
-    """Match the rows of a finished run by other settings, in a folder of its own; returns the report.
+    """Match the rows of a finished run by other settings, in a folder of its own; return the report.
 
     Loads no model, runs no plug-in and reads no input: texts, source spans, links and evidence come from the run's
     parts. `overrides` may set keys of `match` and `output`, `align.method`, `engine.address` and `engine.executor`;
@@ -68,7 +68,7 @@ def rematch(
     with opened(folder, changed, keys, console, fresh=fresh) as report:
         if report is not None:
             return report
-        _begin_or_go_on(folder, changed, keys, index, old)
+        _begin_or_resume(folder, changed, keys, index, old)
         choice = for_tasks(changed, sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, changed) as executor:
             session = Session(folder, changed, index, executor, console, started)
@@ -83,7 +83,7 @@ def rematch(
             return session.seal()
 
 
-def _begin_or_go_on(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
+def _begin_or_resume(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
     """List the units of `old`; of a folder that has some listed, those that `old` has had since."""
     listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
     if not listed <= wanted:
@@ -96,12 +96,12 @@ def _begin_or_go_on(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], 
 
 
 def _listed(index: Index) -> set[tuple[Any, ...]]:
-    """Which rows each unit has."""
+    """Return which rows each unit has."""
     return {(unit.name, unit.split, unit.start, unit.stop, unit.picked) for unit in index.units}
 
 
 def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with overrides that rematching can follow; every other key stays exactly as the run has it."""
+    """Return the recipe with overrides that rematching can follow; other keys stay as the run has them."""
     # Both are loaded alike: names that load_recipe reads another way in this working folder are no override.
     old, new = (load_recipe(recipe.model_dump(mode="json"), given) for given in ((), overrides))
     for key in _differing(old.model_dump(mode="json"), new.model_dump(mode="json")):
@@ -127,7 +127,7 @@ def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Dotted keys at which two nested mappings differ."""
+    """Return the dotted keys at which two nested mappings differ."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         here, there = old.get(key), new.get(key)
@@ -139,7 +139,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
-    """The fingerprint that a run of the new recipe has: the old one with what rematching may change."""
+    """Return the new recipe's fingerprint: the old one with what rematching may change."""
     before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     return {**{k: v for k, v in keys.items() if k not in changed}, **{k: after[k] for k in changed & after.keys()}}

@@ -42,10 +42,10 @@ def opened(
     fresh: bool,
     again: Callable[[Report], bool] = lambda report: False,
 ) -> Iterator[Report | None]:
-    """The folder as ours for as long as the block runs; the report of a run that is complete, which the console says.
+    """Claim a folder for the block; yield the report if the run is complete, and say so.
 
     RunFolderError if it holds other files or another run, or a driver lives. `fresh` discards what it holds. `again`
-    says of a report that the run is to be gone on with, complete as it is.
+    says of a report that the run is to be resumed, complete as it is.
     """
     folder.refuse_other_files()
     with folder.claim():
@@ -60,7 +60,7 @@ def opened(
 
 
 def _finished(folder: RunFolder, recipe: Recipe) -> Report | None:
-    """The report of a sealed run that has every language asked for, with today's limit on rejects."""
+    """Return the report of a sealed run that has every language asked for, with today's limit on rejects."""
     if folder.sealed() is None or set(folder.recipe().languages) < set(recipe.languages):
         return None
     return replace(read_report(folder), max_reject_rate=recipe.output.max_reject_rate)
@@ -162,7 +162,7 @@ def _page(
     report: Report,
     console: Console,
 ) -> dict[str, bytes]:
-    """report.html, by its name; nothing where it cannot be made, and then no old one stands there either."""
+    """Return report.html by its name, or nothing where it cannot be made; then an old one is deleted too."""
     name = "report.html"
     try:
         return {name: page_of(folder, recipe, index, parts, report, sealed=True)}

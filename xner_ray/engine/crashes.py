@@ -1,4 +1,4 @@
-"""How often a piece of work has killed its process: what the dead cannot say, and what nothing else counts.
+"""Counts of the processes that a piece of work has killed; Ray keeps none.
 
 Ray starts an actor again whenever its process dies, without end. Work that kills its process each time (host memory,
 a crash in native code) would go round for ever. So every try leaves a file, locked while the process lives and deleted
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DYING = "killed, mostly for want of host memory, or crashed in native code"
+DYING = "killed, mostly because host memory ran out, or crashed in native code"
 
 
 class CrashCounter:
@@ -26,7 +26,7 @@ class CrashCounter:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[int]:
-        """Run the block as one try; yields the deaths before it. When it ends without dying, all is forgotten."""
+        """Run the block as one try; yield the deaths before it. A try that ends without dying clears them."""
         place = self._place(name)
         place.mkdir(parents=True, exist_ok=True)
         deaths = self.deaths(name)
@@ -40,7 +40,7 @@ class CrashCounter:
             self._forget(name)
 
     def deaths(self, name: str) -> int:
-        """Tries whose process died, since one ended."""
+        """Return the number of tries whose process died since one ended."""
         return len(self._dead(name))
 
     def _place(self, name: str) -> Path:
@@ -55,7 +55,7 @@ class CrashCounter:
 
 
 def _held(path: Path) -> bool:
-    """Whether a living process holds the file; one that is gone meanwhile was held."""
+    """Return True if a living process holds the file, or held one that is gone meanwhile."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

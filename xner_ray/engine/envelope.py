@@ -27,7 +27,7 @@ def pack(unit: str, table: pa.Table, counted: Mapping[str, Any]) -> pa.Table:
 
 
 def unpack(batch: pa.Table) -> tuple[str, pa.Table, dict[str, Any]]:
-    """Unit name, rows, counters. FatalError if Ray has put several units into one call."""
+    """Return unit name, rows and counters. FatalError if Ray has put several units into one call."""
     if batch.num_rows != 1:
         raise FatalError(f"a stage was called with {batch.num_rows} units; each call is one")
     table = pa.ipc.open_stream(batch.column("rows")[0].as_buffer()).read_all()

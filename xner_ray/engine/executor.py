@@ -39,13 +39,13 @@ class Work:
 
 
 class Executor(Protocol):
-    """Runs tasks and units somewhere."""
+    """What runs tasks and units."""
 
     @property
     def capacity(self) -> Capacity: ...
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """Call `function` like `map` does, on workers without models; results in order."""
+        """Call `function` as `map` does, on workers without models; results in order."""
         ...
 
     def run_units(

@@ -11,9 +11,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
-from xner_ray.data.row import row_schema
 from xner_ray.errors import RecipeError
 from xner_ray.models.device import FAKE_GPU
 from xner_ray.recipe.model import Recipe
@@ -60,7 +57,7 @@ class Capacity:
         return "this machine" if self.local else "the cluster"
 
     def holds(self, groups: Sequence[Group]) -> bool:
-        """Whether the nodes that are there now have room for the pools' minima, by their sums and one by one."""
+        """Return True if today's nodes have room for the pools' minima, in sum and one by one."""
         wanted = bundles(groups)
         most = dict(zip(_RESOURCES, (self.cpus, self.gpus, self.memory_gb * 1e9), strict=True))
         one = (
@@ -159,7 +156,7 @@ def _refuse_memory(groups: Sequence[tuple[list[str], Runtime]], capacity: Capaci
 
 
 def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> float:
-    """CPUs that each pool without a stated size may take, once the stated ones have theirs."""
+    """Return the CPUs left for each pool without a stated size."""
     stated = sum(_minimum(r) * (r.cpus or _ONE_CPU * r.threads) for _, r in groups if r.workers is not None)
     open_pools = sum(r.workers is None for _, r in groups)
     return max(0.0, capacity.cpus - READ_CPUS - stated) / max(1, open_pools)
@@ -189,7 +186,7 @@ def _list(groups: Sequence[Group], key: str) -> str:
 
 
 def readers(groups: Sequence[Group]) -> int:
-    """How many read tasks may run at a time.
+    """Return how many read tasks may run at a time.
 
     Reading a row takes less than half the time of the cheapest first stage (matching of given links). Without a bound,
     READ_CPUS would let twenty processes start for every CPU that no stage asks for.
@@ -198,7 +195,7 @@ def readers(groups: Sequence[Group]) -> int:
 
 
 def bundles(groups: Sequence[Group]) -> list[dict[str, float]]:
-    """Ray's resources for the least number of workers, one dict a worker, and one for reading."""
+    """Return Ray's resources for the least number of workers, one dict a worker, and one for reading."""
     wanted = [
         {"CPU": g.cpus, "GPU": g.gpus, "memory": (g.memory_gb or 0) * 1e9} for g in groups for _ in range(g.workers[0])
     ]
@@ -206,7 +203,7 @@ def bundles(groups: Sequence[Group]) -> list[dict[str, float]]:
 
 
 def needs(groups: Sequence[Group]) -> str:
-    """The same in words."""
+    """Return what the least number of workers needs, in words."""
     kinds = (("cpus", "CPUs"), ("gpus", "GPUs"), ("memory_gb", "GB of memory"))
     asked = [(field, unit) for field, unit in kinds if any(getattr(g, field) for g in groups)]
     return (
@@ -218,12 +215,7 @@ def needs(groups: Sequence[Group]) -> str:
 
 
 def shrink(groups: Sequence[Group], n_units: int) -> list[Group]:
-    """The same pools for fewer units: no more workers than units."""
+    """Return the pools with no more workers than units."""
     return [
         replace(g, workers=(max(1, min(g.workers[0], n_units)), max(1, min(g.workers[1], n_units)))) for g in groups
     ]
-
-
-def columns(extra: Sequence[pa.Field]) -> list[str]:
-    """Columns of the output; the user's own come last."""
-    return list(row_schema(extra).names)

@@ -25,7 +25,7 @@ _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the messag
 
 @contextmanager
 def cluster(address: str) -> Iterator[Capacity]:
-    """Ray, joined or started, and what it can ever give. What was started here is shut down here.
+    """Join or start Ray for as long as the block runs; yield what it can ever give. What was started here is shut down.
 
     RAY_ADDRESS comes first, because `ray job submit` sets it; a Ray that this process already runs comes before all.
     """
@@ -71,7 +71,7 @@ def _capacity(*, local: bool) -> Capacity:
 
 
 def _cluster_status() -> GetClusterStatusReply:
-    """What Ray and its autoscaler (v2) last told each other."""
+    """Return what Ray and its autoscaler (v2) last told each other."""
     address = ray.get_runtime_context().gcs_address
     status = GetClusterStatusReply()
     status.ParseFromString(GcsClient(address=address).get_cluster_status(timeout_s=30))
@@ -79,7 +79,7 @@ def _cluster_status() -> GetClusterStatusReply:
 
 
 def reserve(groups: Sequence[Group], capacity: Capacity) -> None:
-    """RecipeError if not even the autoscaler can give what the pools need at least.
+    """Raise RecipeError if not even the autoscaler can give what the pools need at least.
 
     No configuration of an autoscaler can be read from here, but it answers: a request that its node types and their
     maxima cannot meet is called infeasible and starts nothing; one that they can starts what the pools are about to ask
@@ -126,7 +126,7 @@ def _quiet() -> Iterator[None]:
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    """`map` over Ray tasks of one CPU each; results in order.
+    """Map a function over Ray tasks of one CPU each; results in order.
 
     Called before the pools are there and after they are gone, so that all CPUs are free. One call only is a task too:
     what it needs for a large file would stay with the driver.
@@ -140,7 +140,7 @@ def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[A
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Ray's wrapped exceptions as ours.
+    """Raise what Ray wraps as exceptions of ours.
 
     The one that was raised on purpose; else FatalError with the cause, or RetryableError where workers were lost.
     """

@@ -83,7 +83,7 @@ class UnitSource(Datasource):
 
 
 class Metrics:
-    """Counters for Prometheus, through Ray: what the stages of one worker have done, as they do it.
+    """Live counters of one worker's stages, for Prometheus through Ray.
 
     Live counters may count twice a unit that Ray gives to a worker again, and may lose the last seconds before a worker
     is killed. The report never does either: it is the sum of the parts' footers.
@@ -298,10 +298,10 @@ def _run_pools(
 
 
 def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
-    """Of each pool the units that wait for it, and those that its workers have; a unit is one block.
+    """Return queued and running unit counts per pool; a unit is one block.
 
-    Nothing before the first unit is through: Ray does not say it then. Read while it changes, so a unit that is handed
-    on may be counted at two places, or at none.
+    Empty until the first unit is through: Ray does not tell before. The counts change while they are read, so a unit
+    between two pools may be counted twice, or not at all.
     """
     topology = getattr(data._current_executor, "_topology", None)
     if not topology:
@@ -314,7 +314,7 @@ def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
 
 
 def _configure(context: DataContext) -> None:
-    """Before the source is made: Ray copies the context then."""
+    """Set the context before the source is made, which copies it."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come as exceptions, and to its log file
     context.target_max_block_size = None  # or a large unit is cut in pieces
     context.enable_progress_bars = False  # ours count rows, not blocks

@@ -45,7 +45,7 @@ _MWMF = np.uint8(1 << METHODS.index("mwmf"))
 def make_priors(
     folder: RunFolder, units: Sequence[Unit], parts: Mapping[str, str], map_tasks: MapTasks
 ) -> dict[str, int]:
-    """Publish the prior of every language from its parts; the emitted rows that each was counted from.
+    """Publish the prior of every language from its parts; return the number of rows that each was counted from.
 
     All languages go through each level of adding up together: most of a run's many languages have few units.
     """
@@ -72,7 +72,7 @@ def make_priors(
 
 
 def count_parts(paths: Sequence[str], output: str, last: bool) -> None:
-    """Add up the counts of some parts. `last`: nothing is added to it any more, so useless forms go."""
+    """Add up the counts of some parts. last: nothing will be added, so forms that are too rare are dropped."""
     tables = [SCHEMA.empty_table()]
     for path in paths:
         table = part_files.read_part(path, list(projection.READS))
@@ -121,12 +121,12 @@ def refine_units(
 
 
 def match_units(jobs: Jobs, recipe: Recipe, labels: Sequence[str], map_tasks: MapTasks) -> None:
-    """The first matching of another run's parts, by this recipe."""
+    """Match another run's parts for the first time, by this recipe."""
     in_tasks(match_parts, jobs, (recipe, labels), map_tasks)
 
 
 def in_tasks(step: Callable[..., Any], jobs: Sequence[Any], same: Sequence[Any], map_tasks: MapTasks) -> None:
-    """`step(some jobs, *same)` as tasks that share all jobs, at most `_TASKS`; none without jobs."""
+    """Call `step(some jobs, *same)` in at most `_TASKS` tasks that share all jobs."""
     size = _share(len(jobs))
     calls = [(jobs[first : first + size], *same) for first in range(0, len(jobs), size)]
     if calls:
@@ -134,7 +134,7 @@ def in_tasks(step: Callable[..., Any], jobs: Sequence[Any], same: Sequence[Any],
 
 
 def _share(n_units: int) -> int:
-    """Units of one task."""
+    """Return the number of units in one task."""
     return max(1, -(-n_units // _TASKS))
 
 
@@ -155,7 +155,7 @@ def match_parts(jobs: Jobs, recipe: Recipe, labels: Sequence[str]) -> None:
 def _match_part(
     part: str, output: str, stage: MatchStage, name: str, recipe: Recipe, labels: Sequence[str], *, last: bool
 ) -> None:
-    """One part through the matcher, into another. `last`: incomplete rows are rejected if the recipe says so."""
+    """Match one part into another. last: incomplete rows are rejected if the recipe says so."""
     # Given links are of every method, whichever the recipe names.
     table = _unmatched(
         part_files.read_part(part), mwmf=recipe.align.method == "mwmf" or recipe.align.backend == "provided"
@@ -167,7 +167,7 @@ def _match_part(
 
 
 def _unmatched(table: pa.Table, *, mwmf: bool) -> pa.Table:
-    """The rows without what followed from their last matching, but for the cells that the next one writes itself.
+    """Undo the last matching of rows, but for the cells that the next one overwrites.
 
     Rows that were rejected for want of an entity may have it now. A row that is rejected from here on has no tags.
     mwmf: whether the rows have the links of that method.
@@ -183,7 +183,7 @@ def _unmatched(table: pa.Table, *, mwmf: bool) -> pa.Table:
 
 
 def _without_mwmf(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    """Links as they are where `mwmf` was not asked for: cells that only it links are not kept (`align.sparse`)."""
+    """Drop links that `mwmf` alone makes, which are not stored where it was not asked for (`align.sparse`)."""
     links = Links.from_arrow(column)
     if not (links.methods & _MWMF).any():
         return column

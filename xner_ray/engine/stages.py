@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def build(name: str, recipe: Recipe) -> Stage:
-    """One stage with its model loaded. What a stage needs is imported with it: torch and transformers take seconds."""
+    """Return one stage with its model loaded.
+
+    What a stage needs is imported with it: torch and transformers take seconds.
+    """
     stage: Stage
     if name == "translate" and recipe.projector == "marker":
         section = recipe.translate

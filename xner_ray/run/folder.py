@@ -53,7 +53,7 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """Of wall time that are known of."""
+        """Wall time that is known of."""
         return self.last - self.started
 
 
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def place(self) -> str:
-        """Where the run is, whatever it was called: through a symbolic link, or as file://."""
+        """The run's one true address, without symbolic links and file://."""
         inner = storage.locate(self.root)[1]
         return (
             os.path.realpath(inner) if storage.is_local(self.root) else storage.bare(storage.within(self.root, inner))
@@ -91,7 +91,7 @@ class RunFolder:
         return self.path("_run", "recipe.yaml")
 
     def is_run(self) -> bool:
-        """True once units are listed: that comes last of what precedes the first unit."""
+        """Return True once units are listed, the last step before the first unit."""
         return storage.exists(self.units_path)
 
     @property
@@ -102,7 +102,7 @@ class RunFolder:
         storage.delete(self.sealed_path)
 
     def sealed(self) -> list[dict[str, Any]] | None:
-        """The published files, or None while the run is not sealed."""
+        """Return the published files, or None while the run is not sealed."""
         if not storage.exists(self.sealed_path):
             return None
         files: list[dict[str, Any]] = json.loads(storage.read_bytes(self.sealed_path))["files"]
@@ -131,8 +131,9 @@ class RunFolder:
         return {**self.parts(), **self.refined()}
 
     def parts(self) -> dict[str, str]:
-        """Unit name -> path of its part. Of several attempts' parts, which hold equal rows, the earliest counts, and
-        before them all the latest one whose rejects were tried again.
+        """Return the path of each unit's part: the latest retry of its rejects, else the earliest attempt.
+
+        Parts of several attempts hold equal rows.
 
         Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it. A file too short for
         Parquet is no part, so its unit is made again; one that is cut off elsewhere is found when it is read.
@@ -143,7 +144,7 @@ class RunFolder:
         return {**found, **{unit: path for _, unit, path in self._parts_of("retried")}}
 
     def _parts_of(self, kind: str) -> Iterator[tuple[int, str, str]]:
-        """(attempt, unit, path) of every part below `_run/<kind>`, attempt by attempt, since the last `--fresh`."""
+        """Yield (attempt, unit, path) of every part below `_run/<kind>` since the last `--fresh`, in order."""
         inner = storage.locate(self.path("_run", kind))[1]
         first = self._known().get("first_attempt", 1)
         for info in storage.files_below(self.path("_run", kind)):
@@ -155,23 +156,26 @@ class RunFolder:
                 yield int(attempt), info.base_name.removesuffix(".parquet"), self.path("_run", kind, relative)
 
     def _incarnation(self) -> str:
-        """Another one after every `--fresh`: what a dead driver's last tasks still write goes where nobody looks.
-        And after every retry that made a part: a prior counts the rows that it gained."""
+        """Return the name of the folder for what follows from the parts; it changes with each `--fresh` and retry.
+
+        What a dead driver's last tasks still write then goes where nobody looks, and a prior counts the rows that a
+        retry gained.
+        """
         last = max((attempt for attempt, _, _ in self._parts_of("retried")), default=0)
         return f"{self._known().get('first_attempt', 1):04d}" + (f"-{last:04d}" if last else "")
 
     @property
     def priors_folder(self) -> str:
-        """Where each language has its counts of the first matching. It takes reading a file to know: ask once."""
+        """The folder of each language's counts of the first matching. Reads a file: ask once."""
         return self.path("_run", "priors", self._incarnation())
 
     @property
     def refined_folder(self) -> str:
-        """Where parts go after the second matching, by unit. Ask once, too."""
+        """The folder of parts after the second matching. Reads a file: ask once."""
         return self.path("_run", "refined", self._incarnation())
 
     def refined(self) -> dict[str, str]:
-        """Unit name -> path of its part after the second matching."""
+        """Return the path of each unit's part after the second matching."""
         folder = self.refined_folder
         files = [info for info in storage.files_below(folder) if info.size >= part_files.LEAST_BYTES]
         names = [info.base_name for info in files if info.extension == "parquet"]
@@ -183,7 +187,7 @@ class RunFolder:
         return known
 
     def keys(self) -> dict[str, Any]:
-        """The fingerprint that the run was made with."""
+        """Return the fingerprint that the run was made with."""
         keys: dict[str, Any] = self._known()["keys"]
         return keys
 
@@ -192,13 +196,13 @@ class RunFolder:
         return max((int(info.base_name) for info in marks if info.base_name.isdigit()), default=0)
 
     def next_attempt(self) -> str:
-        """A folder name of its own for every driver, so that a dead one's last writer meets nobody."""
+        """Begin an attempt: return a folder name that no other driver has, dead ones included."""
         attempt = f"{self._last_attempt() + 1:04d}"
         storage.publish(self.path("_run", "attempts", attempt), b"")
         return attempt
 
     def attempts(self) -> list[Attempt]:
-        """All drivers since the last `--fresh`, in order; what a file's time says decides whose it is.
+        """Return all drivers since the last `--fresh`, in order; a file belongs to the driver of its time.
 
         A writer that outlived its driver counts for the next one.
         """
@@ -230,13 +234,13 @@ class RunFolder:
         return found
 
     def recipe(self) -> Recipe:
-        """The resolved recipe that the run was made with."""
+        """Return the resolved recipe that the run was made with."""
         if not self.is_run():
             raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
         return Recipe.model_validate(yaml.safe_load(storage.read_bytes(self.recipe_path)))
 
     def refuse_other_files(self) -> None:
-        """RunFolderError if the folder holds files and no run; `--fresh` must not delete those either."""
+        """Raise RunFolderError if the folder holds files and no run; `--fresh` must not delete those either."""
         inner = storage.locate(self.root)[1]
         if storage.info_of(self.root).type == fs.FileType.File:
             raise RunFolderError(f"{self.root}: is a file; name a folder")
@@ -250,14 +254,14 @@ class RunFolder:
             )
 
     def check(self, fingerprint: Mapping[str, Any], targets: list[str]) -> None:
-        """RunFolderError if the folder holds the run of another recipe."""
+        """Raise RunFolderError if the folder holds the run of another recipe."""
         if not self.is_run():
             return
         old = json.loads(storage.read_bytes(self.path("_run", "fingerprint.json")))
         further = set(targets) - set(old["targets"])
 
         def brought(key: str) -> bool:
-            """A key that only further languages bring along: their parallel text, the first translator."""
+            """Return True for a key that only further languages bring: their parallel text, the first translator."""
             own = key.startswith(("parallel ", "translate.engine ", "back_translate.engine "))
             if own and key.split(" ")[1] in LANGUAGES:
                 return key.split(" ")[1] in further
@@ -299,7 +303,7 @@ class RunFolder:
                 self.lease = None
 
     def still_ours(self) -> None:
-        """RunFolderError if another driver has taken over; to be asked now and then."""
+        """Raise RunFolderError if another driver has taken over; call it now and then."""
         if self.lease is not None:
             self.lease.check()
 
@@ -308,7 +312,7 @@ class RunFolder:
         return f"{storage.locate(self.path('_run'))[1]}/{LOCK}"
 
     def is_claimed(self) -> bool | None:
-        """Whether a driver lives in this folder; None where that cannot be known. Writes nothing."""
+        """Return True if a driver lives in this folder; None where that cannot be known. Writes nothing."""
         if not storage.is_local(self.root):
             return None
         if not os.path.exists(self._lock_path):
@@ -327,7 +331,7 @@ class RunFolder:
         """Delete what a run made, and nothing else."""
         if self.is_run():
             self.unseal()
-            # What was made of a file goes before it: if this is cut short, the rest can still be gone on with.
+            # What was made of a file goes before it: if this is cut short, the rest can still be resumed.
             for name in (
                 "report.json",
                 "report.html",
@@ -344,7 +348,7 @@ class RunFolder:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that can change a row."""
+    """Return the versions of Python and of the packages that can change a row."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:

@@ -46,7 +46,7 @@ class PlannedUnit(Protocol):
 
 
 def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool) -> pa.Table:
-    """The rows with their ner_tags; incomplete ones rejected if the recipe says so."""
+    """Fill the rows' ner_tags, and reject incomplete rows if asked."""
     if reject_incomplete:
         complete = pc.fill_null(table.column("complete"), False).to_numpy()
         lost = np.flatnonzero(~rejected(table) & ~complete).tolist()
@@ -55,7 +55,7 @@ def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool) -
 
 
 def _tags(table: pa.Table, labels: Sequence[str]) -> pa.Array:
-    """`spans_to_tags` of every row as numbers of `label_list(labels)`; null for rejected rows.
+    """Return the IOB2 tags of every row as numbers of `label_list(labels)`; null for rejected rows.
 
     ValueError if spans of a row overlap or leave the sentence, or have a label that is none of `labels`.
     """
@@ -83,7 +83,7 @@ def _tags(table: pa.Table, labels: Sequence[str]) -> pa.Array:
 
 
 def count(table: pa.Table) -> dict[str, Any]:
-    """Rows, rejects by reason, entities, flags and labels of a unit's finished rows, as plain sums."""
+    """Count rows, rejects by reason, entities, flags and labels of a unit's finished rows."""
     gone = rejected(table)
     names = ["reason", "source_spans", "spans", "unprojected", "flags", "complete", "solver"]
     columns = table.select(names).combine_chunks()
@@ -116,7 +116,7 @@ def write_part(path: str, table: pa.Table, counters: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    """A part; StorageError if it is not whole, which none of ours ever is: the disk or another program did that."""
+    """Open a part. StorageError if it is damaged, which only the disk or another program can do."""
     filesystem, inner = storage.locate(path)
     try:
         # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
@@ -137,21 +137,21 @@ def _broken(message: str) -> StorageError:
 
 
 def part_counters(path: str) -> dict[str, Any]:
-    """Counters from a part's footer; no row is read. StorageError if the part is not whole."""
+    """Return the counters in a part's footer; no row is read. StorageError if the part is damaged."""
     with _opened(path) as part:
         counters: dict[str, Any] = json.loads((part.metadata.metadata or {})[_FOOTER])
     return counters
 
 
 def counters_of(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """`part_counters` of many parts, in order; several at a time, since an object store answers slowly."""
+    """Return the counters of many parts in order, read several at a time: object stores answer slowly."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for first in range(0, len(paths), 1000):  # not all: what is read waits in memory for its turn
             yield from pool.map(part_counters, paths[first : first + 1000])
 
 
 def read_part(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part's rows, or some of their columns in that order. Columns that are younger than the part are null.
+    """Return a part's rows, or some columns in the given order. Columns newer than the part are null.
 
     StorageError if the part is not whole.
     """
@@ -166,7 +166,7 @@ def read_part(path: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def retried(old: pa.Table, new: pa.Table, reasons: Collection[str]) -> pa.Table:
-    """The rows of a finished unit, those that were rejected for one of `reasons` as they are now.
+    """Return the rows of a finished unit, with those rejected for one of `reasons` replaced by new ones.
 
     The unit was made again whole, so they come from the micro-batches that they had; the other rows stay what they
     are, whatever else is new. FatalError if the tables are not of the same rows.
@@ -209,7 +209,7 @@ def plan_files(
     rows_per_file: int,
     split_incomplete: bool,
 ) -> list[Published]:
-    """The files that sealing writes, fixed by the units: equal shares of consecutive units, in row order."""
+    """Return the files that sealing writes: equal shares of consecutive units, in row order."""
     groups: dict[tuple[str, str], list[PlannedUnit]] = {}
     for unit in units:
         groups.setdefault((unit.lang, unit.split), []).append(unit)
@@ -239,7 +239,7 @@ def split_of(file: str) -> tuple[str, bool]:
 
 
 def seal_file(root: str, published: Published) -> dict[str, Any] | None:
-    """Write one published file whole; its name, rows and SHA-256, or None if it would be empty and may be missing."""
+    """Write one published file whole; return its name, rows and SHA-256, or None if it is empty and optional."""
     rows = 0
     schema: pa.Schema | None = None
 
@@ -265,7 +265,7 @@ def seal(
     documents: Mapping[str, bytes],
     map_files: Callable[..., Iterable[dict[str, Any] | None]] = map,
 ) -> list[dict[str, Any]]:
-    """Publish the data set, then README and report, then `_run/SEALED`, which says that all of it is there."""
+    """Publish the data set, then README and report, and last `_run/SEALED`, which lists them."""
     written = [entry for entry in map_files(seal_file, [root] * len(files), files) if entry is not None]
     for name, data in documents.items():
         storage.publish(storage.join(root, name), data)
@@ -284,7 +284,7 @@ def _select(table: pa.Table, kind: str) -> pa.Table:
 
 
 def _parquet(tables: Iterable[pa.Table], schema: pa.Schema) -> bytes:
-    """One Parquet file, a row group a table. Chunks are joined first: page borders must not depend on them."""
+    """Return one Parquet file, a row group a table. Chunks are joined first: page borders must not depend on them."""
     buffer = BytesIO()
     with pq.ParquetWriter(buffer, schema, **_PARQUET) as writer:
         for table in tables:

@@ -53,7 +53,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def refuse_secrets(address: str) -> None:
-    """InputError for an address that holds a secret; the message names its scheme and host alone."""
+    """Raise InputError for an address that holds a secret; the message names its scheme and host alone."""
     if not (scheme := _SCHEME.match(address)):
         return
     authority, _, _ = re.split("[/?#]", address[scheme.end() :], maxsplit=1)[0].rpartition("@")
@@ -68,12 +68,12 @@ def refuse_secrets(address: str) -> None:
 
 
 def _split(address: str) -> tuple[str, str, str]:
-    """An address without its options, `?` if it has some, the options; a local path has none."""
+    """Split an address into its place, `?` if it has options, and the options; a local path has none."""
     return address.partition("?") if "://" in address else (address, "", "")
 
 
 def bare(address: str) -> str:
-    """A path, or an address without its options.
+    """Return a path, or an address without its options.
 
     >>> bare("s3://b/a.conll?region=eu"), bare("a?b")
     ('s3://b/a.conll', 'a?b')
@@ -82,7 +82,7 @@ def bare(address: str) -> str:
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
-    """Filesystem and the path inside it; a path without a scheme is local. InputError for an address that is none."""
+    """Return filesystem and path inside it; a path without a scheme is local. InputError for a bad address."""
     refuse_secrets(path)
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(path)
@@ -129,7 +129,7 @@ def _remote(scheme: str, bucket: str, options: Mapping[str, str]) -> fs.FileSyst
 
 
 def _endpoint(endpoint: str | None, scheme: str | None) -> tuple[str, str | None]:
-    """Scheme and host:port of `host:port` or `http://host:port`."""
+    """Return scheme and host:port of `host:port` or `http://host:port`."""
     if endpoint and (found := _SCHEME.match(endpoint)):
         return found[1], endpoint[found.end() :].rstrip("/")
     return scheme or "https", endpoint or None
@@ -170,17 +170,17 @@ def _gcs(endpoint: str | None, scheme: str, anonymous: bool, project: str | None
 
 
 def transient(error: BaseException) -> bool:
-    """True for an error of remote storage that may be gone later: throttling, no connection, a fault of the server."""
+    """Return True for an error of remote storage that may pass: throttling, no connection, a fault of the server."""
     return isinstance(error, OSError) and error.errno is None and bool(_TRANSIENT.search(str(error)))
 
 
 def refused(error: OSError) -> bool:
-    """True for an error of the system or the store (no right, no such name), False for one of a file's content."""
+    """Return True for an error of the system or the store (no right, no such name), not of a file's content."""
     return error.errno is not None or any(store in str(error) for store in ("AWS Error", "google::cloud"))
 
 
 def failure(path: str, what: str, error: BaseException, kind: Callable[[str], XnerError] = StorageError) -> XnerError:
-    """The error of ours for one of storage. what: what cannot be done, as in `cannot be {what}`.
+    """Return our error for one of storage. what: the verb of `cannot be {what}`.
 
     RetryableError if it may be gone later; StorageError for a full disk; else `kind`.
     """
@@ -219,7 +219,7 @@ def join(folder: str, *parts: str) -> str:
 
 
 def within(address: str, inner: str) -> str:
-    """The address of another path inside the filesystem of `address`: of a file that a listing named.
+    """Return the address of another path inside the filesystem of `address`, such as one that a listing named.
 
     >>> within("s3://b/a?region=eu", "b/a/50%.txt"), within("/a", "/a/b?")
     ('s3://b/a/50%25.txt?region=eu', '/a/b?')
@@ -237,14 +237,14 @@ def exists(path: str) -> bool:
 
 
 def info_of(path: str) -> fs.FileInfo:
-    """Type, size and time of last change; of nothing the type is NotFound."""
+    """Return type, size and time of last change; where nothing is, the type is NotFound."""
     filesystem, inner = locate(path)
     with _failing(path, "reached"):
         return filesystem.get_file_info(inner)
 
 
 def files_below(folder: str) -> list[fs.FileInfo]:
-    """Files at any depth below `folder`, sorted by path; none if the folder does not exist.
+    """Return the files at any depth below `folder`, sorted by path; none if the folder does not exist.
 
     Paths are those of the filesystem; hidden files (a leading dot, as temporary ones have) are left out.
     """
@@ -264,7 +264,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
-    """`length` bytes of a file from `offset` on; StorageError if it has fewer."""
+    """Return `length` bytes of a file from `offset` on; StorageError if it has fewer."""
     filesystem, inner = locate(path)
     with _failing(path, "read"), filesystem.open_input_file(inner) as stream:
         data = bytes(stream.read_at(length, offset))
@@ -291,7 +291,7 @@ def publish(path: str, data: bytes) -> None:
 
 
 def put(filesystem: fs.FileSystem, inner: str, data: bytes) -> None:
-    """One object from one buffer. Closed only when all of it was taken: an exception inside `with` would close it."""
+    """Write one object from one buffer. `with` would close it, and so publish it, on an exception too."""
     stream = filesystem.open_output_stream(inner)
     stream.write(data)
     stream.close()

@@ -1,6 +1,6 @@
-"""Who works in a folder: locally a lock, on an object store a small object that its driver writes again and again.
+"""The lock on a folder: a local file lock, or on an object store a lease that its driver renews.
 
-The object is advisory, since an object store has no lock: two drivers that begin in the same second may both go on
+The object is advisory, since an object store has no lock: two drivers that begin in the same second may both continue
 until the next renewal, where all but the last notice. Nothing depends on it, for a second writer of a unit writes the
 same rows.
 Ages are differences of the store's own times, so that clocks of machines do not matter.
@@ -72,7 +72,7 @@ class Lease:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Taken, renewed by a thread, and given back. RunFolderError while another driver lives."""
+        """Hold the lease for the block, renewed by a thread. RunFolderError while another driver lives."""
         self._take()
         _held.add(self.owner)
         thread = threading.Thread(target=self._renew, daemon=True, name="xner_ray lease")
@@ -88,11 +88,11 @@ class Lease:
                     storage.delete(self.path)
 
     def check(self) -> None:
-        """RunFolderError once another driver has taken over."""
+        """Raise RunFolderError once another driver has taken over."""
         if self.taken_by is not None:
             raise RunFolderError(
                 f"{self.path}: another xner-ray has taken over this folder ({self.taken_by}), since this one gave no "
-                "sign of life for a while; nothing is lost, the other goes on"
+                "sign of life for a while; nothing is lost, the other continues"
             )
 
     def _take(self) -> None:
@@ -123,7 +123,7 @@ class Lease:
         storage.publish(self.path, json.dumps({**about, "renewed": time.time()}).encode())
 
     def _read(self) -> dict[str, Any] | None:
-        """What the lock says; of a driver unknown if it cannot be read as JSON; None if it is not there."""
+        """Return what the lock says; of an unknown driver if it is not JSON; None if it is not there."""
         if not storage.exists(self.path):
             return None
         try:
@@ -133,7 +133,7 @@ class Lease:
         return found if isinstance(found, dict) else {}
 
     def _age(self) -> float | None:
-        """Seconds since the lock was written, by the store's clock alone; None if it is gone."""
+        """Return the seconds since the lock was written, by the store's clock alone; None if it is gone."""
         probe = storage.within(self.path, f"{storage.locate(self.path)[1]}.{self.owner}")
         storage.publish(probe, b"")
         try:
@@ -148,7 +148,7 @@ def _described(about: dict[str, Any]) -> str:
 
 
 def _processes() -> str | None:
-    """What two processes have in common that see each other by their numbers: a boot, and a namespace of processes."""
+    """Return what processes share that see one another by number: a boot and a namespace."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
             return f"{stream.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -157,7 +157,7 @@ def _processes() -> str | None:
 
 
 def _dead_here(about: dict[str, Any]) -> bool:
-    """True if the driver ran on this machine and is gone, so that nobody has to wait for its lease to expire."""
+    """Return True if the driver ran on this machine and is gone, so that its lease need not expire first."""
     if about.get("processes") is None or about["processes"] != _processes() or not isinstance(about.get("pid"), int):
         return False
     if about["pid"] == os.getpid():
