@@ -1,6 +1,6 @@
 """The dataset card: README.md of a run, with the configurations that `load_dataset(RUN, lang)` reads.
 
-It holds no time and no path of the machine, so that the same run gives the same card.
+It holds no time and no path of the machine, so the same run gives the same card.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
+from huggingface_hub import CardData, RepoCard
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.recipe.model import Recipe
-from xner_ray.recipe.sections import TINY_NLLB, BackTranslate, Likelihood, TargetTag
+from xner_ray.recipe.sections import TINY_NLLB
 from xner_ray.run.counters import Report
 from xner_ray.run.parts import split_of
 from xner_ray.storage import files as storage
@@ -30,7 +29,7 @@ _LICENCES = {
     "llm": "the language models named above: see the model's own card; some bind what is made with their answers.",
 }
 
-_HOW = {
+_ORIGIN = {
     "match": "they were projected across word alignments",
     "marker": "they came through a translator in brackets",
     "transfer": "a tagger that may know another language found them",
@@ -43,10 +42,60 @@ _EXTRA = {
 }
 
 
-def front_matter(codes: Iterable[str], **keys: Any) -> list[str]:
-    """What a hub reads of a card: its languages, and these keys."""
-    text = yaml.safe_dump({"language": hub_languages(codes), **keys}, sort_keys=False, allow_unicode=True)
-    return ["---", text.strip(), "---"]
+_TEMPLATE = """---
+{{ card_data }}
+---
+# Named entities projected with xner_ray
+
+Labels were made by a machine: {{ origin }}, and nobody checked them.
+
+```python
+from datasets import load_dataset
+data = load_dataset("PATH OF THIS FOLDER", "{{ recipe.languages[0] }}")
+```
+
+`tokens` and `ner_tags` (IOB2 ClassLabel) are what a token-classification trainer reads. The other columns
+say where each label comes from: source sentence and spans, word links, a score per projected entity, and
+the entities that found no place.
+
+| code | language | sentences | rejected | source entities | projected | incomplete sentences |
+|---|---|---|---|---|---|---|
+{% for lang, counts in report.languages.items() -%}
+| {{ [lang, names[lang].name, counts.rows.emitted, counts.rows.rejected, counts.entities.source,
+      counts.entities.projected, counts.incomplete_rows] | join(" | ") }} |
+{% endfor %}
+Projected entities by label:
+
+| code |{% for label in report.labels.kept %} {{ cell(label) }} |{% endfor %}
+|---|{{ "---|" * report.labels.kept | length }}
+{% for lang, counts in report.languages.items() -%}
+| {{ lang }} |{% for label in report.labels.kept %} {{ counts.projected_by_label.get(label, 0) }} |{% endfor %}
+{% endfor %}
+## How it was made
+{% for line in made -%}
+- {{ line }}
+{% endfor %}
+The resolved recipe, the fingerprint and the package versions are in `_run/`.
+
+## Licences
+The source sentences keep their own licence. Models:
+{% for licence in licences -%}
+- {{ licence }}
+{% else -%}
+- none
+{% endfor %}
+{%- if report.rejects %}
+## Rejected sentences
+
+They are in `rejects/` with reason and detail.
+
+| reason | rows |
+|---|---|
+{% for reason, number in report.rejects | dictsort(true) -%}
+| {{ reason }} | {{ number }} |
+{% endfor %}
+{%- endif %}
+"""
 
 
 def hub_languages(codes: Iterable[str]) -> list[str]:
@@ -55,99 +104,67 @@ def hub_languages(codes: Iterable[str]) -> list[str]:
 
 
 def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
-    """README.md. `files` are the published files, relative to the run folder."""
+    """Return README.md. files: the published files, relative to the run folder."""
     configs = []
     for lang in recipe.languages:
         kinds = {split_of(file) for file in files if file.startswith(f"data/{lang}/")}
         splits = sorted(split for split, incomplete in kinds if not incomplete)
-        data = [{"split": split, "path": f"data/{lang}/{split}-*.parquet"} for split in splits]
-        if data:
-            configs.append({"config_name": lang, "data_files": data})
-    front = front_matter(
-        recipe.languages,
+        found = [{"split": split, "path": f"data/{lang}/{split}-*.parquet"} for split in splits]
+        if found:
+            configs.append({"config_name": lang, "data_files": found})
+    data = CardData(
+        language=hub_languages(recipe.languages),
         task_categories=["token-classification"],
         task_ids=["named-entity-recognition"],
         annotations_creators=["machine-generated"],
         configs=configs,
     )
-    engine = recipe.translate_engine
-    made = [
-        f"- direction: {recipe.direction}; entities from {_entities(recipe)}",
-        "- text: " + ("given" if engine == "provided" else f"translated by {_translator(recipe)}"),
-        *[f"- {what}: {_named(getattr(recipe, name))}" for name, what in _EXTRA.items() if _runs(recipe, name)],
-        *_alignment(recipe),
-        *_evidence(recipe),
-        f"- matching: {_matching(recipe)}",
-        f"- sentences with an unprojected entity: {recipe.output.incomplete}",
-    ]
-    licences = licences_of(recipe)
-    labels = report.labels["kept"]
-    rows = [
-        f"| {lang} | {LANGUAGES[lang].name} | {c['rows']['emitted']} | {c['rows']['rejected']} "
-        f"| {c['entities']['source']} | {c['entities']['projected']} | {c['incomplete_rows']} |"
-        for lang, c in report.languages.items()
-    ]
-    by_label = [
-        f"| {lang} | "
-        + " | ".join(str(c["projected_by_label"].get(label, 0)) for label in report.labels["kept"])
-        + " |"
-        for lang, c in report.languages.items()
-    ]
-    rejects = [f"| {reason} | {number} |" for reason, number in sorted(report.rejects.items())]
-    first = recipe.languages[0]
-    lines = [
-        *front,
-        "# Named entities projected with xner_ray",
-        "",
-        f"Labels were made by a machine: {_HOW[recipe.projector]}, and nobody checked them.",
-        "",
-        "```python",
-        "from datasets import load_dataset",
-        f'data = load_dataset("PATH OF THIS FOLDER", "{first}")',
-        "```",
-        "",
-        "`tokens` and `ner_tags` (IOB2 ClassLabel) are what a token-classification trainer reads. The other columns",
-        "say where each label comes from: source sentence and spans, word links, a score per projected entity, and",
-        "the entities that found no place.",
-        "",
-        "| code | language | sentences | rejected | source entities | projected | incomplete sentences |",
-        "|---|---|---|---|---|---|---|",
-        *rows,
-        "",
-        "Projected entities by label:",
-        "",
-        "| code | " + " | ".join(map(cell, labels)) + " |",
-        "|---" * (len(labels) + 1) + "|",
-        *by_label,
-        "",
-        "## How it was made",
-        *made,
-        "",
-        "The resolved recipe, the fingerprint and the package versions are in `_run/`.",
-        "",
-        "## Licences",
-        "The source sentences keep their own licence. Models:",
-        *([f"- {licence}" for licence in licences] or ["- none"]),
-        "",
-    ]
-    if rejects:
-        lines += ["## Rejected sentences", "", "They are in `rejects/` with reason and detail.", ""]
-        lines += ["| reason | rows |", "|---|---|", *rejects, ""]
-    return "\n".join(lines)
+    card = RepoCard.from_template(
+        data,
+        template_str=_TEMPLATE,
+        recipe=recipe,
+        report=report,
+        origin=_ORIGIN[recipe.projector],
+        made=_made(recipe),
+        licences=licences_of(recipe),
+        names=LANGUAGES,
+        cell=cell,
+    )
+    return str(card)
+
+
+def _made(recipe: Recipe) -> list[str]:
+    """Return how a run was made, a line per step."""
+    text = "given" if recipe.translate_engine == "provided" else f"translated by {recipe.translate_engine}"
+    if recipe.translate_engine not in ("provided", "apertium"):
+        text += f" ({shown(recipe.translate.model)})"
+    lines = [f"direction: {recipe.direction}; entities from {_entities(recipe)}", f"text: {text}"]
+    for name, what in _EXTRA.items():
+        if _runs(recipe, name):
+            section = getattr(recipe, name)
+            lines.append(f"{what}: {section.engine if section.engine == 'apertium' else shown(str(section.model))}")
+    if recipe.aligned:
+        lines.append(f"alignment: {shown(recipe.align.encoder)}, hidden state {recipe.align.layer}")
+    elif recipe.align.backend == "provided" and recipe.combined is None:
+        lines.append("alignment: given links")
+    if (plugin := recipe.evidence.plugin) is not None and recipe.combined is None:
+        lines.append(f"evidence: {', '.join(recipe.evidence.names)}, by the plug-in {cell(shown(plugin))}")
+    lines.append(f"matching: {_matching(recipe)}")
+    return [*lines, f"sentences with an unprojected entity: {recipe.output.incomplete}"]
 
 
 def _runs(recipe: Recipe, section: str) -> bool:
-    """A combined run has run nothing; the cards of its runs say what they did."""
+    """Return whether the run used a section. A combined run used none; the cards of its runs say what they used."""
     return bool(getattr(recipe, section).engine != "none") and recipe.combined is None
 
 
 def licences_of(recipe: Recipe) -> list[str]:
-    """A line for each model that the run loads."""
+    """Return a line per model that the run loads."""
     return [_LICENCES[key] for key in models(recipe)]
 
 
 def models(recipe: Recipe) -> list[str]:
-    """Keys of `_LICENCES` of the models that the run loads, each once."""
+    """Return the keys of `_LICENCES` for the models that the run loads."""
     if recipe.combined is not None:
         return recipe.combined.models
     loaded = [(recipe.engine_of(key.partition(".")[0]), model) for key, model in recipe.models()]
@@ -163,29 +180,6 @@ def models(recipe: Recipe) -> list[str]:
 def encoder_licence(encoder: str) -> str:
     """Return the licence line of the encoder of a trained model."""
     return _LICENCES["builtin"] if encoder == "builtin" else f"{shown(encoder)} (encoder): see its own card."
-
-
-def _translator(recipe: Recipe) -> str:
-    engine = recipe.translate_engine
-    return engine if engine == "apertium" else f"{engine} ({shown(recipe.translate.model)})"
-
-
-def _named(section: BackTranslate | Likelihood | TargetTag) -> str:
-    return "apertium" if section.engine == "apertium" else shown(str(section.model))
-
-
-def _alignment(recipe: Recipe) -> list[str]:
-    if recipe.aligned:
-        return [f"- alignment: {shown(recipe.align.encoder)}, hidden state {recipe.align.layer}"]
-    given = recipe.align.backend == "provided" and recipe.combined is None
-    return ["- alignment: given links"] if given else []
-
-
-def _evidence(recipe: Recipe) -> list[str]:
-    section = recipe.evidence
-    if section.plugin is None or recipe.combined is not None:
-        return []
-    return [f"- evidence: {', '.join(section.names)}, by the plug-in {cell(shown(section.plugin))}"]
 
 
 def _entities(recipe: Recipe) -> str:
@@ -224,12 +218,12 @@ def _matching(recipe: Recipe) -> str:
 
 
 def shown(model: str) -> str:
-    """A model's name; of a local folder only its last part, of an address neither options nor identity."""
+    """Return a model's name: a local folder's last part, an address without options and identity."""
     if "://" in model:
         return storage.bare(model.partition("#")[0])
     return Path(model).name if model.startswith(("/", "~", ".")) else model
 
 
 def cell(text: str) -> str:
-    """Text of the input inside a Markdown table: neither markup nor another column."""
+    """Return text of the input as it can stand in a Markdown table, with markup and column bars escaped."""
     return html.escape(" ".join(text.split())).replace("|", "&#124;")
