@@ -148,5 +148,5 @@ def test_a_p_value_is_small_by_chance_as_often_as_it_says() -> None:
 
 
 def test_pairs_need_the_same_items() -> None:
-    with pytest.raises(InputError, match=r"same items: \(10, 3\) against \(11, 3\)"):
+    with pytest.raises(InputError, match=r"same items: \(10, 3\) and \(11, 3\)"):
         paired_bootstrap(_counts(10, 0), _counts(11, 0), _f1, samples=10, seed=0)

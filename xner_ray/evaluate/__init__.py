@@ -1,1 +1,1 @@
-"""Entities against gold: counts, intervals, tests, comparisons."""
+"""Entities scored against gold: counts, intervals, tests, comparisons."""

@@ -1,10 +1,10 @@
 """Several runs over the same sentences, side by side: scores, differences with tests, agreement, sentences that differ.
 
-The runs' tables are walked through together, row range by row range, and only counts stay (`counting`: 16 bytes a
-sentence, 12 a sentence and label, for each run), with the few sentences that are to be shown.
+The runs' tables are read side by side, range of rows by range of rows, and only counts are kept (`counting`: 16 bytes
+per sentence and 12 per sentence and label, for each run), with the few sentences to be shown.
 
-Every run is tested against one, the reference, by the paired bootstrap. Among many tests some come out small by chance,
-so beside each p-value stands one corrected for the number of runs (`holm`). Languages are not corrected for.
+Every run is tested against one, the reference, by the paired bootstrap. Of many tests some give small p-values by
+chance, so each p-value comes with one corrected for the number of runs (`holm`). Languages are not corrected for.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Against:
-    """A run's F1 minus the reference's; None where one of them is undefined, since it has no entity and gold neither.
+    """A run's F1 minus the reference's; None where an F1 is undefined, because neither run nor gold has an entity.
 
-    p_holm: p_value corrected for the number of runs. Interval and p-values are None without resamples, too.
+    p_holm: p_value corrected for the number of runs. Without resamples, interval and p-values are None too.
     """
 
     difference: float | None
@@ -61,12 +61,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A run and the reference, sentence by sentence. A rejected sentence is one without entities.
+    """A run and the reference, sentence by sentence. A rejected sentence counts as one without entities.
 
-    sentences: those with gold, or where the language has none, those with words. identical: both have the same
-    entities. with_entities: either has one. f1: of one run's entities against the other's; None if neither has any.
-    The rest is of sentences that are not identical, by gold, and None without it: all entities right in the reference
-    alone, in the run alone, in neither.
+    sentences: those with gold; if the language has no gold, those with words. identical: both have the same entities.
+    with_entities: either has one. f1: one run's entities against the other's; None if neither has any. The other
+    figures count sentences that are not identical by who has all entities right; None without gold.
     """
 
     sentences: int
@@ -81,9 +80,10 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Language:
-    """`results`: one a run, empty without gold. `agreement`: one a run, None for the reference.
+    """One language.
 
-    items: sentences or documents that a resample draws, None without gold.
+    items: sentences or documents that a resample draws, None without gold. results: one per run, none without gold.
+    agreement: one per run, None for the reference.
     """
 
     lang: str
@@ -103,10 +103,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Where a run (by its number, from 0) and the reference differ.
+    """A sentence in which a run (its number, from 0) and the reference differ.
 
-    right: reference | run | neither, by gold; None without gold. spans: words [start, end) and label of each entity.
-    rejected: why the row was rejected, reference first; None if it was not.
+    right: reference | run | neither; None without gold. spans: words [start, end) and label of each entity. rejected:
+    the reasons for which the row was rejected, the reference's first; None if it was not.
     """
 
     run: int
@@ -126,7 +126,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Run:
-    """run: as it was named. keys: recipe keys in which the runs differ, where not at their default. method: as text."""
+    """A compared run. run: the path as given. keys: recipe keys not at their defaults that differ; method: as text."""
 
     run: str
     name: str
@@ -136,7 +136,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """scheme: what is right. by: what a resample draws, None if no language has gold. reference: number of the run."""
+    """by: what a resample draws; None if no language has gold. reference: the run's number."""
 
     scheme: str
     confidence: float
@@ -151,16 +151,16 @@ class Comparison:
     sentences: list[Sentence] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as `compare --json` prints it."""
+        """Return plain data, as `compare --json` prints it."""
         return asdict(self)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number: where no run differs, any is at most a in at most a share a of experiments.
+    """Correct p-values for their number: if no run differs, the smallest is below a with probability a at most.
 
-    The k-th smallest of m is multiplied by m - k + 1, and is at least the one before it (S. Holm 1979, A simple
-    sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65-70). The tests may depend on
-    one another, as they do here by sharing the reference.
+    The k-th smallest of m is multiplied by m - k + 1, and raised to the one before it if that is larger (S. Holm 1979,
+    A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65-70). The tests may
+    depend on one another, as here, where they share the reference.
 
     >>> holm([0.5, 0.125, 0.25])
     [0.5, 0.375, 0.5]
@@ -185,17 +185,17 @@ def compare(
 ) -> Comparison:
     """Compare two or more runs over the same rows.
 
-    tables: of each run, in order of (language, split, row), one of both a table, with the columns `COLUMNS`, or `SHOWN`
-    if sentences are wanted. differ: sentences of each run and language that differ from the reference's: first those
-    where one is right and the other wrong, then those where both are wrong, each in order. samples: bootstrap resamples
-    behind intervals and tests, 0 for none; seed, by: as in `evaluation.score`. InputError if rows, ids, words or gold
-    differ between the runs.
+    tables: the tables of each run, in order of (language, split, row), each of one language and split, with the columns
+    `COLUMNS`, or `SHOWN` if sentences are wanted. differ: the number of sentences to show per run and language that
+    differ from the reference's: first those where one is right, then those where both are wrong, each in order.
+    samples: bootstrap resamples behind intervals and tests, 0 for none. seed, by: as in `scores.score`. InputError if
+    rows, ids, words or gold differ between the runs.
     """
-    strangers = [RunMismatch(runs[0].run, run.run) for run in runs]
+    mismatches = [RunMismatch(runs[0].run, run.run) for run in runs]
     counters = [Counter() for _ in runs]
     pairs: dict[str, _Pairs] = {}
     for pieces in zip_runs(tables):
-        same = [stranger.check(pieces[0], piece) for stranger, piece in zip(strangers, pieces, strict=True)]
+        same = [each.check(pieces[0], piece) for each, piece in zip(mismatches, pieces, strict=True)]
         if not all(same):
             continue
         pieces = with_words(pieces)
@@ -203,7 +203,7 @@ def compare(
             counter.add(piece)
         lang = pieces[0].column("lang")[0].as_py()
         pairs.setdefault(lang, _Pairs(reference, len(runs), differ)).add(pieces)
-    if messages := [stranger.message() for stranger in strangers if stranger.counts]:
+    if messages := [each.message() for each in mismatches if each.counts]:
         raise InputError(messages[0])
     counts = [counter.counts() for counter in counters]
     scored = [score(each, samples=samples, seed=seed, by=by) for each in counts]
@@ -232,20 +232,18 @@ def compare(
 def _tested(
     counts: Sequence[Sequence[Counts]], reference: int, average: Any, samples: int, seed: int, by: By | None
 ) -> list[Against | None]:
-    result: list[Against | None] = [None] * len(counts)
-    tests: dict[int, Difference] = {}
-    for run, own in enumerate(counts):
-        if run == reference:
-            continue
-        found = paired(counts[reference], own, average=average, samples=samples, seed=seed, by=by)
-        known = not math.isnan(found.difference)
-        result[run] = Against(found.difference if known else None, found.interval if known else None, None, None)
-        if known and samples:
-            tests[run] = found
-    corrected = holm([found.p_value for found in tests.values()])
-    for (run, found), p_holm in zip(tests.items(), corrected, strict=True):
-        result[run] = Against(found.difference, found.interval, found.p_value, p_holm)
-    return result
+    """Test each run against the reference, whose own place is None."""
+    options: dict[str, Any] = {"average": average, "samples": samples, "seed": seed, "by": by}
+    found = {n: paired(counts[reference], own, **options) for n, own in enumerate(counts) if n != reference}
+    tested = [n for n, one in found.items() if samples and not math.isnan(one.difference)]
+    corrected = dict(zip(tested, holm([found[n].p_value for n in tested]), strict=True))
+    return [_against(found[n], corrected.get(n)) if n in found else None for n in range(len(counts))]
+
+
+def _against(found: Difference, p_holm: float | None) -> Against:
+    if math.isnan(found.difference):
+        return Against(None, None, None, None)
+    return Against(found.difference, found.interval, None if p_holm is None else found.p_value, p_holm)
 
 
 def _mean(scored: Sequence[Evaluations], against: Sequence[Against | None]) -> Mean | None:
@@ -258,16 +256,14 @@ def _mean(scored: Sequence[Evaluations], against: Sequence[Against | None]) -> M
     return Mean(first.languages, first.items, results)
 
 
-_FIGURES = ("sentences", "identical", "with_entities", "identical_with_entities", "only_reference", "only_run")
-_COUNTS = len(_FIGURES) + 3  # and entities in common, of the reference, of the run
-
-
 class _Pairs:
-    """The reference and each run in one language."""
+    """The reference paired with each run, in one language."""
 
     def __init__(self, reference: int, n_runs: int, differ: int) -> None:
         self.reference, self.differ = reference, differ
-        self.sums = np.zeros((2, n_runs, _COUNTS), dtype=np.int64)  # over all sentences, over those with gold
+        # Over all sentences, then over those with gold: six counts of sentences as `add` makes them, then entities in
+        # common, of the reference, of the run.
+        self.sums = np.zeros((2, n_runs, 9), dtype=np.int64)
         self.kept: list[tuple[list[Sentence], ...]] = [([], [], []) for _ in range(n_runs)]
 
     def add(self, pieces: Sequence[pa.Table]) -> None:
@@ -285,8 +281,10 @@ class _Pairs:
             one, two = (_without(row, side != gold, n) for side in (own, other))
             figures = (same | True, same, either, same & either, one & ~two, two & ~one)
             for sums, mask in zip(self.sums[:, run], masks, strict=True):
-                sums[: len(figures)] += [int((figure & mask).sum()) for figure in figures]
-                sums[len(figures) :] += [int((part & mask[row]).sum()) for part in (own & other, own, other)]
+                sums += [
+                    *((figure & mask).sum() for figure in figures),
+                    *((part & mask[row]).sum() for part in (own & other, own, other)),
+                ]
             if self.differ:
                 self._keep(run, first, piece, masks[0] & ~same, masks[1], one, two)
 
@@ -315,8 +313,10 @@ class _Pairs:
 
 
 def _entities(pieces: Sequence[pa.Table]) -> tuple[Ints, NDArray[np.bool_]]:
-    """Distinct entities of the same rows in several tables: the row of each [entities], and which table has it
-    [tables, entities]. A rejected row has none."""
+    """Find the distinct entities of the same rows in several tables; rejected rows have none.
+
+    Returns the row of each [entities], and which tables have it [tables, entities].
+    """
     labels: dict[str, int] = {}
     parts = []
     for piece in pieces:
@@ -333,7 +333,7 @@ def _entities(pieces: Sequence[pa.Table]) -> tuple[Ints, NDArray[np.bool_]]:
 
 
 def _without(row: Ints, marked: Bools, n_rows: int) -> Bools:
-    """Which rows have no marked entity: [rows]."""
+    """Return which rows have no marked entity: [rows]."""
     free: Bools = np.bincount(row[marked], minlength=n_rows) == 0
     return free
 

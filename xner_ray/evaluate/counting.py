@@ -1,8 +1,8 @@
-"""Entities against gold as counts per sentence and label: what every figure of an evaluation is a sum of.
+"""Entities against gold as counts per sentence and label; every figure of an evaluation is a function of their sums.
 
-Tables come one by one and only small integers stay: 12 bytes a sentence and label, 16 a sentence, and the document ids.
-A rejected row counts as one without predictions, because that is what a student gets of it; a row that was rejected as
-a duplicate counts not at all.
+Tables are read one by one and only small integers are kept: 12 bytes per sentence and label, 16 per sentence, and the
+document ids. A rejected row counts as a row without predictions, because a student gets none from it; a row rejected as
+a duplicate does not count.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ Entity = tuple[int, int, str]  # start, end (words, half open), label
 class Counts:
     """One language's sentences with gold, as counts.
 
-    labels: [labels], sorted. rows: [sentences], the input's row numbers. docs: [sentences], a number per document that
-    is the same in every language, -1 without one. cells: [sentences, labels, 3], entities that are exact, predicted,
-    in gold. outcomes: [2, labels, 6], over all sentences: entities of gold and of the prediction by what became of
-    them (EXACT to SPURIOUS). source: [labels], entities of the source side that were to be projected. shared: [labels],
-    the sum over sentences of min(source, gold). from_source: some prediction names the source entity it came from, or
-    there is no prediction at all.
+    labels: [labels], sorted. rows: [sentences], the input's row numbers. docs: [sentences], a number per document, the
+    same in every language, -1 without one. cells: [sentences, labels, 3], entities that are exact, predicted, in gold.
+    outcomes: [2, labels, 6], entities of gold and of the prediction, over all sentences, by outcome (EXACT to
+    SPURIOUS). source: [labels], source entities to be projected. shared: [labels], the sum over sentences of
+    min(source, gold). from_source: some prediction names its source entity, or there is no prediction at all.
     """
 
     lang: str
@@ -56,11 +55,12 @@ class Counts:
 
 
 def pair(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[tuple[int, int, int]]:
-    """One-to-one pairs (index in gold, index in predicted, outcome) of entities that share words.
+    """Pair entities that share words one to one; return (index in gold, index in predicted, outcome) for each pair.
 
-    Same span and label (EXACT) first, then the same span (TYPE), then the same label (BOUNDARY), then any (BOTH); of
-    these the pair with more words in common, then the leftmost gold, then the leftmost prediction. What is left over is
-    missed or spurious, even where it touches an entity that has a partner. Neither side may overlap within itself.
+    Pairs with the same span and label (EXACT) come first, then the same span (TYPE), the same label (BOUNDARY), and any
+    (BOTH); among these the pair with more words in common, then the leftmost gold, then the leftmost prediction. An
+    entity without a partner is missed or spurious, even where it touches one that has a partner. Neither side may
+    overlap within itself.
 
     >>> pair([(0, 3, "ORG")], [(0, 1, "LOC"), (1, 3, "ORG")])
     [(0, 1, 2)]
@@ -83,7 +83,7 @@ def pair(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[tuple[int,
 
 
 def count(tables: Iterable[pa.Table]) -> list[Counts]:
-    """Counts of each language that has gold, by language code. `tables` need the columns `COLUMNS`."""
+    """Count each language that has gold, in order of the codes. `tables` need the columns `COLUMNS`."""
     counter = Counter()
     for table in tables:
         counter.add(table)
@@ -91,7 +91,7 @@ def count(tables: Iterable[pa.Table]) -> list[Counts]:
 
 
 class Counter:
-    """`count`, table by table."""
+    """The counts of languages, added up table by table."""
 
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
@@ -108,7 +108,7 @@ class Counter:
 
 
 def counted(table: pa.Table, *, gold: bool = True) -> pa.ChunkedArray:
-    """Which rows count: they have words and, if asked for, gold, and are not rejected as a duplicate. [rows], bool."""
+    """Return which rows count: those with words and, if asked for, gold, not rejected as duplicates. [rows], bool."""
     words = pc.greater(pc.list_value_length(table.column("tokens")), 0).fill_null(False)
     wanted = pc.and_(pc.is_valid(table.column("gold_spans")), words) if gold else words
     twice = pc.fill_null(pc.equal(table.column("reason"), str(Reason.DUPLICATE_ID)), False)
@@ -116,14 +116,14 @@ def counted(table: pa.Table, *, gold: bool = True) -> pa.ChunkedArray:
 
 
 def entities(lists: pa.ListArray, labels: dict[str, int]) -> Ints:
-    """Spans of rows as numbers: [entities, 4], row, start, end, label by its number, which `labels` remembers."""
+    """Return spans as numbers [entities, 4]: row, start, end, label. `labels` numbers the labels and remembers them."""
     row, _, cells = flat(lists)
     label = _codes(cells.field("label"), labels)
     return np.stack([row, ints(cells.field("start")), ints(cells.field("end")), label], axis=1)
 
 
 class _Tally:
-    """What has been counted of one language; its labels in the order in which they were met."""
+    """The counts of one language so far, its labels in order of appearance."""
 
     def __init__(self) -> None:
         self.labels: dict[str, int] = {}
@@ -145,7 +145,7 @@ class _Tally:
         predicted = predicted[emitted]
         named = flat(spans)[2].field("source").is_valid().to_numpy(zero_copy_only=False)
         source = self._source(table)
-        # An entity of both sides has one number, so that those in common are found without comparing strings.
+        # Equal entities of both sides get one number, so common ones are found without comparing strings.
         _, number = np.unique(np.concatenate([gold, predicted]), axis=0, return_inverse=True)
         number = number.reshape(-1)
         ours, theirs = number[: len(gold)], number[len(gold) :]
@@ -169,7 +169,7 @@ class _Tally:
         self.from_source |= bool(named[emitted].any())
 
     def _source(self, table: pa.Table) -> Ints:
-        """Entities of the source side but those that reading has set aside; as `entities`."""
+        """Return the source entities as `entities` does, without those that reading set aside."""
         lists = table.column("source_spans").combine_chunks()
         base = offsets(lengths(lists))
         row, _, cells = flat(table.column("unprojected").combine_chunks())
@@ -180,7 +180,7 @@ class _Tally:
         order = [self.labels[label] for label in sorted(self.labels)]
 
         def grown(array: NDArray[Any], axis: int) -> NDArray[Any]:
-            """With a place for the labels that were met later, in sorted order."""
+            """Return an array with a place for every label, in sorted order."""
             missing = [(0, len(self.labels) - array.shape[axis] if a == axis else 0) for a in range(array.ndim)]
             return np.pad(array, missing).take(order, axis=axis)
 
@@ -200,7 +200,7 @@ class _Tally:
 
 
 def _pair_the_rest(gold: Ints, predicted: Ints, of_gold: Ints, of_predicted: Ints) -> None:
-    """Write into the outcomes what became of the entities that are not exact."""
+    """Write the outcomes of the entities that are not exact."""
     rest: dict[int, tuple[list[int], list[int]]] = {}
     for index in np.flatnonzero(of_predicted == SPURIOUS).tolist():
         rest.setdefault(int(predicted[index, 0]), ([], []))[1].append(index)
@@ -213,13 +213,13 @@ def _pair_the_rest(gold: Ints, predicted: Ints, of_gold: Ints, of_predicted: Int
 
 
 def _histogram(entities: Ints, n_rows: int, n_labels: int) -> Small:
-    """[rows, labels]."""
+    """Count entities per row and label: [rows, labels]."""
     cell = entities[:, 0] * n_labels + entities[:, 3]
     return np.bincount(cell, minlength=n_rows * n_labels).reshape(n_rows, n_labels).astype(np.int32)
 
 
 def _codes(values: pa.Array, known: dict[str, int]) -> Ints:
-    """A number for each text, which `known` remembers; -1 for null."""
+    """Return a number for each text, -1 for null. `known` numbers the texts and remembers them."""
     encoded = values.dictionary_encode()
     numbers = [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()]
     return np.array([*numbers, -1], dtype=np.int64)[ints(encoded.indices.fill_null(len(numbers)))]

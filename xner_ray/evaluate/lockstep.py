@@ -1,4 +1,4 @@
-"""Several runs' tables walked through together, the same rows of each at a time, and what keeps runs apart."""
+"""Tables of several runs, read side by side in ranges of the same rows, and a check that the rows are the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = {"id": "rows with another id", "tokens": "rows with other words", "gold
 
 
 class _Stream:
-    """One run's tables, of which the rows up to any row can be taken."""
+    """One run's tables as a stream of rows."""
 
     def __init__(self, tables: Iterable[pa.Table]) -> None:
         self._tables = iter(tables)
@@ -35,6 +35,7 @@ class _Stream:
         return int(self._rows[-1])
 
     def take(self, last: int) -> pa.Table:
+        """Take the rows of the present table up to the row number `last`."""
         n = int(np.searchsorted(self._rows, last, side="right"))
         piece, self.table, self._rows = self.table.slice(0, n), self.table.slice(n), self._rows[n:]
         if not len(self._rows):
@@ -43,7 +44,7 @@ class _Stream:
 
 
 def zip_runs(runs: Sequence[Iterable[pa.Table]]) -> Iterator[list[pa.Table]]:
-    """The runs' tables in pieces of the same range of rows; a run without rows in a range has an empty piece."""
+    """Yield the runs' tables in pieces of the same range of rows; a run without rows there has an empty piece."""
     streams = [_Stream(tables) for tables in runs]
     while groups := [stream.group for stream in streams if stream.group is not None]:
         here = [stream.group == min(groups) for stream in streams]
@@ -53,7 +54,7 @@ def zip_runs(runs: Sequence[Iterable[pa.Table]]) -> Iterator[list[pa.Table]]:
 
 
 class RunMismatch:
-    """What keeps a run from being compared with the first."""
+    """The differences in rows, ids, words and gold that keep a run from being compared with the first."""
 
     def __init__(self, first: str, other: str) -> None:
         self.first, self.other = first, other
@@ -61,7 +62,7 @@ class RunMismatch:
         self._examples: dict[str, str] = {}
 
     def check(self, first: pa.Table, other: pa.Table) -> bool:
-        """True if these are the same rows, with the same id, words and gold where both have words."""
+        """Return whether rows and ids are the same, and words and gold of the rows in which both have words."""
         rows, others = (ints(table.column("row").combine_chunks()) for table in (first, other))
         if not np.array_equal(rows, others):
             self._alone(first, f"rows only in {self.first}", ~np.isin(rows, others))
@@ -103,7 +104,7 @@ def _brief(value: Any) -> str:
 
 
 def with_words(pieces: Sequence[pa.Table]) -> list[pa.Table]:
-    """The same rows; what the input says of a row that a run rejected before it had words is that of another run."""
+    """Fill tokens, gold and document of rows that a run rejected before it had words, from a run that has them."""
     names = ["tokens", "gold_spans", "doc_id"]
     first = pieces[0]
     if all(first.column(name).equals(piece.column(name)) for piece in pieces[1:] for name in names):

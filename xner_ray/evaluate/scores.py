@@ -1,11 +1,12 @@
 """Scores against gold, per language and label: precision, recall, F1 with intervals, errors by kind, the ceiling.
 
 A predicted entity is right if gold has one with the same words and the same label: seqeval's strict mode with IOB2
-(the tests hold every figure against seqeval itself). Its lenient mode, the default of `seqeval` and of Hugging Face's
-`evaluate`, differs only on tags that are no IOB2, as an I- that continues nothing; here entities are spans, so there
-are none: reading repairs such tags, the way lenient reads them, and counts them (`repaired_tags` in report.json).
+(tests compare every figure with seqeval's own). Its lenient mode, the default of `seqeval` and of Hugging Face's
+`evaluate`, differs only on tags that are not IOB2, such as an I- that continues nothing. Entities are spans here, so
+there are none: reading repairs such tags as the lenient mode reads them and counts them (`repaired_tags` in
+report.json).
 
-What is right is counted per sentence (`counting`), and every figure is a function of sums of these counts.
+Right entities are counted per sentence (`counting`); every figure is a function of sums of these counts.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from xner_ray.evaluate.bootstrap import (
 from xner_ray.evaluate.counting import Counts, Small, count
 
 SCHEME = "seqeval strict (IOB2)"
-# Fewer clusters give intervals that are too narrow (Cameron, Gelbach and Miller 2008 warn below 30, more so below 10)
+# Fewer clusters give too narrow intervals (Cameron, Gelbach and Miller 2008 warn below 30, and more below 10)
 FEWEST_DOCUMENTS = 20
 
 By = Literal["sentence", "doc"]
@@ -41,7 +42,7 @@ ITEMS: dict[By, str] = {"sentence": "sentences", "doc": "documents"}  # as table
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Precision, recall and F1 in 0..1. An interval is None where fewer than two items hold such an entity."""
+    """Precision, recall and F1 in 0..1. An interval is None where fewer than two items have such an entity."""
 
     precision: float
     recall: float
@@ -53,7 +54,7 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Rates):
-    """Rates and the entities that they are made of; 0 where nothing is predicted or in gold, as in seqeval."""
+    """Rates and the counts behind them; rates are 0 where nothing is predicted or in gold, as in seqeval."""
 
     exact: int
     predicted: int
@@ -62,7 +63,7 @@ class Score(Rates):
 
 @dataclass(frozen=True)
 class Errors:
-    """Entities by what became of them; every one has one outcome.
+    """Entities by outcome; each has one.
 
     exact: same words and label. type: same words, other label. boundary: other words, same label, some words shared.
     type_and_boundary: other words and label, some shared. missed: in gold, without a partner. spurious: predicted,
@@ -80,11 +81,11 @@ class Errors:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the annotations allow: each side is annotated for itself, and what one lacks, no projection can find.
+    """The best scores that the annotations allow: no projection finds gold entities that the source side lacks.
 
-    shared: over sentences and labels, the sum of min(source, gold). A projection that gives every source entity its
-    right place has precision shared / source and recall shared / gold. Recall cannot be higher; precision and F1 can,
-    by leaving out what gold lacks. For one place per source entity.
+    shared: the sum of min(source, gold) over sentences and labels. A projection that places every source entity right,
+    once, has precision shared / source and recall shared / gold. Recall cannot be higher; precision and F1 can, by
+    leaving out entities that gold lacks.
     """
 
     source: int
@@ -96,12 +97,13 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One language. `projection_ratio` is entities projected over entities in gold, None without any.
+    """One language.
 
-    rows: sentences with gold. rejected_rows: those of them that gave no labels; they count as without predictions.
-    items: sentences or documents that the intervals resample. macro: unweighted mean of the labels. errors_by_label:
-    the entities of gold with the label, and as `spurious` the predictions with it that have no partner. ceiling: None
-    if the predictions do not come from source entities.
+    rows: sentences with gold. rejected_rows: the rejected ones of them, which count as without predictions. items:
+    sentences or documents that the intervals resample. macro: unweighted mean over labels. projection_ratio: entities
+    projected over entities in gold; None without gold entities. errors_by_label: gold entities with the label by
+    outcome, and as `spurious` predictions with the label that have no partner. ceiling: None if the predictions do not
+    come from source entities.
     """
 
     lang: str
@@ -120,9 +122,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Macro:
-    """Unweighted means over languages, of the overall rates and, for each label, over the languages that have it.
+    """Unweighted means over languages: of the overall rates, and of each label's over the languages that have it.
 
-    languages: how many have any entity; the others are left out, as is a label's mean over those that lack it.
+    languages: the number of languages with any entity; the others are left out.
     """
 
     languages: int
@@ -133,9 +135,9 @@ class Macro:
 
 @dataclass(frozen=True)
 class Evaluations(Sequence[Evaluation]):
-    """All languages of a run, in order of their codes, as a sequence; `macro` if there are several.
+    """All languages of a run as a sequence, ordered by code; `macro` if there are several.
 
-    scheme: what is right. by: what the intervals resample. samples: resamples, 0 for no intervals.
+    scheme: the definition of a right entity. by: what the intervals resample. samples: 0 for no intervals.
     """
 
     scheme: str
@@ -153,7 +155,7 @@ class Evaluations(Sequence[Evaluation]):
         return self.languages[index]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as `evaluate --json` prints it."""
+        """Return plain data, as `evaluate --json` prints it."""
         return asdict(self)
 
 
@@ -163,13 +165,13 @@ def evaluate(tables: Iterable[pa.Table], *, samples: int = SAMPLES, seed: int = 
 
 
 def score(counts: Sequence[Counts], *, samples: int = SAMPLES, seed: int = 0, by: By | None = None) -> Evaluations:
-    """Scores of each language, with 95 % percentile bootstrap intervals over sentences or documents.
+    """Score each language, with 95 % percentile bootstrap intervals over sentences or documents.
 
-    by: None takes documents where every sentence has one and each language at least `FEWEST_DOCUMENTS`, because
-    sentences of a document repeat names and are not independent; else sentences, in all languages. So one language
-    without documents changes what the others resample; beyond that, a language's intervals depend on it alone. Those of
-    the macro average draw an item in all languages at once, since these may be translations of one another. InputError
-    if documents are asked for and there are none, or only one.
+    by: None takes documents if every sentence has one and each language at least `FEWEST_DOCUMENTS`, because sentences
+    of a document repeat names and are not independent; otherwise sentences, in all languages. So one language without
+    documents changes what the others resample; apart from that, a language's intervals depend on it alone. Those of the
+    macro average draw an item in all languages at once, since these may be translations of one another. InputError if
+    documents are asked for and there are none, or only one.
     """
     chosen = _chosen(counts, by)
     languages = [_language(one, _totals([one], chosen, samples, seed)) for one in counts]
@@ -186,22 +188,22 @@ def compare(
     seed: int = 0,
     by: By | None = None,
 ) -> Difference:
-    """Difference of F1 of two runs over the same sentences (`second` minus `first`), with interval and p-value.
+    """Test the difference of F1 between two runs over the same sentences (`second` minus `first`).
 
     pooled: one F1 of all entities of all languages; macro: mean of the languages' F1. The test is `paired_bootstrap`.
-    InputError if the runs do not have gold for the same sentences, or count other gold.
+    InputError if the runs do not have gold for the same sentences, or have different gold.
     """
     names = [", ".join(one.lang for one in counts) or "none" for counts in (first, second)]
     if names[0] != names[1] or not first:
-        raise InputError(f"runs to compare must have gold in the same languages: {names[0]} against {names[1]}")
+        raise InputError(f"runs to compare must have gold in the same languages, not {names[0]} and {names[1]}")
     for one, two in zip(first, second, strict=True):
         if not np.array_equal(np.sort(one.rows), np.sort(two.rows)):
-            raise InputError(f"runs to compare must hold the same sentences with gold; they differ in {one.lang}")
+            raise InputError(f"runs to compare must have gold for the same sentences; they differ in {one.lang}")
     chosen = _chosen([*first, *second], by)
     labels = sorted({label for one in (*first, *second) for label in one.labels})
     tables = [_items(counts, labels, chosen) for counts in (first, second)]
     if not np.array_equal(tables[0][..., 2], tables[1][..., 2]):
-        raise InputError("runs to compare must have the same gold: the same labels kept, of the same input")
+        raise InputError("runs to compare must have the same gold: keep the same labels of the same input")
     shape = tables[0].shape[1:]
 
     def f1(sums: Ints) -> Floats:
@@ -214,7 +216,7 @@ def compare(
 
 
 def rates(cells: Ints) -> Floats:
-    """[..., (exact, predicted, gold)] -> [..., (precision, recall, F1)]; NaN where nothing is predicted or in gold."""
+    """Map [..., (exact, predicted, gold)] to [..., (precision, recall, F1)]; NaN if nothing is predicted or in gold."""
     exact, predicted, gold = np.moveaxis(cells.astype(np.float64), -1, 0)
     figures = np.stack([exact / np.maximum(predicted, 1), exact / np.maximum(gold, 1)], axis=-1)
     f1 = 2 * exact / np.maximum(predicted + gold, 1)
@@ -224,7 +226,7 @@ def rates(cells: Ints) -> Floats:
 
 
 def _mean(figures: Floats, axis: int) -> Floats:
-    """Mean of those that are defined; NaN without any."""
+    """Return the mean over the defined figures; NaN without any."""
     defined = ~np.isnan(figures)
     n = defined.sum(axis=axis)
     total: Floats = np.where(defined, figures, 0.0).sum(axis=axis)
@@ -236,12 +238,12 @@ def _chosen(counts: Sequence[Counts], asked: By | None) -> By:
     fewest = min((len(np.unique(one.docs)) for one in counts), default=0) if known else 0
     if asked == "doc" and counts and fewest < 2:
         found = "only one document" if known else "no doc_id"
-        raise InputError(f"cannot resample documents: a language has {found} in its rows with gold; take sentences")
+        raise InputError(f"cannot resample documents: a language has {found} in its rows with gold; resample sentences")
     return asked or ("doc" if fewest >= FEWEST_DOCUMENTS else "sentence")
 
 
 def _items(counts: Sequence[Counts], labels: Sequence[str], by: By) -> Small:
-    """[items, languages, labels, 3], an item being the same sentence or document in every language."""
+    """Return counts [items, languages, labels, 3]; an item is the same sentence or document in every language."""
     keys = [one.docs if by == "doc" else one.rows for one in counts]
     known, number = np.unique(np.concatenate(keys), return_inverse=True)
     table = np.zeros((len(known), len(counts), len(labels), 3), dtype=np.int32)
@@ -254,7 +256,7 @@ def _items(counts: Sequence[Counts], labels: Sequence[str], by: By) -> Small:
 
 @dataclass(frozen=True)
 class _Totals:
-    """Sums over the data and over its resamples."""
+    """Counts per item, and their sums over the data and over its resamples."""
 
     labels: list[str]
     items: Small  # [items, languages, labels, 3]
@@ -270,7 +272,7 @@ def _totals(counts: Sequence[Counts], by: By, samples: int, seed: int) -> _Total
 
 
 def _rates(data: Floats, drawn: Floats, holding: int) -> dict[str, Any]:
-    """Arguments of `Rates`: data [3], drawn [samples, 3], and the number of items that hold such an entity."""
+    """Return the arguments of `Rates` for data [3], drawn [samples, 3] and the number of items with such an entity."""
     names = ("precision", "recall", "f1")
     found: dict[str, Any] = dict(zip(names, np.nan_to_num(data).tolist(), strict=True))
     for column, name in enumerate(names):
@@ -279,7 +281,7 @@ def _rates(data: Floats, drawn: Floats, holding: int) -> dict[str, Any]:
 
 
 def _score(cells: Ints, drawn: Ints, items: Small) -> Score:
-    """cells [3], drawn [samples, 3], items [items, 3]."""
+    """Score one label, or all: cells [3], drawn [samples, 3], items [items, 3]."""
     exact, predicted, gold = cells.tolist()
     found = _rates(rates(cells), rates(drawn), int(items.any(axis=1).sum()))
     return Score(**found, exact=exact, predicted=predicted, gold=gold)
@@ -322,5 +324,5 @@ def _macro(counts: Sequence[Counts], totals: _Totals) -> Macro:
 
 
 def _holding(items: Small) -> int:
-    """Number of items with any entity: [items, ...]."""
+    """Return the number of items with any entity: [items, ...]."""
     return int(items.reshape(len(items), -1).any(axis=1).sum())
