@@ -70,9 +70,9 @@ def _refused(runs: Sequence[Path], message: str, kind: type[Exception] = InputEr
 
 def test_what_cannot_be_compared_is_one_message(runs: list[Path], tmp_path: Path) -> None:
     _refused(runs[:1], "1 run; allowed: two or more")
-    _refused([*runs, runs[0]], "base: stands there twice", RunFolderError)
+    _refused([*runs, runs[0]], "base is listed twice", RunFolderError)
     (tmp_path / "link").symlink_to(runs[0])
-    _refused([runs[0], tmp_path / "link"], "link: stands there twice", RunFolderError)
+    _refused([runs[0], tmp_path / "link"], "link is listed twice", RunFolderError)
     _refused(runs, r"--against .*else is none of the runs; allowed: .*base, .*best", against=tmp_path / "else")
     _refused([runs[0], tmp_path / "nothing"], "nothing: no run here", RunFolderError)
     spanish = finished(tmp_path / "spanish", {"spa_Latn": _rows(True)})

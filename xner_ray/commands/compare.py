@@ -1,14 +1,16 @@
-"""Finished runs compared, from their folders alone: no Ray, no model."""
+"""The command `compare`: finished runs over the same sentences, from their folders, without Ray or models."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from xner_ray import defaults
 from xner_ray.commands.inspect import read_index
@@ -35,12 +37,12 @@ def compare(
     seed: int = 0,
     by: By | None = None,
 ) -> Comparison:
-    """Two or more finished runs over the same sentences: scores, differences with tests, or agreement without gold.
+    """Compare finished runs over the same sentences: scores and tests of differences, or agreement without gold.
 
-    against: the run that the others are tested against, by default the first. differ: sentences of each run and
-    language, where it differs from that run. samples: bootstrap resamples, 0 for no intervals and tests. See
-    `comparison.compare`. RunFolderError for a run that is not finished or stands there twice, InputError for runs over
-    other languages, sentences, words or gold.
+    against: the run that the others are tested against, by default the first. differ: the number of differing sentences
+    to show per run and language. samples: bootstrap resamples, 0 for no intervals and tests. seed, by: see
+    `evaluate.comparison.compare`. RunFolderError for a run that is not finished or listed twice, InputError for runs
+    over different languages, sentences, words or gold.
     """
     folders = [RunFolder(os.fspath(run)) for run in runs]
     if len(folders) < 2:
@@ -48,7 +50,7 @@ def compare(
     places = [folder.place for folder in folders]
     for number, place in enumerate(places):
         if place in places[:number]:
-            raise RunFolderError(f"{os.fspath(runs[number])}: stands there twice; name each run once")
+            raise RunFolderError(f"{os.fspath(runs[number])} is listed twice; name each run once")
     reference = 0
     if against is not None:
         place = RunFolder(os.fspath(against)).place
@@ -79,87 +81,70 @@ def _listed(values: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def _tables(folder: RunFolder, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The parts in order of (language, split, row)."""
+    """Yield the parts in order of (language, split, row)."""
     parts = folder.final_parts()
     for unit in sorted(read_index(folder).units, key=lambda unit: (unit.lang, unit.split, unit.start)):
         yield part_files.read_part(parts[unit.name], columns)
 
 
 def short_names(runs: Sequence[str]) -> list[str]:
-    """The last part of each path, or the whole of all where two are the same."""
+    """Return the last part of each path; all whole paths if two of these are equal."""
     names = [os.path.basename(storage.bare(run).rstrip("/")) for run in runs]
     return names if len(set(names)) == len(names) and all(names) else list(runs)
 
 
 def settings(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's fingerprint is not at its default, by recipe key. keys: the fingerprint.
+    """Return the recipe keys that differ from their defaults, with their values. keys: the run's fingerprint.
 
-    A model is (its name, its identity). Input files are left out: compared runs hold the same sentences.
+    The value of a model is (name, identity). Input files are left out: compared runs hold the same sentences.
     """
-    if recipe.combined is not None:
-        return {"combine": f"{recipe.combined.method} of {' + '.join(recipe.combined.runs)}", **_weights(recipe)}
+    if (combined := recipe.combined) is not None:
+        weights = {"weights": combined.weights} if len(set(combined.weights)) > 1 else {}
+        return {"combine": f"{combined.method} of {' + '.join(combined.runs)}", **weights}
     found: dict[str, Any] = {}
     for key, value in keys.items():
         if key.endswith(_IDENTITY):
-            name = key.removesuffix(_IDENTITY).split(" ")[0]  # Apertium has one of each language
+            name = key.removesuffix(_IDENTITY).split(" ")[0]  # Apertium has one per language
             name = _CHOSEN_BY.get(name, name)
             others = found.get(name)
             identity = f"{others[1]}; {value}" if isinstance(others, tuple) else value
-            found[name] = (_at(recipe, name), identity)
+            found[name] = (attrgetter(name)(recipe), identity)
         elif key.startswith("parallel "):
             found["input.parallel." + key.split(" ")[1]] = (os.path.basename(key.split(" ", 2)[2]), str(value))
         elif not key.startswith("input file "):
-            path, rest = _path(key)
-            if rest is None:
+            path, _ = _field(key)
+            if path == key:
                 found.setdefault(path, value)  # a model's name is there already, with its identity
             else:
-                found.setdefault(path, {})[rest] = value
+                found.setdefault(path, {})[key.removeprefix(f"{path}.")] = value
     if "match.thresholds" in found:
         given = found["match.thresholds"] or {}
         found["match.thresholds"] = {name: most for name, most in given.items() if THRESHOLDS.get(name) != most}
     return {key: value for key, value in found.items() if isinstance(value, tuple) or value != _default(key)}
 
 
-def _weights(recipe: Recipe) -> dict[str, Any]:
-    weights = recipe.combined.weights if recipe.combined else []
-    return {"weights": weights} if len(set(weights)) > 1 else {}
-
-
-def _at(recipe: Recipe, key: str) -> Any:
-    value: Any = recipe
+def _field(key: str) -> tuple[str, FieldInfo | None]:
+    """Return the recipe's key that a flat key begins with, and its field; the rest is a name in a mapping."""
+    model: type[BaseModel] = Recipe
+    path = []
     for part in key.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _path(key: str) -> tuple[str, str | None]:
-    """A flat key as the recipe's key and, where that is a mapping, the name in it."""
-    model: Any = Recipe
-    parts = key.split(".")
-    for number, part in enumerate(parts):
-        kind = model.model_fields[part].annotation if part in model.model_fields else None
+        path.append(part)
+        field = model.model_fields.get(part)
+        kind = field.annotation if field else None
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            rest = parts[number + 1 :]
-            return ".".join(parts[: number + 1]), ".".join(rest) if rest else None
+            break
         model = kind
-    return key, None
+    return ".".join(path), field
 
 
 def _default(key: str) -> Any:
-    """As it stands in a fingerprint: plain data."""
-    model: Any = Recipe
-    *sections, last = key.split(".")
-    for part in sections:
-        field = model.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return None
-        model = field.annotation
-    field = model.model_fields.get(last)
+    """Return a key's default as a fingerprint holds it; None if it has none."""
+    field = _field(key)[1]
     return None if field is None or field.is_required() else field.get_default(call_default_factory=True)
 
 
 def differing(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each run, what not all runs have alike, ready to be shown."""
+    """Return for each run the settings that differ between runs, ready to be shown."""
     keys = sorted({key for each in found for key in each})
     nothing = object()
     unequal = [key for key in keys if any(each.get(key, nothing) != found[0].get(key, nothing) for each in found)]
@@ -170,7 +155,7 @@ def differing(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for each, shown in zip(found, result, strict=True):
             value = each.get(key, nothing)
             if isinstance(value, tuple):
-                name, identity = value  # a model that the recipe leaves to its engine has no name
+                name, identity = value  # no name: the engine chooses the model
                 if name is not None or one_name:
                     short = identity if " " in identity else identity[:12]  # versions in words, or a hash
                     shown[key] = f"{name or 'built-in'}@{short}" if one_name else name
@@ -180,7 +165,7 @@ def differing(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def method_text(keys: Mapping[str, Any]) -> str:
-    """As `--set` takes it, in one line; `defaults` without any.
+    """Return keys as `--set` takes them, in one line; `defaults` without any.
 
     >>> method_text({"match.solver": "greedy", "match.scores": {"align": 1.0}})
     'match.solver=greedy match.scores={align: 1.0}'
