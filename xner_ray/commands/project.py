@@ -23,7 +23,7 @@ from xner_ray.engine.pools import Capacity, group, local_capacity
 from xner_ray.engine.pools import Group as Pool
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.read.index import Index, build_index
-from xner_ray.read.inputs import identities, input_bytes
+from xner_ray.read.inputs import input_bytes
 from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
@@ -57,8 +57,9 @@ def project(
     _check_reasons(retry_rejects)
     folder = RunFolder(os.fspath(run))
     refuse_passing(folder.root)
-    checked, models = resolve.resolve(load_recipe(recipe, overrides))
-    inputs, parallel = identities(checked)
+    given = load_recipe(recipe, overrides)
+    inputs, parallel = resolve.check_cheap(given)
+    checked, models = resolve.resolve(given)
     keys = fingerprint(checked, inputs, parallel, models)
     with (
         opened(folder, checked, keys, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
@@ -182,7 +183,9 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
 
     A cluster is asked what it has; a Ray of this machine's own is not started.
     """
-    checked, models = resolve.resolve(load_recipe(recipe, overrides))
+    given = load_recipe(recipe, overrides)
+    resolve.check_cheap(given)
+    checked, models = resolve.resolve(given)
     choice = before_the_scan(checked, input_bytes(checked))
     joins = choice is not None and choice.name == "ray" and reaches_ray(checked)
     with executors.opened("ray", checked) if joins else nullcontext(InlineExecutor(checked)) as executor:

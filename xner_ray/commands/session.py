@@ -15,7 +15,7 @@ from rich.text import Text
 
 from xner_ray.commands.inspect import page_of, read_report, run_report
 from xner_ray.engine import second_pass
-from xner_ray.engine.executor import Executor, Work
+from xner_ray.engine.executor import Events, Executor, Work
 from xner_ray.engine.pools import Group, shrink
 from xner_ray.errors import FatalError
 from xner_ray.match.prior import LEAST_ROWS
@@ -110,7 +110,7 @@ class Session:
             progress.add(unit, counters)
 
         with progress.shown(self.console):
-            self.executor.run_units(units, work, done=done, watch=progress.watch, notice=self.say)
+            self.executor.run_units(units, work, Events(done, progress.watch, self.say))
 
     def seal(self) -> Report:
         """Match a second time where the recipe says so, publish everything, and return the report. FatalError."""

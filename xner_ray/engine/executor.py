@@ -20,6 +20,19 @@ from xner_ray.run.parts import Retry
 
 
 @dataclass(frozen=True)
+class Events:
+    """What a driver wants to hear while units are made.
+
+    done(unit name, counters): once for each unit, as it is published. watch(queues): gets a function that tells at any
+    time, from any thread, how many units are on their way. notice(line): a fault was survived.
+    """
+
+    done: Callable[[str, Mapping[str, Any]], None]
+    watch: Callable[[Callable[[], Queues]], None]
+    notice: Callable[[str], None]
+
+
+@dataclass(frozen=True)
 class Work:
     """What workers need to know to make the parts of units.
 
@@ -48,18 +61,6 @@ class Executor(Protocol):
         """Call `function` as `map` does, on workers without models; results in order."""
         ...
 
-    def run_units(
-        self,
-        units: Sequence[Unit],
-        work: Work,
-        *,
-        done: Callable[[str, Mapping[str, Any]], None],
-        watch: Callable[[Callable[[], Queues]], None],
-        notice: Callable[[str], None],
-    ) -> None:
-        """Make the parts of `units`; call `done(unit name, counters)` once for each, as it is published.
-
-        `watch` gets a function that tells at any time, from any thread, how many units are on their way. `notice` gets
-        a line when a fault is survived. RetryableError, NodeError, FatalError.
-        """
+    def run_units(self, units: Sequence[Unit], work: Work, events: Events) -> None:
+        """Make the parts of `units`. RetryableError, NodeError, FatalError."""
         ...

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from xner_ray.engine.crashes import DYING, CrashCounter
-from xner_ray.engine.executor import Work
+from xner_ray.engine.executor import Events, Work
 from xner_ray.engine.pools import Capacity, local_capacity
 from xner_ray.engine.stages import build
 from xner_ray.engine.worker import (
@@ -50,20 +50,12 @@ class InlineExecutor:
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         return [function(*call) for call in zip(*arguments, strict=True)]
 
-    def run_units(
-        self,
-        units: Sequence[Unit],
-        work: Work,
-        *,
-        done: Callable[[str, Mapping[str, Any]], None],
-        watch: Callable[[Callable[[], Queues]], None],
-        notice: Callable[[str], None],
-    ) -> None:
+    def run_units(self, units: Sequence[Unit], work: Work, events: Events) -> None:
         """See `executor.Executor`."""
         run = _Run(units, work, self.pauses_s)
-        watch(run.queues)
+        events.watch(run.queues)
         for unit in units:
-            done(unit.name, run.make(unit, notice))
+            events.done(unit.name, run.make(unit, events.notice))
 
 
 class _Run:

@@ -33,7 +33,7 @@ from ray.util.metrics import Counter, Gauge
 from xner_ray.engine import ray_cluster
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.engine.envelope import pack, unpack
-from xner_ray.engine.executor import Work
+from xner_ray.engine.executor import Events, Work
 from xner_ray.engine.pools import READ_CPUS, Capacity, Group, readers
 from xner_ray.engine.ray_cluster import own_errors
 from xner_ray.engine.stages import build
@@ -213,29 +213,21 @@ class RayExecutor:
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         return ray_cluster.map_tasks(function, *arguments)
 
-    def run_units(
-        self,
-        units: Sequence[Unit],
-        work: Work,
-        *,
-        done: Callable[[str, Mapping[str, Any]], None],
-        watch: Callable[[Callable[[], Queues]], None],
-        notice: Callable[[str], None],
-    ) -> None:
+    def run_units(self, units: Sequence[Unit], work: Work, events: Events) -> None:
         """See `executor.Executor`. A fault of the cluster makes the rest of the units go through new pools."""
         ray_cluster.reserve(work.groups, self.capacity)
         left = {unit.name: unit for unit in units}
 
         def ready(name: str, counters: Mapping[str, Any]) -> None:
             if left.pop(name, None) is not None:
-                done(name, counters)
+                events.done(name, counters)
 
         left_out: list[str] = []
         tries = 0
         while left:
             before = len(left)
             try:
-                _run_pools(list(left.values()), work, ready, watch, left_out)
+                _run_pools(list(left.values()), work, ready, events.watch, left_out)
             except (NodeError, RetryableError) as fault:
                 tries = tries + 1 if len(left) == before else 1
                 if isinstance(fault, NodeError):
@@ -244,7 +236,7 @@ class RayExecutor:
                 if tries == _TRIES or alive <= set(left_out):
                     raise
                 where = "on other nodes" if left_out else "with new workers"
-                notice(f"{fault}; {len(left):,} units are made {where}")
+                events.notice(f"{fault}; {len(left):,} units are made {where}")
 
 
 def _run_pools(

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from xner_ray.errors import Flag, Loss
 
@@ -208,6 +207,8 @@ def _assign(
     # Whole numbers, each sum below one unit of the sum before it; squares sum up to less where order is kept.
     rank = np.rint(1e4 * similarity) * fewer * more**2 - (rows - columns) ** 2
     weight = np.where(similarity > 0, rank * fewer * more - columns, 0.0)
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # half a second, seldom needed
+
     chosen = zip(*(index.tolist() for index in linear_sum_assignment(weight, maximize=True)), strict=True)
     cells = ((row, *pieces[column], float(similarity[row, column])) for row, column in chosen)
     return {row: Placement(start, end, value) for row, start, end, value in cells if value > 0}
