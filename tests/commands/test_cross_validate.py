@@ -57,7 +57,7 @@ def _written(folder: Path, **changes: Any) -> Path:
     ("changes", "message"),
     [
         ({"against": "englich"}, "against: 'englich' is no student.*did you mean 'english'"),
-        ({"students": {**STUDENTS, "../x": STUDENTS["gold"]}}, "is to be a folder's name"),
+        ({"students": {**STUDENTS, "../x": STUDENTS["gold"]}}, "cannot be a folder's name"),
         ({"seeds": [1, 1]}, "seeds: one stands there twice"),
         ({"languages": ["spa_Latn", "spa_Latn"]}, "languages: one stands there twice"),
         ({"student": {"fit": {"seed": 3}}}, "students.english: seed: the experiment has seeds"),

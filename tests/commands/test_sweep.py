@@ -113,7 +113,7 @@ def test_a_whole_mapping_and_a_key_of_it_follow_that_order_too(tmp_path: Path) -
     ("methods", "others", "message"),
     [
         ({"one": {}}, {}, r"sweep\.yaml: methods is .*at least 2 items"),
-        ({"one": {}, "two/x": {}}, {}, "'two/x' is to be a folder's name; allowed: letters"),
+        ({"one": {}, "two/x": {}}, {}, "'two/x' cannot be a folder's name; allowed: letters"),
         ({"one": {}, "two": {}}, {"against": "tow"}, "against: 'tow' is no method; did you mean 'two'"),
         ({"one": {}, "two": {}}, {"metods": {}}, "unknown key 'metods'.*did you mean 'methods'"),
         ({"one": {}, "two": {"match": GREEDY}}, {}, r"match: a whole section .* write match.<key>: value"),

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from xner_ray import defaults
 from xner_ray.commands.project import project
-from xner_ray.commands.sweep import DataSet, data_set, overrides_of, refuse_names
+from xner_ray.commands.sweep import DataSet, overrides_of, refuse_names
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
@@ -67,7 +67,7 @@ class Experiment(Section):
     student's recipe is its own. Where data say `{lang}`, one student is trained for each of `languages`.
     """
 
-    runs: Annotated[dict[str, str | DataSet], Field(min_length=1)]
+    runs: Annotated[dict[str, DataSet], Field(min_length=1)]
     languages: Annotated[list[LanguageCode], Field(min_length=1)]
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
     student: dict[str, Any] = Field(default_factory=dict)  # of a student's recipe, for all of them
@@ -141,8 +141,7 @@ def cross_validate(
     base, root = Path(path).resolve().parent, RunFolder(os.fspath(out)).root
     items = _items(experiment, base, root)
     with ray_cluster.cluster(experiment.address):
-        for name, given in experiment.runs.items():
-            data = data_set(given)
+        for name, data in experiment.runs.items():
             console.print(Text(f"run {name}", "bold"))
             project(
                 data.file(base),

@@ -1,8 +1,8 @@
-"""A grid of methods over data sets: one run each, models run once for methods that share their links, then compared.
+"""The command `sweep`: a run of each method on each data set, models once for methods that share links; a comparison.
 
-What reading, translation, tagging and alignment give is the same for methods whose recipes differ only in `match`,
-`output` and `align.method`. Of these one is projected, and the others are its rematches, which have the same bytes as
-runs made from the input (`deriving.rematch`); every other method is a run of its own.
+Methods whose recipes differ only in `match`, `output` and `align.method` share the results of reading, translation,
+tagging and alignment. One of them is projected and the others are rematched from it, with the same bytes as runs made
+from the input (`commands.rematch`); every other method is a run of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,42 +42,43 @@ Settings = dict[str, Any]  # dotted recipe key -> value
 
 
 class DataSet(Section):
+    """A recipe with settings; in YAML, the file's name alone is a data set without settings."""
+
     recipe: str  # a recipe file, relative to the file that names it
     settings: Settings = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_settings(cls, given: Any) -> Any:
+        return {"recipe": given} if isinstance(given, str) else given
+
     def file(self, folder: Path) -> str:
-        """The recipe file, as seen from here; `folder` is that of the file that names it."""
+        """Return the recipe file's path; `folder` is that of the file that names it."""
         return place(self.recipe, folder)
 
 
-def data_set(given: str | DataSet) -> DataSet:
-    """A recipe file's name alone is a data set without settings."""
-    return DataSet(recipe=given) if isinstance(given, str) else given
-
-
 def refuse_names(names: Iterable[str]) -> None:
-    """ValueError for a name that cannot be a folder's."""
+    """Raise ValueError for a name that no folder can have."""
     for name in names:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is to be a folder's name; allowed: letters, digits and _ . + -")
+            raise ValueError(f"{name!r} cannot be a folder's name; allowed: letters, digits and _ . + -")
 
 
 class Sweep(Section):
-    """data: name -> a recipe file, or one with settings. methods: name -> settings. settings: of all of them."""
+    """A grid. methods: name -> settings. settings: for all runs."""
 
-    data: Annotated[dict[str, str | DataSet], Field(min_length=1)]
+    data: Annotated[dict[str, DataSet], Field(min_length=1)]
     methods: Annotated[dict[str, Settings | None], Field(min_length=2)]
     settings: Settings = Field(default_factory=dict)
-    against: str | None = None  # the method that the others are tested against; None: the first
+    against: str | None = None  # the method that the others are tested against, by default the first
 
     @model_validator(mode="after")
     def _names(self) -> Sweep:
         refuse_names((*self.data, *self.methods))
         if self.against is not None and self.against not in self.methods:
             raise ValueError(f"against: {self.against!r} is no method{did_you_mean(self.against, self.methods)}")
-        given = [self.settings, *(each or {} for each in self.methods.values())]
-        given += [each.settings for each in self.data.values() if isinstance(each, DataSet)]
-        for key in (key for settings in given for key in settings):
+        given = [self.settings, *(each.settings for each in self.data.values()), *self.methods.values()]
+        for key in (key for settings in given for key in settings or ()):
             field = Recipe.model_fields.get(key)
             if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
                 raise ValueError(f"{key}: a whole section would replace the recipe's; write {key}.<key>: value")
@@ -86,7 +87,7 @@ class Sweep(Section):
 
 @dataclass(frozen=True)
 class Planned:
-    """One run. source: the method of the same data set that it is rematched from; None: it is projected."""
+    """A run to make. source: the method of the same data set that it is rematched from; None if it is projected."""
 
     data: str
     method: str
@@ -98,28 +99,27 @@ class Planned:
 
 @dataclass(frozen=True)
 class Swept:
-    """By data set: the comparison of its methods, and the report of each."""
+    """The comparison of methods, and the report of each method, by data set."""
 
     comparisons: dict[str, Comparison]
     reports: dict[str, dict[str, Report]]
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Sweep:
-    """A checked sweep file. RecipeError says which key is wrong."""
+    """Load and check a sweep file. RecipeError says which key is wrong."""
     shape = "a sweep is a mapping of data (name: recipe file) and methods (name: {recipe key: value})"
     return checked(Sweep, read_mapping(Path(path), shape), os.fspath(path))
 
 
 def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a sweep, each after the one that it is made from. RecipeError if any recipe is wrong."""
+    """Return the runs of a sweep, each after its source. RecipeError if any recipe is wrong."""
     sweep, folder = load_sweep(path), Path(path).resolve().parent
     runs = []
     for data, given in sweep.data.items():
-        given = data_set(given)
         file = given.file(folder)
         found = []
         for method, own in sweep.methods.items():
-            # One after the other: a mapping replaces what an earlier one set in it, a key of it only that.
+            # In this order: a mapping replaces what was set in it before, a key in it only itself.
             changes = [*overrides_of(sweep.settings), *overrides_of(given.settings), *overrides_of(own or {})]
             changes += overrides
             try:
@@ -132,35 +132,35 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
 
 
 def overrides_of(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as `--set` takes them. RecipeError for a value that YAML does not have."""
+    """Return settings as `--set` takes them. RecipeError for a value that YAML does not have."""
     try:
         return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]  # JSON is YAML
     except TypeError as error:
-        raise RecipeError(f"a value of {', '.join(settings)} is nothing that a recipe can hold: {error}") from None
+        raise RecipeError(f"a recipe cannot hold a value of {', '.join(settings)}: {error}") from None
 
 
 def _shared(runs: Sequence[Planned]) -> list[Planned]:
-    """Runs of one data set with their sources, each after its own."""
+    """Return the runs of one data set with their sources, each after its source."""
     groups: dict[str, list[Planned]] = {}
     for run in runs:
         groups.setdefault(_before_matching(run.recipe) or run.method, []).append(run)
     found: dict[str, Planned] = {}
     for group in groups.values():
-        # Only a run that asked for these links has them; and it has all others.
+        # Only a run that asks for these links has them, and it has all others too.
         first = next((run for run in group if run.recipe.align.method == "mwmf"), group[0])
         found[first.method] = first
         for run in group:
             if run is not first:
-                found[run.method] = Planned(**{**vars(run), "source": first.method})
+                found[run.method] = replace(run, source=first.method)
     return list(found.values())
 
 
 def _before_matching(recipe: Recipe) -> str | None:
-    """What decides a run's rows before they are matched, as text; None if it has to be made by itself."""
-    if recipe.projector != "match" or "likelihood" in recipe.match.scores:  # likelihood is of one matching's cells
+    """Return what decides a run's rows before matching, as text; None if the run must be made by itself."""
+    if recipe.projector != "match" or "likelihood" in recipe.match.scores:  # it is computed for one matching's cells
         return None
     data = recipe.model_dump(mode="json", exclude={"match": True, "output": True, "align": {"method"}})
-    if recipe.evidence.plugin is not None:  # it scores these candidates
+    if recipe.evidence.plugin is not None:  # it scores the candidates of these settings
         section = recipe.match
         data["cells"] = [section.candidates, section.sub_ranges, section.max_words, recipe.align.method]
     return json.dumps(data, sort_keys=True)
@@ -179,8 +179,8 @@ def sweep(
 ) -> Swept:
     """Make the runs of a sweep file in `out`/DATA/METHOD, compare them, and write `out`/compare.md and compare.json.
 
-    The same call again does only what is missing. overrides: of every run, after the file's. fresh discards the runs
-    that are there. RecipeError for any recipe that is wrong comes before any work; a run's error names it.
+    The same call resumes. overrides: for every run, after the file's settings. fresh: discard the runs that are there.
+    RecipeError for a wrong recipe, before any work; an error of a run names it.
     """
     console = console or Console(quiet=True)
     runs, methods = planned(path, overrides), load_sweep(path)
@@ -196,7 +196,7 @@ def sweep(
             how = "projected" if run.source is None else f"rematched from {run.source}"
             console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
             folder = run_folder(run.data, run.method)
-            if fresh or RunFolder(folder).sealed() is None:  # an earlier comparison says nothing of it
+            if fresh or RunFolder(folder).sealed() is None:  # an earlier comparison does not cover it
                 for name in _COMPARISON:
                     storage.delete(storage.join(root, name))
             try:
@@ -228,6 +228,6 @@ def sweep(
 
 
 def _matching(recipe: Recipe) -> list[str]:
-    """All that a rematch may change, so that nothing of its source's own matching is left."""
+    """Return all that a rematch may change, so that nothing of the source's own matching is left."""
     sections = {name: getattr(recipe, name).model_dump(mode="json") for name in ("match", "output")}
     return overrides_of({**sections, "align.method": recipe.align.method})
