@@ -10,6 +10,7 @@ from page_rows import EVIL, LABELS, hostile_rows, lost_row, page_of, rejected_ro
 
 from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.evaluate.scores import evaluate
+from xner_ray.read.units import Unit
 from xner_ray.report import page
 from xner_ray.report.page import sampling, sentences
 from xner_ray.report.tables import scores_table
@@ -77,8 +78,8 @@ def test_it_says_what_was_counted() -> None:
         assert fact in text
     for fact in ("low_score", "malformed", "50.00 %", "33.33 %", "60 rows in 0:00:50, 1.2 rows/s", "2 drivers"):
         assert fact in text
-    assert "no place: low_score" in text and "in gold, not projected" in text and "rejected: malformed: no tab" in text
-    assert text.index("no place: low_score") < text.index("rejected: malformed: no tab") < text.index("Ada 0.90")
+    assert "missing: low_score" in text and "in gold, not projected" in text and "rejected: malformed: no tab" in text
+    assert text.index("missing: low_score") < text.index("rejected: malformed: no tab") < text.index("Ada 0.90")
     scores = scores_table(evaluate(given, samples=50))
     told = re.findall(r"<bdi>([^<]*)</bdi>", html[html.index("Scores against gold") : html.index("Losses")])
     assert told == [cell for line in scores.rows for cell in line.cells], "as on the terminal"
@@ -113,11 +114,11 @@ def test_languages_share_the_sample() -> None:
 
 
 def test_units_are_drawn_from_all_languages() -> None:
-    class Unit:
-        def __init__(self, name: str, lang: str) -> None:
-            self.name, self.lang, self.n_rows = name, lang, 100
-
-    units = [Unit(f"{lang}-{n}", lang) for lang in ("a", "b", "c") for n in range(1 if lang == "c" else 500)]
+    units = [
+        Unit(f"{lang}-{n}", lang, "train", 0, 100, None, (), (), (), 0)
+        for lang in ("a", "b", "c")
+        for n in range(1 if lang == "c" else 500)
+    ]
     drawn = sampling.draw(units, 1000)
     assert [len([unit for unit in drawn if unit.lang == lang]) for lang in "abc"] == [5, 4, 1]
     assert sampling.draw(units[::-1], 1000) == drawn

@@ -1,1 +1,1 @@
-"""What a run says of itself: tables, progress, dataset card, page."""
+"""Reports of a run: tables, progress, dataset card, page."""

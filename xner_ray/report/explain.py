@@ -1,7 +1,4 @@
-"""One sentence through every stage, from what its row stores: no model is loaded.
-
-Both sides, the word links around each entity, every candidate with its score and its fate.
-"""
+"""One sentence at every stage, from its row, without models: both sides, word links, candidates and their fates."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ from xner_ray.data.row import REJECTED, unmatchable
 from xner_ray.errors import BEFORE_MATCHING
 from xner_ray.match import projection, solver
 from xner_ray.match.prior import Prior
-from xner_ray.match.solver_exact import Cell
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Align
 from xner_ray.report.tables import Table, sentence
@@ -28,7 +24,7 @@ _MOST_CANDIDATES = 8
 def explain(
     row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None, labels: Sequence[str]
 ) -> Group:
-    """The row as terminal output. `first`: the row alone as the first matching left it; prior: of the second."""
+    """Return a row as terminal output. first: the row after the first matching, as a table; prior: the second's."""
     parts: list[RenderableType] = [
         Text(f"{row['id']}  row {row['row']}  {row['source_lang']} -> {row['lang']}", "bold")
     ]
@@ -36,7 +32,7 @@ def explain(
         parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
         parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
         return Group(*parts)
-    hidden = unmatchable(row)  # they share words with others
+    hidden = unmatchable(row)  # their words are shared with others
     shown = [span for index, span in enumerate(row["source_spans"] or ()) if index not in hidden]
     if row["source_tokens"] is not None:
         parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
@@ -49,20 +45,18 @@ def explain(
         parts.append(Text("gold    ") + sentence(row["tokens"], row["gold_spans"], labels))
     if recipe.projector != "match":
         for span in row["spans"]:
-            words = _words(row["tokens"], span)
+            words = _words(row["tokens"], span["start"], span["end"])
             parts.append(Text(f"[{span['start']}, {span['end']}) {words!r} {span['label']}, score {span['score']:.4f}"))
     elif not row["source_spans"]:
         parts.append(Text("no entity on the source side: nothing was aligned or matched"))
         return Group(*parts)
     else:
         parts += _candidates(row, first, recipe, prior)
-    shown_above = recipe.projector == "match"  # what the matching itself left without a place
-    aside = {
-        u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in BEFORE_MATCHING or not shown_above
-    }
-    for index, reason in aside.items():
-        span = row["source_spans"][index]
-        parts.append(Text(f"entity {index} {_words(row['source_tokens'], span)!r}: {reason}, not projected"))
+    for lost in row["unprojected"] or ():
+        if recipe.projector != "match" or lost["reason"] in BEFORE_MATCHING:  # the others are among the candidates
+            span = row["source_spans"][lost["source"]]
+            words = _words(row["source_tokens"], span["start"], span["end"])
+            parts.append(Text(f"entity {lost['source']} {words!r}: {lost['reason']}, not projected"))
     parts.append(
         Text(f"objective {row['objective']:.4f}, {'optimal' if row['optimal'] else 'not proven'}, by {row['solver']}")
     )
@@ -70,7 +64,7 @@ def explain(
 
 
 def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: Align) -> Table:
-    """Target words against an entity's source words: probabilities of stored links, hard ones marked."""
+    """Return the stored links between target words and an entity's source words, hard links marked."""
     links = rows.links
     marked = links.hard(align.method)
     hard = set(zip(marked.source.tolist(), marked.target.tolist(), strict=True))
@@ -96,14 +90,14 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
     for fate in solver.explain(scored, found, rows.batch.row, per_entity=settings.per_entity):
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
-    # What models and functions of users said; the other scores follow from links and tags.
+    # Scores by models and plug-ins; the others follow from links and tags.
     given = sorted({*settings.scores, *settings.filters} - {*projection.BOUNDS} | {"likelihood"} & {*settings.scores})
     said = {(c["score"], c["source"], c["start"], c["end"]): c["value"] for c in row["evidence"] or ()}
     parts: list[RenderableType] = []
     for entity, words in enumerate(entities):
         source = int(rows.source[entity])
         span = row["source_spans"][source]
-        title = f"entity {source} {_words(row['source_tokens'], span)!r} {span['label']}"
+        title = f"entity {source} {_words(row['source_tokens'], span['start'], span['end'])!r} {span['label']}"
         if entity in reasons:
             title += f": not projected, {reasons[entity]}"
         parts += [Text(title, "bold"), _links(row, rows, words, recipe.align)]
@@ -114,11 +108,11 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
         for fate in cells[:_MOST_CANDIDATES]:
             _, start, end, score = fate.cell
             chosen = fate.status == "chosen"
-            rival = None if fate.status == "lower score" else fate.lost_to  # what it scored lower than stands above
-            lost = f" ({_words(row['tokens'], _range(rival))!r})" if rival else ""
+            rival = None if fate.status == "lower score" else fate.lost_to  # the rows above scored higher
+            lost = f" ({_words(row['tokens'], *rival[1:3])!r})" if rival else ""
             table.add_row(
                 f"[{start}, {end})",
-                _words(row["tokens"], {"start": start, "end": end}),
+                _words(row["tokens"], start, end),
                 fate.status + lost,
                 *(f"{said.get((name, source, start, end), 0.0):.4f}" for name in given),
                 f"{score / data_row.SCALE:.4f}",
@@ -130,9 +124,5 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
     return parts
 
 
-def _range(cell: Cell) -> dict[str, int]:
-    return {"start": cell[1], "end": cell[2]}
-
-
-def _words(tokens: Sequence[str], span: Mapping[str, Any]) -> str:
-    return " ".join(tokens[span["start"] : span["end"]])
+def _words(tokens: Sequence[str], start: int, end: int) -> str:
+    return " ".join(tokens[start:end])

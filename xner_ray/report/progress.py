@@ -1,8 +1,8 @@
-"""How far a run is: figures of finished units as lines, a table, and what they say of the time and money left. Pure.
+"""The progress of a run: figures of finished units as lines and as a table, and the time and money left.
 
-A driver at work has `Progress`, which is told of every unit as its part is published; a run folder has the times of its
-files, and `pace`. Both measure alike: the clock starts where the first finished unit began its first stage, so loading
-models is not in the rate; until every worker has finished a unit, the rate is too low and never too high.
+A working driver tells `Progress` of each unit whose part it has published; for a run folder, `pace` reads the times of
+the files. Both measure alike: the clock starts when the first finished unit began its first stage, so the rate excludes
+model loading. Until every worker has finished a unit, the rate is too low, never too high.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from rich.text import Text
 from xner_ray.report.tables import Table, in_model
 from xner_ray.run.counters import REFINE, add
 
-Queues = Mapping[str, tuple[int, int]]  # first stage of a pool -> units that wait for it, units that its workers have
+Queues = Mapping[str, tuple[int, int]]  # first stage of a pool -> its waiting units, and those with its workers
 LOG_SECONDS = 10.0  # between two lines of a log
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Rows that were finished, in so many seconds of wall time."""
+    """Rows finished, and the seconds of wall time that they took."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -39,16 +39,16 @@ class Pace:
         return self.rows / self.seconds if self.rows and self.seconds > 0 else None
 
     def seconds_for(self, rows: int) -> float | None:
-        """None: not known yet."""
+        """Return the seconds that so many rows will take; None while that is not known."""
         rate = self.rows_per_second
         return 0.0 if rows == 0 else None if rate is None else rows / rate
 
 
 def pace(finished: Mapping[str, float], sizes: Mapping[str, int], busy: Callable[[str], float], start: float) -> Pace:
-    """The pace of units from the times at which they were finished, up to the last of them.
+    """Return the pace of finished units, up to the last of them.
 
-    finished: unit -> seconds since the epoch. sizes: its rows. busy: the seconds that its stages took; asked for the
-    first unit alone. start: nothing began before.
+    finished: unit -> time of its end, since the epoch. sizes: unit -> rows. busy: returns the seconds that a unit's
+    stages took; called for the first unit alone. start: nothing began before.
     """
     if not finished:
         return Pace()
@@ -58,17 +58,17 @@ def pace(finished: Mapping[str, float], sizes: Mapping[str, int], busy: Callable
 
 
 def busy_seconds(counters: Mapping[str, Any], *, again: bool = False) -> float:
-    """What a unit's stages took, of its counters; `again`: in the second matching, else up to the first."""
+    """Return the seconds that a unit's stages took; `again`: in the second matching, otherwise before it."""
     return float(sum(stage["seconds"] for name, stage in counters["stages"].items() if (name == REFINE) == again))
 
 
 def cost(
     price_per_hour: float | None, seconds: float, rows: int, *, seconds_left: float | None = 0.0, rows_left: int = 0
 ) -> dict[str, Any] | None:
-    """What the cluster has cost in `seconds`, and will have at the end; None without a price.
+    """Return the cost of the cluster after `seconds` and at the end, in the price's currency; None without a price.
 
-    rows: how many are done. seconds_left: None where it is not known. In the currency of the price. A million rows
-    cost what the end gives; where that is not known, what the rows so far have cost.
+    rows: those done. seconds_left: None if not known; the cost of a million rows is then that of the rows so far,
+    otherwise that of all rows.
     """
     if price_per_hour is None:
         return None
@@ -85,7 +85,7 @@ def cost(
 
 
 def cost_text(figures: Mapping[str, Any]) -> str:
-    """One phrase for `cost`.
+    """Return the figures of `cost` as a phrase.
 
     >>> cost_text(cost(36.0, 100.0, 50_000, seconds_left=900.0, rows_left=950_000))
     'cost 1.00, 10.00 at the end, 10.00 per million rows'
@@ -99,7 +99,7 @@ def cost_text(figures: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As h:mm:ss, with days before.
+    """Format seconds as h:mm:ss, days before.
 
     >>> duration(3723.4)
     '1:02:03'
@@ -108,15 +108,14 @@ def duration(seconds: float) -> str:
 
 
 def _short(tokens: int) -> str:
-    """As it fits a column: `-`, `123,456`, `1.2M`, `3,400.0M`."""
+    """Format a number for a column: `-`, `123,456`, `1.2M`, `3,400.0M`."""
     return "-" if not tokens else f"{tokens:,}" if tokens < 1e6 else f"{tokens / 1e6:,.1f}M"
 
 
 class Progress:
-    """What a driver knows: the units that it has published since it began, and what Ray holds.
+    """The progress of a driver: the units published since it started, and how many units are in its queues.
 
-    Rows, tokens and rejects are of published units alone, so nothing counts twice. Of units on their way only their
-    number is known.
+    Rows, tokens and rejects are those of published units, so nothing counts twice.
     """
 
     def __init__(
@@ -129,11 +128,11 @@ class Progress:
         rows_before: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """stages: in the order of the flow. sizes: unit to do -> rows. Before: what earlier drivers took and made."""
+        """stages: in the order of the flow. sizes: unit to do -> rows. seconds_, rows_before: of earlier drivers."""
         self.sizes, self.total = sizes, sum(sizes.values())
         self.price_per_hour, self.seconds_before, self.rows_before = price_per_hour, seconds_before, rows_before
         self.clock, self.started = clock, clock()
-        self.began = self.started  # of the first unit
+        self.began = self.started  # when the first unit began
         self.stages: dict[str, Any] = {
             name: {"rows": 0, "seconds": 0.0, "tokens": 0, "model_seconds": 0.0, "rejects": {}} for name in stages
         }
@@ -142,11 +141,11 @@ class Progress:
         self._tell: Callable[[], None] = lambda: None
 
     def watch(self, queues: Callable[[], Queues]) -> None:
-        """queues: says, whenever it is asked, how many units are on their way."""
+        """Set the function that returns the number of units in each queue."""
         self._queues = queues
 
     def add(self, unit: str, counters: Mapping[str, Any]) -> None:
-        """A unit was published."""
+        """Count a unit that was published."""
         if not self.units:
             self.began = max(self.started, self.clock() - busy_seconds(counters))
         self.units += 1
@@ -161,11 +160,11 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """None before the first unit is finished."""
+        """Return the seconds left; None before the first unit is finished."""
         return self.pace.seconds_for(self.total - self.rows)
 
     def _figures(self) -> list[str]:
-        """Two phrases, of time and money; the second one only with a price."""
+        """Return phrases about time and, with a price, money."""
         left, rate = self.seconds_left, self.pace.rows_per_second
         parts = [f"{rate or 0:,.1f} rows/s" if self.units else "no unit is finished yet", f"{self.rejected:,} rejected"]
         parts += [f"{duration(left)} left"] if left else []
@@ -175,7 +174,7 @@ class Progress:
         return [", ".join(parts), *([cost_text(price)] if price else [])]
 
     def line(self) -> str:
-        """Everything, for a log. `3+2 units` at a stage: three wait for its pool, two are with the pool's workers."""
+        """Return a line for a log. `3+2 units` at a stage: three wait for its pool, its workers have two."""
         parts = [f"{self.rows:,}/{self.total:,} rows, {', '.join(self._figures())}"]
         queues = self._queues()
         for name, counters in self.stages.items():
@@ -187,9 +186,9 @@ class Progress:
         return "; ".join(parts)
 
     def table(self) -> Group:
-        """A bar, the figures, and a line a stage, for a terminal of 80 characters or more.
+        """Return a bar, the figures and a row per stage, for a terminal of 80 characters or more.
 
-        `wait` and `work` are units. A worker takes a unit through all stages of its pool: they stand at the first.
+        `wait` and `work` are units. A worker takes a unit through all stages of its pool, so both stand at the first.
         """
         bar = RichTable.grid(padding=(0, 1), expand=True)
         bar.add_column(no_wrap=True)
@@ -207,7 +206,7 @@ class Progress:
 
     @contextmanager
     def shown(self, console: Console) -> Iterator[None]:
-        """On a terminal the table, live; else a line every ten seconds at most, and a last one."""
+        """Show the table live on a terminal; otherwise print a line every ten seconds at most, and a last one."""
         if console.is_terminal and not console.quiet:
             with Live(get_renderable=self.table, console=console, refresh_per_second=2):
                 yield

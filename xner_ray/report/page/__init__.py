@@ -1,16 +1,17 @@
-"""report.html: one page about a run that needs no network and no program but a browser.
+"""report.html: one page about a run, for which a browser is enough: no network, no server.
 
-Everything is made here, before the page is opened: tables, charts as SVG, and the sample of sentences, so that the page
-reads without JavaScript too; the little there is filters, pages, and shows which words are linked. Text of the input
-goes through Jinja's autoescaping and nothing else, and the page's own Content-Security-Policy lets nothing be loaded,
-and no script run but the one whose hash it names.
+Everything is made here, before the page is opened: tables, charts as SVG, and the sample of sentences. So the page can
+be read without JavaScript; its small script filters, pages and shows which words are linked. All text of the input goes
+through Jinja's autoescaping. The page's Content-Security-Policy allows no loading, and no script but the one whose hash
+it names.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,15 @@ from xner_ray.run.counters import Language, Report
 
 __all__ = ["COLUMNS", "About", "Driver", "Sample", "draw", "drivers", "render"]
 
-SAMPLE_BYTES = 2_000_000  # of the sentences' HTML: with all else the page stays under 3 MB
+SAMPLE_BYTES = 2_000_000  # of the sentences' HTML, so that the whole page stays under 3 MB
 _MOST_LINES = 300  # of a table
+_MOST_LOSSES = 60  # of a group
 _WHOLE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
 class About:
-    """What the page says of itself. looked_at: rows, units, of so many units that the run has."""
+    """The head of the page. looked_at: the rows and units that scores, distributions and sentences come from."""
 
     name: str
     facts: Sequence[tuple[str, str]]
@@ -52,7 +54,7 @@ class About:
 def render(
     about: About, report: Report, evaluations: Evaluations | None, sample: Sample, drivers: Sequence[Driver]
 ) -> bytes:
-    """The page. report: as in report.json, of all finished units; evaluations and sample: of the rows looked at.
+    """Render the page. report: of all finished units; evaluations, sample: of the rows looked at.
 
     The same arguments give the same bytes.
     """
@@ -104,12 +106,8 @@ def render(
 
 
 def _hash(text: str) -> str:
-    """As a Content-Security-Policy names an inline element."""
+    """Return the name of an inline element in a Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _colours(labels: Sequence[str]) -> Mapping[str, int]:
-    return {label: number % sentences.COLOURS for number, label in enumerate(labels)}
 
 
 def _share(part: float, whole: float) -> float:
@@ -117,6 +115,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _language(lang: str, counters: Language, sample: Sample) -> dict[str, Any]:
+    """Return a row of the table of languages."""
     entities, scores = counters["entities"], sample.scores_of(lang)
     return {
         "code": lang,
@@ -127,7 +126,6 @@ def _language(lang: str, counters: Language, sample: Sample) -> dict[str, Any]:
         "share": _share(entities["projected"], entities["source"]) if entities["source"] else None,
         "incomplete": counters["incomplete_rows"],
         "median": f"{charts.median(scores) * STEP:.2f}" if scores else "-",
-        "seen": sample.rows_of(lang),
     }
 
 
@@ -140,10 +138,10 @@ def _whiskers(evaluations: Evaluations) -> Iterator[dict[str, float]]:
 
 
 def _losses(report: Report) -> list[dict[str, Any]]:
-    """Groups of losses and repairs, each with its lines (what, count, share of the largest, of the whole)."""
+    """Return groups of losses and repairs, each with its lines: what, count, shares of the largest and of the whole."""
     rows, entities = report.rows, report.entities
     groups = [
-        ("Entities without a place", "reason", entities["unprojected"], entities["source"], "source entities"),
+        ("Missing entities", "reason", entities["unprojected"], entities["source"], "source entities"),
         ("Rejected sentences", "reason", report.rejects, rows["read"], "sentences read"),
         ("Flags of sentences", "flag", report.flags, rows["emitted"], "sentences emitted"),
         ("Labels of the input that were not kept", "label", report.labels["dropped"], 0, ""),
@@ -161,9 +159,9 @@ def _losses(report: Report) -> list[dict[str, Any]]:
                 "bar": round(100 * _share(count, most), 1),
                 "share": f"{100 * _share(count, whole):.2f} %" if whole else "",
             }
-            for name, count in lines[:60]
+            for name, count in lines[:_MOST_LOSSES]
         ]
-        found.append({"title": title, "what": what, "of": of, "lines": cells, "more": max(0, len(lines) - 60)})
+        found.append({"title": title, "what": what, "of": of, "lines": cells, "more": len(lines) - len(cells)})
     return found
 
 
@@ -178,45 +176,35 @@ def _losses_by_language(report: Report) -> Table | None:
 
 
 def _distributions(sample: Sample) -> list[charts.Chart]:
-    """Histograms of scores, then of lengths; those that say nothing (no value, or 1 everywhere) are left out."""
-    certain = charts.median(sample.source_scores) * STEP > _WHOLE if sample.source_scores else True
-    told = len(sample.source_scores) > 1 or not certain
-    drawn = [
-        charts.histogram(
-            sample.scores, title="Scores of projected entities", x_title="score", what="entities", unit=STEP, tail=0
-        ),
-        charts.histogram(
-            sample.source_scores if told else {},
-            title="Scores of source entities",
-            x_title="score",
-            what="entities",
-            unit=STEP,
-            tail=0,
-        ),
-        charts.histogram(
-            sample.translation_scores,
-            title="Scores of translations",
-            x_title="mean token log-probability",
-            what="sentences",
-            unit=STEP,
-            tail=0,
-        ),
-        charts.histogram(sample.source_words, title="Length, source side", x_title="words", what="sentences"),
-        charts.histogram(sample.target_words, title="Length, target side", x_title="words", what="sentences"),
-        charts.histogram(sample.entity_words, title="Length of projected entities", x_title="words", what="entities"),
+    """Return histograms of scores and lengths, without those that say nothing: no value, or 1 everywhere."""
+    source = sample.source_scores
+    if len(source) == 1 and charts.median(source) * STEP > _WHOLE:
+        source = Counter()
+    scores = [
+        ("Scores of projected entities", "score", "entities", sample.scores),
+        ("Scores of source entities", "score", "entities", source),
+        ("Scores of translations", "mean token log-probability", "sentences", sample.translation_scores),
     ]
+    lengths = [
+        ("Length, source side", "sentences", sample.source_words),
+        ("Length, target side", "sentences", sample.target_words),
+        ("Length of projected entities", "entities", sample.entity_words),
+    ]
+    drawn = [charts.histogram(n, title=t, x_title=x, what=what, unit=STEP, tail=0) for t, x, what, n in scores]
+    drawn += [charts.histogram(n, title=t, x_title="words", what=what) for t, what, n in lengths]
     return [chart for chart in drawn if chart is not None]
 
 
 def _labels(report: Report, sample: Sample) -> list[dict[str, Any]]:
-    """Labels by number of projected entities in the whole run, and what the rows looked at have on each side."""
+    """Return the labels by projected entities in the whole run, with their entities in the rows looked at, per side."""
     projected = report.projected_by_label
     names = {*projected, *report.labels["kept"], *(label for each in sample.labels.values() for label in each)}
-    colours, most = _colours(report.labels["kept"]), max(projected.values(), default=0)
+    numbers = {label: number for number, label in enumerate(report.labels["kept"])}
+    most = max(projected.values(), default=0)
     return [
         {
             "name": sentences.short(label, 40),
-            "colour": colours.get(label, sentences.COLOURS - 1),
+            "colour": sentences.colour(label, numbers),
             "projected": projected.get(label, 0),
             "bar": round(100 * _share(projected.get(label, 0), most), 1),
             "seen": [sample.labels[side][label] for side in ("source", "projected", "gold")],

@@ -1,4 +1,4 @@
-"""Numbers -> the geometry of charts: what the template draws as SVG. No markup is made here."""
+"""The geometry of charts, from numbers; the template draws it as SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_DRIVERS, _UNITS_A_COLUMN = 40, 3
 
 @dataclass(frozen=True)
 class Column:
-    """A rectangle of the plot; `text` says its range and its height."""
+    """A rectangle of the plot; `text` gives its range and its height."""
 
     x: float
     y: float
@@ -30,7 +30,7 @@ class Chart:
     """Columns over a numeric axis. Ticks and marks are (position, text)."""
 
     title: str
-    summary: str  # what a reader who does not see the columns should know
+    summary: str  # for readers who cannot see the columns
     x_title: str
     y_title: str
     columns: Sequence[Column]
@@ -46,7 +46,7 @@ class Chart:
 
 
 def number(value: float) -> str:
-    """As it fits an axis.
+    """Format a number for an axis.
 
     >>> [number(x) for x in (0, 0.25, 3, 1500, 25_000, 2_500_000)]
     ['0', '0.25', '3', '1,500', '25k', '2.5M']
@@ -58,7 +58,7 @@ def number(value: float) -> str:
 
 
 def nice_step(span: float, most: int) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that cuts `span` into at most `most` steps.
+    """Return the smallest of 1, 2, 5 times a power of ten that cuts `span` into at most `most` steps.
 
     >>> nice_step(7, 4), nice_step(0.3, 4)
     (2.0, 0.1)
@@ -85,7 +85,7 @@ def columns(
     texts: Sequence[str],
     marks: Sequence[tuple[float, str]] = (),
 ) -> Chart:
-    """A chart of `heights` (0 or more) between neighbouring `edges` (growing), each told by its text."""
+    """Draw `heights` (0 or more) between neighbouring `edges` (ascending), each described by its text."""
     low, high = edges[0], edges[-1]
     step = nice_step(max(heights), 4)
     top = max(step, step * math.ceil(max(heights) / step - 1e-9))
@@ -119,7 +119,7 @@ def columns(
 
 
 def median(counts: Mapping[int, int]) -> float:
-    """Of a value that came `counts[value]` times; the lower one of two in the middle. ValueError if nothing came."""
+    """Return the median of values by their counts, the lower one of two. ValueError without any value."""
     left = sum(counts.values()) / 2
     for value in sorted(counts):
         left -= counts[value]
@@ -131,16 +131,15 @@ def median(counts: Mapping[int, int]) -> float:
 def histogram(
     counts: Mapping[int, int], *, title: str, x_title: str, what: str, unit: float = 1.0, tail: float = 0.005
 ) -> Chart | None:
-    """How often each value came, in numbers of `unit`: value -> count. Neighbours share a column, where there are many.
+    """Draw how often each value, a multiple of `unit`, occurs; None without any value. Many values share columns.
 
-    What lies above all but `tail` of the values stands together in the last column, so that one long sentence does not
-    make all the others one column. None if nothing came.
+    The largest values, up to a share of `tail`, are together in the last column, so that one long sentence does not
+    squeeze all others into one column.
     """
-    total = sum(counts.values())
+    total, beyond = sum(counts.values()), 0
     if not total:
         return None
     low, high, highest = min(counts), max(counts), max(counts)
-    beyond = 0
     while high > low and beyond + counts.get(high, 0) <= tail * total:
         beyond += counts.get(high, 0)
         high -= 1
@@ -167,7 +166,7 @@ def histogram(
 
 @dataclass(frozen=True)
 class Driver:
-    """One driver's units: seconds from its beginning to each one's publication, and rows."""
+    """One driver's units: the seconds from its start to each one's publication, and their rows."""
 
     finished: Sequence[tuple[float, int]]
 
@@ -177,7 +176,7 @@ class Driver:
 
 
 def drivers(attempts: Sequence[tuple[float, Mapping[str, float]]], sizes: Mapping[str, int]) -> list[Driver]:
-    """attempts: when each driver began, and unit -> when it was published (seconds since the epoch)."""
+    """Return each driver's units. attempts: the times of each driver's start and of its units' publication."""
     return [
         Driver(sorted((max(0.0, time - began), sizes[unit]) for unit, time in parts.items() if unit in sizes))
         for began, parts in attempts
@@ -185,9 +184,9 @@ def drivers(attempts: Sequence[tuple[float, Mapping[str, float]]], sizes: Mappin
 
 
 def throughput(found: Sequence[Driver]) -> Chart | None:
-    """Rows a second over working time: the drivers one after the other, without the time between them.
+    """Draw rows per second over working time, driver after driver without the time between; None without any time.
 
-    A unit counts where it was published, so a column is wide enough for some of them. None where no time passed.
+    A unit counts at the time of its publication, so each column is wide enough for several units.
     """
     found = [driver for driver in found if driver.seconds > 0]
     total = sum(driver.seconds for driver in found)
@@ -210,10 +209,10 @@ def throughput(found: Sequence[Driver]) -> Chart | None:
         for n, size in enumerate(rows)
     ]
     made = sum(rows)
-    summary = f"{made:,.0f} rows in {duration(total)}, {made / total:,.1f} rows/s, loading of models included"
+    summary = f"{made:,.0f} rows in {duration(total)}, {made / total:,.1f} rows/s, model loading included"
     summary += f"; {len(found)} drivers, one after the other" if len(found) > 1 else ""
     if n_columns == 1:
-        summary += f"; {number(n_units)} units are too few to say more"
+        summary += f"; {number(n_units)} units are too few for more columns"
     heights = [size / width for size in rows]
     title, x_title = "Throughput", f"working time, {name}"
     return columns(

@@ -1,8 +1,8 @@
-"""A bounded sample of a run's sentences, and distributions of what was seen, from a stream of tables.
+"""A bounded sample of a run's sentences, and distributions over all rows seen, from a stream of tables.
 
-For each language the worst sentences, rejected ones, and sentences drawn by a hash of their key, so that the sample
-does not depend on the order of the tables. Memory is bounded by the sample, not by the rows: counts are of values that
-are few (scores in steps, lengths up to a limit, labels of the run).
+Each language gives its worst sentences, rejected ones, and sentences drawn by a hash of their key, so the sample does
+not depend on the order of the tables. Memory is bounded by the sample, not by the rows: few distinct values are counted
+(scores in steps, lengths up to a limit, labels of the run).
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from xner_ray.data.arrow import lengths
 from xner_ray.data.row import OK, REJECTED
 from xner_ray.evaluate.counting import COLUMNS as COUNTED
+from xner_ray.read.units import Unit
 
 SENTENCES = 300  # on a page
-STEP = 0.01  # to which a score is rounded
-_MOST = 1000  # steps of a score, and words, that are told apart
+STEP = 0.01  # scores are rounded to it
+_MOST = 1000  # larger scores, in steps, and lengths are counted as this
 _SMALL = ("row", "status", "source_spans", "spans", "unprojected", "gold_spans", "translation_score")
 
 COLUMNS = (
@@ -30,32 +31,20 @@ COLUMNS = (
     *("id", "split", "source_lang", "source_text", "source_tokens", "source_offsets", "text", "offsets"),
     *("bridge_tokens", "bridge_spans", "links", "translation_score", "flags", "detail"),
 )
-"""What the page reads of a row."""
+"""The columns that the page reads."""
 
 Key = tuple[int, int, float, int]
 
 
-class Unit(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def lang(self) -> str: ...
-    @property
-    def n_rows(self) -> int: ...
+def draw(units: Sequence[Unit], rows: int) -> list[Unit]:
+    """Draw units by a hash of their names, one language after the other, until they have `rows` rows.
 
-
-_U = TypeVar("_U", bound=Unit)
-
-
-def draw(units: Sequence[_U], rows: int) -> list[_U]:
-    """Units by a hash of their names, one of each language in turn, until they have `rows` rows.
-
-    Every language has at least one.
+    Every language gets one at least.
     """
-    queues: dict[str, list[_U]] = {}
+    queues: dict[str, list[Unit]] = {}
     for unit in sorted(units, key=lambda unit: (_hash(unit.name), unit.name)):
         queues.setdefault(unit.lang, []).append(unit)
-    found: list[_U] = []
+    found: list[Unit] = []
     seen = 0
     for turn in range(max(map(len, queues.values()), default=0)):
         for lang in sorted(queues):
@@ -66,15 +55,15 @@ def draw(units: Sequence[_U], rows: int) -> list[_U]:
 
 
 def entities(spans: Sequence[Mapping[str, Any]] | None) -> set[tuple[int, int, str]]:
-    """Spans as what is compared with gold."""
+    """Return spans as they are compared with gold: start, end, label."""
     return {(span["start"], span["end"], span["label"]) for span in spans or ()}
 
 
 def rank(row: Mapping[str, Any], drawn: int) -> Key:
-    """What the page sorts by, worst first; `drawn` (the key's hash) breaks ties.
+    """Return the sort key of a row on the page, worst first; `drawn`, a hash, breaks ties.
 
-    Sentences with entities that found no place or differ from gold, those with most of them first; then rejected
-    sentences; then the others, by their lowest score.
+    First come sentences with entities that are missing or differ from gold, those with most of them first, then
+    rejected sentences, then the others, by their lowest score.
     """
     if row["status"] == REJECTED:
         return 1, 0, 0.0, drawn
@@ -86,14 +75,14 @@ def rank(row: Mapping[str, Any], drawn: int) -> Key:
 
 
 class _Best:
-    """The rows with the `size` smallest keys."""
+    """The rows with the `size` smallest keys so far."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.rows: list[tuple[Any, dict[str, Any]]] = []
 
     def wanted(self, keys: Mapping[int, Any]) -> dict[int, Any]:
-        """Those of a table's rows (index -> key) that may belong to them."""
+        """Return which of a table's rows (index -> key) may be among them."""
         worst = self.rows[-1][0] if len(self.rows) == self.size else None
         found = ((key, index) for index, key in keys.items() if worst is None or key < worst)
         return {index: key for key, index in heapq.nsmallest(self.size, found)}
@@ -105,16 +94,15 @@ class _Best:
 
 
 class _Language:
-    """What is kept of one language: the worst sentences, rejected ones, any."""
+    """The rows kept of one language: the worst ones, rejected ones, random ones."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.worst, self.rejected, self.any = (_Best(size) for _ in range(3))
-        self.rows = 0
         self.scores: Counter[int] = Counter()
 
     def chosen(self) -> dict[Key, dict[str, Any]]:
-        """At most `size` rows: half of them worst ones, a fifth rejected ones, where there are so many."""
+        """Return at most `size` rows by key: half of them worst ones, a fifth rejected ones, if there are so many."""
         found: dict[Key, dict[str, Any]] = {}
         shares = [(self.worst, -(-self.size // 2)), (self.rejected, -(-self.size // 5)), (self.any, self.size)]
         for best, share in [*shares, (self.worst, self.size), (self.rejected, self.size)]:
@@ -130,13 +118,13 @@ class _Language:
 
 
 class Sample:
-    """Fill it with tables that have `COLUMNS`, each row once; then read."""
+    """A sample and distributions; `add` takes tables with the columns `COLUMNS`, each row once."""
 
     def __init__(self, languages: Sequence[str], *, size: int = SENTENCES) -> None:
-        """languages: among which the page's sentences are shared out, equally; each has one at least."""
+        """languages: get equal shares of the page's sentences, one at least."""
         share = max(1, size // max(1, len(languages)))
         self._languages = {lang: _Language(share) for lang in languages}
-        self.rows = self.unprojected = 0
+        self.rows = 0
         self.scores: Counter[int] = Counter()  # of projected entities, in steps of STEP
         self.source_scores: Counter[int] = Counter()
         self.translation_scores: Counter[int] = Counter()
@@ -157,8 +145,7 @@ class Sample:
         for lang in sorted({*languages} & {*self._languages}):
             members = [index for index, each in enumerate(languages) if each == lang]
             kept = self._languages[lang]
-            kept.rows += len(members)
-            ranks = {index: rank(small[index], _drawn(lang, small[index]["row"])) for index in members}
+            ranks = {index: rank(small[index], _hash(f"{lang} {small[index]['row']}")) for index in members}
             sides: dict[_Best, dict[int, Any]] = {
                 kept.worst: {i: key for i, key in ranks.items() if key[0] != 1},
                 kept.rejected: {i: key for i, key in ranks.items() if key[0] == 1},
@@ -189,15 +176,11 @@ class Sample:
         for name, spans in (("source", row["source_spans"]), ("projected", row["spans"]), ("gold", row["gold_spans"])):
             self.labels[name].update(span["label"] for span in spans or ())
 
-    def rows_of(self, lang: str) -> int:
-        """Rows of a language that were seen."""
-        return self._languages[lang].rows
-
     def scores_of(self, lang: str) -> Mapping[int, int]:
         return self._languages[lang].scores
 
     def chosen(self) -> list[dict[str, Any]]:
-        """The sample, worst first; rows of several languages with equal keys in order of the languages' codes."""
+        """Return the sample, worst first; rows with equal keys in order of their languages."""
         found = [(key, lang, row) for lang, kept in self._languages.items() for key, row in kept.chosen().items()]
         return [row for _, _, row in sorted(found, key=lambda each: each[:2])]
 
@@ -206,10 +189,6 @@ def _lengths(table: pa.Table, name: str) -> list[int | None]:
     lists = table.column(name).combine_chunks() if table.num_rows else pa.array([], table.schema.field(name).type)
     sizes, known = lengths(lists).tolist(), lists.is_valid().to_pylist()
     return [size if there else None for size, there in zip(sizes, known, strict=True)]
-
-
-def _drawn(lang: str, row: int) -> int:
-    return _hash(f"{lang} {row}")
 
 
 def _hash(text: str) -> int:

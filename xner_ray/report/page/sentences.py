@@ -1,6 +1,7 @@
-"""A row -> what the page shows of its sentence: both sides in pieces, entities, links, losses. Plain values, no markup.
+"""What the page shows of a sentence: both sides in pieces, entities, links, losses, as plain values without markup.
 
-Everything is bounded: a page of some hundred sentences stays small whatever the input holds. What is cut is said.
+All sizes are bounded, so a page of some hundred sentences stays small whatever the input holds; the page says what is
+cut.
 """
 
 from __future__ import annotations
@@ -18,30 +19,30 @@ from xner_ray.report.page.sampling import entities
 WORDS, CHARACTERS = 100, 900  # of a side
 _WORD, _GAP, _PHRASE, _DETAIL = 60, 4, 80, 300  # characters of a word, between words, of an entity, of a detail
 _ENTITIES = 40  # of a sentence
-LEAST_LINK = 0.3  # a word has at most three links that are as probable as this, either way
+LEAST_LINK = 0.3  # either way; at most three links of a word are as probable
 COLOURS = 8
 
-# Controls, and what changes the direction of the text around it: shown by number, not obeyed. Joiners and the marks
-# LRM, RLM and ALM belong to how words are written.
+# Control characters, also those that change the direction of the text around them: shown by number. Joiners and the
+# marks LRM, RLM and ALM are part of how words are written.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]")
 
 
 @dataclass(frozen=True)
 class Word:
-    gap: str  # what stands before it
+    gap: str  # the text before it
     text: str
-    links: str  # numbers of the words it is linked with, between blanks
+    links: str  # numbers of linked words, separated by blanks
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring words, of one entity or of none."""
+    """Neighbouring words of one entity or of none."""
 
     words: Sequence[Word]
     label: str | None = None
     number: str = ""  # of the source entity, the same on both sides
     colour: int = 0
-    lost: bool = False  # a source entity that found no place
+    lost: bool = False  # a missing source entity
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class PageSide:
     tag: str  # BCP 47
     direction: str  # ltr | rtl
     pieces: Sequence[Piece]
-    cut: int  # words that are not shown
+    cut: int  # words not shown
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a source entity, or how a projected one differs from gold."""
+    """The outcome of a source entity, or a difference between projected and gold entities."""
 
     number: str
     text: str
@@ -77,20 +78,19 @@ class Sentence:
     row: int
     lang: str
     split: str
-    kinds: Sequence[str]  # lost | differs | rejected | flagged | clean: what filters ask for
+    kinds: Sequence[str]  # lost | differs | rejected | flagged | clean, for the filters
     labels: Sequence[int]  # indices into the run's labels
     sides: Sequence[PageSide]
-    wrong: Sequence[Fate]  # without a place, or not as in gold
+    wrong: Sequence[Fate]  # missing or not as in gold
     placed: Sequence[Fate]
-    more: int  # entities that are not listed
+    more: int  # entities not listed
     flags: Sequence[str]
     reason: str
     detail: str
-    has_gold: bool
 
 
 def visible(text: str) -> str:
-    """Text with control characters by their numbers.
+    """Return text with control characters by their numbers.
 
     >>> visible("a\\u202eb")
     'a⟨U+202E⟩b'
@@ -99,7 +99,7 @@ def visible(text: str) -> str:
 
 
 def short(text: str, most: int) -> str:
-    """At most so many characters, the cut marked.
+    """Return at most so many characters, a cut marked.
 
     >>> short("abcdef", 4), short("abcd", 4)
     ('abc…', 'abcd')
@@ -108,7 +108,7 @@ def short(text: str, most: int) -> str:
 
 
 def language_tag(code: str) -> str:
-    """BCP 47 for the attribute `lang`.
+    """Return a BCP 47 tag, for the attribute `lang`.
 
     >>> language_tag("arb_Arab"), language_tag("swh_Latn")
     ('ar-Arab', 'sw-Latn')
@@ -118,12 +118,12 @@ def language_tag(code: str) -> str:
 
 
 def direction(code: str) -> str:
-    """For the attribute `dir`: `auto` for a language that is not in the table."""
+    """Return the direction of a language for the attribute `dir`; `auto` if the language is not known."""
     return LANGUAGES[code].direction if code in LANGUAGES else "auto"
 
 
 def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
-    """What is shown of a row that has `sampling.COLUMNS`. labels: of the run, in order."""
+    """Return what is shown of a row with the columns `sampling.COLUMNS`. labels: the run's, in order."""
     numbers = {label: n for n, label in enumerate(labels)}
     aside, source = unmatchable(row), row["source_spans"] or ()
     spans, gold = row["spans"] or (), row["gold_spans"]
@@ -162,12 +162,11 @@ def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
         flags=[short(flag, 40) for flag in (row["flags"] or ())[:20]],
         reason=row["reason"] or "",
         detail=short(row["detail"] or "", _DETAIL),
-        has_gold=gold is not None,
     )
 
 
 def _links(row: Mapping[str, Any]) -> dict[int, list[int]]:
-    """Word of the source side (of the bridge, where there is one) -> its probable words of the target side."""
+    """Map each source word, or bridge word if there is a bridge, to its probable target words."""
     found: dict[int, list[int]] = {}
     for link in row["links"] or ():
         if max(link["forward"], link["backward"]) >= LEAST_LINK:
@@ -186,7 +185,7 @@ def _side(
     lang = row["lang"] if kind != "source" else row["source_lang"]
     text, offsets = (row[f"{prefix}text"] or "", row[f"{prefix}offsets"]) if kind != "bridge" else ("", None)
     tokens = row[f"{prefix}tokens"]
-    if tokens is None:  # rejected before it had words
+    if tokens is None:  # the row was rejected before tokenization
         tokens, offsets = text.split(), None
     words: list[Word] = []
     left = CHARACTERS
@@ -206,12 +205,11 @@ def _side(
             continue
         label = span["label"]
         lost = kind == "source" and span["source"] in unplaced
-        pieces.append(Piece(words[start:end], short(label, 40), _number(span), _colour(label, numbers), lost))
-    language = LANGUAGES.get(lang)
+        pieces.append(Piece(words[start:end], short(label, 40), _number(span), colour(label, numbers), lost))
     return PageSide(
         kind=kind,
         lang=lang or "",
-        name=language.name if language else "",
+        name=LANGUAGES[lang].name if lang in LANGUAGES else "",
         tag=language_tag(lang),
         direction=direction(lang),
         pieces=pieces,
@@ -220,7 +218,7 @@ def _side(
 
 
 def _gap(text: str, offsets: Sequence[Mapping[str, int]] | None, n: int) -> str:
-    """What the text has before word n: a blank, or nothing in a language without blanks."""
+    """Return the text before word n: a blank, or nothing in a language without blanks."""
     if n == 0:
         return ""
     if not offsets or n >= len(offsets):
@@ -233,7 +231,8 @@ def _number(span: Mapping[str, Any]) -> str:
     return str(source + 1) if source is not None and source >= 0 else ""
 
 
-def _colour(label: str, numbers: Mapping[str, int]) -> int:
+def colour(label: str, numbers: Mapping[str, int]) -> int:
+    """Return the number of a label's colour. numbers: of the run's labels."""
     return numbers.get(label, COLOURS - 1) % COLOURS
 
 
@@ -242,7 +241,7 @@ def _phrase(tokens: Sequence[str] | None, span: Mapping[str, Any], spaces: bool)
 
 
 def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]], numbers: Mapping[str, int]) -> list[Fate]:
-    """Every source entity with its places or the reason for having none; then what differs from gold."""
+    """Return each source entity with its places or the reason why it has none, then the differences from gold."""
     spans = row["spans"] or ()
     here, there = (LANGUAGES.get(row[name]) for name in ("source_lang", "lang"))
     source_spaces, spaces = here is None or here.spaces, there is None or there.spaces
@@ -257,7 +256,7 @@ def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]], numbers: 
         return Fate(
             text=text,
             label=short(label, 40),
-            colour=_colour(label, numbers),
+            colour=colour(label, numbers),
             kind=kind,
             tag=tag,
             target_tag=target_tag,
