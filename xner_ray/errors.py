@@ -1,17 +1,17 @@
-"""What can go wrong: exceptions that end a command, reasons that end a row, flags of one that is kept.
+"""Exceptions that end a command, reasons to reject a row, flags of rows that are kept.
 
     XnerError                 exit status 1
     ├── RecipeError           2  a key of the recipe, or a model or language that it names
     ├── InputError            2  a file that cannot be used at all
     ├── RunFolderError        2  the run folder holds something else, or another driver works in it
     ├── MissingExtraError     2  an optional dependency; the message has the install line
-    ├── StorageError          1  storage that no further try will change: a full disk, a missing right, a file cut off
+    ├── StorageError          1  storage fails for good: a full disk, a missing permission, a truncated file
     ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
     ├── RetryableError        1  the same call may succeed later: a stage, or storage that fails for a while
-    └── NodeError             1  a worker's node, not its work, is at fault: another node may do better
+    └── NodeError             1  a worker's node is at fault, not its work: another node may do better
 
-A message says what is wrong, where, what is allowed and what to do. A row is never ended by an exception
-but by a `Reason`; an entity that finds no place has a `Loss`; what is odd about a row that is kept is a `Flag`.
+A message says what is wrong, where, what is allowed and what to do. An exception never rejects a row: a rejected row
+has a `Reason`, a missing entity a `Loss`, and an oddity of a row that is kept is a `Flag`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from enum import StrEnum
 
 
 class XnerError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
     exit_status = 1
 
@@ -64,7 +64,7 @@ class RetryableError(XnerError):
 
 
 class NodeError(XnerError):
-    """`node` is Ray's id of the node."""
+    """An error of a node; `node` is Ray's id of it."""
 
     def __init__(self, message: str, node: str) -> None:
         super().__init__(message)
@@ -75,13 +75,13 @@ class NodeError(XnerError):
 
 
 class Reason(StrEnum):
-    """Why a row was rejected: the column `reason`, and a counter in report.json."""
+    """Reasons to reject a row, in the column `reason`; report.json counts each."""
 
-    MALFORMED = "malformed"  # a line or record that its format does not allow
+    MALFORMED = "malformed"  # a line or record that breaks its format
     BAD_UTF8 = "bad_utf8"
     ILLEGAL_TAG = "illegal_tag"
-    CONTROL_CHARACTER = "control_character"  # NUL and its kin break C libraries and CoNLL
-    EMPTY = "empty"  # no word on a side
+    CONTROL_CHARACTER = "control_character"  # NUL and the like break C libraries and CoNLL
+    EMPTY = "empty"  # no word on one side
     TOO_LONG = "too_long"  # more words than input.max_words
     BAD_SPAN = "bad_span"  # outside the text, without a word, discontinuous, or without a proper label
     BAD_TOKEN = "bad_token"  # white space inside, or an empty token
@@ -89,9 +89,9 @@ class Reason(StrEnum):
     SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
     TRANSLATION_EMPTY = "translation_empty"
     TRANSLATION_TRUNCATED = "translation_truncated"
-    TRANSLATION_COMMENTED = "translation_commented"  # a language model's answer has more lines than the sentence
-    TAGGING_FAILED = "tagging_failed"  # a language model's answer is cut off, malformed, or not about the sentence
-    TRANSLATION_REPEATS = "translation_repeats"  # these six where translate.health says reject, else they are flags
+    TRANSLATION_COMMENTED = "translation_commented"  # a language model answered with more lines than the sentence has
+    TAGGING_FAILED = "tagging_failed"  # a language model's answer is truncated, malformed, or not about the sentence
+    TRANSLATION_REPEATS = "translation_repeats"  # these six if translate.health says reject; else they are flags
     TRANSLATION_COPIED = "translation_copied"
     TRANSLATION_WRONG_SCRIPT = "translation_wrong_script"
     TRANSLATION_LENGTH = "translation_length"
@@ -99,48 +99,48 @@ class Reason(StrEnum):
     TRANSLATION_LANGUAGE = "translation_language"
     WORD_TOO_LONG = "word_too_long"  # one word has more subwords than the encoder reads
     INCOMPLETE = "incomplete"  # output.incomplete: reject
-    STAGE_ERROR = "stage_error"  # a stage raised on this row alone; detail has class and message
+    STAGE_ERROR = "stage_error"  # a stage raised on this row; detail has class and message
 
 
 class Flag(StrEnum):
-    """What is odd about a row that is kept: `flags`."""
+    """Oddities of a row that is kept, in the column `flags`."""
 
-    SNAPPED = "snapped"  # edges of a character span were moved to those of words
-    BY_LLM = "by_llm"  # another run on the same machine may give this row another text, or other entities
+    SNAPPED = "snapped"  # the edges of a character span were moved to word edges
+    BY_LLM = "by_llm"  # another run on the same machine may give this row another text or other entities
     MEMORY_HALVED = "memory_halved"  # made in smaller batches than the recipe's, after an out-of-memory error
-    BISECTED = "bisected"  # made in other batches than the recipe's, for a row beside it that made the stage raise
-    TRANSLATION_REPEATS = "translation_repeats"  # these six by checks of translate.health
+    BISECTED = "bisected"  # made in other batches than the recipe's, because a row beside it made the stage raise
+    TRANSLATION_REPEATS = "translation_repeats"  # these six come from the checks of translate.health
     TRANSLATION_COPIED = "translation_copied"
     TRANSLATION_WRONG_SCRIPT = "translation_wrong_script"
     TRANSLATION_LENGTH = "translation_length"
     TRANSLATION_LOST_DIGITS = "translation_lost_digits"
     TRANSLATION_LANGUAGE = "translation_language"
-    MARKER_UNOPENED = "marker_unopened"  # a closing bracket too many in a marked translation
+    MARKER_UNOPENED = "marker_unopened"  # a marked translation has a closing bracket too many
     MARKER_UNCLOSED = "marker_unclosed"  # an opening bracket too many
-    MARKER_EMPTY = "marker_empty"  # a pair with nothing but white space and markers inside
-    MARKER_NESTED = "marker_nested"  # a pair around another; both are pieces, and a third around them is none
+    MARKER_EMPTY = "marker_empty"  # a pair around nothing but white space and markers
+    MARKER_NESTED = "marker_nested"  # a pair around another; both are pieces, a third around them is not
     MARKER_INVENTED = "marker_invented"  # a piece beyond the number of entities
 
 
 class Loss(StrEnum):
-    """Why an entity found no place: `unprojected.reason`."""
+    """Reasons for a missing entity, in `unprojected.reason`."""
 
     NO_CANDIDATE = "no_candidate"  # no aligned word, or every candidate is longer than match.max_words
     OVERLAP = "overlap"  # its candidates lost to other entities
     LOW_SCORE = "low_score"  # no candidate scores more than match.min_score
-    INFEASIBLE = "infeasible"  # no choice gives every entity as many places as match.per_entity asks for
+    INFEASIBLE = "infeasible"  # no solution gives every entity as many projections as match.per_entity asks for
     NESTED = "nested"  # inside another source span; the outermost is projected
     OVERLAPPING_SPAN = "overlapping_span"  # crosses a longer source span; the longer is projected
     MARKER_NOT_TRANSLATED = "marker_not_translated"  # the marked sentence, or the entity alone, has no translation
     MARKER_LOST = "marker_lost"  # no marked piece of the translation is left for it
-    MARKER_NOT_SIMILAR = "marker_not_similar"  # a marked piece is left, but none similar enough
+    MARKER_NOT_SIMILAR = "marker_not_similar"  # marked pieces are left, but none is similar enough
     MARKER_OVERLAP = "marker_overlap"  # its piece shares a word with a longer or earlier one
-    OUTVOTED = "outvoted"  # a run had a place for it, which the combined run does not have
+    OUTVOTED = "outvoted"  # one of the runs has it, the combined run does not
 
 
 _BY_MATCHING = ("no_candidate", "overlap", "low_score", "infeasible", "outvoted")
 BEFORE_MATCHING = tuple(loss for loss in Loss if loss not in _BY_MATCHING)
-"""Losses of entities that never reach the matching."""
+"""Losses of entities that do not reach the matching."""
 
 
 def require(package: str, extra: str, purpose: str) -> None:
@@ -150,7 +150,7 @@ def require(package: str, extra: str, purpose: str) -> None:
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
-    """A clause that names the nearest allowed values, or all of them if few and none is near.
+    """Return a clause that names the nearest allowed values, or all of them if they are few and none is near.
 
     >>> did_you_mean("methd", ["method", "layer"])
     "; did you mean 'method'?"

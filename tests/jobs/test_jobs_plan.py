@@ -22,7 +22,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_missing() -> None:
     """Loaded, validated and sized, but not run: it needs vLLM, a GPU and a hub. No engine run has been made of it."""
     recipe = load_recipe(JOBS / "llm_teacher.yaml")
-    assert recipe.chats == ["tag"]
+    assert [name for name in recipe.stages if recipe.engine_of(name) == "llm"] == ["tag"]
     assert sorted(recipe.tag.labels) == ["LOC", "ORG", "PER"]
     (pool, _) = group(recipe, Capacity(cpus=8, gpus=1, local=True), 4)
     assert (pool.stages, pool.gpus) == (("translate", "tag", "align"), 1.0)
@@ -31,7 +31,7 @@ def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_miss
             xner_ray.plan(JOBS / "llm_teacher.yaml")
         assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install 'xner_ray[llm]'"
     both = load_recipe(JOBS / "llm_teacher.yaml", ["translate.engine=llm", "translate.model=google/gemma-2-9b-it"])
-    assert both.chats == ["translate", "tag"]
+    assert [name for name in both.stages if both.engine_of(name) == "llm"] == ["translate", "tag"]
 
 
 def _nllb_of_all_languages(folder: Path) -> Path:

@@ -27,7 +27,7 @@ from xner_ray.recipe.sections import Runtime
         ({"match": {"thresholds": {"sam": 1}}}, "thresholds: sam is not among scores"),
         ({"match": {"filters": {"sam": 1}}}, "match.filters.sam: no such score; did you mean 'same'"),
         ({"evidence": {}}, "match.scores.same: no such score; allowed: .*; a function of your own is named under"),
-        ({"evidence": {"scores": ["same"]}}, "evidence: scores: there is no plugin that has them"),
+        ({"evidence": {"scores": ["same"]}}, "evidence: scores: no plugin defines them"),
         ({"evidence": {"plugin": "a b"}}, "plugin: 'a b'; allowed: a file that ends in .py, or a module"),
         ({"evidence": {"plugin": "same-image.py"}}, "scores: 'same-image' is no name for a score function"),
         ({"evidence": {"plugin": "x.py", "scores": ["soft"]}}, "scores: 'soft' is no name for a score function"),

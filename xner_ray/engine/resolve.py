@@ -1,4 +1,4 @@
-"""A recipe made definite before anything is loaded: models pinned, languages and labels checked."""
+"""Check a recipe, the cheap things first, and make it definite: models pinned, layers and labels known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from xner_ray.errors import RecipeError, require
 from xner_ray.models import e5, hub, vllm
 from xner_ray.read.inputs import identities as input_identities
-from xner_ray.recipe.model import Recipe, _labels_of
+from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
 
 _TRANSLATORS = {
@@ -100,10 +100,10 @@ def _directions(recipe: Recipe, stage: str) -> dict[str, tuple[str, str]]:
 
 
 def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
-    """RecipeError if the target side's tagger has none of the run's labels, which makes its score 0 everywhere."""
+    """Raise RecipeError if the target side's tagger has none of the run's labels, so that its score is 0 everywhere."""
     used = "tagger" in {*recipe.match.scores, *recipe.match.filters} and recipe.match.solver != "heuristic"
     used = used and recipe.projector == "match"
-    known = set(_labels_of(recipe.target_tag))
+    known = set(recipe.target_tag.own_labels)
     if used and labels and not known & set(labels):
         raise RecipeError(
             f"target_tag.labels: the tagger's labels ({', '.join(sorted(known))}) are none of this run's "
@@ -120,7 +120,7 @@ def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str
 
 
 def unweighted(recipe: Recipe) -> list[str]:
-    """Scores of a plug-in that decide nothing; they are computed and stored all the same, for `rematch`."""
+    """Return a line for each score of a plug-in without effect; it is computed and stored for a later `rematch`."""
     used = {*recipe.match.scores, *recipe.match.filters} if recipe.match.solver != "heuristic" else set()
     return [
         f"evidence.plugin: {name} is computed and stored, but decides nothing: no weight and no filter has it"

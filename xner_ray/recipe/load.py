@@ -1,4 +1,4 @@
-"""A recipe from a YAML file: reading, `--set`, paths, and one clear message for each key that is wrong."""
+"""Load a recipe from YAML: `--set`, paths, and one clear message for each wrong key."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ from xner_ray.storage import files as storage
 Checked = TypeVar("Checked", bound=BaseModel)
 Placed = TypeVar("Placed", bound=Section)
 
-# Names that pydantic gives the members of a union.
+# Names that pydantic gives to members of a union.
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
 
 
 def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """A checked recipe from a YAML file or a mapping.
+    """Load and check a recipe from a YAML file or a mapping.
 
-    `overrides` are `section.key=value` with a YAML value. Relative input paths are taken from the recipe file's
-    folder; those of a mapping from the working folder. RecipeError says which key, value and file are wrong.
+    `overrides` are `section.key=value` with a YAML value. Relative paths start at the recipe file's folder, those of a
+    mapping at the working folder. RecipeError names the wrong key, its value and the file.
     """
-    recipe, base = load_checked(Recipe, source, overrides)
-    return placed(recipe, base)
+    return placed(*load_checked(Recipe, source, overrides))
 
 
 def load_checked(
     model: type[Checked], source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> tuple[Checked, Path]:
-    """A recipe of any kind, and the folder that its relative paths are taken from; see `load_recipe`."""
+    """Load a recipe of any kind, and return it with the folder at which its relative paths start; see `load_recipe`."""
     if isinstance(source, Mapping):
         data, base, where = dict(source), Path.cwd(), "recipe"
     else:
@@ -47,25 +46,38 @@ def load_checked(
 
 
 def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`data` with `section.key=value` settings, values in YAML. RecipeError for one that cannot be read."""
+    """Return `data` with `section.key=value` settings, values in YAML. RecipeError for one that cannot be read."""
+    result = dict(data)
     for override in overrides:
-        data = _set(data, override)
-    return dict(data)
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"--set {override}: write it as section.key=value, for example align.method=argmax")
+        node = result
+        *sections, last = key.strip().split(".")
+        for section in sections:
+            child = node.get(section)
+            node[section] = dict(child) if isinstance(child, Mapping) else {}
+            node = node[section]
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
+    return result
 
 
 def place(path: str, base: Path) -> str:
-    """A path of a recipe in that folder, from here."""
+    """Return a path of a recipe whose folder is `base` as seen from here."""
     return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
 
 
 def model_place(name: str, base: Path) -> str:
-    """A model of a recipe in that folder: a folder beside the recipe comes before a hub id of the same name."""
+    """Do the same for a model; a folder beside the recipe comes before a hub id of the same name."""
     local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
     return place(name, base) if local else name
 
 
 def placed(section: Placed, base: Path) -> Placed:
-    """Return a section with the paths and models in it as seen from here; `base` is the recipe's folder."""
+    """Return a section with its paths and models, at any depth, as seen from here; `base` is the recipe's folder."""
     if isinstance(section, Evidence) and not section.is_file:  # a module that Python finds
         return section
     update: dict[str, Any] = {}
@@ -82,7 +94,7 @@ def placed(section: Placed, base: Path) -> Placed:
 
 
 def read_mapping(path: Path, shape: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds. RecipeError with `shape` if it holds something else."""
+    """Read a mapping from a YAML file. RecipeError with `shape` if the file holds something else."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,7 +107,7 @@ def read_mapping(path: Path, shape: str) -> dict[str, Any]:
 
 
 def checked(model: type[Checked], data: Mapping[str, Any], where: str) -> Checked:
-    """`data` as a `model`. RecipeError with a line for each key that is wrong, each beginning with `where`."""
+    """Return `data` as a `model`. RecipeError with a line for each wrong key; each line begins with `where`."""
     _refuse_secrets("", data)
     try:
         return model.model_validate(data)
@@ -104,7 +116,7 @@ def checked(model: type[Checked], data: Mapping[str, Any], where: str) -> Checke
 
 
 def _refuse_secrets(key: str, value: Any) -> None:
-    """Before anything shows or writes a value; also of sections that this run does not use."""
+    """Raise RecipeError for an address that holds a secret, before anything shows it; unused sections count too."""
     if isinstance(value, Mapping):
         for name, child in value.items():
             _refuse_secrets(f"{key}.{name}" if key else str(name), child)
@@ -118,27 +130,8 @@ def _refuse_secrets(key: str, value: Any) -> None:
             raise RecipeError(f"{key}: {error}") from None
 
 
-def _set(data: Mapping[str, Any], override: str) -> dict[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"--set {override}: write it as section.key=value, for example align.method=argmax")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {override}: {text!r} is no YAML value") from None
-    result = dict(data)
-    node = result
-    *sections, last = key.strip().split(".")
-    for section in sections:
-        child = node.get(section)
-        node[section] = dict(child) if isinstance(child, Mapping) else {}
-        node = node[section]
-    node[last] = value
-    return result
-
-
 def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line a key: pydantic reports every member of a union on its own, under a location of its own."""
+    """Return one line a key; pydantic reports each member of a union by itself, at a location of its own."""
     lines: dict[str, list[str]] = {}
     for detail in error.errors():
         # Names of union members (int, literal[...], list[...]) are no part of the key.

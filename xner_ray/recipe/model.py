@@ -1,10 +1,11 @@
-"""The recipe: everything that a run does, as one YAML file checked before anything is loaded.
+"""The recipe: all that a run does, as one YAML file that is checked before anything is loaded.
 
 Sizes carry their unit in the name. Unknown keys, wrong types and unknown values are errors.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -18,7 +19,6 @@ from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.recipe.decides import Decides, decisions
 from xner_ray.recipe.sections import (
     BUILTIN_TAGGER,
-    BUILTIN_TAGGER_LABELS,
     SCORES,
     Align,
     BackTranslate,
@@ -72,11 +72,10 @@ class Labels(Section):
         return self
 
     def map(self, spans: Iterable[Span]) -> list[Span]:
-        """The spans whose label is kept, under its new name."""
-        found = list(spans)
+        """Rename the labels of spans, and keep those spans whose new label is kept."""
         if self.rename:
-            found = [replace(span, label=self.rename.get(span.label, span.label)) for span in found]
-        return [span for span in found if self.keep is None or span.label in self.keep]
+            spans = [replace(span, label=self.rename.get(span.label, span.label)) for span in spans]
+        return [span for span in spans if self.keep is None or span.label in self.keep]
 
 
 class Sample(Section):
@@ -89,12 +88,12 @@ class Input(Section):
     format: Annotated[Format | None, Decides.RUN] = None
     lang: Annotated[LanguageCode | list[LanguageCode], Decides.ROWS] = "eng_Latn"
     columns: Columns = Columns()
-    # Other columns that come along: None all (of jsonl in one, extra, as JSON); a list these alone (of jsonl as text)
+    # Other columns to copy to the output. None: all (of jsonl as JSON in one column, extra); a list: these (as text)
     carry: Annotated[list[str] | None, Decides.ROWS] = None
     labels: Labels = Labels()
     parallel: Annotated[dict[LanguageCode, str], Decides.FILES] = Field(default_factory=dict)
     parallel_format: Annotated[Format | None, Decides.RUN] = None
-    # of align.backend provided: files of word links, a line a sentence
+    # for align.backend provided: files of word links, one line a sentence
     links: Annotated[str | None, Decides.FILES] = None
     split: Annotated[Literal["sentences"] | None, Decides.ROWS] = None  # cut raw documents into sentences
     limit: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
@@ -102,15 +101,11 @@ class Input(Section):
     max_words: Annotated[int, Decides.ROWS] = Field(default=1000, ge=1)
 
     @model_validator(mode="after")
-    def _one_selection(self) -> Input:
+    def _selection(self) -> Input:
         if self.limit is not None and self.sample is not None:
             raise ValueError("limit and sample exclude each other; give one")
         if isinstance(self.path, dict) and len(set(self.path.values())) < len(self.path):
-            raise ValueError("path: the same files stand under two splits")
-        return self
-
-    @model_validator(mode="after")
-    def _carried(self) -> Input:
+            raise ValueError("path: two splits name the same files")
         carry = self.carry or []
         if len(set(carry)) < len(carry) or not all(name and name.isprintable() for name in carry):
             raise ValueError(f"carry: {carry}; allowed: names of columns, each once")
@@ -136,12 +131,12 @@ class Engine(Section):
     # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
     address: Annotated[str, Decides.RUN] = "local"
     unit_rows: Annotated[int, Decides.RUN] = Field(default=2048, ge=1)
-    # of the whole cluster, in any currency
+    # for the whole cluster, in any currency
     price_per_hour: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
 
 
 class Combined(Section):
-    """What the command `combine` made a run of. models: what the dataset card says of the runs' models."""
+    """Runs that the command `combine` has joined. models: their lines in the dataset card's licences."""
 
     runs: Annotated[list[str], Decides.ROWS] = Field(min_length=2)
     weights: Annotated[list[Annotated[float, Field(gt=0)]], Decides.ROWS]
@@ -153,7 +148,7 @@ class Recipe(Section):
     direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"
     # match: align, then match; marker: entities in brackets through the translator; transfer: target_tag's own entities
     projector: Annotated[Literal["match", "marker", "transfer", "combine"], Decides.ROWS] = "match"
-    # of projector combine, which the command of that name writes
+    # for projector combine; the command `combine` writes it
     combined: Annotated[Combined | None, Decides.ROWS] = None
     input: Input
     # direction test: the language that the tagger reads
@@ -179,8 +174,7 @@ class Recipe(Section):
                 raise ValueError("targets: direction train needs at least one language code, as in targets: [swh_Latn]")
             if self.input.lang in self.targets:
                 raise ValueError(f"targets: {self.input.lang} is the language of the input itself")
-            unused = sorted(set(self.input.parallel) - set(self.targets))
-            if unused:
+            if unused := sorted(set(self.input.parallel) - set(self.targets)):
                 raise ValueError(f"input.parallel: {unused[0]} is not among targets ({', '.join(self.targets)})")
             if self.tag.engine == "provided":
                 raise ValueError(
@@ -192,25 +186,23 @@ class Recipe(Section):
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
             if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
                 raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, llm, provided")
-            wrong = sorted(set(self.input.parallel) - {self.source_lang})
-            if wrong:
+            if wrong := sorted(set(self.input.parallel) - {self.source_lang}):
                 raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
             if self.source_lang in self.languages:
                 raise ValueError(f"source_lang: {self.source_lang} is the language of the input itself")
-        if len(set(self.languages)) < len(self.languages):
-            raise ValueError("targets or input.lang: a language stands there twice")
-        if len(self.languages) > 1:
-            named = [self.input.path] if isinstance(self.input.path, str) else list(self.input.path.values())
-            named = named if self.direction == "test" else []
-            for path in [*named, *(self.input.parallel.values() if self.direction == "test" else [])]:
-                if "{lang}" not in path:
-                    raise ValueError(f"input: {path!r} needs {{lang}}, since input.lang is a list")
-        missing = sorted(set(self.translations) - set(self.input.parallel))
-        if self.translate.engine == "provided" and missing:
-            raise ValueError(f"translate.engine: provided, but input.parallel has no text for {missing[0]}")
-        if self.tag.engine == "provided" and missing:
+            if len(self.languages) > 1:
+                paths = {"": self.input.path} if isinstance(self.input.path, str) else self.input.path
+                for path in [*paths.values(), *self.input.parallel.values()]:
+                    if "{lang}" not in path:
+                        raise ValueError(f"input: {path!r} needs {{lang}}, since input.lang is a list")
+        if twice := [lang for lang, count in Counter(self.languages).items() if count > 1]:
+            raise ValueError(f"{'targets' if self.targets else 'input.lang'}: {twice[0]} is listed twice")
+        if self.translate.engine == "provided" and self.without_text:
+            raise ValueError(f"translate.engine: provided, but input.parallel has no text for {self.without_text[0]}")
+        if self.tag.engine == "provided" and self.without_text:
             raise ValueError(
-                f"tag.engine: provided, but input.parallel has no text for {missing[0]}; its labels are the entities"
+                f"tag.engine: provided, but input.parallel has no text for {self.without_text[0]}; its labels are the "
+                "entities"
             )
         if self.tag.engine == "spacy" and self.source_side != "eng_Latn":
             raise ValueError(f"tag.engine: spacy reads eng_Latn, but the source side is {self.source_side}")
@@ -224,15 +216,15 @@ class Recipe(Section):
             return self
         if len(self.languages) > 1 and "{lang}" not in self.input.links:
             raise ValueError(f"input.links: {self.input.links!r} needs {{lang}}, since there are several languages")
-        if missing := sorted(set(self.translations) - set(self.input.parallel)):
+        if self.without_text:
             raise ValueError(
-                f"align.backend: provided, but input.parallel has no text for {missing[0]}; links count the words of "
-                "given text on both sides"
+                f"align.backend: provided, but input.parallel has no text for {self.without_text[0]}; links count the "
+                "words of given text on both sides"
             )
         if self.back_translate.engine != "none":
             raise ValueError(
-                "back_translate.engine: a bridge has other words than those that input.links counts; leave "
-                "back_translate out, or align with backend batched"
+                "back_translate.engine: input.links cannot count the words of a back-translation; leave "
+                "back_translate out, or set align.backend: batched"
             )
         return self
 
@@ -256,30 +248,33 @@ class Recipe(Section):
         if (self.projector == "combine") != (self.combined is not None):
             raise ValueError("projector: combine and combined belong together; the command `combine` writes them")
         if self.projector == "marker" and self.direction == "test":
-            raise ValueError("projector: marker makes its own target text, so it is for direction train alone")
+            raise ValueError("projector: marker makes its own target text, so it is only for direction train")
         if self.projector == "marker" and self.translate.engine == "llm":
-            raise ValueError("translate.engine: the prompt of engine llm says nothing of markers; use another engine")
+            raise ValueError("translate.engine: the prompt of engine llm does not mention markers; use another engine")
         if self.projector == "marker" and self.input.parallel:
             raise ValueError("projector: marker translates every sentence itself; leave input.parallel out")
         if self.projector == "transfer" and self.target_tag.engine == "none":
             raise ValueError("projector: transfer needs target_tag.engine; allowed: hf, spacy, llm")
         alone = self.projector == "transfer" and self.direction == "test"
         if alone and (self.input.parallel or self.tag.engine != "none"):
-            raise ValueError("projector: transfer reads the input alone in direction test; leave parallel and tag out")
+            raise ValueError("projector: transfer reads only the input in direction test; leave parallel and tag out")
         if self.projector in ("marker", "transfer"):
-            sections = ("back_translate", "likelihood") + (("target_tag",) if self.projector == "marker" else ())
-            for name in sections:
-                if getattr(self, name).engine != "none":
-                    raise ValueError(f"{name}.engine: only projector match uses it")
-            if self.evidence.plugin is not None:
-                raise ValueError("evidence.plugin: only projector match uses it")
+            unused = [
+                "back_translate",
+                "likelihood",
+                "evidence",
+                *(["target_tag"] if self.projector == "marker" else []),
+            ]
+            for name in [name for name in unused if name in self.stages]:
+                key = "plugin" if name == "evidence" else "engine"
+                raise ValueError(f"{name}.{key}: only projector match uses it")
             if self.align.backend == "provided":
                 raise ValueError("align.backend: only projector match uses links")
         return self
 
     @property
     def two_passes(self) -> bool:
-        """True if every unit is matched a second time, with a prior of the first."""
+        """True if every unit is matched twice, the second time with a prior from the first."""
         return self.projector == "match" and self.match.two_passes
 
     @property
@@ -289,7 +284,7 @@ class Recipe(Section):
 
     @property
     def languages(self) -> list[str]:
-        """Languages that receive labels: the run's `lang` values."""
+        """The languages that receive labels: the run's `lang` values."""
         if self.direction == "train":
             return self.targets
         return self.input.lang if isinstance(self.input.lang, list) else [self.input.lang]
@@ -301,21 +296,25 @@ class Recipe(Section):
 
     @property
     def entities_given(self) -> bool:
-        """True if no tagger runs: entities are the labels of the files that hold the source side."""
+        """True if no tagger runs: the entities are the labels of the files with the source side."""
         return self.tag.engine in ("none", "provided")
 
     @property
     def translations(self) -> list[str]:
-        """Languages that text must be had in besides the input's own."""
+        """The languages besides the input's own that text is needed in, given or translated."""
         if self.direction == "test" and self.tag.engine == "none":
             return []  # model transfer, or runs combined onto its rows: there is no source side
         return self.targets if self.direction == "train" else [self.source_lang]
 
     @property
+    def without_text(self) -> list[str]:
+        """The languages of `translations` that input.parallel has no text in, sorted."""
+        return sorted(set(self.translations) - set(self.input.parallel))
+
+    @property
     def translate_engine(self) -> str:
-        """provided if the user has all the text, else the engine that makes the rest."""
-        complete = set(self.translations) <= set(self.input.parallel)
-        return "provided" if complete else (self.translate.engine or "nllb")
+        """`provided` if all the text is given, else the engine that makes the rest."""
+        return (self.translate.engine or "nllb") if self.without_text else "provided"
 
     @property
     def stages(self) -> list[str]:
@@ -340,11 +339,6 @@ class Recipe(Section):
         others |= {"evidence": "plugin", "match": self.projector}
         return others.get(stage) or str(getattr(self, stage).engine)
 
-    @property
-    def chats(self) -> list[str]:
-        """Stages that ask a language model."""
-        return [name for name in self.stages if self.engine_of(name) == "llm"]
-
     def models(self) -> Iterator[tuple[str, str]]:
         """Yield the key and the name of every model that the run loads."""
         for key in keys_that(Decides.MODEL):
@@ -362,18 +356,11 @@ def keys_that(*decide: Decides) -> tuple[str, ...]:
 
 
 def run_labels(recipe: Recipe, found: Sequence[str]) -> list[str]:
-    """Labels of the output, in the order of their ClassLabel pairs: `keep` as written, else all, sorted."""
+    """Return the labels of the output in the order of their ClassLabel pairs: `keep` as written, else all, sorted.
+
+    found: labels of the input, already renamed; the recipe is resolved, so that the taggers' labels are known.
+    """
     if recipe.input.labels.keep is not None:
         return list(recipe.input.labels.keep)
-    sections = [recipe.tag, *([recipe.target_tag] if recipe.projector == "transfer" else [])]
-    tagged = [Span(0, 1, label) for section in sections for label in _labels_of(section)]
-    return sorted({*found, *(span.label for span in recipe.input.labels.map(tagged))})
-
-
-def _labels_of(section: Tag) -> list[str]:
-    """Labels that a tagger of a resolved recipe can give."""
-    if section.engine == "spacy":
-        return list(BUILTIN_TAGGER_LABELS)
-    if section.engine == "llm":
-        return list(section.labels)
-    return [label for label in section.labels.values() if label is not None] if section.engine == "hf" else []
+    labels = recipe.tag.own_labels + (recipe.target_tag.own_labels if recipe.projector == "transfer" else [])
+    return sorted({*found, *(span.label for span in recipe.input.labels.map(Span(0, 1, label) for label in labels))})

