@@ -1,8 +1,8 @@
-"""Rows with an id that an earlier row has, for any number of rows and in little memory.
+"""Rows with the id of an earlier row, found for any number of rows in little memory.
 
     scan of a file --hashes of its ids--> pieces, sorted by bucket --one range of buckets of all pieces--> pairs of rows
 
-The pieces are files of a folder that every process reaches, so hashes never come to the one that asks. Scans and
+The pieces are files of a folder that every process reaches, so hashes never travel to the driver. Scans and
 comparisons may each run anywhere and more than once.
 """
 
@@ -32,7 +32,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class IdWriter:
-    """Hashes of one file's ids, given row by row, as pieces in `folder`. Ids are equal if 128 bits are."""
+    """A writer of the hashes of one file's ids as pieces in `folder`. Ids are equal if all 128 bits are."""
 
     def __init__(self, folder: str, file_number: int) -> None:
         self.folder, self.file_number = folder, file_number
@@ -40,12 +40,13 @@ class IdWriter:
         self._hashes, self._rows = bytearray(), 0
 
     def add(self, row_id: str) -> None:
+        """Take the id of the next row."""
         self._hashes += blake2b(row_id.encode(errors="surrogatepass"), digest_size=_HASH.itemsize).digest()
         if len(self._hashes) == PIECE_ROWS * _HASH.itemsize:
             self._publish()
 
     def close(self) -> tuple[str, ...]:
-        """The addresses of all pieces."""
+        """Write what is left, and return the addresses of all pieces."""
         if self._hashes:
             self._publish()
         return tuple(self.pieces)
@@ -71,7 +72,7 @@ def _bucket(entries: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class CompareJob:
-    """Ids of some buckets, of all pieces of one input."""
+    """A range of buckets to compare, of all pieces of one input."""
 
     lang: str
     pieces: tuple[str, ...]
@@ -81,7 +82,7 @@ class CompareJob:
 
 @dataclass(frozen=True, slots=True)
 class Equal:
-    """Rows with an id that an earlier row has, and the first row with it; see `places` for what is in them."""
+    """Keys of rows with the id of an earlier row, and keys of the first row with it; `places` decodes keys."""
 
     lang: str
     rows: Integers = field(repr=False)
@@ -89,7 +90,7 @@ class Equal:
 
 
 def compare_jobs(lang: str, pieces: tuple[str, ...], n_rows: int) -> Iterator[CompareJob]:
-    """Jobs that together compare all ids of one input of `n_rows` rows."""
+    """Yield jobs that together compare all ids of one input of `n_rows` rows."""
     n_ranges = max(1, min(_BUCKETS, -(-n_rows // RANGE_ROWS))) if pieces else 0
     edges = [number * _BUCKETS // n_ranges for number in range(n_ranges + 1)] if pieces else []
     for first, stop in pairwise(edges):
@@ -97,7 +98,7 @@ def compare_jobs(lang: str, pieces: tuple[str, ...], n_rows: int) -> Iterator[Co
 
 
 def compare_ids(job: CompareJob) -> Equal:
-    """The rows whose ids stand in an earlier row already."""
+    """Return the rows whose ids an earlier row has."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         entries = np.concatenate(list(pool.map(lambda path: _entries(path, job.first, job.stop), job.pieces)))
     entries = entries[np.lexsort((entries["row"], entries["low"], entries["high"]))]
@@ -108,14 +109,14 @@ def compare_ids(job: CompareJob) -> Equal:
 
 
 def _entries(path: str, first: int, stop: int) -> npt.NDArray[np.void]:
-    """Those of the buckets `first` to `stop` of one piece."""
+    """Read the entries of the buckets `first` to `stop` (exclusive) of one piece."""
     header = _BUCKETS * _ENDS.itemsize
-    ends = np.concatenate([[0], np.frombuffer(storage.read_range(path, 0, header), _ENDS)])
-    begin, end = int(ends[first]), int(ends[stop])
+    ends = [0, *np.frombuffer(storage.read_range(path, 0, header), _ENDS).tolist()]
+    begin, end = ends[first], ends[stop]
     data = storage.read_range(path, header + begin * _ENTRY.itemsize, (end - begin) * _ENTRY.itemsize)
     return np.frombuffer(data, _ENTRY)
 
 
 def places(keys: Integers) -> tuple[Integers, Integers]:
-    """File numbers, and rows of the files."""
+    """Decode keys into file numbers and rows of the files."""
     return keys >> _FILE_SHIFT, keys & ((1 << _FILE_SHIFT) - 1)

@@ -1,8 +1,8 @@
 """Find the files that an input means.
 
-A path is a file, a folder (all files of the format at any depth, those below names with a leading `.` or `_` left
-out), a glob, or a URI. Files are read in the order of their splits, then of their paths. In a folder or a glob the
-split is taken from names, as `datasets` does (`train-00000.parquet`, `dev/a.conll`); a single file is `train`.
+A path is a file, a folder (all files of the format at any depth, except below names with a leading `.` or `_`), a
+glob, or a URI. Files are read in the order of their splits, then of their paths. In a folder or a glob their names
+give the split, as in `datasets` (`train-00000.parquet`, `dev/a.conll`); a single file is `train`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import takewhile
 
 from pyarrow import fs
 
@@ -42,7 +42,7 @@ _COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that an input means: its address, its path below what the user named, its split, its identity."""
+    """A file that an input means: address, path below the folder that the user named, split, identity."""
 
     path: str
     relative: str
@@ -62,20 +62,19 @@ def find_files(
     carried: bool = True,
     carry: Sequence[str] | None = None,
 ) -> tuple[list[File], dict[str, str]]:
-    """The files of one input in reading order, and what a resume must find unchanged, one entry a file.
+    """Return the files of one input in reading order, and one entry a file that a resume must find unchanged.
 
-    That is its format and identity under `<split>/<short name>`; where the order is not that of the names (a folder
-    of save_to_disk) its number too, and the features, which are in a file of their own.
+    An entry is the format and identity of a file under `<split>/<short name>`; in a folder of save_to_disk, whose
+    order is not that of the names, also its number and its features, which are in another file.
 
-    carry: the only other columns that come along, None for all; carried: whether any does.
-
-    `{lang}` in a path is replaced by `lang`. InputError if there is none, or the format cannot be guessed.
+    path: `{lang}` in it becomes `lang`. carried: whether other columns are carried. carry: their names; None: all.
+    InputError if there is no file, or the format cannot be guessed.
     """
     paths: dict[str, str] = path if isinstance(path, dict) else {"": path}
     found: list[tuple[Kind, Found]] = []
     for split in sorted(paths, key=lambda name: SPLITS.index(name) if name else 0):
         files = _find(paths[split].replace("{lang}", lang), format, lang, side)
-        found += [(kind, _with_split(item, split)) for kind, item in files]
+        found += [(kind, replace(item, split=split or item.split)) for kind, item in files]
     found.sort(key=lambda pair: SPLITS.index(pair[1].split))  # stable: within a split they are sorted already
     names = _short_names([item for _, item in found])
     given = (side, sentences, columns)
@@ -92,25 +91,18 @@ def find_files(
     return result, stated
 
 
-def _with_split(item: Found, split: str) -> Found:
-    return Found(item.path, item.relative, split or item.split, item.identity, item.features)
-
-
 def _short_names(found: Sequence[Found]) -> list[str]:
-    """The base name if no other file has it, else the path below the last folder that all files share."""
-    bases = Counter(storage.bare(item.path).rpartition("/")[2] for item in found)
-    folders = [storage.bare(item.path).split("/")[:-1] for item in found]
-    common = 0
-    while folders and all(len(f) > common and f[common] == folders[0][common] for f in folders):
-        common += 1
-    names = []
-    for item in found:
-        parts = storage.bare(item.path).split("/")
-        names.append(parts[-1] if max(bases.values()) == 1 else "/".join(parts[common:]))
-    return names
+    """Return the base names if they differ, else the paths below the last folder that all files share."""
+    paths = [storage.bare(item.path).split("/") for item in found]
+    if len({parts[-1] for parts in paths}) == len(paths):
+        return [parts[-1] for parts in paths]
+    levels = zip(*(parts[:-1] for parts in paths), strict=False)
+    common = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    return ["/".join(parts[common:]) for parts in paths]
 
 
 def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
+    """Return the files of a path, with their formats. InputError if there is none."""
     inner = storage.locate(path)[1]
     info = _info(path)
     if info.type == fs.FileType.File:
@@ -149,7 +141,7 @@ def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) ->
 
 
 def _below(path: str, root: str) -> list[Found]:
-    """Visible files at any depth below `root`, sorted by path."""
+    """Return the visible files at any depth below `root`, sorted by path."""
     try:
         infos = storage.files_below(storage.within(path, root) if root else "/")
     except (OSError, StorageError) as error:
@@ -171,9 +163,9 @@ def _info(path: str) -> fs.FileInfo:
 
 
 def _identity(path: str, info: fs.FileInfo) -> str:
-    """Size and time of last change; of an object in seconds, which is all that S3 says of a single one.
+    """Return size and time of last change; of an object in seconds, as S3 says no more of a single object.
 
-    Of a file in a job's working directory the content instead of the time: each node and each job has a copy.
+    A file in a job's working directory is known by its content instead of the time: each node and each job has a copy.
     """
     if _COPIES in path:
         return f"{info.size}-{_sha256(path, info.mtime_ns)}"
@@ -188,9 +180,9 @@ def _sha256(path: str, mtime_ns: int) -> str:
 
 
 def _here(path: str) -> str:
-    """The same file in this process's own copy of the job's working directory, if it is in such a copy.
+    """Return the path of the same file in this process's own copy of the job's working directory, if it is in a copy.
 
-    The copy of an earlier job, or of another node, may be gone or may never have been here.
+    The copy of an earlier job may be gone, and that of another node was never here.
     """
     if _COPIES not in path or _COPIES not in os.getcwd():
         return path
@@ -200,7 +192,7 @@ def _here(path: str) -> str:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """True if the parts of a path match those of a glob; `**` is any number of folders."""
+    """Return whether the parts of a path match those of a glob; `**` is any number of folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -217,7 +209,7 @@ def _endings(suffixes: Sequence[str]) -> str:
 
 
 def guess(path: str, names: Sequence[str]) -> Kind:
-    """The one format that the files' endings name; InputError if there is none, or more than one."""
+    """Return the format that the files' endings name; InputError if they name none, or several."""
     kinds = {kind for name in names for kind, suffixes in SUFFIXES.items() if _suffix(name) in suffixes}
     if len(kinds) == 1:
         return kinds.pop()
@@ -227,7 +219,7 @@ def guess(path: str, names: Sequence[str]) -> Kind:
 
 
 def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
-    """Files of a folder that `datasets` wrote with save_to_disk, as its JSON files list them."""
+    """Return the files of a folder that `datasets` wrote with save_to_disk, as its JSON files list them."""
     files = {item.relative: item for item in below}
 
     def load(name: str) -> dict[str, object]:
@@ -261,7 +253,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
 
 
 def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[Found]:
-    """Files of one language of a run (its data/) or of its rejects: folders are named after languages."""
+    """Return the files of one language of a run (its data/) or of its rejects; folders are languages."""
     tables = [item for item in below if _suffix(item.relative) == "parquet"]
     if any(item.relative.startswith("data/") for item in tables):
         tables = [item for item in tables if item.relative.startswith("data/")]
@@ -279,7 +271,7 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 
 
 def unchanged(file: File) -> File:
-    """The file where this process finds it; InputError if it is not the one that was indexed."""
+    """Return the file with the path where this process finds it; InputError if it has changed since it was indexed."""
     file = replace(file, path=_here(file.path))
     if file.identity and _identity(file.path, _info(file.path)) != file.identity:
         raise changed(file)
@@ -287,4 +279,5 @@ def unchanged(file: File) -> File:
 
 
 def changed(file: File) -> InputError:
+    """Return the error for a file that is not the one that was indexed."""
     return InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")

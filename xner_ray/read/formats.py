@@ -10,23 +10,20 @@ from xner_ray.read.record import START, TABLES, File, Place, Reader, Record, cut
 from xner_ray.read.table_formats import read_table
 from xner_ray.read.text_formats import read_conll, read_jsonl, read_links, read_text
 
+_READERS = {"jsonl": read_jsonl, "text": read_text, "links": read_links}
+
 
 def read_records(file: File, start: Place = START, *, skip: int = 0, extra: bool = True) -> Reader:
-    """The records of a file from a place on, the first `skip` left out.
+    """Yield the records of a file from a place on, without the first `skip`.
 
-    A compressed file can only be read from its start: its places are None after the first record.
+    extra: whether the records of tables keep the carried columns.
+    A compressed file can only be read from its start: its records have no place.
     """
     if file.format in TABLES:
         reader = read_table(file, start, skip=0 if file.sentences else skip, extra=extra)
         skip = skip if file.sentences else 0
-    elif file.format == "jsonl":
-        reader = read_jsonl(file, start)
-    elif file.format == "text":
-        reader = read_text(file, start)
-    elif file.format == "links":
-        reader = read_links(file, start)
     else:
-        reader = read_conll(file, start)
+        reader = _READERS.get(file.format, read_conll)(file, start)
     if file.ends_with(".gz"):
         reader = ((None, record) for _, record in reader)
     if file.sentences:
@@ -49,7 +46,7 @@ def _cut(reader: Reader, file: File) -> Reader:
 
 
 def iterate(file: File, start: Place, skip: int, take: int) -> Iterator[Record]:
-    """`take` records; InputError if the file is not the one that was indexed, or holds fewer."""
+    """Yield `take` records; InputError if the file has changed since it was indexed, or holds fewer."""
     file = unchanged(file)
     count = 0
     for _, record in islice(read_records(file, start, skip=skip), take):

@@ -1,4 +1,4 @@
-"""Which files a recipe's input is made of: the sentences of each language, what is parallel to them, their links."""
+"""The files of a recipe's input: the sentences of each language, what is parallel to them, their links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xner_ray.recipe.model import SPLITS, Recipe
 
 @dataclass(eq=False)
 class Text:
-    """Sentences of one language: the input, or what is parallel to it; or the links between both, a line a sentence."""
+    """Files of one language: the input, or what is parallel to it; or the links between both, a line a sentence."""
 
     lang: str
     described: str
@@ -36,12 +36,12 @@ class Text:
         return list(accumulate((scan.rows for scan in self.scans), initial=0))
 
     def stretches(self) -> list[Stretch]:
-        """The files that hold rows, with their input rows."""
+        """Return the files that hold rows, with their input rows."""
         pairs = zip(self.starts(), self.files, self.scans, strict=False)
         return [Stretch(f, at, at + s.rows, s.marks, s.words) for at, f, s in pairs if s.rows]
 
     def split_runs(self) -> Iterator[tuple[str, int, int]]:
-        """(split, start, stop) of consecutive input rows, in order."""
+        """Yield (split, start, stop) of consecutive input rows, in order."""
         for start, file, scan in zip(self.starts(), self.files, self.scans, strict=False):
             if not scan.splits:
                 if scan.rows:
@@ -54,12 +54,12 @@ class Text:
 
 
 def input_of(inputs: dict[str, Text], lang: str) -> Text:
-    """The input of a run's language: its own in direction test, the one there is in direction train."""
+    """Return the input of a run's language: its own in direction test, the only one in direction train."""
     return inputs.get(lang) or next(iter(inputs.values()))
 
 
 def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[str, Text]]:
-    """The inputs by their language; the parallel texts, and the links, by the run's language."""
+    """Return the inputs by their language, and by the run's language the parallel texts and the links."""
     given, train = recipe.input, recipe.direction == "train"
     if given.split == "sentences" and given.parallel:
         raise RecipeError(
@@ -76,13 +76,10 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
             sentences=given.split == "sentences",
             carry=given.carry,
         )
-        odd = next(
-            (file for file in files if given.split == "sentences" and file.format in ("conll", "uner", "run")), None
-        )
-        if odd is not None:
-            raise RecipeError(
-                f"input.split: sentences is for raw text; {odd.path} ({odd.format}) is in sentences already"
-            )
+        for file in files if given.split == "sentences" else ():
+            if file.format in ("conll", "uner", "run"):
+                problem = f"{file.path} ({file.format}) is in sentences already"
+                raise RecipeError(f"input.split: sentences is for raw text; {problem}")
         shown = given.path if isinstance(given.path, str) else ", ".join(given.path.values())
         inputs[lang] = Text(lang, shown.replace("{lang}", lang), files, identities)
     for lang in recipe.languages:
@@ -110,7 +107,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
 
 
 def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
-    """Format and identity of each input file by split/name, of several languages by lang/split/name."""
+    """Return format and identity of each input file by split/name; of several languages by lang/split/name."""
     several = len(inputs) > 1
     return {
         f"{text.lang}/{name}" if several else name: identity
@@ -120,7 +117,7 @@ def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
 
 
 def parallel_keys(parallel: dict[str, Text], links: dict[str, Text]) -> dict[str, dict[str, str]]:
-    """The same of parallel text by language; files of links stand under links/split/name."""
+    """Return the same of parallel text by language, and of files of links under links/split/name."""
     return {
         lang: text.identities
         | {f"links/{name}": identity for name, identity in (links[lang].identities if lang in links else {}).items()}
@@ -135,6 +132,6 @@ def input_bytes(recipe: Recipe) -> int:
 
 
 def identities(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """What Index.inputs and Index.parallel_inputs would be, without reading the files."""
+    """Return what Index.inputs and Index.parallel_inputs would be, without reading the files."""
     inputs, parallel, links = find_texts(recipe)
     return input_keys(inputs), parallel_keys(parallel, links)

@@ -1,7 +1,7 @@
-"""What a file of any format is read into, and where reading it can start again.
+"""The record that files of any format are read into, and the place where reading can start again.
 
-A reader is a generator over one file. It yields `(place, record)`: the sentence, and where reading could start
-to get this sentence first, or None where the format cannot start there. A record that its format does not allow
+A reader is a generator over one file. It yields `(place, record)`: the sentence, and the place from which reading
+would yield this sentence first, or None if the format cannot start there. A record that its format does not allow
 is yielded too, with a reason: one bad row never ends a file.
 """
 
@@ -37,7 +37,7 @@ _REFUSED_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]") 
 
 
 class Place(NamedTuple):
-    """Where reading can start, and what the reader knew there."""
+    """A place where reading can start, and what the reader knows there."""
 
     offset: int = 0  # byte of the file; row group of a Parquet file
     line: int = 0  # lines, or rows of a table, before it
@@ -97,8 +97,8 @@ class Record:
         return self.spans is not None or self.chars is not None
 
 
-class BadRecord(Exception):  # noqa: N818  it is no error of the program
-    """What ends one record; a reader turns it into the record's reason and detail."""
+class BadRecord(Exception):  # noqa: N818  no error of the program
+    """A fault of one record; a reader turns it into the record's reason and detail."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -109,7 +109,7 @@ Reader = Iterator[tuple[Place | None, Record]]
 
 
 def split_name(word: str) -> str | None:
-    """The split that a word means, or None.
+    """Return the split that a word means, or None.
 
     >>> split_name("dev"), split_name("news")
     ('validation', None)
@@ -118,7 +118,7 @@ def split_name(word: str) -> str | None:
 
 
 def split_of_file(relative: str) -> str | None:
-    """The split that a file's name or its nearest folder names, as `datasets` reads it, or None.
+    """Return the split that a file's name or its nearest folder names, as `datasets` reads it, or None.
 
     >>> split_of_file("data/train-00000-of-00001.parquet"), split_of_file("dev/a.conll"), split_of_file("a.conll")
     ('train', 'validation', None)
@@ -131,12 +131,12 @@ def split_of_file(relative: str) -> str | None:
 
 
 def without_surrogates(text: str) -> str:
-    """The text with U+FFFD where it has half of a surrogate pair, which UTF-8 cannot write."""
+    """Replace each half of a surrogate pair, which UTF-8 cannot write, by U+FFFD."""
     return SURROGATES.sub("\ufffd", text)
 
 
 def name_text(value: Any, column: str) -> str | None:
-    """An id, document id or split: text or a whole number; BadRecord for anything else."""
+    """Return an id, document id or split as text; BadRecord unless it is text or a whole number."""
     if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
@@ -145,6 +145,7 @@ def name_text(value: Any, column: str) -> str | None:
 
 
 def short(value: Any) -> str:
+    """Return the `repr` of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -157,10 +158,10 @@ def from_mapping(
     tag_names: Sequence[str] | None = None,
     span_names: Sequence[str] | None = None,
 ) -> Record:
-    """A record from named values (a line of JSONL, a row of a table), in either of the two shapes.
+    """Make a record of named values (a line of JSONL, a row of a table): tokens with tags, or text with spans.
 
-    Tokens with tags, or text with character spans; where a row has both, the tags count. Tags that are numbers
-    need `tag_names`, labels of spans that are numbers `span_names`.
+    If a row has both, the tags count. Tags that are numbers need `tag_names`, labels of spans that are numbers
+    `span_names`.
     """
     record = Record(line)
     try:
@@ -170,7 +171,10 @@ def from_mapping(
             record.split = split_name(split)
             if record.split is None:
                 raise BadRecord(Reason.MALFORMED, f"{columns.split} is {split!r}; allowed: {', '.join(SPLITS)}")
-        record.text = _text(data.get(columns.text), columns.text)
+        text = data.get(columns.text)
+        if not isinstance(text, str | None):
+            raise BadRecord(Reason.MALFORMED, f"{columns.text} is {short(text)}; allowed: text")
+        record.text = text
         record.tokens = _tokens(data.get(columns.tokens), columns.tokens)
         if record.text is None and record.tokens is None:
             keys = ", ".join(map(str, data)) or "none"
@@ -195,19 +199,13 @@ def from_mapping(
 
 
 def tag_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
-    """spans.tags_to_spans, with BadRecord instead of ValueError."""
+    """Call `tags_to_spans`, with BadRecord instead of ValueError."""
     if tags.count("O") == len(tags):
         return [], 0
     try:
         return tags_to_spans(tags)
     except ValueError as error:
         raise BadRecord(Reason.ILLEGAL_TAG, str(error)) from None
-
-
-def _text(value: Any, column: str) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: text")
-    return value
 
 
 def _tokens(value: Any, column: str) -> list[str] | None:
@@ -225,7 +223,7 @@ def _tokens(value: Any, column: str) -> list[str] | None:
 
 
 def _all_text(items: list[Any]) -> bool:
-    """For the most of all rows, at a tenth of the cost of looking at every item in turn."""
+    """Return whether all items are text, ten times as fast as a loop over them."""
     return set(map(type, items)) <= {str}
 
 
@@ -251,7 +249,7 @@ def _named(item: Any, names: Sequence[str] | None, reason: Reason) -> str:
 
 
 def span_items(value: Any) -> list[Any]:
-    """A list of spans from a list, or from the struct of lists that older `datasets` made of it."""
+    """Return the items of a list of spans, or of the struct of lists that older `datasets` made of it."""
     if isinstance(value, dict):
         start, end, label = (value.get(key) for key in ("start", "end", "label"))
         columns = [column for column in (start, end, label) if isinstance(column, list)]
@@ -263,7 +261,7 @@ def span_items(value: Any) -> list[Any]:
 
 
 def char_span(item: Any, length: int, names: Sequence[str] | None = None) -> tuple[int, int, str]:
-    """(start, end, label) of one character span, half open; BadRecord if it is outside the text, empty or in pieces."""
+    """Return (start, end, label) of a half-open span of characters; BadRecord if it is no range inside the text."""
     if isinstance(item, dict):
         label = item.get("label")
         if label is None and isinstance(item.get("labels"), list) and len(item["labels"]) == 1:
@@ -286,7 +284,7 @@ def char_span(item: Any, length: int, names: Sequence[str] | None = None) -> tup
 
 
 def cut(record: Record, file: File) -> list[Record]:
-    """The sentences of a raw document by ICU's rules, common abbreviations excepted; other records as they are.
+    """Cut a raw document into sentences by ICU's rules, common abbreviations excepted; other records stay whole.
 
     A sentence's id is `<document>#<number from 0>`; its doc_id is the document's, else the document's id.
     """
@@ -304,12 +302,12 @@ def cut(record: Record, file: File) -> list[Record]:
 
 
 def refused(text: str, *, name: bool = False) -> bool:
-    """Whether a text, or a name, holds a character that could not be written out again."""
+    """Return whether a text, or a name, holds a character that could not be written out again."""
     return (_REFUSED_IN_NAMES if name else REFUSED).search(text) is not None
 
 
 def refuse_characters(record: Record) -> None:
-    """Give the record a reason if a character or a label of it could not be written out again."""
+    """Give the record a reason if one of its characters or labels could not be written out again."""
     if record.reason is not None:
         return
     labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
@@ -335,5 +333,5 @@ def refuse_characters(record: Record) -> None:
 
 
 def record_id(record: Record, file: File) -> str:
-    """The user's id, else `<file>:<line>`."""
+    """Return the user's id, else `<file>:<line>`."""
     return record.id if record.id is not None else f"{file.name}:{record.line}"

@@ -1,7 +1,7 @@
-"""One pass over one file: how many rows it has, where reading can start, which labels and ids it holds.
+"""One pass over one file: its number of rows, the places where reading can start, its labels and ids.
 
-`scan_file` runs anywhere, takes one job and returns one small answer. Hashes of the ids, where the user gives ids at
-all, go into files on the way (`duplicates.py`).
+`scan_file` runs anywhere, takes one job and returns one small answer. If the user gives ids, their hashes go into
+files on the way (`duplicates.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from xner_ray.read.table_formats import table_schema
 from xner_ray.read.units import Scan
 from xner_ray.recipe.model import SPLITS
 
-STRIDE_ROWS = 512  # a unit reads at most this many rows for nothing
+STRIDE_ROWS = 512  # a unit reads at most this many rows in vain
 _SURE_ROWS = 10  # as many rows, all malformed: the file is of another format
 
 
 @dataclass(frozen=True, slots=True)
 class ScanJob:
+    """A file to scan."""
+
     number: int
     file: File
     need_labels: bool
@@ -34,7 +36,7 @@ class ScanJob:
 
 
 def scan_file(job: ScanJob) -> Scan:
-    """The scan of one file. InputError if the file cannot be used at all: no row, of another format, no labels."""
+    """Scan one file. InputError if it is useless: no rows, another format, or no labels where they are needed."""
     file, scan = job.file, Scan(job.number)
     scan.marks.add(0, START, 0)
     if file.format in TABLES:

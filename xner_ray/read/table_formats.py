@@ -1,8 +1,8 @@
 """Formats of tables: Parquet files, Arrow streams of dataset folders, and runs of our own.
 
-The schema is looked at before any value is: extension types are refused, missing columns and wrong types are
-errors of the file. Rows come in small batches; the user's other columns stay Arrow all the way, so a timestamp
-or a decimal is what it was.
+The schema is checked before any value is read: extension types are refused, missing columns and wrong types are
+errors of the file. Rows come in small batches; the user's other columns stay Arrow all the way, so timestamps and
+decimals keep their types.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _END_OF_STREAM_BYTES = (4, 8)  # of the marker, before Arrow 0.15 and since; a m
 
 @contextmanager
 def _opened(file: File) -> Iterator[pa.NativeFile]:
-    """The file as a seekable stream; InputError for what pyarrow cannot make of it, naming the file."""
+    """Open the file as a seekable stream; InputError, with the file's name, if pyarrow cannot read it."""
     filesystem, inner = storage.locate(file.path)
     try:
         with filesystem.open_input_file(inner) as stream:
@@ -40,27 +40,26 @@ def _opened(file: File) -> Iterator[pa.NativeFile]:
 
 
 def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.Field]]:
-    """The file's schema, and the fields that are only carried through.
+    """Return the file's schema, and the fields that are only carried through.
 
     InputError for extension types, names that collide with ours, or columns that are missing or of another type.
     """
     with _opened(file) as stream:
         try:
             schema = _arrow_schema(stream) if file.ends_with(".arrow") else pq.ParquetFile(stream).schema_arrow
-        except ValueError as error:  # also from an extension type of Ray's that does not like its own metadata
+        except ValueError as error:  # an extension type of Ray's may refuse its own metadata
             raise pa.ArrowInvalid(str(error)) from None
     refuse_extension_types(schema, file.path)
     if len(set(schema.names)) < len(schema.names):
         raise InputError(f"{file.path}: two columns have the same name; columns: {', '.join(schema.names)}")
-    own = set(_run_columns(file)) | set(ROW.names) if file.format == "run" else set(_consumed(file))
-    extra = [pa.field(field.name, field.type) for field in schema if field.name not in own]
+    own = {*_consumed(file), *(ROW.names if file.format == "run" else ())}
+    extra = [pa.field(field.name, field.type) for field in schema if file.carried and field.name not in own]
     if file.carried and file.carry is not None:
         _need(file, schema, [name for name in file.carry if name not in schema.names])
         extra = [field for field in extra if field.name in file.carry]
-    extra = extra if file.carried else []
     if file.format == "run":
-        _need(file, schema, [name for name in _run_columns(file) if name not in schema.names])
-        for name in _run_columns(file):
+        _need(file, schema, [name for name in _consumed(file) if name not in schema.names])
+        for name in _consumed(file):
             if schema.field(name).type != ROW.field(name).type:
                 kinds = f"{schema.field(name).type}; in a run it is {ROW.field(name).type}"
                 raise InputError(f"{file.path}: column {name!r} has the type {kinds}")
@@ -79,11 +78,9 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
 
 
 def read_table(file: File, start: Place, *, skip: int = 0, extra: bool = True) -> Reader:
-    """Records from a place on, `skip` rows of it left out; without `extra` the carried columns stay unread."""
+    """Yield the records from a place on, after `skip` rows of it; without `extra` no carried column is read."""
     schema, carried = table_schema(file, need_labels=False)
-    wanted = [
-        name for name in schema.names if name in (_run_columns(file) if file.format == "run" else _consumed(file))
-    ]
+    wanted = [name for name in schema.names if name in _consumed(file)]
     names = class_names(file, schema)
     row = start.line
     with _opened(file) as stream:
@@ -107,7 +104,7 @@ def read_table(file: File, start: Place, *, skip: int = 0, extra: bool = True) -
 def table_records(
     batch: pa.RecordBatch, lines: Sequence[int], file: File, names: Mapping[str, Sequence[str]]
 ) -> Iterator[Record]:
-    """The records of all rows of a batch. lines: their numbers in the file. names: `class_names` of the file."""
+    """Yield the records of all rows of a batch. lines: their numbers in the file. names: `class_names` of the file."""
     tags, labels = names.get(file.columns.tags), names.get(file.columns.spans)
     for line, (data, valid) in zip(lines, _rows(batch), strict=True):
         if file.format == "run":
@@ -120,7 +117,7 @@ def table_records(
 
 
 def read_columns(file: File, start: Place, skip: int, take: int, columns: list[str]) -> pa.Table | None:
-    """`take` rows of some columns; None if a text is not UTF-8. Fewer rows only if the file has fewer."""
+    """Return `take` rows of some columns, fewer only if the file has fewer; None if a text is not UTF-8."""
     batches: list[pa.RecordBatch] = []
     missing = take
     with _opened(file) as stream:
@@ -150,9 +147,9 @@ def _is_encoded(kind: pa.DataType) -> bool:
 def _parquet_batches(
     stream: pa.NativeFile, group: int, columns: list[str], *, encoded: bool = False
 ) -> Iterator[tuple[int | None, pa.RecordBatch]]:
-    """(row group if the batch starts one, batch) from a row group on.
+    """Yield (row group if the batch starts one, batch) from a row group on.
 
-    encoded: lists of text as lists of a dictionary's entries, so that rows to be skipped cost a third.
+    encoded: read lists of text as lists of a dictionary's entries, so that skipped rows cost a third.
     """
     source = pq.ParquetFile(stream)
     if encoded:
@@ -177,11 +174,11 @@ def _arrow_schema(stream: pa.NativeFile) -> pa.Schema:
 def _arrow_batches(
     stream: pa.NativeFile, offset: int, columns: list[str]
 ) -> Iterator[tuple[int | None, pa.RecordBatch]]:
-    """(byte of the batch if reading can start there, at most _BATCH_ROWS rows) from a byte on."""
+    """Yield (byte of the batch if reading can start there, at most _BATCH_ROWS rows) from a byte on."""
     schema = _arrow_schema(stream)
     batches: Iterator[tuple[int | None, pa.RecordBatch]]
     if any(_has_dictionary(field.type) for field in schema):
-        # A dictionary may stand anywhere before its batch: such a stream is read from the start.
+        # A dictionary may come anywhere before its batch: such a stream is read from the start.
         stream.seek(0)
         batches = _whole_stream(stream)
     else:
@@ -219,7 +216,7 @@ def _whole_stream(stream: pa.NativeFile) -> Iterator[tuple[int | None, pa.Record
 
 
 def _refuse_cut(end_bytes: int) -> None:
-    """ArrowInvalid if a stream ended without its marker: one that was cut between two messages reads without error."""
+    """Raise ArrowInvalid if a stream ended without its marker: pyarrow reads one cut between messages without error."""
     if end_bytes not in _END_OF_STREAM_BYTES:
         raise pa.ArrowInvalid("it is cut off: no end-of-stream marker behind its last batch")
 
@@ -231,36 +228,30 @@ def _has_dictionary(kind: pa.DataType) -> bool:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], bool]]:
-    """(values, whether they were UTF-8) of every row."""
+    """Yield (values, whether they were UTF-8) of every row."""
     try:
         for data in batch.to_pylist():
             yield data, True
     except UnicodeDecodeError:
-        for data in pa.RecordBatch.from_arrays(
-            [_as_bytes(column) for column in batch.columns], batch.schema.names
-        ).to_pylist():
+        raw = pa.RecordBatch.from_arrays([c.cast(_binary(c.type)) for c in batch.columns], batch.schema.names)
+        for data in raw.to_pylist():
             broken: list[bytes] = []
             yield _as_text(data, broken), not broken
 
 
-def _as_bytes(column: pa.Array) -> pa.Array:
-    def binary(kind: pa.DataType) -> pa.DataType:
-        if pa.types.is_string(kind):
-            return pa.binary()
-        if pa.types.is_large_string(kind):
-            return pa.large_binary()
-        if pa.types.is_list(kind):
-            return pa.list_(binary(kind.value_type))
-        if pa.types.is_large_list(kind):
-            return pa.large_list(binary(kind.value_type))
-        if pa.types.is_struct(kind):
-            return pa.struct([pa.field(field.name, binary(field.type)) for field in kind])
-        return kind
-
-    return column.cast(binary(column.type))
+def _binary(kind: pa.DataType) -> pa.DataType:
+    """Return a type with bytes for text, at any depth."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.binary() if pa.types.is_string(kind) else pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return (pa.list_ if pa.types.is_list(kind) else pa.large_list)(_binary(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _binary(field.type)) for field in kind])
+    return kind
 
 
 def _as_text(value: Any, broken: list[bytes]) -> Any:
+    """Decode all bytes of a value; what is not UTF-8 joins `broken`."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -275,7 +266,13 @@ def _as_text(value: Any, broken: list[bytes]) -> Any:
 
 
 def _consumed(file: File) -> list[str]:
-    return [getattr(file.columns, name) for name in type(file.columns).model_fields]
+    """Return the names of the columns that records are made of."""
+    if file.format != "run":
+        return [name for _, name in file.columns]
+    source = ["source_text", "source_tokens", "source_spans"]
+    return ["id", "doc_id", "split", "source_lang", "lang"] + (
+        source if file.side == "source" else ["text", "tokens", "gold_spans"]
+    )
 
 
 def _need(file: File, schema: pa.Schema, missing: list[str]) -> None:
@@ -288,62 +285,51 @@ def _need(file: File, schema: pa.Schema, missing: list[str]) -> None:
 
 
 def _check_types(file: File, schema: pa.Schema) -> None:
-    """InputError for a column that cannot hold what its name says, or numbers that nothing names."""
-    types = pa.types
-    columns, names = file.columns, class_names(file, schema)
+    """Raise InputError for a column of a wrong type, or for numbers as tags that no ClassLabel names."""
+    types, columns = pa.types, file.columns
 
     def text(kind: pa.DataType) -> bool:
         kind = kind.value_type if types.is_dictionary(kind) else kind
-        return bool(
-            types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+        return any(
+            is_type(kind) for is_type in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
         )
-
-    def items(kind: pa.DataType) -> pa.DataType | None:
-        lists = (
-            types.is_list,
-            types.is_large_list,
-            types.is_fixed_size_list,
-            types.is_list_view,
-            types.is_large_list_view,
-        )
-        return kind.value_type if any(is_list(kind) for is_list in lists) else None
-
-    def tags(kind: pa.DataType) -> bool:
-        inner = items(kind)
-        return types.is_null(kind) or (inner is not None and (text(inner) or types.is_integer(inner)))
-
-    def tokens(kind: pa.DataType) -> bool:
-        inner = items(kind)
-        return types.is_null(kind) or (inner is not None and (text(inner) or types.is_struct(inner)))
-
-    def spans(kind: pa.DataType) -> bool:
-        return types.is_null(kind) or types.is_struct(kind) or items(kind) is not None
 
     def name(kind: pa.DataType) -> bool:
         return text(kind) or types.is_integer(kind)
 
-    rules = {columns.id: name, columns.doc_id: name, columns.split: name, columns.text: text}
+    def items(kind: pa.DataType) -> pa.DataType | None:
+        return kind.value_type if hasattr(kind, "value_field") else None  # of a list of any kind
+
+    def tags(kind: pa.DataType) -> bool:
+        return types.is_null(kind) or ((item := items(kind)) is not None and name(item))
+
+    def tokens(kind: pa.DataType) -> bool:
+        return types.is_null(kind) or ((item := items(kind)) is not None and (text(item) or types.is_struct(item)))
+
+    def spans(kind: pa.DataType) -> bool:
+        return types.is_null(kind) or types.is_struct(kind) or items(kind) is not None
+
     allowed = {
         columns.tokens: (tokens, "a list of text"),
         columns.tags: (tags, "a list of text or of ClassLabel numbers"),
+        columns.spans: (spans, "a list of {start, end, label}"),
+        **dict.fromkeys((columns.id, columns.doc_id, columns.split), (name, "text")),
+        columns.text: (text, "text"),
     }
-    allowed |= {columns.spans: (spans, "a list of {start, end, label}")}
-    allowed |= {column: (rule, "text") for column, rule in rules.items()}
+    found = {field.name: field.type for field in schema}
     for column, (rule, wanted) in allowed.items():
-        if column in schema.names and not rule(schema.field(column).type):
-            kind = schema.field(column).type
-            raise InputError(f"{file.path}: column {column!r} has the type {kind}; allowed: {wanted}")
-    if columns.tags in schema.names and columns.tags not in names:
-        inner = items(schema.field(columns.tags).type)
-        if inner is not None and types.is_integer(inner):
-            raise InputError(
-                f"{file.path}: column {columns.tags!r} holds numbers, and no ClassLabel of its features names them; "
-                "write the tags themselves, or save the file with `datasets`"
-            )
+        if column in found and not rule(found[column]):
+            raise InputError(f"{file.path}: column {column!r} has the type {found[column]}; allowed: {wanted}")
+    item = items(found.get(columns.tags))
+    if item is not None and types.is_integer(item) and columns.tags not in class_names(file, schema):
+        raise InputError(
+            f"{file.path}: column {columns.tags!r} holds numbers, and no ClassLabel of its features names them; "
+            "write the tags themselves, or save the file with `datasets`"
+        )
 
 
 def class_names(file: File, schema: pa.Schema) -> dict[str, list[str]]:
-    """ClassLabel names by column, from the Hugging Face features of the schema or of dataset_info.json."""
+    """Return ClassLabel names by column, from the Hugging Face features of the schema or of dataset_info.json."""
     stored = (schema.metadata or {}).get(b"huggingface")
     try:
         features = json.loads(stored)["info"]["features"] if stored else json.loads(file.features or "{}")
@@ -354,7 +340,7 @@ def class_names(file: File, schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _names(feature: Any) -> list[str] | None:
-    """The names of the first ClassLabel at any depth of a feature."""
+    """Return the names of the first ClassLabel at any depth of a feature."""
     if isinstance(feature, dict):
         if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
             return [str(name) for name in feature["names"]]
@@ -364,15 +350,8 @@ def _names(feature: Any) -> list[str] | None:
     return None
 
 
-def _run_columns(file: File) -> list[str]:
-    side = (
-        ["source_text", "source_tokens", "source_spans"] if file.side == "source" else ["text", "tokens", "gold_spans"]
-    )
-    return ["id", "doc_id", "split", "source_lang", "lang", *side]
-
-
 def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
-    """One side of a row of a run; what became of the row there plays no part."""
+    """Return one side of a row of a run; what became of the row there plays no part."""
     prefix, gold = ("source_", "source_spans") if file.side == "source" else ("", "gold_spans")
     lang = data["source_lang" if file.side == "source" else "lang"]
     record = Record(row)

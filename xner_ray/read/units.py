@@ -1,13 +1,13 @@
-"""Units: one language times one fixed range of input rows, and where in the files those rows are.
+"""Units: one language times one fixed range of input rows, and the places of these rows in the files.
 
-A unit has `unit_rows` rows, the last one of a split fewer, never none. Rows that the recipe picks (limit, sample)
-and splits that are mixed in one file make units whose rows do not follow each other: those list them.
+A unit has `unit_rows` rows, the last one of a split fewer, but at least one. With a sample, or with splits mixed in
+one file, the rows of a unit need not be consecutive: then the unit lists them.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +30,9 @@ def _integers() -> array[int]:
 
 @dataclass(slots=True)
 class Marks:
-    """Places in a file, ascending, each with the records of the file before it, and their words.
+    """Places in a file, ascending, each with the number of records before it, and of their words.
 
-    As columns: there is one every few hundred rows, and as objects they would take eight times as much.
+    They are columns: there is a place every few hundred rows, and objects would take eight times the memory.
     """
 
     rows: array[int] = field(default_factory=_integers)
@@ -52,7 +52,7 @@ class Marks:
         self.docs.append(place.docs)
 
     def last_before(self, row: int) -> int:
-        """Number of the last mark before this record of the file, or at it."""
+        """Return the number of the last mark at this record of the file, or before it."""
         return bisect_right(self.rows, row) - 1
 
     def place(self, number: int) -> Place:
@@ -61,6 +61,8 @@ class Marks:
 
 @dataclass(slots=True)
 class Scan:
+    """What one pass over a file finds out."""
+
     number: int
     rows: int = 0
     words: int = 0
@@ -71,13 +73,13 @@ class Scan:
     extra: list[pa.Field] = field(default_factory=list)
     carried: set[str] = field(default_factory=set)  # of jsonl: the columns of input.carry that any row has
     splits: bytes = b""  # where rows name their split: an index of SPLITS for each run of rows with the same one,
-    split_ends: array[int] = field(default_factory=lambda: array("q"))  # and the row after that run
+    split_ends: array[int] = field(default_factory=_integers)  # and the row after that run
     pieces: tuple[str, ...] = ()  # files of hashes, where rows have ids of their own
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of one file: from `place` leave out `skip` records and take `take`; the first is input row `row`."""
+    """A stretch of one file: `take` records, from the one `skip` after `place`, which is the input row `row`."""
 
     file: File
     place: Place
@@ -99,7 +101,7 @@ class Unit:
     duplicates: tuple[tuple[int, int], ...]  # (row, the earlier row with its id)
     segments: tuple[Segment, ...]
     parallel: tuple[Segment, ...]
-    n_words: int  # of the input; words of text that is not in words yet are counted by its blanks
+    n_words: int  # of the input; text without words counts by its blanks
     links: tuple[Segment, ...] = ()
 
     @property
@@ -119,11 +121,12 @@ class Stretch:
 
 
 def unit_name(lang: str, row: int) -> str:
+    """Return the name of the unit of a language that begins at a row."""
     return f"{lang}-{row:012d}"
 
 
 def grown_unit_rows(sizes: Sequence[int], unit_rows: int) -> int:
-    """`unit_rows` times the smallest whole number that leaves at most MOST_UNITS units; `sizes` are rows per split.
+    """Multiply `unit_rows` so that there are at most MOST_UNITS units, by the smallest factor. sizes: rows per split.
 
     >>> grown_unit_rows([10], 3), grown_unit_rows([120_001], 1)
     (3, 3)
@@ -135,21 +138,21 @@ def grown_unit_rows(sizes: Sequence[int], unit_rows: int) -> int:
 
 
 def chunks(rows: Rows, size: int) -> Iterator[Rows]:
+    """Cut rows into chunks of a size, the last one smaller."""
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]
 
 
 def segments(rows: Rows, stretches: Sequence[Stretch]) -> tuple[Segment, ...]:
-    """The stretches of the files that hold `rows`, each begun at the last mark before it.
+    """Return the segments of the files that hold `rows`, each from the last mark before its first row.
 
-    Between rows that are far apart the file is not read: a new segment starts where a mark allows it.
+    Between rows that are far apart a new segment starts where a mark allows it, so that the gap is not read.
     """
     found: list[Segment] = []
     at = 0
     while at < len(rows):
-        stretch = stretches[bisect_right(stretches, int(rows[at]), key=_stop)]
-        last = int(np.searchsorted(np.asarray(rows), stretch.stop)) if not isinstance(rows, range) else 0
-        last = min(len(rows), at + stretch.stop - rows[at]) if isinstance(rows, range) else last
+        stretch = stretches[bisect_right(stretches, int(rows[at]), key=lambda stretch: stretch.stop)]
+        last = bisect_left(rows, stretch.stop)
         while at < last:
             first = int(rows[at])
             mark = stretch.marks.last_before(first - stretch.start)
@@ -167,12 +170,8 @@ def segments(rows: Rows, stretches: Sequence[Stretch]) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def _stop(stretch: Stretch) -> int:
-    return stretch.stop
-
-
 def words_before(stretches: Sequence[Stretch]) -> tuple[Floats, Floats]:
-    """Points (row, words before it) between which words are taken to be spread evenly."""
+    """Return points (row, words before it), between which words count as spread evenly."""
     rows, words, total = [np.empty(0)], [np.empty(0)], 0
     for stretch in stretches:
         rows += [stretch.start + np.asarray(stretch.marks.rows, np.float64), np.array([stretch.stop], np.float64)]
