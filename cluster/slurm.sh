@@ -3,7 +3,7 @@
 # environment that has xner-ray active; options of sbatch come before the script and win over those below:
 #   sbatch --nodes=4 --gpus-per-node=1 cluster/slurm.sh xner-ray project jobs/nllb.yaml runs/nllb
 # The exit status is the command's. Before the time limit the job stops the command and requeues itself; requeued by
-# that, by a preemption or by you, the same command goes on with the same run. A node that fails is done without.
+# that, by a preemption or by you, the same command resumes the same run. A node that fails is left out.
 #SBATCH --job-name=xner-ray
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -51,7 +51,7 @@ stop() {
 trap 'stop USR1' USR1 # the time limit is near
 trap 'stop TERM' TERM # cancelled or preempted
 
-# Runs a command until its end, also through signals; its status
+# Run a command to its end, also through signals, and return its status
 run() {
   local status=0
   [[ -z $signal ]] || return 143
