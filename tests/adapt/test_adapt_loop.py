@@ -140,7 +140,7 @@ def test_what_cannot_be_learnt_from_is_refused(data: Any, message: str) -> None:
 
 
 def test_a_threshold_without_its_method_is_refused() -> None:
-    with pytest.raises(RecipeError, match="threshold: is of method softmax; leave it out beside argmax"):
+    with pytest.raises(RecipeError, match="threshold: is for method softmax; leave it out beside argmax"):
         checked(Adaptation, {"data": [{"run": "a"}], "objective": {"method": "argmax", "threshold": 0.1}}, "a.yaml")
 
 

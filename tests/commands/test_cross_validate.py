@@ -58,13 +58,13 @@ def _written(folder: Path, **changes: Any) -> Path:
     [
         ({"against": "englich"}, "against: 'englich' is no student.*did you mean 'english'"),
         ({"students": {**STUDENTS, "../x": STUDENTS["gold"]}}, "cannot be a folder's name"),
-        ({"seeds": [1, 1]}, "seeds: one stands there twice"),
-        ({"languages": ["spa_Latn", "spa_Latn"]}, "languages: one stands there twice"),
+        ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
+        ({"languages": ["spa_Latn", "spa_Latn"]}, "languages: spa_Latn is listed twice"),
         ({"student": {"fit": {"seed": 3}}}, "students.english: seed: the experiment has seeds"),
         ({"students": {**STUDENTS, "other": {"resources": {"gpus": 1}}}}, "is trained on one core of a CPU"),
         (
             {"students": {**STUDENTS, "other": {"folds": {"n": 3}}}},
-            "students.other: folds: is said once, for the whole experiment",
+            "students.other: folds: is given once, for the whole experiment",
         ),
         ({"fold": 3}, "unknown key 'fold'.*did you mean 'folds'"),
     ],

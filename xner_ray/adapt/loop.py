@@ -1,9 +1,4 @@
-"""The training loop of an adaptation, in one process.
-
-Pairs are drawn in an order that follows from (seed, epoch) alone and worked off in parts. At the start of a part the
-encoder, as it is then, links its pairs; the steps of the part learn these links. A checkpoint after each part holds all
-that the next one needs, so an adaptation that was ended goes on as if it had not been.
-"""
+"""The aligner's encoder as a training task: at the start of a part it links pairs, then it learns these links."""
 
 from __future__ import annotations
 
@@ -34,10 +29,10 @@ _TOKENIZED = 4096  # sentences at once
 
 
 class Learner:
-    """An encoder up to the layers that alignment reads, of which those above `frozen` learn."""
+    """An encoder up to the layers that alignment reads; its layers above `frozen` learn."""
 
     def __init__(self, settings: Model, device: torch.device) -> None:
-        """RecipeError if the encoder, its layer or `frozen` cannot be."""
+        """Load the encoder. RecipeError if the encoder, its layer or `frozen` is not possible."""
         self.device, self.settings = device, settings
         self.layers = Encoder.check(settings.encoder, settings.layer)
         if settings.frozen >= self.layers[-1]:
@@ -53,7 +48,7 @@ class Learner:
         self.network = network.Network(self.module, self.layers, self.tokenizer)
         stack = next((m for m in self.module.modules() if isinstance(m, nn.ModuleList) and self._is_stack(m)), None)
         if stack is None:
-            raise RecipeError(f"model.encoder {settings.encoder!r} keeps its layers in no list of its own")
+            raise RecipeError(f"model.encoder {settings.encoder!r} has no single list of layers")
         self.learning = list(stack)[settings.frozen : self.layers[-1]]
         for layer in self.learning:
             layer.requires_grad_(True)
@@ -63,13 +58,13 @@ class Learner:
         return len(modules) == (max(self.layers[-1], 1) if self.network.is_cut else self.network.n_layers)
 
     def train(self, training: bool = True) -> None:
-        """Dropout on or off, in the layers that learn alone."""
+        """Switch dropout on or off in the layers that learn; elsewhere it stays off."""
         self.module.eval()
         for layer in self.learning:
             layer.train(training)
 
     def pieces(self, pairs: Sequence[Pair]) -> list[Sides | None]:
-        """Both sides of each pair in subwords; None if one has none, or more than the encoder reads at once."""
+        """Return both sides of each pair in subwords; None if a side has none, or more than the encoder reads."""
         result: list[Sides | None] = []
         for start in range(0, len(pairs), _TOKENIZED):
             chunk = pairs[start : start + _TOKENIZED]
@@ -86,7 +81,7 @@ class Learner:
         return found[0] if not isinstance(found, Reason) and len(found) == 1 else None
 
     def vectors(self, pieces: Sequence[Window], settings: Fit) -> tuple[Tensor, Tensor]:
-        """Word vectors of a batch's rows (B, words, dim), and which exist (B, words)."""
+        """Return the word vectors of sentences, (B, words, dim), and which of them exist, (B, words)."""
         order = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].ids))
         batch = [pieces[index] for index in order]
         with autocast(self.device, settings.dtype):
@@ -96,9 +91,9 @@ class Learner:
         return means[back], exists[back]
 
     def save(self, folder: str) -> None:
-        """An ordinary Hugging Face folder: the whole model, with what has learnt in its place.
+        """Write an ordinary Hugging Face folder: the whole model, with the weights that have learnt.
 
-        config.json notes the layers, so that `align.layer: auto` takes these.
+        config.json names the layers that `align.layer: auto` then takes.
         """
         tokenizer, whole = network.load_whole(self.name, torch.float32)
         own = dict(network.encoder_of(whole).named_parameters())
@@ -113,7 +108,7 @@ class Learner:
 
 @dataclass
 class LearnerTask:
-    """A learner and its pairs, as a `trainer.Task`; a batch is the numbers of its pairs in the part at hand."""
+    """A learner and its pairs, as a `trainer.Task`; a batch holds the indices of its pairs in the current part."""
 
     learner: Learner
     sides: Sequence[Sides]
@@ -131,7 +126,7 @@ class LearnerTask:
         return [(list(learning(self.module).values()), self.adaptation.fit.learning_rate)]
 
     def batches(self, epoch: int, part: int) -> list[Ints]:
-        """Draw the pairs of the part, and link them by the encoder as it is now."""
+        """Draw the pairs of the part, and link them by the current encoder."""
         settings = self.adaptation.fit
         order = np.random.default_rng([settings.seed, epoch]).permutation(len(self.sides))
         self.part = [self.sides[index] for index in order[part * self.part_size : (part + 1) * self.part_size]]
@@ -189,7 +184,7 @@ def fit(
 
 @torch.inference_mode()
 def _links(learner: Learner, pairs: Sequence[Sides], adaptation: Adaptation) -> Links:
-    """Return the links of the pairs by the encoder as it is, without dropout; sorted by pair."""
+    """Return the links of the pairs by the current encoder without dropout, sorted by pair."""
     learner.train(False)
     flat = [side for pair in pairs for side in pair]
     found: list[NDArray[np.float32]] = [np.zeros((0, 0), dtype=np.float32)] * len(flat)
@@ -205,7 +200,10 @@ def _links(learner: Learner, pairs: Sequence[Sides], adaptation: Adaptation) -> 
 
 
 def probabilities(a: Padded, b: Padded, options: AlignOptions) -> tuple[Tensor, Tensor]:
-    """forward and backward, (B, m, n) each; as in `align`, but unrounded and with a gradient. 0 for padding."""
+    """Return the probabilities of links, forward and backward, (B, m, n) each; 0 for padding.
+
+    They are those of `align`, but unrounded and with a gradient.
+    """
     cosine, norms = cosines(a, b, options)
     logits = cosine if options.similarity == "cosine" else cosine * norms[0][:, :, None] * norms[1][:, None, :]
     mask = a.exists[:, :, None] & b.exists[:, None, :]
@@ -215,7 +213,11 @@ def probabilities(a: Padded, b: Padded, options: AlignOptions) -> tuple[Tensor, 
 
 
 def loss(a: Padded, b: Padded, links: Tensor, options: AlignOptions) -> Tensor:
-    """The loss of each pair, (B,), from -1 to 0; links: (B, m, n), 1 where two words are linked."""
+    """Return the loss of each pair, (B,), from -1 to 0.
+
+    links: (B, m, n), 1 where two words are linked. The source is the self-training objective of awesome-align (Dou and
+    Neubig 2021): minus half the mean probability of the links, over source words forward and target words backward.
+    """
     forward, backward = probabilities(a, b, options)
     n_source, n_target = a.exists.sum(1), b.exists.sum(1)
     shares = forward / n_source[:, None, None] + backward / n_target[:, None, None]

@@ -1,4 +1,4 @@
-"""Sentence pairs of an adaptation: words of both sides, from finished runs and from parallel files."""
+"""Sentence pairs of an adaptation, as words of both sides, from finished runs and from parallel files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH = 16_384
 
 @dataclass
 class Tally:
-    """Of one origin: pairs read, kept, and dropped by reason; read = kept + the sum of dropped."""
+    """Counts of one origin: pairs read, kept, and dropped by reason; read = kept + the sum of dropped."""
 
     name: str
     langs: list[str]
@@ -40,9 +40,9 @@ class Tally:
 
 
 def load(adaptation: Adaptation) -> tuple[list[Pair], list[int], list[Tally]]:
-    """All pairs in order, for each the number of its origin in `data`, and the tally of each origin.
+    """Return all pairs in order, the index of each pair's origin in `data`, and the tally of each origin.
 
-    InputError, RunFolderError or StorageError for what cannot be read; InputError if no pair is left.
+    InputError, RunFolderError or StorageError if an origin cannot be read; InputError if no pair is left.
     """
     pairs: list[Pair] = []
     origins: list[int] = []
@@ -87,20 +87,16 @@ def _words(files: Iterable[str]) -> Iterator[Pair]:
 
 
 def _of_files(given: Input, tally: Tally) -> Iterator[Pair]:
-    path: str | dict[str, str] = given.path if isinstance(given.path, str) else dict(given.path.items())
+    path: Any = given.path
     lang = str(given.lang)
     tally.langs = [lang, *given.parallel]
-    files, _ = find_files(
-        path, format=given.format, lang=lang, side="source", columns=given.columns, carried=False
-    )  # fmt: skip
+    files, _ = find_files(path, format=given.format, lang=lang, side="source", columns=given.columns, carried=False)
     for other, other_path in given.parallel.items():
         beside, _ = find_files(
             other_path, format=given.parallel_format, lang=other, side="target", columns=given.columns, carried=False
         )
         both = zip_longest(_records(files), _records(beside))
-        for number, (own, its) in enumerate(both):
-            if number == given.limit:
-                break
+        for number, (own, its) in enumerate(islice(both, given.limit)):
             if own is None or its is None:
                 longer, shorter = (other_path, given.path) if own is None else (given.path, other_path)
                 raise InputError(f"{shorter} ends after {number} sentences, and {longer} does not; line i must be its "
@@ -110,8 +106,8 @@ def _of_files(given: Input, tally: Tally) -> Iterator[Pair]:
             reason = next((each.reason for each in sides if each.reason is not None), None)
             if reason is not None:
                 tally.dropped[str(reason)] += 1
-                continue
-            yield sides[0].tokens or [], sides[1].tokens or []
+            else:
+                yield sides[0].tokens or [], sides[1].tokens or []
 
 
 def _records(files: list[File]) -> Iterator[tuple[Record, File]]:

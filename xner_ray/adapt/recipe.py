@@ -1,4 +1,4 @@
-"""The recipe of an adaptation: which pairs, which encoder, which links it learns from, the training."""
+"""The recipe of an adaptation: its pairs, the encoder, the links that it learns, the training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from xner_ray.recipe.sections import Section
 
 
 class Pairs(Section):
-    """Sentence pairs of one origin: a finished run, or files with what is parallel to them. Labels do not matter."""
+    """Sentence pairs from a finished run, or from files and parallel files. Labels do not matter."""
 
     run: str | None = None
     langs: list[LanguageCode] | None = None  # of the run's; None: all
-    limit: Annotated[int, Field(ge=1)] | None = None  # first pairs of each language of a run; of files input.limit
+    limit: Annotated[int, Field(ge=1)] | None = None  # first pairs of each language; for files input.limit
     input: Input | None = None  # with input.parallel
 
     @model_validator(mode="after")
@@ -40,7 +40,7 @@ class Pairs(Section):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """The name of the pairs in reports."""
         if self.input is None:
             return f"{self.run}{' (' + ', '.join(self.langs) + ')' if self.langs else ''}"
         path = self.input.path if isinstance(self.input.path, str) else next(iter(self.input.path.values()))
@@ -50,24 +50,24 @@ class Pairs(Section):
 class Model(Section):
     encoder: str = "builtin"  # builtin, hub id (name@revision), or folder
     layer: int | list[int] | Literal["auto"] = (
-        "auto"  # that alignment reads, as align.layer; those above stay as they are
+        "auto"  # that alignment reads, as align.layer; the layers above do not change
     )
     frozen: Annotated[int, Field(ge=0)] = 0  # lowest layers that do not learn; the embeddings never do
 
 
 class Objective(Section):
-    """What the encoder is taught: links of its own that both directions agree on (`objective.loss`)."""
+    """The links that the encoder learns: its own, found before each part (see `loop.loss`)."""
 
-    method: Literal["softmax", "argmax", "itermax"] = "softmax"  # whose links count as right
-    center: Literal["pair", "none"] = "pair"  # these four as in align; train with what will be aligned with
+    method: Literal["softmax", "argmax", "itermax"] = "softmax"  # the links of this method count as right
+    center: Literal["pair", "none"] = "pair"  # these four as in align; train with the settings of the later alignment
     similarity: Literal["cosine", "dot"] = "cosine"
     temperature: float | None = Field(default=None, ge=1e-3, le=10)
-    threshold: float | None = Field(default=None, ge=0, le=1)  # of method softmax
+    threshold: float | None = Field(default=None, ge=0, le=1)  # for method softmax
 
     @model_validator(mode="after")
     def _fits(self) -> Objective:
         if self.threshold is not None and self.method != "softmax":
-            raise ValueError(f"threshold: is of method softmax; leave it out beside {self.method}")
+            raise ValueError(f"threshold: is for method softmax; leave it out beside {self.method}")
         return self
 
     @property
@@ -82,16 +82,16 @@ class Fit(Section):
     batch_pairs: int = Field(default=8, ge=1)  # of one step
     learning_rate: float = Field(default=2e-5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises; then it falls to 0
+    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises before it falls to 0
     clip_norm: float = Field(default=1.0, gt=0)
-    part_pairs: int = Field(default=2048, ge=1)  # links are found anew, and a checkpoint is written, after so many
+    part_pairs: int = Field(default=2048, ge=1)  # after so many, links are found again, and a checkpoint is written
     micro_batch_tokens: int = Field(default=4096, ge=16)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 products on a GPU
     seed: int = Field(default=0, ge=0)
 
 
 class Resources(Section):
-    """Of the one process that adapts."""
+    """Resources of the one process that adapts."""
 
     gpus: Literal[0, 1] = 0
     threads: int | None = Field(default=None, ge=1)  # of torch; None: torch's own choice

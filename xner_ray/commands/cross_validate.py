@@ -1,10 +1,10 @@
-"""Students compared by cross-validation: each is trained once a fold and seed, and scored on what it did not see.
+"""The command `cross-validate`: students trained without each fold in turn, and compared on the fold left out.
 
     runs, projected -> for each (seed, fold) a task: every student trained without the fold, predictions for the fold
     -> OUT/predictions -> the predictions of all folds as if they were one run -> `comparison`
 
-A document is in the same fold in every language and student, so that the tests are paired. Seeds are counted together:
-a document that a resample draws brings the predictions of all of them.
+A document is in the same fold in every language and for every student, so that the tests are paired. Seeds are counted
+together: a document that a resample draws counts with the predictions of all seeds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import hashlib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +44,7 @@ from xner_ray.recipe.load import checked, overridden, place, read_mapping
 from xner_ray.recipe.model import LanguageCode
 from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
+from xner_ray.report.tables import Table
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
@@ -52,63 +55,60 @@ from xner_ray.train.student import micro_f1
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
 _WHOLE = {
-    "evaluate": "is said once, for the whole experiment",
-    "folds": "is said once, for the whole experiment",
+    "evaluate": "is given once, for the whole experiment",
+    "folds": "is given once, for the whole experiment",
     "seed": "the experiment has seeds",
     "resources": "a student of an experiment is trained on one core of a CPU",
 }
-_SEED_ROWS = 10**12  # between the rows of one seed and the next
-# States of frozen layers, for all trainings of a worker process, which has several tasks
+_SEED_ROWS = 10**12  # between the row numbers of one seed and the next
+# States of frozen layers, for all trainings of a worker process
 _cache = cache(FrozenStateCache)
 
 
 class Experiment(Section):
-    """runs: name -> a recipe file, projected first. students: name -> the data that it learns from, and what else of a
-    student's recipe is its own. Where data say `{lang}`, one student is trained for each of `languages`.
+    """An experiment file. runs: name -> a recipe file, projected first. students: name -> the data, and what else of a
+    student's recipe is its own; if the data contain `{lang}`, one student is trained for each of `languages`.
     """
 
     runs: Annotated[dict[str, DataSet], Field(min_length=1)]
     languages: Annotated[list[LanguageCode], Field(min_length=1)]
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
-    student: dict[str, Any] = Field(default_factory=dict)  # of a student's recipe, for all of them
+    student: dict[str, Any] = Field(default_factory=dict)  # keys of a student's recipe, for all students
     evaluate: Annotated[list[Source], Field(min_length=1)]  # with gold, in `languages`
     folds: Annotated[int, Field(ge=2)] = 5
     seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: [0])]
     address: str = "local"
-    against: str | None = None  # the student that the others are tested against; None: the first
+    against: str | None = None  # the student that the others are compared with; None: the first
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
         refuse_names((*self.runs, *self.students))
         if self.against is not None and self.against not in self.students:
             raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
-        for key, values in (("seeds", self.seeds), ("languages", self.languages)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: one stands there twice")
+        lists: dict[str, list[Any]] = {"seeds": self.seeds, "languages": self.languages}
+        for key, values in lists.items():
+            if twice := [value for value, n in Counter(values).items() if n > 1]:
+                raise ValueError(f"{key}: {twice[0]} is listed twice")
         for name, student in self.students.items():
             given = _merged(self.student, student)
-            wrong = [
-                key for key in ("evaluate", "folds", "resources", "seed") if key in {*given, *(given.get("fit") or {})}
-            ]
-            if wrong:
+            if wrong := sorted(_WHOLE.keys() & {*given, *(given.get("fit") or {})}):
                 raise ValueError(f"students.{name}: {wrong[0]}: {_WHOLE[wrong[0]]}; leave it out here")
         return self
 
 
 @dataclass(frozen=True)
 class Item:
-    """One training."""
+    """One training. path: of its predictions. encoder: the identity of its encoder."""
 
     student: str
     training: Training
-    path: str  # of its predictions
-    encoder: str  # its identity
+    path: str
+    encoder: str
 
 
 @dataclass(frozen=True)
 class Validated:
-    """comparison: of the students as runs. pooled: F1 of all languages together, each against the reference's.
-
+    """The students compared as runs. pooled: differences to the reference in the F1 of all languages together.
     scores: the same F1, by student and seed.
     """
 
@@ -118,7 +118,7 @@ class Validated:
 
 
 def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
-    """A checked experiment file. RecipeError says which key is wrong."""
+    """Load and check an experiment file. RecipeError names the wrong key."""
     shape = "an experiment is a mapping of runs, languages, students and evaluate"
     return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path))
 
@@ -134,7 +134,8 @@ def cross_validate(
 ) -> Validated:
     """Project the runs of an experiment file to `out`/runs, train its students, and write `out`/compare.md and .json.
 
-    The same call again trains only what is missing. samples, seed: of the bootstrap. RecipeError comes before any work.
+    The same call again trains only what is missing. samples, seed: of the bootstrap. RecipeError is raised before any
+    work.
     """
     console = console or Console(quiet=True)
     experiment = load_experiment(path, overrides)
@@ -164,7 +165,7 @@ def cross_validate(
 
 
 def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int], list[Item]]:
-    """Trainings by seed and fold."""
+    """Return the trainings by seed and fold."""
     found: dict[tuple[int, int], list[Item]] = {}
     pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
     for student, own in experiment.students.items():
@@ -172,28 +173,27 @@ def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
             common = {**_merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
-            for seed in experiment.seeds:
-                for fold in range(experiment.folds):
-                    folds = {"n": experiment.folds, "held_out": fold}
-                    data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
-                    try:
-                        data = _placed(data, experiment, base, root, lang)
-                        training = load_training({**data, "resources": {"threads": 1}}, base=base)
-                        encoder = training.model.encoder
-                        if encoder not in pins:
-                            pins[encoder] = hub.pin(encoder)
-                    except RecipeError as error:
-                        raise RecipeError(f"students.{student}: {error}") from None
-                    pinned, identity = pins[encoder]
-                    training = training.with_encoder(pinned)
-                    name = f"seed-{seed}-fold-{fold}.parquet"
-                    path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
-                    found.setdefault((seed, fold), []).append(Item(student, training, path, identity))
+            for seed, fold in product(experiment.seeds, range(experiment.folds)):
+                folds = {"n": experiment.folds, "held_out": fold}
+                data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
+                try:
+                    data = _placed(data, experiment, base, root, lang)
+                    training = load_training({**data, "resources": {"threads": 1}}, base=base)
+                    encoder = training.model.encoder
+                    if encoder not in pins:
+                        pins[encoder] = hub.pin(encoder)
+                except RecipeError as error:
+                    raise RecipeError(f"students.{student}: {error}") from None
+                pinned, identity = pins[encoder]
+                name = f"seed-{seed}-fold-{fold}.parquet"
+                path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
+                item = Item(student, training.with_encoder(pinned), path, identity)
+                found.setdefault((seed, fold), []).append(item)
     return found
 
 
 def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A student's own keys over those of all, at every depth; lists are whole."""
+    """Merge a student's own keys into those of all students, at every depth; lists are replaced."""
     result = {**common, **own}
     for key in common.keys() & own.keys():
         if isinstance(common[key], Mapping) and isinstance(own[key], Mapping):
@@ -202,7 +202,7 @@ def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:
-    """What is known of these languages to be scored against: each of them once."""
+    """Return the sources of gold for these languages, each language once."""
     found = []
     left = list(langs)
     for source in experiment.evaluate:
@@ -221,7 +221,7 @@ def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, An
 
 
 def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str | None) -> Any:
-    """Names of runs as their folders, and `{lang}` as the language. RecipeError for a run that is not there."""
+    """Replace names of runs by their folders, and `{lang}` by the language. RecipeError if a run does not exist."""
     if isinstance(value, Mapping):
         result = {key: _placed(child, experiment, base, root, lang) for key, child in value.items()}
         if isinstance(run := result.get("run"), str):
@@ -238,7 +238,7 @@ def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str
 
 
 def _mirrored(items: Sequence[Sequence[Item]], models: str) -> list[list[Item]]:
-    """With encoders of the hub where every machine finds them."""
+    """Return the items with encoders of the hub replaced by copies that every machine can read."""
     names = {each.training.model.encoder for own in items for each in own}
     places = {name: hub.mirror(name, models) for name in names}
 
@@ -261,7 +261,7 @@ def _identity(item: Item) -> bytes:
 
 
 def _train_all(items: Sequence[Item]) -> None:
-    """Trainings after each other in one process."""
+    """Train one item after the other in this process."""
     import torch
 
     from xner_ray.train.student import train
@@ -310,7 +310,10 @@ def _what(student: Mapping[str, Any]) -> str:
 
 
 def _predictions(experiment: Experiment, items: Sequence[Item], student: str) -> pa.Table:
-    """All folds, languages and seeds of a student, with rows that no two seeds share, in order of language and row."""
+    """Return a student's predictions of all folds, languages and seeds, by language and row.
+
+    Row numbers and documents: each seed has row numbers of its own, but shares the documents with the other seeds.
+    """
     parts = []
     for item in items:
         if item.student == student:
@@ -331,16 +334,14 @@ def _of_seed(table: pa.Table, number: int) -> pa.Table:
 
 
 def tables_of(validated: Validated) -> str:
-    """compare.md."""
-    lines = [markdown(validated.comparison), "All languages together:", ""]
-    lines += ["| student | F1 by seed | change | interval | p |", "|---|---|---:|---:|---:|"]
+    """Return compare.md."""
+    table = Table("All languages together", ["student", "F1 by seed"], ["change", "interval", "p"])
     for name, by_seed in validated.scores.items():
-        figures = ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values())
         cells = ["-", "-", "-"]
         if (found := validated.pooled.get(name)) is not None:
             cells[0] = f"{100 * found.difference:+.2f}"
             if found.interval is not None:
                 cells[1] = f"{100 * found.interval.low:+.2f}..{100 * found.interval.high:+.2f}"
             cells[2] = "-" if found.p_value is None else f"{found.p_value:.4f}"
-        lines.append(f"| {name} | {figures} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values()), *cells)
+    return f"{markdown(validated.comparison)}\n{table.markdown()}\n"

@@ -1,9 +1,16 @@
-"""The student: a Hugging Face token classifier whose lowest layers may be frozen, and their states kept.
+"""The student: a Hugging Face token classifier whose lowest layers may be frozen, so that their states can be cached.
 
-A frozen layer gives the same state for a sentence in every epoch, so it is computed once, and what
-is left of the work are the layers that learn. The stack of layers is then run in two halves. Whether a model allows
-that is found out on two short sentences; where it does not, it is run whole each time, with the same result.
-With the layers all is frozen that their output follows from: embeddings, and weights that further layers share.
+A frozen layer gives the same state for a sentence in every epoch, so it is computed once, by running the model in two
+parts. The model's own list of layers is changed for each run; here the lower two of four layers are frozen:
+
+    list             what runs                                                gives
+    [0, 1, 2, 3]     embeddings > 0 > 1 > 2 > 3 > head                        logits
+    [0, 1]           embeddings > 0 > 1                                       states: the output of layer 1
+    [C, C, 2, 3]     embeddings > C > C > 2 > 3 > head; C returns the states  the same logits
+
+C stands once for each frozen layer, because some models choose a layer's mask by its index. Two short sentences show
+whether a model gives the same logits in parts; otherwise it always runs whole. Everything that the states depend on is
+frozen too: embeddings, and weights that upper layers share.
 """
 
 from __future__ import annotations
@@ -33,12 +40,13 @@ Ints = NDArray[np.int64]
 class Student:
     """A token classifier, its tokenizer and a device.
 
-    names: its classes, O, B-l, I-l of each label. went_on: the encoder was a classifier of these labels, whose head was
-    kept. splits: frozen layers are run apart, and `states` are their outputs; frozen_digest: of what these layers are.
+    names: its classes, O, B-l, I-l of each label. went_on: the encoder was a classifier of these labels, and its head
+    was kept. splits: the model can run in two parts. frozen_digest: a hash of all that the states depend on, but for
+    the sentence.
     """
 
     def __init__(self, settings: Model, labels: Sequence[str], *, seed: int, device: torch.device) -> None:
-        """RecipeError if the encoder cannot be used."""
+        """Load the encoder, and freeze its lowest layers. RecipeError if that is not possible."""
         self.device, self.settings = device, settings
         self.tokenizer, self.module, self.went_on = _load(settings, label_list(labels), seed)
         config: Any = self.module.config
@@ -72,7 +80,6 @@ class Student:
             parameter.requires_grad_(gradient is None)
 
     def _digest(self) -> bytes:
-        """What states follow from, but for a sentence."""
         digest = hashlib.blake2b(f"{self.device.type} {self.frozen}".encode(), digest_size=16)
         for name, value in self.module.state_dict(keep_vars=True).items():
             if not value.requires_grad:
@@ -80,7 +87,7 @@ class Student:
         return digest.digest()
 
     def train(self, training: bool = True) -> None:
-        """Dropout on or off; never in what is frozen."""
+        """Switch dropout on or off; in frozen parts it stays off."""
         self.module.train(training)
         for module in self.module.modules():
             own = list(module.parameters())
@@ -90,7 +97,7 @@ class Student:
             layer.eval()
 
     def parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Those that learn, of the encoder and of the head."""
+        """Return the parameters that learn, of the encoder and of the head."""
         body: list[nn.Parameter] = []
         head: list[nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
@@ -100,16 +107,16 @@ class Student:
 
     @torch.inference_mode()
     def states(self, pieces: Windows, rows: Sequence[int]) -> list[Tensor]:
-        """Of each row the output of the last frozen layer, (subwords, dim), on the CPU.
+        """Return each row's output of the last frozen layer, (subwords, dim), on the CPU.
 
-        A CPU computes row by row: so a state's last bits do not depend on the rows beside it, nor a training on what
-        is still known of an earlier one.
+        A CPU computes row by row: the last bits of a state then do not depend on the other rows, so that a training
+        does not depend on what the cache holds.
         """
         if self.device.type == "cpu" and len(rows) > 1:
             return [self.states(pieces, [row])[0] for row in rows]
         ids, mask, *_ = pieces.batch(rows, self.tokenizer.pad_token_id)
         training = self.module.training
-        self.module.eval()  # of a dropout that stands beside embeddings, `train` does not know that it is frozen
+        self.module.eval()  # `train` does not know that a dropout beside the embeddings is frozen
         with self._only(self.low):
             found = self._state_after(
                 self.low[-1], {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
@@ -119,9 +126,9 @@ class Student:
         return [state[:size].clone() for state, size in zip(found.cpu(), sizes, strict=True)]
 
     def logits(self, pieces: Windows, rows: Sequence[int], states: Sequence[Tensor] | None) -> tuple[Tensor, Ints]:
-        """Of the words that are read in these rows: (words, classes) in float32, and their numbers.
+        """Return the logits of the words read in these rows, (words, classes) in float32, and the words' numbers.
 
-        states: of these rows, if the student `splits`; None runs it whole.
+        states: those of the rows, if the student `splits`; None runs the whole model.
         """
         ids, mask, at, places, words = pieces.batch(rows, self.tokenizer.pad_token_id)
         inputs = {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
@@ -136,7 +143,7 @@ class Student:
         return found[self._tensor(at), self._tensor(places)].float(), words
 
     def save(self, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] = "float32") -> None:
-        """An ordinary Hugging Face folder, with safetensors."""
+        """Write an ordinary Hugging Face folder with safetensors."""
         kind = getattr(torch, dtype)
         state = {
             name: value.to(kind) if value.is_floating_point() else value
@@ -144,7 +151,7 @@ class Student:
         }
         with network.quiet():
             self.module.save_pretrained(folder, state_dict=state)
-            self.module.config.dtype = kind  # by itself it writes that of the weights in memory
+            self.module.config.dtype = kind  # save_pretrained writes the type of the weights in memory
             self.module.config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
@@ -153,6 +160,7 @@ class Student:
 
     @contextmanager
     def _only(self, layers: Sequence[nn.Module]) -> Iterator[None]:
+        """Put these layers into the model's list for a while."""
         assert self.stack is not None
         del self.stack[:]
         self.stack.extend(layers)
@@ -163,11 +171,11 @@ class Student:
             self.stack.extend([*self.low, *self.high])
 
     def _from(self, states: Tensor) -> list[nn.Module]:
-        """The layers that learn over given states; each keeps its number, by which some models choose its mask."""
+        """Return the layers for known states: [C, C, 2, 3] in the table above."""
         return [*(CachedLayer(states, self._others, layer) for layer in self.low), *self.high]
 
     def _state_after(self, layer: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """What a layer gives; not what a norm after it makes of that."""
+        """Run the model, and return a layer's own output, before any norm after it."""
         kept: list[Any] = []
         hook = layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
         try:
@@ -180,6 +188,7 @@ class Student:
 
     @torch.inference_mode()
     def _can_split(self) -> bool:
+        """Return whether two short sentences get the same logits from the whole model and in two parts."""
         self.module.eval()
         whole = self.module(**self._probe).logits
         try:
@@ -194,13 +203,13 @@ class Student:
 
 
 class CachedLayer(nn.Module):
-    """A layer that answers with states that are known; all else is asked of the layer whose place it has."""
+    """A layer that returns known states; all other attributes are those of the layer that it replaces."""
 
     def __init__(self, states: Tensor, others: tuple[None, ...] | None, layer: nn.Module) -> None:
-        """others: of the tuple that a layer gives, as attention weights that nobody asked for; None: it gives none."""
+        """others: the items after the state, if layers return a tuple (attention weights, for example); else None."""
         super().__init__()
         self.states, self.others = states, others
-        self.instead_of = (layer,)  # in a tuple, or it would be a part of this one
+        self.instead_of = (layer,)  # in a tuple, so that it is not registered as a submodule
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["instead_of"][0], name)
@@ -210,13 +219,14 @@ class CachedLayer(nn.Module):
 
 
 def _stack(module: nn.Module) -> nn.ModuleList | None:
-    """The one list of all layers, or None."""
+    """Return the model's list of layers; None if there is none, or several."""
     n_layers = module.config.get_text_config().num_hidden_layers  # type: ignore[operator,union-attr]
     found = [each for each in module.modules() if isinstance(each, nn.ModuleList) and len(each) == n_layers]
     return found[0] if len(found) == 1 else None
 
 
 def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]:
+    """Return the tokenizer, the model, and whether the head is the encoder's own. RecipeError if it cannot be used."""
     from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
     if settings.encoder == "builtin":
@@ -255,12 +265,12 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
     except (OSError, ValueError) as error:
         raise RecipeError(f"model.encoder {settings.encoder!r} cannot be used: {error}") from error
     if not tokenizer.is_fast:
-        raise RecipeError(f"model.encoder {settings.encoder!r} has no fast tokenizer, which alone tells words apart")
+        raise RecipeError(f"model.encoder {settings.encoder!r} has no fast tokenizer; only those tell words apart")
     if tokenizer.pad_token_id is None:
-        raise RecipeError(f"model.encoder {settings.encoder!r}: its tokenizer has no padding token; give it one")
+        raise RecipeError(f"model.encoder {settings.encoder!r}: its tokenizer has no padding token")
     network.separate_words(tokenizer)
     for child in module.children():
-        if isinstance(child, nn.Dropout):  # whatever its configuration calls the one before the head
+        if isinstance(child, nn.Dropout):  # the dropout before the head has another key in each configuration
             child.p = settings.dropout
     inside = "" if go_on else module.base_model_prefix + "."
     others = {key for key, *_ in info["mismatched_keys"]}

@@ -1,7 +1,7 @@
-"""A student trained on Ray Train: one process on a laptop, or many with a GPU each.
+"""A student trained on Ray Train, by one process on a laptop or by many with a GPU each.
 
-Every process runs `train.student.train` on all sentences and takes its share of every step. A checkpoint is what Ray
-Train keeps in the model's folder; after a lost process, or the same command again, it hands out the last one.
+Every process runs `student.train` on all sentences and takes its share of every step. Ray Train keeps checkpoints in
+the model's folder, and hands out the last one after a lost process, or when the same command runs again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from xner_ray.train import student
 from xner_ray.train.recipe import Training
 
 _STATE = "state.pt"
-_FAILURES = 5  # lost processes that a training survives, preempted nodes not counted
+_FAILURES = 5  # lost processes that a training survives; preempted nodes do not count
 
 
 class Processes:
-    """The processes of a torch process group, as a `loop.Group`."""
+    """The processes of a torch process group, as a `trainer.Group`."""
 
     def __init__(self) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
@@ -50,12 +50,12 @@ class Processes:
 def run(
     training: Training, encoder: str, folder: str, publish: Callable[[Path, dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Train, or go on with the training whose checkpoints `folder` holds; returns the report.
+    """Train, or resume from the last checkpoint in `folder`; returns the report.
 
-    encoder: where the processes find the recipe's encoder, which report and card name as the recipe does. publish:
-    called once, in the first process, with a local folder that holds the student, and its report.
+    encoder: where the processes find the recipe's encoder; report and card name it as the recipe does. publish: called
+    once, in the first process, with a local folder that holds the student, and with its report.
     """
-    # A checkpoint waits until Ray Train asks for it, by default every 2 s
+    # A checkpoint waits until Ray Train asks for it, which by default happens every 2 s
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     resources = training.resources
     filesystem, inner = storage.locate(folder)
@@ -64,7 +64,7 @@ def run(
     wanted = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
     with cluster(resources.address):
         trainer = TorchTrainer(
-            _worker,  # type: ignore[arg-type]  # it may return a value, whatever the annotation says
+            _worker,  # type: ignore[arg-type]  # the annotation forbids a value, Ray does not
             train_loop_config={"training": training, "encoder": encoder, "publish": publish, "gpus": gpus},
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=wanted),
             torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
@@ -88,21 +88,21 @@ def run(
 
 
 def _ours(error: Exception) -> XnerError:
+    """Return the error of this package behind a failed training; RetryableError for a lost process."""
     causes = list(getattr(error, "worker_failures", {}).values()) or [error]
     for cause in causes:
         while cause is not None:
             if isinstance(cause, XnerError):
                 return cause
             cause = getattr(cause, "cause", None) or cause.__cause__
-    first = causes[0]
-    last = str(first).strip().rsplit("\n", 1)[-1]
-    lost = "died" in str(first).lower()
-    kind = RetryableError if lost else FatalError
-    return kind(f"training failed: {last}; the same command goes on from the last checkpoint")
+    first = str(causes[0])
+    kind = RetryableError if "died" in first.lower() else FatalError
+    last = first.strip().rsplit("\n", 1)[-1]
+    return kind(f"training failed: {last}; the same command resumes from the last checkpoint")
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any] | XnerError:
-    """One process. What is wrong in all of them alike is no failure to try again."""
+    """Train in one process. Errors that all processes share are returned, so that Ray Train does not try again."""
     try:
         return _trained(config)
     except (RetryableError, NodeError, StorageError):
@@ -132,7 +132,7 @@ def _trained(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _last() -> State | None:
-    """The state at the last checkpoint. It is of this training, but weights are all that may be unpickled."""
+    """Return the state at the last checkpoint, if there is one; nothing but weights is unpickled."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return None

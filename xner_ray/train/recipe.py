@@ -1,4 +1,4 @@
-"""The recipe of a student: what it learns from, which sentences are left out, the network, the training."""
+"""The recipe of a student: its data and filters, the network, the training."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ FROZEN_BUILTIN, KEPT_BUILTIN = 7, 9  # of 12 layers: state 7 aligns languages be
 
 
 class Filters(Section):
-    """What a student does not learn from. A sentence is counted under the name of the first filter that drops it."""
+    """Filters of sentences and words. A sentence is counted under the first filter that drops it."""
 
-    # Sentences that lost an entity. None: of projected labels, those that the run put aside (output.incomplete: split)
-    # are left out. mask: they are learnt from, but for their O words, some of which are wrong
+    # Sentences that lost an entity. None: with projected labels, those that the run set aside (output.incomplete:
+    # split) are left out. mask: all but their O words, some of which are wrong, are learnt
     incomplete: Literal["keep", "drop", "mask"] | None = None
-    min_score: float | None = Field(default=None, ge=0, le=1)  # of a sentence's worst projected entity
-    # Score of a projected entity below which its words are masked: neither that they are it is learnt, nor that not
+    min_score: float | None = Field(default=None, ge=0, le=1)  # of the sentence's worst projected entity
+    # Below this score of a projected entity its words are masked: nothing is learnt from them
     mask_below: float | None = Field(default=None, ge=0, le=1)
     min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
-    flags: list[Flag] = Field(default_factory=list)  # of the row that it must not have, as translation_repeats
+    flags: list[Flag] = Field(default_factory=list)  # rows with one of these are dropped
     words: tuple[int, int] | None = None  # least and most
-    duplicates: Literal["keep", "drop"] = "keep"  # drop: of a source's sentences with equal words the first stays
-    language: bool = False  # drop what py3langid takes for another language (extra lid)
+    duplicates: Literal["keep", "drop"] = "keep"  # drop: the first of a source's equal sentences is kept
+    language: bool = False  # drop sentences that py3langid finds in another language (extra lid)
 
     @property
     def masks(self) -> str | None:
-        """What of them leaves words of a sentence out, as messages name it."""
+        """The filter that masks words, as messages name it; None without one."""
         return (
             "incomplete: mask" if self.incomplete == "mask" else "mask_below" if self.mask_below is not None else None
         )
@@ -47,25 +47,25 @@ class Filters(Section):
 
 
 class Teacher(Section):
-    """A run over the same target words whose `target_tags` are another opinion."""
+    """A run over the same target words; its `target_tags` are averaged with those of the source."""
 
     run: str
     weight: float = Field(default=1.0, gt=0)
 
 
 class Source(Section):
-    """Sentences of one origin: a finished run, or labelled files."""
+    """Sentences from one finished run, or from labelled files."""
 
     run: str | None = None
     langs: list[LanguageCode] | None = None  # of the run's; None: all
-    side: Literal["target", "source"] = "target"  # source: the sentences that were projected from, once
-    # soft: the distributions that a tagger of the run gave its target words (target_tags).
-    # None: projected to learn from, gold to be scored against
+    side: Literal["target", "source"] = "target"  # source: the sentences that were projected from, each once
+    # soft: the distributions of the run's tagger over the target words (target_tags).
+    # None: projected in `data`, gold in `validation` and `evaluate`
     labels: Literal["projected", "gold", "soft"] | None = None
-    teachers: list[Teacher] = Field(default_factory=list)  # labels soft: further runs, averaged with this one
+    teachers: list[Teacher] = Field(default_factory=list)  # for labels soft: further runs, averaged with this one
     teacher_weight: float = Field(default=1.0, gt=0)  # of this run among them
     splits: list[Split] = Field(default=["train"], min_length=1)
-    input: Input | None = None  # labelled files; then run, langs, side and labels say nothing
+    input: Input | None = None  # labelled files, instead of run, langs, side and labels
     weight: float = Field(default=1.0, gt=0)  # of each sentence in the loss
     weight_by: Literal["none", "score"] = "none"  # score: times the mean score of its projected entities, at most 1
     filters: Filters = Filters()
@@ -86,8 +86,9 @@ class Source(Section):
             unused = self.filters.model_fields_set & _PROJECTED
             if unused:
                 raise ValueError(f"filters.{sorted(unused)[0]}: is about projected sentences; leave it out here")
-        if self.langs is not None and len(set(self.langs)) < len(self.langs):
-            raise ValueError("langs: one stands there twice")
+        langs = self.langs or []
+        if twice := [lang for lang in langs if langs.count(lang) > 1]:
+            raise ValueError(f"langs: {twice[0]} is listed twice")
         if self.filters.masks and self.labels in ("gold", "soft"):
             raise ValueError(f"filters.{self.filters.masks}: is for projected labels, not for labels: {self.labels}")
         if self.teachers and self.labels != "soft":
@@ -100,7 +101,7 @@ class Source(Section):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """The name of the source in reports."""
         if self.input is not None:
             path = self.input.path if isinstance(self.input.path, str) else next(iter(self.input.path.values()))
             return f"{path} ({self.input.lang})"
@@ -109,7 +110,7 @@ class Source(Section):
 
 
 class Folds(Section):
-    """Cross-validation: training leaves out the documents of one fold, evaluation reads these alone."""
+    """Cross-validation: training leaves out the documents of one fold, and evaluation reads only these."""
 
     n: int = Field(ge=2)
     held_out: int = Field(default=0, ge=0)
@@ -123,9 +124,9 @@ class Folds(Section):
 
 
 class Model(Section):
-    encoder: str = "builtin"  # hub id (name@revision), folder, or builtin; a token classifier goes on with its head
-    layers: Annotated[int, Field(ge=1)] | None = None  # of the encoder that are kept; None: all, of builtin 9
-    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, of builtin 7
+    encoder: str = "builtin"  # hub id (name@revision), folder, or builtin; a classifier of these labels keeps its head
+    layers: Annotated[int, Field(ge=1)] | None = None  # lowest layers that are kept; None: all, for builtin 9
+    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for builtin 7
     dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the weights in the model's folder
 
@@ -141,7 +142,7 @@ class Model(Section):
 
     @property
     def n_frozen(self) -> int:
-        """Layers that do not learn, the embeddings below them neither; 0: all learn."""
+        """How many of the lowest layers do not learn; the embeddings below them do not learn either. 0: all learn."""
         if self.frozen is None:
             return min(FROZEN_BUILTIN, self.layers or FROZEN_BUILTIN) if self.encoder == "builtin" else 0
         return self.frozen
@@ -153,13 +154,13 @@ class Fit(Section):
     learning_rate: float | None = Field(default=None, gt=0)  # None: 5e-4 over frozen layers, else 2e-5
     head_learning_rate: float | None = Field(default=None, gt=0)  # None: 2e-3 over frozen layers, else 1e-4
     weight_decay: float = Field(default=0.01, ge=0)
-    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises; then it falls to 0
+    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises before it falls to 0
     clip_norm: float = Field(default=1.0, gt=0)
     checkpoints_per_epoch: int = Field(default=1, ge=1)
-    patience: int | None = Field(default=None, ge=1)  # checkpoints without a better F1 until it stops; None: never
+    patience: int | None = Field(default=None, ge=1)  # checkpoints without a better F1 before it stops; None: never
     micro_batch_tokens: int = Field(default=4096, ge=16)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 products on a GPU
-    cache_gb: float = Field(default=2.0, ge=0)  # of one worker, for the states of frozen layers
+    cache_gb: float = Field(default=2.0, ge=0)  # for the states of frozen layers, of one worker
     seed: int = Field(default=0, ge=0)
 
 
@@ -168,7 +169,7 @@ class Resources(Section):
     workers: int = Field(default=1, ge=1)
     gpus: float = Field(default=0.0, ge=0)  # of one worker
     cpus: float = Field(default=1.0, gt=0)
-    threads: int | None = Field(default=None, ge=1)  # of one worker's torch; None: one a CPU
+    threads: int | None = Field(default=None, ge=1)  # of torch in one worker; None: one per CPU
 
 
 class Training(Section):
@@ -176,7 +177,7 @@ class Training(Section):
 
     data: Annotated[list[Source], Field(min_length=1)]
     validation: list[Source] = Field(default_factory=list)
-    validation_share: float = Field(default=0.0, ge=0, lt=1)  # of the documents of data, if there is no validation
+    validation_share: float = Field(default=0.0, ge=0, lt=1)  # share of the documents of data, instead of validation
     evaluate: list[Source] = Field(default_factory=list)  # with gold; scored once, at the end
     labels: LabelMap = LabelMap()
     folds: Folds | None = None
@@ -201,5 +202,5 @@ class Training(Section):
         return self
 
     def with_encoder(self, encoder: str) -> Training:
-        """The same on an encoder of another name, or at another place."""
+        """Return the recipe with another encoder."""
         return self.model_copy(update={"model": self.model.model_copy(update={"encoder": encoder})})

@@ -19,6 +19,7 @@ from xner_ray.read.formats import read_records
 from xner_ray.read.record import record_id, without_surrogates
 from xner_ray.read.rows import side
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.parts import split_of
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Teacher, Training
 from xner_ray.train.sentences import SENTENCES, SPANS, TAGS, Tally, documents, fold_of, in_share, select
@@ -129,7 +130,12 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
     for lang in langs_of(source):
         others = [_teacher(teacher, lang, source) for teacher in source.teachers]
         if not aside:
-            n_aside = sum(entry["rows"] for entry in _entries(folder, lang, source.splits, "incomplete-"))
+            n_aside = sum(
+                entry["rows"]
+                for entry in folder.require_sealed()
+                if entry["file"].startswith(f"data/{lang}/")
+                and split_of(entry["file"]) in [(split, True) for split in source.splits]
+            )
             tally.read += n_aside
             tally.dropped["put aside by the run"] += n_aside
         for file in _files(folder, lang, source.splits, aside=aside):
@@ -160,14 +166,9 @@ def langs_of(source: Source) -> list[str]:
 
 
 def _files(folder: RunFolder, lang: str, splits: Sequence[str], *, aside: bool) -> list[str]:
-    """Return the published files of a language; aside: with those of incomplete sentences."""
-    kinds = ["", "incomplete-"] if aside else [""]
-    return [folder.path(entry["file"]) for kind in kinds for entry in _entries(folder, lang, splits, kind)]
-
-
-def _entries(folder: RunFolder, lang: str, splits: Sequence[str], kind: str) -> list[dict[str, Any]]:
-    starts = {f"data/{lang}/{kind}{split}" for split in splits}
-    return [entry for entry in folder.sealed() or [] if entry["file"].rsplit("-", 3)[0] in starts]
+    """Return the published files of a language; aside: then those of incomplete sentences, set apart by the run."""
+    whole = folder.published(lang, splits, incomplete=False)
+    return [*whole, *(file for file in folder.published(lang, splits) if file not in whole)] if aside else whole
 
 
 def _batches(file: str, columns: Iterable[str]) -> Iterator[pa.Table]:

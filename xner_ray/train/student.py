@@ -1,9 +1,9 @@
-"""One training from its recipe to scores, in one process or as one of several; and the folder that it leaves."""
+"""One training of a student, from the recipe to its scores and its folder, in one process or as one of several."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ SCORED = pa.schema([ROW.field(name) for name in (*COLUMNS, "id", "split")])
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Sentences by role, as tables of `sentences.SENTENCES`, and what was left out of each source."""
+    """The sentences of each role, as tables of `sentences.SENTENCES`, and the tallies of their sources."""
 
     data: pa.Table
     validation: pa.Table | None
@@ -48,7 +48,7 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """progress: history and best checkpoint. tables: of `evaluate`, gold and predicted; None without."""
+    """A trained student. tables: gold and predicted spans of `evaluate`; None without."""
 
     student: Student
     data: Data
@@ -57,7 +57,7 @@ class Trained:
     evaluations: Evaluations | None
 
     def report(self, training: Training) -> dict[str, Any]:
-        """Plain data, as training.json holds it; no time and no machine, so that equal trainings give equal reports."""
+        """Return what training.json holds: no times and no machines, so that equal trainings give equal reports."""
         return {
             "xner_ray": __version__,
             "labels": self.data.labels,
@@ -72,7 +72,7 @@ class Trained:
 
 
 def read(training: Training) -> Data:
-    """All sentences of a recipe."""
+    """Read all sentences of a recipe. RecipeError if there is no entity to learn; else see `sources.load`."""
     share = training.validation_share
     data, tallies = load(training, "data", held_out=False if share else None)
     roles: dict[str, list[Tally]] = {"data": tallies}
@@ -92,7 +92,7 @@ def read(training: Training) -> Data:
 
 
 def device_here(gpus: float) -> torch.device:
-    """Where this process trains. RecipeError for a GPU that is not there."""
+    """Return the device of this process. RecipeError if there is no GPU although `gpus` asks for one."""
     if gpus and not torch.cuda.is_available():
         raise RecipeError(f"resources.gpus is {gpus:g}, but this worker sees no CUDA device; set it to 0 for CPUs")
     return torch.device("cuda" if gpus else "cpu")
@@ -101,7 +101,6 @@ def device_here(gpus: float) -> torch.device:
 def train(
     training: Training,
     *,
-    data: Data | None = None,
     group: Group | None = None,
     resume: State | None = None,
     checkpoint: Checkpoint = lambda progress, state: None,
@@ -109,49 +108,42 @@ def train(
     device: torch.device | None = None,
     cache: FrozenStateCache | None = None,
 ) -> Trained:
-    """Read, train, and score against `evaluate`; in each process of a group the same result.
+    """Read, train, and score against `evaluate`; the result is the same in each process of a group.
 
-    cache: states of frozen layers; trainings over the same layers may share it.
+    samples: bootstrap resamples of the scores. cache: states of frozen layers, for trainings over the same layers.
     """
-    group = group or Alone()
-    data = data or read(training)
-    device = device or device_here(training.resources.gpus)
-    student = Student(training.model, data.labels, seed=training.fit.seed, device=device)
-    settings = training.fit
-
+    group, settings = group or Alone(), training.fit
     cache = FrozenStateCache(settings.cache_gb * 1e9) if cache is None else cache
-    pieces = encode(data.data, student.tokenizer, student.positions)
-    validate = None
-    if data.validation is not None:
-        gold = data.validation
-        held = encode(gold, student.tokenizer, student.positions)
+    data = read(training)
+    device = device or device_here(training.resources.gpus)
+    student = Student(training.model, data.labels, seed=settings.seed, device=device)
 
-        def validate() -> float:
-            classes = predict(student, held, settings, group=group, cache=cache)
-            return micro_f1(counts_of(scored(gold, held, classes, student.names)))
+    def predictions(gold: pa.Table) -> Callable[[], pa.Table]:
+        windows = encode(gold, student.tokenizer, student.positions)
+        return lambda: scored(
+            gold, windows, predict(student, windows, settings, group=group, cache=cache), student.names
+        )
 
+    validation = None if data.validation is None else predictions(data.validation)
+    windows = encode(data.data, student.tokenizer, student.positions)
     progress = fit(
         student,
-        pieces,
-        goal(data.data, pieces, student.names),
+        windows,
+        goal(data.data, windows, student.names),
         settings,
-        validate=validate,
+        validate=None if validation is None else lambda: micro_f1(counts_of(validation())),
         group=group,
         resume=resume,
         checkpoint=checkpoint,
         cache=cache,
     )
-    tables = evaluations = None
-    if data.evaluate is not None:
-        tested = encode(data.evaluate, student.tokenizer, student.positions)
-        classes = predict(student, tested, settings, group=group, cache=cache)
-        tables = scored(data.evaluate, tested, classes, student.names)
-        evaluations = evaluation.score(counts_of(tables), samples=samples)
+    tables = None if data.evaluate is None else predictions(data.evaluate)()
+    evaluations = None if tables is None else evaluation.score(counts_of(tables), samples=samples)
     return Trained(student, data, progress, tables, evaluations)
 
 
 def write_model(trained: Trained, training: Training, folder: Path) -> dict[str, Any]:
-    """The student as a Hugging Face folder with its card and training.json; returns the report."""
+    """Write the student as a Hugging Face folder with its card and training.json; returns the report."""
     report = trained.report(training)
     trained.student.save(folder, training.model.save_dtype)
     (folder / "training.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -160,9 +152,9 @@ def write_model(trained: Trained, training: Training, folder: Path) -> dict[str,
 
 
 def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[str]) -> pa.Table:
-    """Gold and predicted spans of each sentence, with the columns that `counting.Counter` reads.
+    """Return gold and predicted spans of each sentence, with the columns that `counting.Counter` reads.
 
-    The tags are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
+    Tags are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
     """
     spans: list[list[dict[str, Any]]] = []
     for sentence in range(len(pieces)):
@@ -181,13 +173,13 @@ def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[
 
 
 def counts_of(table: pa.Table) -> list[Counts]:
-    """Counts of each language."""
+    """Count the entities of each language."""
     counter = Counter()
     counter.add(table)
     return counter.counts()
 
 
 def micro_f1(counts: Sequence[Counts]) -> float:
-    """F1 of all entities of all languages; 0 without any."""
+    """Return the F1 of all entities of all languages; 0 without any."""
     exact, predicted, gold = np.sum([one.cells.sum(axis=(0, 1)) for one in counts], axis=0).tolist()
     return 2 * exact / (predicted + gold) if predicted + gold else 0.0

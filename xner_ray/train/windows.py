@@ -1,7 +1,7 @@
-"""Sentences as a network reads them: rows of subwords with the places of their words, and what is to be learnt there.
+"""Sentences as a network reads them: rows of subwords, the positions of the words in them, and what is learnt there.
 
-A word is read at its first subword. Nothing is cut: a sentence longer than the network's positions is several rows,
-windows as those of `tag.engine: hf`, and each word is read in one of them.
+A word is read at its first subword. Nothing is cut: a sentence longer than the network's positions becomes several
+rows, windows like those of `tag.engine: hf`, and each word is read in one of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import flat, ints, offsets, ranges
+from xner_ray.data.arrow import flat, ints, lengths, offsets, ranges
 from xner_ray.evaluate.counting import entities
 from xner_ray.models.network import spelt_specials
+from xner_ray.models.windows import tokenized
 from xner_ray.tag.hf import pieces_of
 
 Ints = NDArray[np.int64]
@@ -29,99 +30,77 @@ _BATCH = 4096
 class Windows:
     """Rows of subwords of many sentences, flat.
 
-    ids: int32, all rows after each other; starts: [rows + 1]. sentence: [rows]. Words that are read: `word` their
-    numbers counted through all sentences, `piece` their row, `place` their position in it, sorted by row. first:
-    [sentences + 1], the number of each sentence's first word; rows_of: [sentences + 1], its first row.
+    ids: the subwords of all rows, one row after the other. starts: [rows + 1], where each row begins in `ids`.
+    word: numbers of the words that are read, counted through all sentences, sorted by row; place: their positions in
+    the row; words_of: [rows + 1], where each row's words begin in `word`. first: [sentences + 1], the number of each
+    sentence's first word. rows_of: [sentences + 1], its first row.
     """
 
     ids: NDArray[np.int32]
     starts: Ints
-    sentence: Ints
     word: Ints
-    piece: Ints
     place: Ints
-    words_of: Ints  # [rows + 1]: where in `word` each row's words begin
+    words_of: Ints
     first: Ints
     rows_of: Ints
 
     def __len__(self) -> int:
-        """Sentences."""
+        """Return the number of sentences."""
         return len(self.first) - 1
 
     @property
     def lengths(self) -> Ints:
-        """Subwords of each row."""
+        """Number of subwords of each row."""
         return np.diff(self.starts)
 
     def batch(self, rows: Sequence[int], padding: int) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-        """ids and mask [rows, longest], and of the words read there the row, the place and the number."""
+        """Return ids and mask, [rows, longest], and for the words read there their row, place and number."""
         sizes = self.lengths[list(rows)]
         ids = np.full((len(rows), int(sizes.max())), padding, dtype=np.int64)
         mask = np.zeros(ids.shape, dtype=np.int64)
-        at, places, words = [], [], []
         for number, row in enumerate(rows):
-            start, end = self.starts[row], self.starts[row + 1]
-            ids[number, : end - start] = self.ids[start:end]
-            mask[number, : end - start] = 1
-            own = slice(self.words_of[row], self.words_of[row + 1])
-            at.append(np.full(own.stop - own.start, number))
-            places.append(self.place[own])
-            words.append(self.word[own])
-        return ids, mask, np.concatenate(at), np.concatenate(places), np.concatenate(words)
+            ids[number, : sizes[number]] = self.ids[self.starts[row] : self.starts[row + 1]]
+            mask[number, : sizes[number]] = 1
+        counts = np.diff(self.words_of)[list(rows)]
+        own = ranges(self.words_of[list(rows)], counts)
+        return ids, mask, np.repeat(np.arange(len(rows)), counts), self.place[own], self.word[own]
 
 
 def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Windows:
-    """The rows of all sentences, for a network that reads `positions` subwords at once."""
+    """Return the rows of all sentences, for a network that reads `positions` subwords at once."""
     spelt = spelt_specials(tokenizer)
-    options: dict[str, Any] = {"is_split_into_words": True, "truncation": False, "padding": False, "verbose": False}
-    ids: list[NDArray[np.int32]] = []
-    sentence, word, piece, place = [], [], [], []
-    sizes: list[int] = []
-    first, rows_of = [0], [0]
     tokens = sentences.column("tokens")
-    for start in range(0, sentences.num_rows, _BATCH):
-        lists = tokens.slice(start, _BATCH).to_pylist()
-        for number, encoding in enumerate(
-            tokenizer(lists, split_special_tokens=True, **options).encodings, start=start
-        ):
+    first = offsets(lengths(tokens))
+    ids, word, place = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    n_rows = []
+    for start in range(0, len(tokens), _BATCH):
+        encodings = tokenized(tokenizer, tokens.slice(start, _BATCH).to_pylist())
+        for number, encoding in enumerate(encodings, start=start):
             word_of, own = pieces_of(number, encoding.ids, encoding.word_ids, positions, spelt)
-            begins = np.ones(len(word_of), dtype=np.bool_)
-            begins[1:] = word_of[1:] != word_of[:-1]
+            begins = np.append(True, word_of[1:] != word_of[:-1])
             for row in own:
                 here = np.flatnonzero(begins[row.rows])
-                word.append(first[-1] + word_of[row.rows][here].astype(np.int64))
+                word.append(first[number] + word_of[row.rows][here])
                 place.append(row.places.start + here)
-                piece.append(np.full(len(here), len(sizes)))
                 ids.append(np.array(row.ids, dtype=np.int32))
-                sizes.append(len(row.ids))
-                sentence.append(number)
-            first.append(first[-1] + len(lists[number - start]))
-            rows_of.append(len(sizes))
-    starts = offsets(sizes)
-    words_of = offsets([len(each) for each in word])
-
-    def joined(parts: Sequence[NDArray[Any]]) -> Ints:
-        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
-
+            n_rows.append(len(own))
     return Windows(
-        ids=np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32),
-        starts=starts,
-        sentence=np.array(sentence, dtype=np.int64),
-        word=joined(word),
-        piece=joined(piece),
-        place=joined(place),
-        words_of=words_of,
-        first=np.array(first, dtype=np.int64),
-        rows_of=np.array(rows_of, dtype=np.int64),
+        ids=np.concatenate(ids),
+        starts=offsets([len(each) for each in ids[1:]]),
+        word=np.concatenate(word),
+        place=np.concatenate(place),
+        words_of=offsets([len(each) for each in word[1:]]),
+        first=first,
+        rows_of=offsets(n_rows),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What is to be learnt of each word: a class, or a distribution over the classes, and with what weight.
+    """The class of each word, or its distribution over the classes, and its weight in the loss.
 
-    classes: [words], IGNORED where nothing is. weight: [words], 0 there. soft: [soft words, classes]; soft_row:
-    [words], -1 for a word that has a class.
+    classes: [words], IGNORED where there is none. weight: [words], 0 for words that are not learnt. soft: [soft words,
+    classes]. soft_row: [words], the row in `soft`, -1 for words without a distribution.
     """
 
     classes: Ints
@@ -130,7 +109,7 @@ class Goal:
     soft_row: Ints
 
     def rows(self, words: Ints, n_classes: int) -> NDArray[np.float32]:
-        """Distributions of some words, [words, classes]."""
+        """Return the distributions of some words, [words, classes]; one-hot for a class."""
         result = np.zeros((len(words), n_classes), dtype=np.float32)
         hard = self.classes[words]
         result[np.arange(len(words)), np.maximum(hard, 0)] = hard >= 0
@@ -140,9 +119,9 @@ class Goal:
 
 
 def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
-    """The goal of each word of the sentences; `names` are the classes (O, B-l, I-l).
+    """Return the goal of each word of the sentences. names: the classes (O, B-l, I-l).
 
-    Words that have no subword are not learnt from.
+    Words without a subword are not learnt.
     """
     number = {name: index for index, name in enumerate(names)}
     n_words = int(pieces.first[-1])
@@ -161,11 +140,8 @@ def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
     masked = np.repeat(table.column("masked").to_numpy(zero_copy_only=False), words_per_row)
     soft, soft_row = _soft(_array(table, "tags"), pieces, number)
     classes[soft_row >= 0] = IGNORED
-    # "O" is all that a sentence which lost an entity may be wrong about
-    nothing = masked & (classes == number["O"])
-    read = np.zeros(n_words, dtype=np.bool_)
-    read[pieces.word] = True
-    nothing |= ~read
+    nothing = masked & (classes == number["O"])  # where a sentence lost an entity, only its O words can be wrong
+    nothing |= np.bincount(pieces.word, minlength=n_words) == 0
     nothing[_words(entities(_array(table, "doubtful"), {}), pieces)] = True
     classes[nothing] = IGNORED
     weight[nothing] = 0
@@ -174,7 +150,7 @@ def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
 
 
 def _words(found: Ints, pieces: Windows) -> Ints:
-    """Numbers of the words of entities, which are (sentence, start, end, label), one entity after the other."""
+    """Return the numbers of the words in entities (sentence, start, end, label), entity by entity."""
     row, start, end, _ = found.T
     return ranges(pieces.first[row] + start, end - start)
 
@@ -185,9 +161,9 @@ def _array(table: pa.Table, name: str) -> pa.Array:
 
 
 def _soft(tags: pa.Array, pieces: Windows, number: Mapping[str, int]) -> tuple[NDArray[np.float32], Ints]:
-    """Distributions of the words of those rows that have tags, and for each word its row there, -1 for none.
+    """Return the distributions of words in sentences with tags, and each word's row there, -1 for none.
 
-    Tags without a class of ours count as O, and what rounding took away goes to O.
+    Tags without a class count as O, and so does what is missing to 1.
     """
     given = tags.is_valid().to_numpy(zero_copy_only=False)
     words = np.repeat(given, np.diff(pieces.first))
