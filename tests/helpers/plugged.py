@@ -6,7 +6,7 @@ from typing import Any
 
 from xner_ray.engine.resolve import resolve
 from xner_ray.engine.stages import build
-from xner_ray.match.plugin import EvidenceStage
+from xner_ray.match.stage import EvidenceStage
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 

@@ -87,8 +87,7 @@ def test_exact_equals_cp_sat_on_every_sentence(runs: dict[str, Path], scores: di
         settings = folder.recipe().match.model_copy(update={"scores": scores, "min_score": 0.0})
         for part in folder.parts().values():
             rows = projection.read(read_part(part))
-            scored = projection.score(rows, settings, "itermax", None)
-            found = projection.solve(scored, rows, settings)
+            scored, found = projection.matched(rows, settings, "itermax", None)
             assert found.optimal.all()
             clashes += sum(name not in ("none", "independent") for name in found.solver)
             columns = (scored.entity, scored.start, scored.end, scored.score)

@@ -11,7 +11,7 @@ from xner_ray.data.row import ROW
 from xner_ray.data.spans import label_list, tags_to_spans
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams
-from xner_ray.match.cells import Tags, read_scores, read_tags, score_cells
+from xner_ray.match.cells import Tags, add_scores, read_scores, read_tags
 
 LABELS = ("LOC", "PER")
 NAMES = label_list(LABELS)
@@ -96,15 +96,18 @@ def test_scores_go_through_the_column_to_their_own_cells() -> None:
     source = np.array([0, 3, 1])  # other spans of the rows take no part
     spans = _cells(batch)
     values = np.arange(len(spans), dtype=np.float64) / 100  # the first is 0: not stored
-    row, cells = score_cells({"mine": values, "b": values * 2}, batch, source, spans)
-    assert len(cells) == 2 * (len(spans) - 1)
-    by_row: list[Any] = [[], None, []]
-    for at, cell in zip(row.tolist(), cells, strict=True):
-        by_row[at].append(cell)
-    column = _column("evidence", by_row)
+    other = {"score": "other", "source": 3, "start": 0, "end": 1, "value": 0.5}
+    table = pa.table({"status": ["ok"] * 3, "evidence": _column("evidence", [[other], None, None])})
+    table = add_scores(table, {"mine": values, "b": values * 2}, batch, source, spans)
+    column = table.column("evidence").combine_chunks()
+    first, *added = column[0].as_py()
+    assert first == other
+    assert [cell["score"] for cell in added] == ["b"] * (len(added) // 2) + ["mine"] * (len(added) // 2)
+    assert len(column.flatten()) == 1 + 2 * (len(spans) - 1)
     np.testing.assert_allclose(read_scores(column, "mine", batch, source, spans), values, atol=1e-7)
     np.testing.assert_allclose(read_scores(column, "b", batch, source, spans), values * 2, atol=1e-7)
-    assert not read_scores(column, "other", batch, source, spans).any()
+    assert read_scores(column, "other", batch, source, spans).sum() == 0.5
+    assert not read_scores(column, "none", batch, source, spans).any()
 
 
 def test_cells_that_nothing_is_said_of_are_zero() -> None:

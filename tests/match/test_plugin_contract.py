@@ -124,7 +124,7 @@ def test_several_functions_of_a_module(tmp_path: Path, monkeypatch: pytest.Monke
     assert [(cell["score"], cell["value"]) for cell in cells] == [("a", 0.25)] * 8 + [("b", 1.0)] * 8
     assert recipe.evidence.plugin == "pack.own"
     (tmp_path / "pack" / "own.py").write_text("# another one on this node\n")
-    with pytest.raises(RetryableError, match=r"own\.py is not what the driver has as pack\.own"):
+    with pytest.raises(RetryableError, match=r"own\.py differs from the driver's pack\.own"):
         build("evidence", resolved)
     assert resolve(with_plugin(tmp_path))[1] != identities
 
@@ -276,10 +276,9 @@ def test_every_candidate_is_one_that_any_settings_ask_for(tmp_path: Path) -> Non
         assert len(cells) == len(scored)
         for names in ({"soft": 1}, {"align": 1}, {"soft": 1, "align": 1}, {"soft": 1, "edges": 1}, {"same": 1}):
             for margin in (False, True):
-                mass = section.model_copy(update={"scores": names})
-                found, _ = projection.measure(rows, mass, "itermax", None)
+                weighted = section.model_copy(update={"scores": names})
+                found, _ = projection.measure(rows, weighted, "itermax", None)
                 if margin:
-                    found = projection._candidates(
-                        rows, rows.batch.spread(rows.links, sum(projection._parts(rows.links))), section, margin=True
-                    )  # type: ignore[arg-type]
+                    mass = projection._masses(rows, "itermax")["soft"]
+                    found = projection._candidates(rows, mass, section, margin=True)
                 assert set(zip(found.entity.tolist(), found.start.tolist(), found.end.tolist(), strict=True)) <= cells

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xner_ray.align.stage import AlignStage
-from xner_ray.match.plugin import EvidenceStage, load
-from xner_ray.match.stage import LikelihoodStage, MatchStage, TransferStage
+from xner_ray.match.plugin import load
+from xner_ray.match.stage import EvidenceStage, LikelihoodStage, MatchStage, TransferStage
 from xner_ray.models.device import device_of
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Tag, Translate, Translating

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,3 +140,13 @@ def stretches(values: NDArray[np.integer]) -> tuple[Ints, Ints]:
     """
     first = np.flatnonzero(np.diff(values, prepend=-1))
     return first, np.diff(first, append=len(values))
+
+
+def look_up(keys: Ints, values: NDArray[Any], asked: Ints) -> NDArray[Any]:
+    """Return the value of each asked key, 0 if it is missing. keys: ascending, 0 or more; the first of equal ones wins.
+
+    >>> look_up(np.array([2, 5]), np.array([0.3, 0.4]), np.array([5, 3])).tolist()
+    [0.4, 0.0]
+    """
+    place = np.searchsorted(keys, asked)
+    return np.where(np.append(keys, -1)[place] == asked, np.append(values, 0)[place], 0)

@@ -1,6 +1,7 @@
-"""What models said of target words and of single cells: columns of a table -> arrays over a batch of entities.
+"""Columns of what models say of target words and of cells (entity, candidate), from and to arrays over a batch.
 
-Both columns name what they speak of (a tag, a score) and leave out zeros, so that they mean the same in every batch.
+Both columns, `target_tags` and `evidence`, name what they speak of (a tag, a score) and leave out zeros, so that they
+mean the same in every batch.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray.data.arrow import Ints, flat, ints
-from xner_ray.data.row import SCALE
-from xner_ray.match.batch import EntityBatch
+from xner_ray.data.row import SCALE, accepted_rows, fill
+from xner_ray.match.batch import EntityBatch, look_up
 from xner_ray.match.candidates import Candidates
 from xner_ray.match.scores import Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Tags:
-    """probabilities: float64 (all target words numbered through, 2 L + 1), columns O, B-1, I-1, B-2, ... by `labels`.
+    """Probabilities of the tags of all target words; the words of a row without tags have 0 everywhere.
 
-    Where a row has no tags, its words are all 0.
+    probabilities: float64 (all target words, 2 L + 1), columns O, B-1, I-1, B-2, ... by `labels`.
     """
 
     labels: tuple[str, ...]
     probabilities: NDArray[np.float64]
 
     def classes(self, labels: pa.Array) -> Ints:
-        """Number of each label, -1 for one that the tagger does not know."""
+        """Return the number of each label, -1 for one that the tagger does not know."""
         found = pc.index_in(labels, value_set=pa.array(self.labels, pa.string()))
         result: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return result
 
     def spans(self, batch: EntityBatch) -> tuple[Ints, Ints, Ints]:
-        """Row, start and end of the runs that each word's most probable tag makes; equal ones count as the first.
+        """Return row, start and end of the spans of the words' most probable tags; the first wins ties.
 
         An I- after O or after another class begins a span, as in every reading of IOB2.
         """
@@ -57,7 +58,7 @@ class Tags:
 
 
 def read_tags(column: pa.Array, batch: EntityBatch) -> Tags:
-    """The tags of all target words. ValueError if one is no tag or its word is not in its sentence."""
+    """Return the tags of all target words. ValueError if one is no tag or its word is not in its sentence."""
     row, _, cells = flat(column)
     tags = cells.field("tag").dictionary_encode()
     names = tags.dictionary.to_pylist()
@@ -76,9 +77,9 @@ def read_tags(column: pa.Array, batch: EntityBatch) -> Tags:
 
 
 def read_scores(column: pa.Array, name: str, batch: EntityBatch, source: Ints, candidates: Candidates) -> Floats:
-    """The values that `evidence` has under a name, one per candidate, to 1e-4; 0 where it says nothing.
+    """Return the score of this name in `evidence` for every candidate, to 1e-4; 0 for cells that it leaves out.
 
-    source: place of each entity in its row's source_spans.
+    source: index of each entity in its row's source_spans.
     """
     row, _, cells = flat(column)
     kept = pc.equal(cells.field("score"), name).to_numpy(zero_copy_only=False)
@@ -94,19 +95,18 @@ def read_scores(column: pa.Array, name: str, batch: EntityBatch, source: Ints, c
         given = given * size + here
         asked = asked * size + there
     order = np.argsort(given, kind="stable")
-    given, values = given[order], values[order]
-    place = np.minimum(np.searchsorted(given, asked), max(len(given) - 1, 0))
-    result = np.zeros(len(candidates))
-    if len(given):
-        result = np.where(given[place] == asked, values[place], 0.0)
-    return result
+    return look_up(given[order], values[order], asked)
 
 
-def score_cells(
-    scores: Mapping[str, Floats], batch: EntityBatch, source: Ints, candidates: Candidates
-) -> tuple[Ints, list[dict[str, Any]]]:
-    """Row and cell of `evidence` for every positive score, by row, then name, then candidate."""
-    found: list[tuple[int, dict[str, Any]]] = []
+def add_scores(
+    table: pa.Table, scores: Mapping[str, Floats], batch: EntityBatch, source: Ints, candidates: Candidates
+) -> pa.Table:
+    """Return the table with every positive score appended to its row's `evidence`, by name, then candidate.
+
+    scores: one value per candidate under each name. source: as in `read_scores`.
+    """
+    before = table.column("evidence").to_pylist()
+    by_row: dict[int, list[Any]] = {index: before[index] or [] for index in accepted_rows(table)}
     for name, values in sorted(scores.items()):
         for index in np.flatnonzero(values > 0).tolist():
             entity = int(candidates.entity[index])
@@ -117,6 +117,5 @@ def score_cells(
                 "end": int(candidates.end[index]),
                 "value": float(values[index]),
             }
-            found.append((int(batch.row[entity]), cell))
-    found.sort(key=lambda pair: pair[0])
-    return np.array([row for row, _ in found], dtype=np.int64), [cell for _, cell in found]
+            by_row[int(batch.row[entity])].append(cell)
+    return fill(table, {"evidence": by_row})

@@ -1,13 +1,13 @@
-"""Several runs over the same target text as one: their spans joined row by row, weighted by their scores.
+"""Combine several runs over the same target text: join their spans row by row, weighted by their scores.
 
 `union` keeps the spans of all runs; where some share words, the choice with the largest sum of weight x score stays,
-equal spans of several runs adding up: weighted interval scheduling, by the matcher. So a run fills what another missed.
+equal spans of several runs adding up: weighted interval scheduling, by the matcher. So a run fills gaps of the others.
 
-`vote` lets the words decide. Each run votes for the tag that each word has in it, with weight x the span's score, or
-with its whole weight for O; the tag with the most votes stays, O among equals. Two equal runs keep what both have; of
-three two win.
+`vote` decides word by word. Each run votes for its tag of the word, with weight x the span's score, or with its whole
+weight for O; the tag with the most votes wins, O among equals. Two runs of equal weight keep what both have; with three
+runs, two win.
 
-A combined span's score is the share of all weights that is behind it: in 0..1, and 1 where every run is certain.
+A combined span's score is the share of all weights behind it: in 0..1, and 1 where every run is certain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from xner_ray.data.row import OK, SCALE, fill
+from xner_ray.data.row import OK, SCALE, fill, span_cells
 from xner_ray.data.spans import Span, spans_to_tags, tags_to_spans
 from xner_ray.errors import Loss, RunFolderError
 from xner_ray.match.scores import Scored
@@ -31,13 +31,13 @@ _COLUMNS = ("row", "id", "lang", "tokens", "status", "source_spans", "spans", "u
 
 
 def combine(tables: Sequence[pa.Table], weights: Sequence[float], method: Method) -> pa.Table:
-    """The rows of the first run with the spans of all.
+    """Return the rows of the first run with the spans of all.
 
-    tables: the same rows of each run, in the same order. weights: one a run, above 0. A row that some runs rejected is
-    that of the first that did not, with the spans of those that did not. `source` is that of an equal span, else null;
-    `unprojected` and `complete` say which entities the runs speak of and the joined spans do not have. Both count only
-    runs with the entities of the row's own. RunFolderError if rows or words differ; ValueError for fewer than two runs
-    or a weight that is not above 0.
+    tables: the same rows of each run, in the same order. weights: one per run, above 0. If some runs rejected a row,
+    the first other run gives the row, and all other runs the spans. A span's `source` is that of an equal span in a
+    run, else null; `unprojected` and `complete` list entities that a run projects or lists and the joined spans lack.
+    These columns count only runs that have the row's own entities. RunFolderError if rows or words differ; ValueError
+    for fewer than two runs or a weight that is not above 0.
     """
     if len(tables) < 2 or len(weights) != len(tables) or not all(weight > 0 for weight in weights):
         raise ValueError(
@@ -80,7 +80,7 @@ def combine_parts(
     labels: Sequence[str],
     reject_incomplete: bool,
 ) -> None:
-    """Units of several runs into one part each: (parts of the runs, output) each."""
+    """Combine units of several runs into one part each. jobs: (parts of the runs, output) of each unit."""
     for parts, output in jobs:
         table = combine([part_files.read_part(part) for part in parts], weights, method)
         table = part_files.finish(table, labels, reject_incomplete=reject_incomplete)
@@ -88,7 +88,7 @@ def combine_parts(
 
 
 def _of_equal_entities(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of one sentence's rows whose `source` means the same as in the first."""
+    """Return those of one sentence's rows in which `source` means the same as in the first."""
 
     def entities(row: Mapping[str, Any]) -> list[tuple[int, int, str]] | None:
         spans = row["source_spans"]
@@ -99,9 +99,9 @@ def _of_equal_entities(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
 
 
 def _lost(rows: Sequence[Mapping[str, Any]], spans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
-    """Cells of `unprojected`: entities that a row places or lists, and the joined spans do not have.
+    """Return cells of `unprojected`: entities that a row projects or lists, and the joined spans lack.
 
-    A joined span without a source is the place of every entity of its label that a row places on one of its words.
+    A joined span without a source stands for every entity of its label that a row projects onto one of its words.
     """
     reasons: dict[int, str] = {}
     places: dict[int, list[Mapping[str, Any]]] = {}
@@ -142,20 +142,11 @@ def _joined(
     runs = [(weight, [Span(s["start"], s["end"], s["label"], s["score"]) for s in spans]) for weight, spans in votes]
     source = {(s["start"], s["end"], s["label"]): s["source"] for row in reversed(same) for s in row["spans"]}
     spans = union(runs) if method == "union" else vote(runs, n_words)
-    return [
-        {
-            "start": s.start,
-            "end": s.end,
-            "label": s.label,
-            "score": s.score,
-            "source": source.get((s.start, s.end, s.label)),
-        }
-        for s in spans
-    ]
+    return span_cells(spans, [source.get((s.start, s.end, s.label)) for s in spans])
 
 
 def union(runs: Sequence[tuple[float, Sequence[Span]]]) -> list[Span]:
-    """The spans without overlap whose weights x scores have the largest sum; ties as in `match`, labels by name.
+    """Return disjoint spans with the largest sum of weights x scores; ties as in `solver`, labels by name.
 
     >>> union([(0.5, [Span(0, 2, "PER", 0.9)]), (0.5, [Span(1, 3, "LOC", 0.8), Span(5, 6, "LOC", 1.0)])])
     [Span(start=0, end=2, label='PER', score=0.45), Span(start=5, end=6, label='LOC', score=0.5)]
@@ -182,7 +173,7 @@ def union(runs: Sequence[tuple[float, Sequence[Span]]]) -> list[Span]:
 
 
 def vote(runs: Sequence[tuple[float, Sequence[Span]]], n_words: int) -> list[Span]:
-    """The spans of each word's tag with the most votes; an I- that continues nothing begins a span.
+    """Return the spans of the tags that get the most votes; an I- that continues nothing begins a span.
 
     >>> first, second = [Span(0, 2, "PER", 0.9)], [Span(0, 2, "PER", 0.8), Span(3, 4, "LOC", 1.0)]
     >>> vote([(0.5, first), (0.5, second)], 5)
@@ -205,7 +196,7 @@ def vote(runs: Sequence[tuple[float, Sequence[Span]]], n_words: int) -> list[Spa
 
 
 def _refuse_others(rows: Sequence[Mapping[str, Any]], alive: Sequence[int]) -> None:
-    """RunFolderError unless these are one sentence in several runs."""
+    """Raise RunFolderError unless these rows are one sentence in several runs."""
     for name, of in (
         ("row", range(len(rows))),
         ("lang", range(len(rows))),

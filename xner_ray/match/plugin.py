@@ -1,8 +1,8 @@
 """A user's own score functions: read by the driver, loaded and called by workers (`docs/evidence.md`).
 
-The plug-in is a file, whose source travels in the recipe that workers get, or a module that every node can import. The
-driver reads it and looks for the functions' names, but runs none of it; only a worker whose recipe names the plug-in
-does. The SHA-256 of the source is in the fingerprint. The contract of a function, in plain Python:
+The plug-in is a file, whose source travels to workers in the recipe, or a module that every node can import. The driver
+reads it and looks for the functions' names, but runs none of it; only a worker whose recipe names the plug-in does. The
+SHA-256 of the source is in the fingerprint. The contract of a function, in plain Python:
 
     def same_image(row, entity, candidates):
         return [0.0 for candidate in candidates]      # one number from 0 to 1 for each candidate, in their order
@@ -11,11 +11,11 @@ row: a dict with `row`, `id`, `doc_id`, `split`, `source_lang`, `lang`, `source_
 `text`, `tokens`, and every carried column under its name. Never the gold. entity: {start, end, label, score, text}, a
 span of source words. candidates: all candidates of that entity, a list of {start, end, text} over target words. Ranges
 are half-open and 0-based; texts are as they stand in the sentences. Each call has objects of its own, which it may
-change. It must give the same for the same row, whatever it was called with before. A function `setup()`, if there is
-one, is called once a worker, before all others.
+change. It must return the same for the same row, whatever the calls before. A function `setup()`, if there is one, is
+called once per worker, before all others.
 
-A worker calls the functions for each entity of each row that is not rejected, with every candidate that any weights,
-thresholds, filters, solver or prior may choose among: so these may change later (`rematch`) without a call.
+A worker calls the functions for each entity of each accepted row, with every candidate that any weights, thresholds,
+filters, solver or prior may choose: so these may change later (`rematch`) without a call.
 """
 
 from __future__ import annotations
@@ -26,21 +26,18 @@ import importlib
 import importlib.util
 import os
 import pickle
+import symtable
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from xner_ray.data.row import ROW, SCALE, accepted_rows, fill
+from xner_ray.data.row import SCALE
 from xner_ray.errors import FatalError, RecipeError, RetryableError, StorageError, XnerError, did_you_mean
-from xner_ray.match import projection
-from xner_ray.match.cells import score_cells
 from xner_ray.match.scores import Floats
-from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import SETUP, Evidence, Resolved
 from xner_ray.storage import files as storage
 
@@ -50,17 +47,17 @@ GIVEN = (
     *("row", "id", "doc_id", "split", "source_lang", "lang"),
     *("source_text", "source_tokens", "source_spans", "text", "tokens"),
 )
-"""Columns of ours that a function gets."""
+"""Our columns in a function's `row`."""
 
 
 class ReadEvidence(Evidence):
-    """The section with the plug-in's source, as workers get it. No recipe can say that, and no file keeps it."""
+    """The section with the plug-in's source, for workers. No recipe has this key, and no file keeps it."""
 
     source: bytes
 
 
 class PluginError(Exception):
-    """What a function did wrong with one row."""
+    """A function's mistake with one row."""
 
 
 def resolve(section: Evidence, key: str = "evidence") -> Resolved:
@@ -71,7 +68,7 @@ def resolve(section: Evidence, key: str = "evidence") -> Resolved:
     plugin = str(section.plugin)
     source = _source(plugin, section.is_file)
     try:
-        names = _defined(ast.parse(source, plugin))
+        names = _defined(source, plugin)
     except (SyntaxError, ValueError) as error:
         raise RecipeError(f"evidence.plugin: {plugin} is no Python that can be read: {error}") from None
     for name in section.names:
@@ -87,7 +84,7 @@ def _source(plugin: str, is_file: bool) -> bytes:
         spec, why = None, ""
         try:
             spec = importlib.util.find_spec(plugin)
-        except (Exception, SystemExit) as error:  # it runs the packages around a module, whose code may raise anything
+        except (Exception, SystemExit) as error:  # this runs the packages around a module, which may raise anything
             why = f" ({_told(error, plugin)})"
         if spec is None or not (spec.origin or "").endswith(".py"):
             raise RecipeError(
@@ -101,28 +98,21 @@ def _source(plugin: str, is_file: bool) -> bytes:
         raise RecipeError(f"evidence.plugin: {path} cannot be read: {error}") from None
 
 
-def _defined(tree: ast.Module) -> set[str] | None:
-    """Names that a module binds at its top level, also inside if and try; None where that cannot be known."""
-    names: set[str] = set()
-    todo: list[ast.AST] = list(tree.body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        else:
-            todo += ast.iter_child_nodes(node)
-    return None if "*" in names else names
+def _defined(source: bytes, plugin: str) -> set[str] | None:
+    """Return the names that a module binds at its top level, None if a star import hides some."""
+    text = importlib.util.decode_source(source)
+    imports = (node for node in ast.walk(ast.parse(text, plugin)) if isinstance(node, ast.ImportFrom))
+    if any(node.names[0].name == "*" for node in imports):
+        return None
+    symbols = symtable.symtable(text, plugin, "exec").get_symbols()
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
 
 
 def load(section: Evidence) -> dict[str, Score]:
-    """Run the plug-in and its `setup`; its functions by name.
+    """Run the plug-in and its `setup`; return its functions by name.
 
-    RetryableError for what its code raises, or a module of another content than the driver's: another node may do
-    better. FatalError if a function is missing.
+    RetryableError for what its code raises, or if the module differs from the driver's: another node may do better.
+    FatalError if a function is missing.
     """
     assert isinstance(section, ReadEvidence), "the driver reads the plug-in"
     plugin = str(section.plugin)
@@ -130,7 +120,7 @@ def load(section: Evidence) -> dict[str, Score]:
         module = _file(plugin, section.source) if section.is_file else importlib.import_module(plugin)
         functions = {name: getattr(module, name, None) for name in section.names}
         if not section.is_file and storage.read_bytes(str(module.__file__)) != section.source:
-            raise RetryableError(f"evidence.plugin: {module.__file__} is not what the driver has as {plugin}")
+            raise RetryableError(f"evidence.plugin: {module.__file__} differs from the driver's {plugin}")
         if callable(setup := getattr(module, SETUP, None)):
             setup()
     except XnerError:
@@ -154,7 +144,7 @@ def _file(plugin: str, source: bytes) -> ModuleType:
 
 
 def _told(error: BaseException, plugin: str) -> str:
-    """An exception of the plug-in, or of a package around it, with the last of their own lines that it passed."""
+    """Return an exception of the plug-in, or of a package around it, with the last line of theirs in its traceback."""
     files = {plugin: os.path.basename(storage.bare(plugin)), getattr(sys.modules.get(plugin), "__file__", None): plugin}
     frames = traceback.extract_tb(error.__traceback__)
     for frame in frames:  # a package whose import fails is not among the modules
@@ -165,65 +155,31 @@ def _told(error: BaseException, plugin: str) -> str:
     return f"{own[-1] if own else files[plugin]}: {type(error).__name__}: {error}"
 
 
-class EvidenceStage:
-    """Fills evidence with the scores of the plug-in's functions."""
+def call(
+    name: str, function: Score, plugin: str, row: bytes, entity: dict[str, Any], candidates: list[dict[str, Any]]
+) -> Floats:
+    """Return a function's scores of the candidates. PluginError for whatever it raises or returns instead.
 
-    name = "evidence"
-    tokens = 0
-    model_seconds = 0.0
-    micro_batch_tokens = 0
-
-    def __init__(self, recipe: Recipe, functions: Mapping[str, Score]) -> None:
-        self.settings, self.method, self.functions = recipe.match, recipe.align.method, dict(functions)
-        self.plugin = str(recipe.evidence.plugin)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        rows = projection.read(table)
-        batch, spans = rows.batch, projection.every_candidate(rows, self.settings, self.method)
-        given = [*GIVEN, *(name for name in table.schema.names if name not in ROW.names)]
-        sides = table.select([*given, "source_offsets", "offsets"])
-        values: dict[str, Floats] = {name: np.zeros(len(spans)) for name in self.functions}
-        first = np.searchsorted(spans.entity, np.arange(len(batch) + 1))
-        places = list(zip(spans.start.tolist(), spans.end.tolist(), strict=True))
-        known, row, cells = -1, b"", dict[str, Any]()
-        for entity, (begin, end) in enumerate(zip(first[:-1].tolist(), first[1:].tolist(), strict=True)):
-            if begin == end:
-                continue
-            if batch.row[entity] != known:
-                known = int(batch.row[entity])
-                (cells,) = sides.slice(known, 1).to_pylist()
-                row = pickle.dumps({name: cells[name] for name in given})
-            span = cells["source_spans"][int(rows.source[entity])]
-            asked = {**span, "text": _text(cells, "source_", span["start"], span["end"])}
-            offered = [{"start": s, "end": e, "text": _text(cells, "", s, e)} for s, e in places[begin:end]]
-            for name in self.functions:
-                values[name][begin:end] = self._called(name, row, asked, offered)
-        at, found = score_cells(values, batch, rows.source, spans)
-        by_row: dict[int, list[Any]] = {index: [] for index in accepted_rows(table)}
-        for index, cell in zip(at.tolist(), found, strict=True):
-            by_row[index].append(cell)
-        return fill(table, {"evidence": by_row})
-
-    def _called(self, name: str, row: bytes, entity: dict[str, Any], candidates: list[dict[str, Any]]) -> Floats:
-        """The function's answer. row: pickled. PluginError for what it raises, and for what is no score of each."""
-        # It may change what it gets, so each call has its own; a pickle loads in about a tenth of copy.deepcopy's time.
-        given = pickle.loads(row), dict(entity), [dict(each) for each in candidates]
-        try:
-            answer = self.functions[name](*given)
-        except XnerError:
+    name: of the function. row: pickled.
+    """
+    # The function may change its arguments, so each call has its own; pickle takes a tenth of copy.deepcopy's time.
+    given = pickle.loads(row), dict(entity), [dict(each) for each in candidates]
+    try:
+        answer = function(*given)
+    except XnerError:
+        raise
+    except (Exception, SystemExit) as error:  # a worker must not leave because a function asks for it
+        if type(error).__name__ == "OutOfMemoryError":  # of a device: no row's fault
             raise
-        except (Exception, SystemExit) as error:  # a worker must not leave because a function asks for it
-            if type(error).__name__ == "OutOfMemoryError":  # of a device: no row's fault
-                raise
-            raise PluginError(f"{name}: {_told(error, self.plugin)}") from error
-        try:
-            return checked(answer, len(candidates))
-        except ValueError as error:
-            raise PluginError(f"{name} for {entity['text']!r}: {error}") from None
+        raise PluginError(f"{name}: {_told(error, plugin)}") from error
+    try:
+        return checked(answer, len(candidates))
+    except ValueError as error:
+        raise PluginError(f"{name} for {entity['text']!r}: {error}") from None
 
 
 def checked(answer: Any, n: int) -> Floats:
-    """The scores of n candidates, rounded to 1e-4: float64. ValueError for anything else than n numbers in 0 to 1."""
+    """Return the scores of n candidates, rounded to 1e-4: float64. ValueError unless they are n numbers in 0 to 1."""
     wanted = f"allowed: {n} numbers from 0 to 1, one a candidate"
     try:
         found = np.asarray(answer)
@@ -239,10 +195,3 @@ def checked(answer: Any, n: int) -> Floats:
     if wrong.any():
         raise ValueError(f"returned {found[wrong][0]} for candidate {int(wrong.argmax())}; {wanted}")
     return values
-
-
-def _text(cells: Mapping[str, Any], side: str, start: int, end: int) -> str:
-    """Words of one side of a row as they stand in its text. side: "source_" or ""."""
-    offsets = cells[f"{side}offsets"]
-    text: str = cells[f"{side}text"][offsets[start]["start"] : offsets[end - 1]["end"]]
-    return text

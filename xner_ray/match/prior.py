@@ -1,9 +1,10 @@
-"""What a finished first matching says about words, without gold: statistics for a second matching.
+"""Counts of words in a finished first matching, without gold, that refine a second one.
 
-A `Prior` of one language has, as whole numbers, from every emitted row of a run:
-- in how many rows each word form occurs, per side: a frequent word (an article, a preposition) says little about where
-  an entity is, so it counts less in the soft Dice score;
-- how often each target form stands first in a projected span, just before one, last in one, just after one;
+A `Prior` of one language counts over all published rows of a run:
+- the rows in which each word form occurs, per side: a frequent word (an article, a preposition) says little about where
+  an entity is, so it counts less in soft Dice;
+- how often each target form stands first in a projected span, just before one, last in one, just after one, which
+  makes the score of boundaries;
 - the same for word shapes (capital, small, digit, ...), to fall back on for rare forms.
 
 Counts are sums over rows, so no order of units or workers changes them. Every row is judged without its own counts.
@@ -22,13 +23,14 @@ from numpy.typing import NDArray
 
 from xner_ray.data.arrow import Ints, offsets
 from xner_ray.data.row import SCALE
+from xner_ray.match.batch import look_up
 from xner_ray.match.scores import Floats
 
 LEAST_ROWS = 50
-"""With fewer rows a language has no prior."""
+"""The fewest rows of a language from which it gets a prior."""
 
-RARITY = 10.0  # a form that stands in every tenth row counts half; 5 to 20 gave the same F1 within 0.1
-BACK_OFF = 4.0  # how many sightings of the form the shape is worth
+RARITY = 10.0  # a form in every tenth row counts half; 5 to 20 gave the same F1 within 0.1
+BACK_OFF = 4.0  # the shape is worth so many occurrences of the form
 SHAPE_BACK_OFF = 10.0
 PLACES = ("first", "before", "last", "after")
 SHAPES = ("capital", "small", "digit", "letter", "other")
@@ -39,10 +41,10 @@ SCHEMA = pa.schema(
 
 
 class Prior:
-    """Statistics of one language, ready for lookup."""
+    """The counts of one language, ready for lookup."""
 
     def __init__(self, table: pa.Table) -> None:
-        """`table` has `SCHEMA`, one row a (kind, form), as `merge` returns it."""
+        """Index a table of `SCHEMA`, one row a (kind, form), as `merge` returns it."""
         self.n_rows = sum(table.filter(pc.equal(table.column("kind"), "all")).column("rows").to_pylist())
         self._forms: dict[str, tuple[pa.Array, Ints]] = {}
         for kind in ("source", "target", "shape"):
@@ -52,19 +54,19 @@ class Prior:
 
     @classmethod
     def from_parquet(cls, data: bytes) -> Prior | None:
-        """A published prior; None if it was counted from fewer than `LEAST_ROWS` rows."""
+        """Return a published prior, None if it was counted from fewer than `LEAST_ROWS` rows."""
         prior = cls(pq.read_table(pa.BufferReader(data)))
         return prior if prior.n_rows >= LEAST_ROWS else None
 
     def _lookup(self, kind: str, forms: pa.Array) -> Ints:
-        """Counts (forms, 5) of each form; zero for unknown ones."""
+        """Return the counts (forms, 5) of each form; zero for unknown ones."""
         known, counts = self._forms[kind]
         place = pc.fill_null(pc.index_in(forms, value_set=known), len(known)).to_numpy()
         result: Ints = np.concatenate([counts, np.zeros((1, len(_COUNTS)), dtype=np.int64)])[place]
         return result
 
     def weights(self, kind: str, words: Words) -> Ints:
-        """How much each word counts, in ten-thousandths: 1 / (1 + 10 (rows with it - 1) / rows).
+        """Return the weight of each word in ten-thousandths: 1 / (1 + 10 (rows with it - 1) / rows).
 
         Smooth inverse frequency (Arora et al. 2017) with the share of other rows that hold the form.
         """
@@ -74,10 +76,10 @@ class Prior:
         return result
 
     def edges(self, words: Words, spans: Spans) -> tuple[Floats, Floats]:
-        """`left` and `right` of `scores.edges` for every target word.
+        """Return `left` and `right` of `scores.edges`, the score of boundaries, for every target word.
 
         (n_in + 4 p) / (n_in + n_out + 4) - 1/2 with the form's counts as first and before (last and after), and p
-        that of its shape, (n_in + 5) / (n_in + n_out + 10). The row's own counts, which `spans` gave, are taken off.
+        that of its shape, (n_in + 5) / (n_in + n_out + 10). The row's own counts, those of `spans`, are subtracted.
         """
         by_form, by_shape = self._lookup("target", words.forms), self._lookup("shape", pa.array(_SHAPE_KEYS))
         shape = words.shape()
@@ -96,10 +98,10 @@ class Prior:
 
 
 class Words:
-    """The words of one side of many rows, numbered through, as lower-case forms."""
+    """All words of one side of many rows, as lower-case forms."""
 
     def __init__(self, tokens: pa.Array) -> None:
-        """tokens: a list<string> array, one list a row; null is a row without words."""
+        """Number the words. tokens: list<string>, a list per row; null is a row without words."""
         lengths = tokens.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         self.row: Ints = np.repeat(np.arange(len(tokens)), lengths)
         self.base: Ints = offsets(lengths)
@@ -111,7 +113,7 @@ class Words:
         self.form: Ints = lowered.indices.to_numpy().astype(np.int64)[self._word]
 
     def shape(self) -> Ints:
-        """Index into `_SHAPE_KEYS` of every word: its first character's kind, and whether it opens the sentence."""
+        """Return every word's index into `_SHAPE_KEYS`: its first character's kind, apart for sentence openings."""
         first = pc.utf8_slice_codeunits(self._words, 0, 1)
         kinds = [pc.utf8_is_upper(first), pc.utf8_is_lower(first), pc.utf8_is_digit(first), pc.utf8_is_alpha(first)]
         masks = [kind.to_numpy(zero_copy_only=False).astype(bool) for kind in kinds]
@@ -125,7 +127,7 @@ _SHAPE_KEYS = [*SHAPES, *(f"opening {shape}" for shape in SHAPES)]
 
 
 class Spans:
-    """Projected spans of many rows: the words at their four places, numbered through; -1 beyond the sentence."""
+    """Projected spans of many rows: the words at their four `PLACES`; -1 beyond the sentence."""
 
     def __init__(self, row: Ints, start: Ints, end: Ints, words: Words) -> None:
         first, last = words.base[row] + start, words.base[row] + end - 1
@@ -139,21 +141,13 @@ class Spans:
 
 
 def _own(words: Words, spans: Spans, key: Ints, n_keys: int) -> list[Ints]:
-    """For each place and word: how often a word of the same row and key stands there."""
-    result = []
+    """Return for each place and word how often a word of the same row and key stands there."""
     all_keys = words.row * n_keys + key
-    for at in spans.at:
-        seen, times = np.unique(all_keys[at[at >= 0]], return_counts=True)
-        if not len(seen):
-            result.append(np.zeros(len(key), dtype=np.int64))
-            continue
-        place = np.minimum(np.searchsorted(seen, all_keys), len(seen) - 1)
-        result.append(np.where(seen[place] == all_keys, times[place], 0))
-    return result
+    return [look_up(*np.unique(all_keys[at[at >= 0]], return_counts=True), all_keys) for at in spans.at]
 
 
 def count(source: pa.Array, target: pa.Array, row: Ints, start: Ints, end: Ints) -> pa.Table:
-    """Counts of some rows: their words on either side (list<string>) and projected spans. Of `SCHEMA`."""
+    """Return the counts, of `SCHEMA`, of some rows: their words on either side (list<string>) and projected spans."""
     sides = {"source": Words(source), "target": Words(target)}
     words = sides["target"]
     at = Spans(row, start, end, words).at
@@ -176,7 +170,7 @@ def _table(kind: str, forms: pa.Array, counts: Sequence[NDArray[np.integer]]) ->
 
 
 def merge(tables: Iterable[pa.Table]) -> pa.Table:
-    """The sums of several counts, sorted by kind and form: the same for any order and grouping of the tables."""
+    """Return the sums of several counts, sorted by kind and form: the same for any order and grouping of the tables."""
     table = pa.concat_tables(list(tables))
     sums = table.group_by(["kind", "form"], use_threads=False).aggregate([(name, "sum") for name in _COUNTS])
     sums = sums.select(["kind", "form", *(f"{name}_sum" for name in _COUNTS)]).rename_columns(SCHEMA.names)
@@ -184,6 +178,6 @@ def merge(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def prune(table: pa.Table) -> pa.Table:
-    """Without the forms of one row only: they change nothing, as that row is judged without its own counts."""
+    """Drop forms that occur in one row: they change nothing, as that row is judged without its own counts."""
     useful = pc.greater(table.column("rows"), 1)
     return table.filter(pc.or_(useful, pc.is_in(table.column("kind"), value_set=pa.array(["all", "shape"]))))

@@ -1,6 +1,6 @@
-"""Projecting a table of rows: links and source spans in, target spans out, without a Python loop over rows.
+"""Project a table of rows: links and source spans in, target spans out, without a Python loop over rows.
 
-    rows --read--> EntityBatch, Links --candidates, scores--> Scored --match--> spans, unprojected, objective, ...
+    table --read--> Rows --measure, fuse--> Scored --solve_batch--> Solution --> columns `WRITES` of the table
 
 A pure function of (row, prior): batches, workers and order change nothing.
 """
@@ -16,10 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data import row as data_row
-from xner_ray.data.arrow import Ints, flat, ints, lengths, nested_structs
+from xner_ray.data.arrow import Ints, flat, ints, lengths, nested_structs, with_column
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, ROW
+from xner_ray.data.row import OK, ROW, SCALE
 from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.match import candidates, heuristic, scores, solver
 from xner_ray.match.batch import EntityBatch
@@ -35,13 +34,13 @@ WRITES = ("spans", "unprojected", "complete", "objective", "optimal", "solver")
 
 EDGES = "edges"
 BOUNDS = {"soft": 1.0, "align": 1.0, "tagger": 1.0, "tagger_spans": 1.0, "likelihood": 1.0, EDGES: 2.0}
-"""The most that a score gives (of `align` what one-to-one links give, of the tagger's what alpha 1 gives): fused scores
-are divided by what is possible. A plug-in's gives 1."""
+"""The most that a score gives, by its key: `soft` is soft Dice, `edges` the boundaries. `align` is bounded for
+one-to-one links, the tagger's scores for alpha 1; a plug-in's score gives 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What projecting reads of some rows. `source`: place of each entity in its row's source_spans.
+    """The input of projection for some rows. `source`: index of each entity in its row's source_spans.
 
     A row with bridge_spans starts from the back-translation: its source words and entities are those of the bridge.
     """
@@ -50,11 +49,11 @@ class Rows:
     links: Links
     source: Ints
     labels: pa.Array  # of each entity
-    aside: tuple[Ints, Ints, list[str]]  # row, place and reason of the spans that never reached the matching
+    aside: tuple[Ints, Ints, list[str]]  # row, index and reason of the source spans that were lost before
     accepted: np.ndarray[Any, np.dtype[np.bool_]]
     source_tokens: pa.Array
     tokens: pa.Array
-    earlier: tuple[Ints, Ints, Ints]  # row, start and end of the spans that the rows hold now
+    earlier: tuple[Ints, Ints, Ints]  # row, start and end of the rows' present spans
     target_tags: pa.Array
     evidence: pa.Array
 
@@ -68,8 +67,8 @@ class Rows:
 
 
 def read(table: pa.Table) -> Rows:
-    """`READS` of a table. Rejected rows have no entities."""
-    column = {name: _whole(table.column(name)) for name in READS}
+    """Read the columns `READS` of a table. Rejected rows have no entities."""
+    column = {name: table.column(name).combine_chunks() for name in READS}
     accepted_rows = pc.equal(column["status"], OK).to_numpy(zero_copy_only=False)
     source_tokens, row, source, spans = _source_side(column)
     lost_row, _, lost = flat(column["unprojected"])
@@ -103,7 +102,7 @@ def read(table: pa.Table) -> Rows:
 
 
 def _source_side(column: dict[str, pa.Array]) -> tuple[pa.Array, Ints, Ints, pa.StructArray]:
-    """Source words; row and place in source_spans of each entity; the entities. Of the bridge where there is one."""
+    """Return the source words, and row, index in source_spans and span of each entity; the bridge's if it has them."""
     tokens, bridge = column["source_tokens"], column["bridge_spans"]
     row, source, spans = flat(column["source_spans"])
     if bridge.null_count == len(bridge):
@@ -121,10 +120,10 @@ def _source_side(column: dict[str, pa.Array]) -> tuple[pa.Array, Ints, Ints, pa.
 
 
 def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) -> pa.Table:
-    """The rows with `WRITES` filled; rejected rows as they are.
+    """Return the rows with `WRITES` filled; rejected rows as they are.
 
     settings: the recipe's section `match`. method: the hard method whose links count where hard links do.
-    prior: counts of a finished first projection of these rows, or None; with it the rows hold that one's spans.
+    prior: counts of a finished first projection, or None; with it the rows hold that projection's spans.
     """
     rows = read(table)
     if settings.solver == "heuristic":
@@ -132,42 +131,45 @@ def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) 
     else:
         _, solution = matched(rows, settings, method, prior)
     for name, values in _columns(rows, solution).items():
-        position = table.schema.get_field_index(name)
         if not rows.accepted.all():
-            values = pc.if_else(pa.array(rows.accepted), values, _whole(table.column(name)))
-        table = table.set_column(position, table.schema.field(position), values)
+            values = pc.if_else(pa.array(rows.accepted), values, table.column(name).combine_chunks())
+        table = with_column(table, name, values)
     return table
 
 
 def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tuple[scores.Scored, solver.Solution]:
-    """The cells that score more than `min_score`, and the matching of them."""
-    offered = score(rows, settings, method, prior)
+    """Return the cells that score more than `min_score`, and their matching.
+
+    Scores are in shares of the most that the weights allow (`BOUNDS`).
+    """
+    spans, found = measure(rows, settings, method, prior)
+    weights = shares(settings, prior)
+    offered = scores.fuse(spans, found, weights, thresholds(settings, weights))
     scored = scores.above(offered, settings.min_score)
-    solution = solve(scored, rows, settings)
-    low = np.zeros(len(rows.batch), dtype=np.bool_)
-    low[offered.entity] = True
+    solution = solver.solve_batch(
+        scored,
+        row=rows.batch.row,
+        n_rows=rows.batch.n_rows,
+        per_entity=settings.per_entity,
+        solver="greedy" if settings.solver == "greedy" else "exact",
+        time_limit_s=settings.time_limit_s,
+    )
+    was_offered = np.bincount(offered.entity, minlength=len(rows.batch)) > 0
     losses = [
-        (entity, Loss.LOW_SCORE if loss == Loss.NO_CANDIDATE and low[entity] else loss)
+        (entity, Loss.LOW_SCORE if loss == Loss.NO_CANDIDATE and was_offered[entity] else loss)
         for entity, loss in solution.unprojected
     ]
     return scored, replace(solution, unprojected=losses)
 
 
-def score(rows: Rows, settings: Match, method: str, prior: Prior | None) -> scores.Scored:
-    """Candidates of all rows with their fused scores, in shares of the most that the weights allow (`BOUNDS`)."""
-    spans, found = measure(rows, settings, method, prior)
-    weights = shares(settings, prior)
-    return scores.fuse(spans, found, weights, thresholds(settings, weights))
-
-
 def thresholds(settings: Match, names: Iterable[str]) -> dict[str, float]:
-    """What each of these scores must exceed to count: the recipe's, else the method's."""
-    found: dict[str, float] = {**THRESHOLDS, **dict(settings.thresholds.items())}
+    """Return what each of these scores must exceed to count: the recipe's threshold, else the method's."""
+    found = {**THRESHOLDS, **settings.thresholds}
     return {name: at_most for name, at_most in found.items() if name in names}
 
 
 def shares(settings: Match, prior: Prior | None) -> dict[str, float]:
-    """The weight of each score that counts, divided by the most that all of them can give together."""
+    """Return the weight of each score that counts, divided by the most that all of them can give together."""
     weights: dict[str, float] = {name: weight for name, weight in settings.scores.items() if prior or name != EDGES}
     if not weights:
         raise RecipeError("match.scores has edges alone, which needs a prior and another score beside it")
@@ -178,19 +180,14 @@ def shares(settings: Match, prior: Prior | None) -> dict[str, float]:
 def measure(
     rows: Rows, settings: Match, method: str, prior: Prior | None
 ) -> tuple[candidates.Candidates, dict[str, scores.Floats]]:
-    """Candidates of all rows, and every score that counts or filters, one value per candidate."""
-    batch, links = rows.batch, rows.links
+    """Return the candidates of all rows, and every score that counts or filters, one value per candidate."""
+    batch = rows.batch
     names = {*shares(settings, prior), *settings.filters}
-    hard = links.hard(method)
-    mass: dict[str, Ints] = {"align": batch.spread(hard, np.ones(len(hard), dtype=np.int64))}
-    forward, backward = _parts(links)
     by_word: tuple[Ints, Ints] | None = None
     if prior is not None:
         by_word = (prior.weights("source", rows.words["source"]), prior.weights("target", rows.words["target"]))
-        forward = forward * by_word[0][batch.source_base[links.row] + links.source]
-        backward = backward * by_word[1][batch.target_base[links.row] + links.target]
-    mass["soft"] = batch.spread(links, forward + backward)
-    # Without a score of links the window is that of the soft ones.
+    mass = _masses(rows, method, by_word)
+    # Without a score of links the window is that of soft Dice.
     of_links = [mass[name] for name in mass if name in names] or [mass["soft"]]
     spans = _candidates(rows, np.sum(of_links, axis=0), settings, margin=EDGES in names)
     found = {}
@@ -218,39 +215,32 @@ def measure(
     return spans, found
 
 
-def _parts(links: Links) -> tuple[Ints, Ints]:
-    """Forward and backward probabilities in ten-thousandths."""
-    forward, backward = (np.rint(p * float(data_row.SCALE)).astype(np.int64) for p in (links.forward, links.backward))
-    return forward, backward
+def _masses(rows: Rows, method: str, by_word: tuple[Ints, Ints] | None = None) -> dict[str, Ints]:
+    """Return by cell the number of hard links ("align") and the probability of all in ten-thousandths ("soft").
+
+    by_word: weights of all source words and of all target words, by which probabilities are multiplied.
+    """
+    batch, links = rows.batch, rows.links
+    hard = links.hard(method)
+    forward, backward = (np.rint(p * float(SCALE)).astype(np.int64) for p in (links.forward, links.backward))
+    if by_word is not None:
+        forward *= by_word[0][batch.source_base[links.row] + links.source]
+        backward *= by_word[1][batch.target_base[links.row] + links.target]
+    ones = np.ones(len(hard), dtype=np.int64)
+    return {"align": batch.spread(hard, ones), "soft": batch.spread(links, forward + backward)}
 
 
 def every_candidate(rows: Rows, settings: Match, method: str) -> candidates.Candidates:
-    """Candidates of all rows under any scores, filters and prior: only `method` and the keys of candidates count."""
-    batch, links = rows.batch, rows.links
-    hard = links.hard(method)
-    align = batch.spread(hard, np.ones(len(hard), dtype=np.int64))
-    soft = batch.spread(links, np.add(*_parts(links)))
+    """Return the candidates under any scores, filters and prior: only `method` and the keys of candidates count."""
+    align, soft = _masses(rows, method).values()
     # All three, since more links may join runs that had a border at which a candidate begins.
-    sets = [_candidates(rows, mass, settings, margin=True) for mass in (align, soft, align + soft)]
-    return candidates.union(*sets)
-
-
-def solve(scored: scores.Scored, rows: Rows, settings: Match) -> solver.Solution:
-    """The matching of all rows."""
-    return solver.solve_batch(
-        scored,
-        row=rows.batch.row,
-        n_rows=rows.batch.n_rows,
-        per_entity=settings.per_entity,
-        solver="greedy" if settings.solver == "greedy" else "exact",
-        time_limit_s=settings.time_limit_s,
-    )
+    return candidates.union(*(_candidates(rows, mass, settings, margin=True) for mass in (align, soft, align + soft)))
 
 
 def _candidates(rows: Rows, mass: Ints, settings: Match, *, margin: bool) -> candidates.Candidates:
-    """The union of the sets that the recipe names.
+    """Return the union of the sets that the recipe names.
 
-    A word without mass at an end lowers every score but that of edges, which may ask for one more: a margin.
+    A word without mass at an end lowers every score but the boundaries' one, which may ask for one more: a margin.
     """
     batch, max_words = rows.batch, settings.max_words
     sets = []
@@ -275,7 +265,7 @@ def _heuristic(rows: Rows, settings: Match, method: str) -> solver.Solution:
     names = np.full(batch.n_rows, "none", dtype=object)
     names[batch.row] = "heuristic"
     return solver.Solution(
-        chosen=scores.Scored(found.entity, found.start, found.end, np.full(len(found), data_row.SCALE)),
+        chosen=scores.Scored(found.entity, found.start, found.end, np.full(len(found), SCALE)),
         objective=np.bincount(batch.row[found.entity], minlength=batch.n_rows).astype(np.float64),
         optimal=np.zeros(batch.n_rows, dtype=np.bool_),
         solver=names.tolist(),
@@ -290,7 +280,7 @@ def _columns(rows: Rows, solution: solver.Solution) -> dict[str, pa.Array]:
         "start": chosen.start,
         "end": chosen.end,
         "label": rows.labels.take(pa.array(chosen.entity)),
-        "score": np.minimum(chosen.score / data_row.SCALE, 1.0),
+        "score": np.minimum(chosen.score / SCALE, 1.0),
         "source": rows.source[chosen.entity],
     }
     lost = np.array([entity for entity, _ in solution.unprojected], dtype=np.int64)
@@ -309,8 +299,3 @@ def _columns(rows: Rows, solution: solver.Solution) -> dict[str, pa.Array]:
         "optimal": pa.array(solution.optimal),
         "solver": pa.array(solution.solver, pa.string()),
     }
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
