@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,13 @@ from xner_ray.match.pruning import best_first
 from xner_ray.match.scores import Floats, threshold
 from xner_ray.recipe.limits import limits
 from xner_ray.recipe.model import Labels, Recipe
-from xner_ray.stage import ModelStage
+from xner_ray.stage import Budgeted, ModelStage
 
-if TYPE_CHECKING:
-    from xner_ray.translate.likelihood import LikelihoodScorer
+
+class PhraseScorer(Budgeted, Protocol):
+    """A model of how well two phrases translate each other: `translate/likelihood.py`."""
+
+    def score(self, pairs: Sequence[tuple[str, str]], source: str, target: str) -> Floats: ...
 
 
 class _ModellessStage:
@@ -92,7 +95,7 @@ class LikelihoodStage(ModelStage):
 
     name = "likelihood"
 
-    def __init__(self, recipe: Recipe, scorer: LikelihoodScorer) -> None:
+    def __init__(self, recipe: Recipe, scorer: PhraseScorer) -> None:
         super().__init__(scorer)
         self.settings, self.method, self.scorer = recipe.match, recipe.align.method, scorer
 
