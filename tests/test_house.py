@@ -11,7 +11,7 @@ from house import floors, tree
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "xner_ray"
-MOST_FLOORS = 15
+MOST_FLOORS = 14
 
 
 def test_the_tree_of_contributing_is_true() -> None:

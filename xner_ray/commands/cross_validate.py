@@ -30,7 +30,6 @@ from rich.text import Text
 
 from xner_ray import defaults
 from xner_ray.commands.project import project
-from xner_ray.commands.sweep import DataSet, overrides_of, refuse_names
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
@@ -40,6 +39,7 @@ from xner_ray.evaluate.bootstrap import Difference
 from xner_ray.evaluate.comparison import Comparison, Run
 from xner_ray.evaluate.counting import count
 from xner_ray.models import hub
+from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
 from xner_ray.recipe.load import checked, overridden, place, read_mapping
 from xner_ray.recipe.model import LanguageCode
 from xner_ray.recipe.sections import Section

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from rich.console import Console
@@ -28,7 +27,8 @@ from xner_ray.engine.choice import kept_open
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
 from xner_ray.evaluate.comparison import Comparison
 from xner_ray.evaluate.scores import By
-from xner_ray.recipe.load import checked, load_recipe, place, read_mapping
+from xner_ray.recipe.data_set import DataSet, Settings, overrides_of, refuse_names
+from xner_ray.recipe.load import checked, load_recipe, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
@@ -36,32 +36,7 @@ from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _COMPARISON = ("compare.md", "compare.json")
-Settings = dict[str, Any]  # dotted recipe key -> value
-
-
-class DataSet(Section):
-    """A recipe with settings; in YAML, the file's name alone is a data set without settings."""
-
-    recipe: str  # a recipe file, relative to the file that names it
-    settings: Settings = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_settings(cls, given: Any) -> Any:
-        return {"recipe": given} if isinstance(given, str) else given
-
-    def file(self, folder: Path) -> str:
-        """Return the recipe file's path; `folder` is that of the file that names it."""
-        return place(self.recipe, folder)
-
-
-def refuse_names(names: Iterable[str]) -> None:
-    """Raise ValueError for a name that no folder can have."""
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be a folder's name; allowed: letters, digits and _ . + -")
 
 
 class Sweep(Section):
@@ -129,14 +104,6 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
             found.append(Planned(data, method, file, changes, recipe, None))
         runs += _shared(found)
     return runs
-
-
-def overrides_of(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings as `--set` takes them. RecipeError for a value that YAML does not have."""
-    try:
-        return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]  # JSON is YAML
-    except TypeError as error:
-        raise RecipeError(f"a recipe cannot hold a value of {', '.join(settings)}: {error}") from None
 
 
 def _shared(runs: Sequence[Planned]) -> list[Planned]:

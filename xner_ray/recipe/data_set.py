@@ -1,0 +1,49 @@
+"""A recipe file with settings, under a name, as sweeps and experiments list their data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from xner_ray.errors import RecipeError
+from xner_ray.recipe.load import place
+from xner_ray.recipe.sections import Section
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+Settings = dict[str, Any]  # dotted recipe key -> value
+
+
+class DataSet(Section):
+    """A recipe with settings; in YAML, the file's name alone is a data set without settings."""
+
+    recipe: str  # a recipe file, relative to the file that names it
+    settings: Settings = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_settings(cls, given: Any) -> Any:
+        return {"recipe": given} if isinstance(given, str) else given
+
+    def file(self, folder: Path) -> str:
+        """Return the recipe file's path; `folder` is that of the file that names it."""
+        return place(self.recipe, folder)
+
+
+def refuse_names(names: Iterable[str]) -> None:
+    """Raise ValueError for a name that no folder can have."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a folder's name; allowed: letters, digits and _ . + -")
+
+
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as `--set` takes them. RecipeError for a value that YAML does not have."""
+    try:
+        return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]  # JSON is YAML
+    except TypeError as error:
+        raise RecipeError(f"a recipe cannot hold a value of {', '.join(settings)}: {error}") from None
