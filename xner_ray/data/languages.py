@@ -1,18 +1,17 @@
-"""The language codes: FLORES-200 / NLLB, each with its name, its script and how its words are written.
+"""The language codes: FLORES-200 / NLLB, each with its name, its script and the spacing of its words.
 
-The table is `languages.tsv` beside this file: the 202 codes of the NLLB tokenizer, and a few that NLLB does
-not know but that given text may be in (`nllb` is false there, so a translator can refuse them). Four
-columns want a word:
+The table is `languages.tsv` beside this file: the 202 codes of the NLLB tokenizer, and a few that NLLB does not know
+but that given text may be in (`nllb` is false there, so a translator can refuse them). Four columns need a comment:
 
-- `script` is what text under that code looks like (ISO 15924). It is the last part of the code but for
-  `sat_Beng`: NLLB calls Santali so, its text is in Ol Chiki.
-- `spaces` says whether a white space separates words. It is true for Vietnamese, where it separates
-  syllables: nothing better is written.
-- `aliases` are other spellings that mean this code and no other: ISO 639-3 where one script is listed,
-  ISO 639-1, the codes of MasakhaNER, XTREME and NTREX, the renamings of FLORES+. `ku`, `kr`, `ks`, `ff`,
-  `no` and `az` fit several or none exactly and are refused; `zh` is simplified Chinese, as in XTREME.
-- `limits` is where a word of `words.py` is less or more than a word: an entity then ends inside a word, or
-  takes what is written with it.
+- `script` is the script of text under that code (ISO 15924). It is the last part of the code except for `sat_Beng`:
+  NLLB's name for Santali, whose text is in Ol Chiki.
+- `spaces` says whether white space separates words. It is true for Vietnamese, where it separates syllables:
+  nothing else separates words there.
+- `aliases` are other spellings that mean this code and no other: ISO 639-3 where one script is listed, ISO 639-1,
+  the codes of MasakhaNER, XTREME and NTREX, the renamings of FLORES+. `ku`, `kr`, `ks`, `ff`, `no` and `az` fit
+  several codes, or none exactly, and are refused; `zh` is simplified Chinese, as in XTREME.
+- `limits` says where a word of `words.py` is less or more than a word: an entity then ends inside a word, or takes
+  in what is written together with it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import Literal
 
 from xner_ray.errors import RecipeError
 
-# Codes of several languages of the table at once: refused, and these are what they may mean.
+# Codes that fit several languages of the table: refused, with these as suggestions.
 _SEVERAL = {
     "no": ("nob_Latn", "nno_Latn"),
     "nor": ("nob_Latn", "nno_Latn"),
@@ -50,7 +49,7 @@ class Language:
     spaces: bool
     nllb: bool  # NLLB translates from and into it
     aliases: tuple[str, ...]
-    limits: str  # of its words as places for entities; empty where none is known
+    limits: str  # of its words as borders of entities; empty if none is known
 
 
 def _load() -> dict[str, Language]:
@@ -78,7 +77,7 @@ _BY_ALIAS: Mapping[str, str] = {alias: code for code, x in LANGUAGES.items() for
 
 
 def resolve(code: str, *, key: str = "lang") -> str:
-    """The canonical code for a code or an accepted alias; anything else is a `RecipeError`.
+    """Return the canonical code for a code or an accepted alias; anything else is a `RecipeError`.
 
     >>> resolve("swa"), resolve("zho-CN"), resolve("swh_Latn")
     ('swh_Latn', 'zho_Hans', 'swh_Latn')
@@ -91,7 +90,7 @@ def resolve(code: str, *, key: str = "lang") -> str:
 
 
 def search(text: str) -> list[Language]:
-    """Languages of which a code, alias, name or script has `text` in it, in any case; the whole table for "".
+    """Return the languages with `text` in a code, alias, name or script, in any case; the whole table for "".
 
     >>> [language.code for language in search("kanuri")]
     ['knc_Arab', 'knc_Latn']
@@ -105,7 +104,7 @@ def search(text: str) -> list[Language]:
 
 
 def _keys(language: Language) -> tuple[str, ...]:
-    """Everything that people call the language.
+    """Return all codes and names of a language.
 
     >>> _keys(LANGUAGES["swh_Latn"])
     ('swh_Latn', 'Swahili', 'swh', 'sw', 'swh', 'sw', 'swa')
@@ -114,10 +113,10 @@ def _keys(language: Language) -> tuple[str, ...]:
 
 
 def _near(value: str, *, most: int = 3) -> list[Language]:
-    """The languages that `value` was probably meant to be, best first.
+    """Return the languages that `value` probably means, best first.
 
-    First those whose code, ISO code or alias is the part before `_` or `-` (`swa_Latn`: `swa`), those of the
-    same script in front; then those with a word in the name that starts so (`kurd`); then near spellings.
+    First those whose code, ISO code or alias is the part before `_` or `-` (`swa_Latn`: `swa`), the same script
+    first; if there are none, those with a word in the name that starts so (`kurd`); then near spellings.
 
     >>> [language.code for language in _near("swa_Latn")]
     ['swh_Latn']

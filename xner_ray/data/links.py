@@ -1,7 +1,7 @@
-"""Links of many sentence pairs as flat arrays: what the column `links` stores.
+"""Links of many sentence pairs as flat arrays, and as the column `links`.
 
-A link is a cell (source word, target word) of one pair with its alignment probabilities, its cosine and one bit
-for every hard method that links it. Matching reads hard links from the bits, so it needs neither vectors nor model.
+A link is a cell (source word, target word) of one pair with its alignment probabilities, its cosine and one bit for
+every hard method that links it. Matching reads hard links from the bits, so it needs neither vectors nor a model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ METHODS: tuple[str, ...] = ("argmax", "itermax", "mwmf", "forward", "reverse", "
 """Names of the hard methods; method i is bit 1 << i of `Links.methods`."""
 
 FLOOR = 0.05
-"""Cells that no hard method links are kept from this probability on, of either direction."""
+"""Least probability, in either direction, of a cell that is kept though no hard method links it."""
 
 FIELDS: dict[str, tuple[type[np.generic], pa.DataType]] = {
     "source": (np.int32, pa.int32()),
@@ -51,10 +51,10 @@ class Links:
 
     @classmethod
     def given(cls, row: NDArray[np.int64], source: NDArray[np.int64], target: NDArray[np.int64]) -> Links:
-        """Links that come without probabilities, in any order; one that is there twice counts once.
+        """Make links of cells without probabilities, in any order; repeated cells count once.
 
-        A word's probability is shared evenly by its links: forward is 1 / links of the source word, backward 1 / links
-        of the target word. The cosine is 1, and every hard method has them.
+        The links of a word share its probability evenly: forward is 1 / links of the source word, backward 1 / links
+        of the target word. The cosine is 1, and every hard method links every cell.
         """
         n_source, n_target = int(source.max(initial=0)) + 1, int(target.max(initial=0)) + 1
         cells = (row * n_source + source) * n_target + target
@@ -78,18 +78,18 @@ class Links:
         )
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Links:
-        """Some of the cells, by mask or ascending indices."""
+        """Return some of the cells, by mask or ascending indices."""
         return Links(self.row[index], *(getattr(self, name)[index] for name in FIELDS))
 
     def hard(self, method: str) -> Links:
-        """The cells that a hard method links. ValueError if there is no such method."""
+        """Return the cells that a hard method links. ValueError if there is no such method."""
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; allowed: {', '.join(METHODS)}")
         return self.take(self.methods & (1 << METHODS.index(method)) != 0)
 
     @classmethod
     def from_arrow(cls, column: pa.ChunkedArray | pa.Array) -> Links:
-        """From a column `links`; a null cell is a row without links. No Python object is made per link."""
+        """Read a column `links`; a null cell is a row without links. No Python object is made per link."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         values = array.flatten()
@@ -100,7 +100,7 @@ class Links:
         return cls(np.repeat(np.arange(len(array), dtype=np.int32), lengths), **columns)
 
     def to_arrow(self, n_rows: int) -> pa.Array:
-        """A column `links` of `n_rows` cells, none null."""
+        """Return a column `links` of `n_rows` cells, none null."""
         offsets = np.bincount(self.row + 1, minlength=n_rows + 1).cumsum().astype(np.int32)
         fields = [pa.array(getattr(self, name), type=arrow) for name, (_, arrow) in FIELDS.items()]
         return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(fields, fields=list(LINK_TYPE)))

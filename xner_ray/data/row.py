@@ -1,4 +1,4 @@
-"""The row: its Arrow schema, its Hugging Face features, and how a stage fills columns in.
+"""The row: its Arrow schema, its Hugging Face features, and the filling of its columns.
 
 The only place that declares column names and types. Every table between stages has exactly `row_schema(...)`;
 nothing is inferred, so an empty list or an all-null column can never change a type from one unit to the next.
@@ -100,12 +100,12 @@ Offset = dict[str, int]
 
 
 def row_schema(extra: Iterable[pa.Field] = ()) -> pa.Schema:
-    """Schema of a run's rows: the declared columns, then the user's own."""
+    """Return the schema of a run's rows: the declared columns, then the user's own."""
     return pa.schema([*ROW, *extra])
 
 
 def refuse_collisions(names: Iterable[str], where: str) -> None:
-    """InputError if a column that is only carried through has the name of one of ours."""
+    """Raise InputError if a column that is only carried through has the name of one of ours."""
     clash = sorted(set(names) & set(ROW.names))
     if clash:
         raise InputError(
@@ -115,10 +115,10 @@ def refuse_collisions(names: Iterable[str], where: str) -> None:
 
 
 def refuse_extension_types(schema: pa.Schema, where: str) -> None:
-    """InputError if any field, however deeply nested, has an extension type.
+    """Raise InputError if any field, however deeply nested, has an extension type.
 
-    Call it before any value is touched: reading a column typed `ray.data.arrow_pickled_object` runs code
-    in a process that imported Ray Data. Unregistered types show as field metadata, registered ones as types.
+    Call it before any value is touched: reading a column of the type `ray.data.arrow_pickled_object` runs code in a
+    process that imported Ray Data. Unregistered types show as field metadata, registered ones as types.
     """
 
     def walk(field: pa.Field) -> None:
@@ -141,7 +141,7 @@ def refuse_extension_types(schema: pa.Schema, where: str) -> None:
 
 
 def table_from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """A table of `schema`; a key that a row lacks is null, `status` is "ok" unless it says otherwise."""
+    """Return a table of `schema`; keys that a row lacks are null, but `status` is then "ok"."""
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
     columns["status"] = [row.get("status") or OK for row in rows]
     return pa.table(
@@ -150,19 +150,19 @@ def table_from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.
 
 
 def rejected(table: pa.Table) -> NDArray[np.bool_]:
-    """Which rows are rejected."""
+    """Return the mask of rejected rows."""
     mask: NDArray[np.bool_] = pc.fill_null(pc.equal(table.column("status"), REJECTED), False).to_numpy()
     return mask
 
 
 def accepted_rows(table: pa.Table) -> list[int]:
-    """Indices of the rows that are not rejected."""
+    """Return the indices of the rows that are not rejected."""
     indices: list[int] = np.flatnonzero(~rejected(table)).tolist()
     return indices
 
 
 def frequencies(values: pa.Array | pa.ChunkedArray) -> dict[Any, int]:
-    """How often each value is there."""
+    """Return how often each value occurs."""
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
 
 
@@ -171,7 +171,7 @@ def fill(
     columns: Mapping[str, Mapping[int, Any]],
     rejects: Mapping[int, tuple[Reason, str]] | None = None,
 ) -> pa.Table:
-    """The same rows with some cells replaced: `columns[name][row index] = value`, and some rows rejected."""
+    """Return the rows with some cells replaced, `columns[name][row index] = value`, and some rows rejected."""
     updates: dict[str, Mapping[int, Any]] = dict(columns)
     if rejects:
         updates["status"] = dict.fromkeys(rejects, REJECTED)
@@ -186,13 +186,13 @@ def fill(
 
 
 def unmatchable(row: Mapping[str, Any]) -> dict[int, str]:
-    """Source spans of a row that reading has set aside, since spans must not overlap: index -> why."""
+    """Return index -> reason of the source spans that reading has set aside, since spans must not overlap."""
     early = (Loss.NESTED, Loss.OVERLAPPING_SPAN)
     return {u["source"]: u["reason"] for u in row["unprojected"] or () if u["reason"] in early}
 
 
 def nested_losses(spans: Sequence[Span]) -> list[dict[str, Any]]:
-    """Cells of `unprojected` for the spans that give way to a longer one."""
+    """Return cells of `unprojected` for the spans that overlap a longer one."""
     outer, others = outermost(spans)
     gone, lost = set(others), []
     for index, span in enumerate(spans):
@@ -212,15 +212,15 @@ def span_cells(spans: Sequence[Span], source: Iterable[int | None] | None = None
 
 
 def offset_cells(offsets: Iterable[tuple[int, int]]) -> list[dict[str, int]]:
-    """Offsets as cells of `offsets` and `source_offsets`."""
+    """Return offsets as cells of `offsets` and `source_offsets`."""
     return [{"start": start, "end": end} for start, end in offsets]
 
 
 def with_features(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
-    """The schema with the Hugging Face features that give `ner_tags` its ClassLabel names.
+    """Return the schema with the Hugging Face features that give `ner_tags` its ClassLabel names.
 
-    Only the standard columns are listed; `datasets` infers the others from Arrow. `Sequence` is written,
-    not `List`, because older releases know it as well.
+    Only the standard columns are listed; `datasets` infers the others from Arrow. They say `Sequence`, not `List`,
+    since older releases know it too.
     """
     text = {"dtype": "string", "_type": "Value"}
     features = {
@@ -232,7 +232,7 @@ def with_features(schema: pa.Schema, labels: Sequence[str]) -> pa.Schema:
 
 
 def tag_cells(probabilities: NDArray[np.floating], labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Cells of `target_tags` for one sentence, from (words, 2 L + 1)."""
+    """Return cells of `target_tags` for one sentence. probabilities: (words, 2 L + 1), of O and of B-, I- per label."""
     names = ["O", *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
     rounded = np.rint(probabilities.astype(np.float64) * SCALE) / SCALE
     found = zip(*(index.tolist() for index in np.nonzero(rounded >= LEAST_PROBABILITY)), strict=True)
@@ -240,14 +240,15 @@ def tag_cells(probabilities: NDArray[np.floating], labels: tuple[str, ...]) -> l
 
 
 def engine_flags(engine: str) -> list[str]:
-    """The flags of every row that an engine has filled."""
+    """Return the flags of every row that an engine has filled."""
     return [Flag.BY_LLM] if engine == "llm" else []
 
 
 def with_flags(flags: list[str] | None, mark: list[str]) -> list[str]:
+    """Return the flags with those of `mark` that are not there yet."""
     return [*(flags or ()), *(flag for flag in mark if flag not in (flags or ()))]
 
 
 def spaces_after(offsets: list[Offset]) -> list[bool]:
-    """For each word whether white space follows it in its text."""
+    """Return for each word whether white space follows it in its text."""
     return [left["end"] < right["start"] for left, right in pairwise(offsets)] + [False]

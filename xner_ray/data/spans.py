@@ -1,7 +1,7 @@
 """Spans over words, and their two spellings: span lists inside, IOB2 tags at the edges.
 
-Tags are made once, from a sorted list without overlap, so invalid IOB2 cannot be written.
-Reading accepts IOB1, IOB2 and IOBES/BILOU, and counts what it had to repair.
+Tags are written from a sorted list without overlap, so invalid IOB2 cannot be written.
+Reading accepts IOB1, IOB2 and IOBES/BILOU, and counts the tags that it had to repair.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Span:
 
 
 def overlaps(a: Span, b: Span) -> bool:
-    """True if the half-open ranges share a word.
+    """Return whether the half-open ranges share a word.
 
     >>> overlaps(Span(0, 2, "PER"), Span(2, 3, "PER"))
     False
@@ -36,7 +36,7 @@ def overlaps(a: Span, b: Span) -> bool:
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """Prefix and label of a tag; ValueError if it is none.
+    """Return prefix and label of a tag; ValueError for anything else.
 
     >>> split_tag("B-PER"), split_tag("O")
     (('B', 'PER'), ('O', ''))
@@ -50,10 +50,10 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def tags_to_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
-    """Spans of one sentence, and the number of tags that IOB2 would have spelt otherwise.
+    """Return the spans of one sentence, and the number of repaired tags.
 
-    An `I-X` (or `E-X`) that continues nothing opens a span, as in IOB1; `E`/`L` close one, `S`/`U` are whole ones.
-    IOBES is a notation, not a mistake: only tags that fit neither it nor IOB2 count as repaired.
+    An `I-X` (or `E-X`) that continues nothing opens a span, as in IOB1; `E`/`L` close a span, `S`/`U` are one.
+    Tags of IOBES/BILOU are no repairs: only those count that fit neither it nor IOB2.
 
     >>> tags_to_spans(["I-PER", "I-PER", "O", "B-LOC"])
     ([Span(start=0, end=2, label='PER', score=1.0), Span(start=3, end=4, label='LOC', score=1.0)], 1)
@@ -81,7 +81,7 @@ def tags_to_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
 
 
 def spans_to_tags(spans: Iterable[Span], n_words: int) -> list[str]:
-    """IOB2 tags of `n_words` words; ValueError if spans overlap or leave the sentence.
+    """Return IOB2 tags of `n_words` words; ValueError if spans overlap or leave the sentence.
 
     >>> spans_to_tags([Span(1, 3, "LOC")], 4)
     ['O', 'B-LOC', 'I-LOC', 'O']
@@ -99,7 +99,7 @@ def spans_to_tags(spans: Iterable[Span], n_words: int) -> list[str]:
 
 
 def outermost(spans: Iterable[Span]) -> tuple[list[Span], list[Span]]:
-    """Spans without overlap, sorted, and those that had to go: longest first, then leftmost, then label.
+    """Return spans without overlap, and the others, both sorted. Longer spans win, then leftmost, then by label.
 
     >>> outermost([Span(0, 3, "ORG"), Span(2, 3, "LOC")])
     ([Span(start=0, end=3, label='ORG', score=1.0)], [Span(start=2, end=3, label='LOC', score=1.0)])
@@ -115,7 +115,7 @@ def outermost(spans: Iterable[Span]) -> tuple[list[Span], list[Span]]:
 
 
 def label_list(labels: Iterable[str]) -> list[str]:
-    """ClassLabel names: `O`, then B-/I- pairs in the given order.
+    """Return ClassLabel names: `O`, then B-/I- pairs in the given order.
 
     >>> label_list(["PER"])
     ['O', 'B-PER', 'I-PER']

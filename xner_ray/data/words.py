@@ -1,8 +1,8 @@
-"""Text <-> words with character offsets, per language.
+"""Text to words with character offsets and back, per language.
 
-`split` takes the word boundaries of ICU (Unicode's rules; dictionaries for Chinese, Japanese, Thai, Lao,
-Khmer, Burmese) and moves some of them, since ICU looks for places where a cursor may stop and an entity needs
-places where a name may end. One regular expression per language finds what ICU gets wrong; a match is one of
+`split` takes the word boundaries of ICU (Unicode's rules; dictionaries for Chinese, Japanese, Thai, Lao, Khmer,
+Burmese) and moves some: ICU's boundaries are stops for a cursor, an entity needs boundaries where a name may end.
+One regular expression per language finds ICU's errors; a match is one of
 
 - `keep`: no boundary inside. URLs, addresses, `2020-05-12`, `U.S.`, `Ph.D.`, `J.` and `Mr.` before a capital,
   `#tag`, `...`, `--`, `-LRB-`; Hausa `'yan`, Afrikaans `'n`, Dutch `'s`, Italian `po'`, Greek `απ'`, Amharic `ዶ/ር`;
@@ -12,15 +12,14 @@ places where a name may end. One regular expression per language finds what ICU 
   enclitic (`John` + `'s`, `do` + `n't`, Welsh `Cymru` + `'n`), the Maltese article (`il-` + `Parlament`);
 - `stop`: a colon or a full stop that only lacks its space, a word too. `Title:Sub`, `end.Next`.
 
-Elisions are cut where the elided word is an article or preposition, so that it may stand before a name and is
-not part of it. They are cut before a vowel, h, a digit, a quote or an abbreviation only: `N'Djamena` and
-`M'Bappé` are whole. Names get no exception (`D'` + `Artagnan`): a span may cover both words, while half of a
-word is out of its reach. `aujourd'hui`, `quelqu'un`, `prud'homme` are words. All other apostrophes stay inside
-(`O'Brien`, `ng'ombe`, `gw'okugezaako`, `Ankara'da`, `м'я`), as MasakhaNER and UD Turkish have it. The apostrophe
-of a plural (`States'`) is a word: it cannot be told from a closing quote.
+Elided articles and prepositions are cut off, since they may precede a name and are not part of it, but only before a
+vowel, h, a digit, a quote or an abbreviation: `N'Djamena` and `M'Bappé` are whole. Names are no exception (`D'` +
+`Artagnan`): a span can cover two words, but not half a word. `aujourd'hui`, `quelqu'un`, `prud'homme` are words. All
+other apostrophes stay inside (`O'Brien`, `ng'ombe`, `gw'okugezaako`, `Ankara'da`, `м'я`), as in MasakhaNER and UD
+Turkish. The apostrophe of a plural (`States'`) is a word: it looks like a closing quote.
 
-Tibetan and Dzongkha get syllables, each with its tsheg. Characters of no width and combining marks never
-begin a word unless the white space before leaves no other place.
+Words of Tibetan and Dzongkha are syllables, each with its tsheg. Characters of no width and combining marks never
+begin a word, except after white space.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _UNSPACED = (
 
 
 def _marks() -> str:
-    """The combining marks of the other scripts, as the inside of a class: `re` has none of its own."""
+    """Return the combining marks of the other scripts, as the inside of a class: `re` has no class for them."""
     blocks = (range(0x300, 0xE00), range(0x10A0, 0x1780), range(0x1800, 0x1E00), range(0xA640, 0xA9E0))
     marks = [n for block in blocks for n in block if unicodedata.category(chr(n))[0] == "M"]
     starts = [n for n in marks if unicodedata.category(chr(n - 1))[0] != "M"]
@@ -76,7 +75,7 @@ _KEEP = (
     rf"{_START}[@#]_?{_L}{_W}*",
     r"(?P<run>[.\-–—!?*=~#'`。！？፡།])(?P=run)+",
 )
-_GLUE = rf"[-‐‑֊־&²³¹⁰-⁹₀-₉](?=[^\W_{_UNSPACED}])"  # the character before it is looked at in code
+_GLUE = rf"[-‐‑֊־&²³¹⁰-⁹₀-₉](?=[^\W_{_UNSPACED}])"  # code checks the character before it
 _TAIL = rf"[²³¹⁰-⁹₀-₉](?![^\W_{_UNSPACED}])"
 _COLON = rf"(?<={_W})[:：﹕](?=[^\W\d])"
 _NO_SPACE_AFTER_STOP = r"(?<=[a-zà-ÿ]{2})\.(?=[A-ZÀ-Þ][a-zà-ÿ])"
@@ -98,7 +97,7 @@ def _elided(forms: str, *, before: str = _VOWEL) -> str:
     return rf"(?<![\w'’{_M}-])(?i:{forms}){_APO}{before}"
 
 
-# Any word may be elided there, as prepositions take the article in (`dell'`, `sull'`, `quell'`).
+# Any word may be elided there, as prepositions contract with the article (`dell'`, `sull'`, `quell'`).
 _ANY_ELIDED = _elided(r"(?!o['’])[^\W\d_]+")
 _ENGLISH = rf"(?<=[\w.%])(?i:{_APO}(?:s|ll|re|ve|d|m)|n{_APO}t){_END}"
 _MALTESE_ARTICLE = rf"{_START}(?i:(?:f|fi|b|bi|mi|sa|ta|għa|li|ma|bħa|i)?(?:ll?|[ċdnrstxżz]))-(?={_W})"
@@ -165,12 +164,12 @@ def _rules(lang: str) -> _Rules:
 
 
 def spaced(lang: str) -> bool:
-    """Whether `join` puts a space between two words of letters and digits, whatever they are."""
+    """Return whether `join` puts a space between any two words of letters and digits."""
     return _rules(lang).spaces
 
 
 def split(text: str, lang: str) -> list[tuple[int, int]]:
-    """The words of a text as half-open ranges of code points; together they cover all but the white space.
+    """Return the words of a text as half-open ranges of code points, which cover all but the white space.
 
     >>> text = "L'Union d'Anna, aujourd'hui."
     >>> [text[start:end] for start, end in split(text, "fra_Latn")]
@@ -179,7 +178,7 @@ def split(text: str, lang: str) -> list[tuple[int, int]]:
     rules = _rules(lang)
     edges = _icu_edges(text, rules.locale)
     for chunk in _CHUNK.finditer(text):
-        # Two characters more, for the patterns that look at what comes after the space.
+        # Two characters more, for the patterns that look beyond the space.
         for match in rules.pattern.finditer(text, chunk.start(), chunk.end() + 2):
             start, end = match.span()
             if match["part"] or match["stop"]:
@@ -200,7 +199,7 @@ def split(text: str, lang: str) -> list[tuple[int, int]]:
 
 
 def locate(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """Where each token stands in the text, or None unless the tokens tile it with only white space between.
+    """Return the range of each token in the text, or None unless the tokens tile it with only white space between.
 
     >>> locate(["It", "'s", "."], "It's ."), locate(["de", "a"], "da")
     ([(0, 2), (2, 4), (5, 6)], None)
@@ -218,7 +217,7 @@ def locate(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
 
 
 def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
-    """A natural text of the tokens, for a translator, and where each token stands in it. No token is changed.
+    """Join the tokens, unchanged, into a natural text for a translator; return it and the range of each token.
 
     >>> join(["Do", "n't", "say", "(", "5", "%", ")", "."], "eng_Latn")[0]
     "Don't say (5%)."
@@ -227,7 +226,7 @@ def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
     # Most words are nothing but letters or digits, and a space stands between two of these.
     plain = [rules.spaces and token.isalnum() for token in tokens]
     sides = _quote_sides(tokens)
-    # Each token with what stands before it
+    # Each token with the gap before it
     parts = [
         (" " if left and right else _gap(tokens, index, sides, rules)) + tokens[index]
         for index, (left, right) in enumerate(pairwise(plain), start=1)
@@ -238,7 +237,7 @@ def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def gap(left: str, right: str, lang: str) -> str:
-    """What `join` puts between two neighbours, neither of which is one that `looks_around`.
+    """Return what `join` puts between two neighbours, neither of which `looks_around`.
 
     >>> gap("Rome", ",", "eng_Latn"), gap(",", "and", "eng_Latn")
     ('', ' ')
@@ -247,7 +246,7 @@ def gap(left: str, right: str, lang: str) -> str:
 
 
 def looks_around(token: str) -> bool:
-    """Whether the gaps beside this token depend on more than its neighbours."""
+    """Return whether the gaps beside this token depend on more than its neighbours."""
     return token in _QUOTES or token == "–"
 
 
@@ -263,11 +262,11 @@ _QUOTES = frozenset({*_CLOSED_BY, "''"})
 
 
 def _quote_sides(tokens: Sequence[str]) -> list[str]:
-    """For each token "open", "close" or "" (no quote).
+    """Return for each token "open", "close" or "" (no quote).
 
-    A mark that may be either opens where another one that closes it follows, but for an apostrophe after an s
-    that would leave another one alone. One without a partner (the quote goes on in another sentence) opens at the
-    beginning, after a colon and, if double, after a word; else it closes.
+    A mark that may be either opens if another mark that closes it follows, except for an apostrophe after an s that
+    would leave another apostrophe alone. A mark without a partner (the quote continues in another sentence) opens at
+    the beginning, after a colon and, if double, after a word; else it closes.
 
     >>> _quote_sides(["'", "a", "'", "the", "States", "'"])
     ['open', '', 'close', '', '', 'close']
@@ -289,6 +288,7 @@ def _quote_sides(tokens: Sequence[str]) -> list[str]:
 
 
 def _opens(tokens: Sequence[str], index: int) -> bool:
+    """Return whether a mark that may open or close a quote opens one."""
     mark, before = tokens[index], tokens[index - 1] if index else ":"
     closing = sum(token in _CLOSED_BY[mark] for token in tokens[index + 1 :])
     if closing and not (mark in "'’" and before.endswith(("s", "S")) and closing % 2 == 0):
@@ -297,7 +297,7 @@ def _opens(tokens: Sequence[str], index: int) -> bool:
 
 
 def _gap(tokens: Sequence[str], index: int, sides: Sequence[str], rules: _Rules) -> str:
-    """What stands before the token of this index.
+    """Return what `join` puts before the token of this index.
 
     >>> _gap(["l'", "Union"], 1, ["", ""], _rules("fra_Latn")), _gap(["བོད", "ཡིག"], 1, ["", ""], _rules("bod_Tibt"))
     ('', '་')
@@ -337,14 +337,14 @@ _ODD = re.compile("[\ud800-\udfff\U00010000-\U0010ffff]")
 
 
 def _icu_edges(text: str, locale: str) -> set[int]:
-    """Where ICU's segments end, in code points (ICU counts UTF-16 units).
+    """Return the ends of ICU's segments, in code points (ICU counts UTF-16 units).
 
-    A breaker takes its text when it is made and cannot be used again. Making one costs 5 us, so none is kept,
-    and there is nothing for two threads to share.
+    A breaker takes its text when it is made and cannot be used again. Making one costs 5 us, so none is kept, and
+    threads share nothing.
     """
     astral = False
     if not text.isascii() and _ODD.search(text):
-        # Half a surrogate pair is no text, yet it can come out of JSON: it stands for itself, as U+FFFD.
+        # Half a surrogate pair, which JSON may hold, counts as U+FFFD.
         text = re.sub("[\ud800-\udfff]", "\ufffd", text)
         astral = not text.isascii() and max(text) > "\uffff"
     ends = [end for _, end in WordBreaker(text, locale).segments()]
@@ -356,7 +356,7 @@ def _icu_edges(text: str, locale: str) -> set[int]:
 
 
 def _joins(character: str) -> bool:
-    """Whether a hyphen after this character may join it to the next: `e` of `e-mail`, no Han character."""
+    """Return whether a hyphen after this character may join it to the next: `e` of `e-mail`, no Han character."""
     return _JOINING.match(character) is not None
 
 
@@ -364,9 +364,10 @@ _JOINING = re.compile(rf"[^\W_{_UNSPACED}]|[{_M}]")
 
 
 def _leans(text: str, edge: int) -> bool:
-    """Whether the word before (or, after white space, the one behind) takes what begins at this edge.
+    """Return whether there is no edge of a word here, since a character leans on the word before or, after white
+    space, on the word behind.
 
-    So do combining marks, characters of no width, the tsheg of Tibetan, and the consonant that ends a syllable of
+    Such are combining marks, characters of no width, the tsheg of Tibetan, and the consonant that ends a syllable of
     the Burmese script: ICU has no dictionary for Shan and would cut `တင်း` in two.
     """
     if edge < len(text) and (_leaning(text[edge]) or _FINAL.match(text, edge)):

@@ -110,7 +110,7 @@ def _empty(name: str, n_rows: int) -> pa.Array:
 
 
 def _records(parts: Sequence[_Part], rows: Ints) -> Records:
-    """The records of some of the rows, as `formats.read_records` gives them."""
+    """Yield the records of some of the rows, as `formats.read_records` does."""
     for part in parts:
         at = np.flatnonzero(np.isin(part.rows, rows))
         for batch in part.table.take(at).combine_chunks().to_batches():
@@ -132,6 +132,7 @@ def _parts(segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Seque
 
 
 def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> _Part | None:
+    """Read those rows of a segment that are among `rows`; None if its file does not have the shape."""
     file = unchanged(segment.file)
     schema, _ = table_schema(file, need_labels=False)
     given = file.columns
@@ -307,14 +308,14 @@ def _parsed(tag: str | int | None, names: Sequence[str] | None) -> tuple[str, st
 
 
 def _scored(spans: pa.Array) -> pa.Array:
-    """Given spans as cells of `source_spans`."""
+    """Return given spans as cells of `source_spans`."""
     cells = spans.flatten()
     columns = {name: cells.field(name) for name in ("start", "end", "label")}
     return nested_structs(lengths(spans), {**columns, "score": np.ones(len(cells))}, ROW.field("source_spans").type)
 
 
 def _lines(segment: Segment, rows: Ints) -> list[tuple[int, int, bytes, File]]:
-    """(input row, line number, line, file) of the lines of links that belong to `rows`."""
+    """Return (input row, line number, line, file) of the lines of links that belong to `rows`."""
     file, wanted = unchanged(segment.file), set(rows.tolist())
     lines = islice(byte_lines(file, segment.place.offset), segment.skip, segment.skip + segment.take)
     first = segment.place.line + segment.skip + 1
