@@ -16,9 +16,11 @@ from xner_ray.recipe.model import Columns
 def test_guess_names_what_it_knows() -> None:
     assert guess("x", ["a.CoNLL", "b.conll03.gz"]) == "conll"
     assert guess("x", ["a.iob2", "README.md"]) == "uner"
-    with pytest.raises(InputError, match=r"cannot be guessed, no name ends.*set input.format.*jsonl: \.jsonl"):
+    with pytest.raises(
+        InputError, match=r"cannot be guessed, no file has a known ending.*set input.format.*jsonl: \.jsonl"
+    ):
         guess("x", ["a.csv"])
-    with pytest.raises(InputError, match=r"several \(text, uner\)"):
+    with pytest.raises(InputError, match=r"several formats \(text, uner\)"):
         guess("x", ["a.txt", "b.iob2"])
 
 

@@ -59,17 +59,17 @@ def test_source_words_come_first_in_either_direction(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("0-0 x", "'x' is no link; allowed: i-j between blanks, word numbers from 0"),
-        ("0-0,1-1", "'0-0,1-1' is no link"),
-        ("0 - 0", "'0' is no link"),
-        ("0p0", "'0p0' is no link"),
-        ("0-0p", "'0-0p' is no link"),
-        ("0-0-0", "'0-0-0' is no link"),
-        ("-1-0", "'-1-0' is no link"),
-        ("٠-0", "'٠-0' is no link"),
-        ("0-" + "9" * 5000, "is no link"),
-        ("0-0\x0b1-1", "is no link"),
-        ("0-0\r1-1", "is no link"),
+        ("0-0 x", "'x' is not a link; allowed: i-j between blanks, word numbers from 0"),
+        ("0-0,1-1", "'0-0,1-1' is not a link"),
+        ("0 - 0", "'0' is not a link"),
+        ("0p0", "'0p0' is not a link"),
+        ("0-0p", "'0-0p' is not a link"),
+        ("0-0-0", "'0-0-0' is not a link"),
+        ("-1-0", "'-1-0' is not a link"),
+        ("٠-0", "'٠-0' is not a link"),
+        ("0-" + "9" * 5000, "is not a link"),
+        ("0-0\x0b1-1", "is not a link"),
+        ("0-0\r1-1", "is not a link"),
         ("2-0", "link 2-0 leaves the 2 words of the source side or the 3 of the target side"),
         ("0-0 0-3", "link 0-3 leaves the 2 words of the source side or the 3 of the target side; allowed: 0 to 1 "),
         ("0-999999999", "link 0-999999999 leaves"),
@@ -192,7 +192,7 @@ def test_with_a_limit_only_its_lines_need_be_there(tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     path, parallel, _ = _many(tmp_path, 12)
-    with pytest.raises(InputError, match=r"a\.txt: not one of 12 rows is proper links; the first: a\.txt:1: 'no' is"):
+    with pytest.raises(InputError, match=r"a\.txt: none of 12 rows is valid links; the first: a\.txt:1: 'no' is"):
         build_index(to_train(path, parallel, write(tmp_path / "a.txt", "no links\n" * 12)))
     with pytest.raises(InputError, match=r"nowhere: no such file"):
         build_index(to_train(path, parallel, str(tmp_path / "nowhere")))

@@ -39,7 +39,7 @@ def test_columns_of_parquet_are_carried_with_their_types(tmp_path: Path) -> None
 def test_columns_must_be_the_same_in_every_file(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["a"], "n": ["1"]}), tmp_path / "b.parquet")
-    with pytest.raises(InputError, match=r"b\.parquet: its other columns are not those of .*a\.parquet"):
+    with pytest.raises(InputError, match=r"b\.parquet: its other columns differ from those of .*a\.parquet"):
         build_index(to_test(tmp_path))
 
 

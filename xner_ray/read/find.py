@@ -214,7 +214,7 @@ def guess(path: str, names: Sequence[str]) -> Kind:
     if len(kinds) == 1:
         return kinds.pop()
     known = "; ".join(f"{kind}: {_endings(suffixes)}" for kind, suffixes in SUFFIXES.items() if suffixes)
-    problem = f"its files are of several ({', '.join(sorted(kinds))})" if kinds else "no name ends in one that is known"
+    problem = f"its files have several formats ({', '.join(sorted(kinds))})" if kinds else "no file has a known ending"
     raise InputError(f"{path}: the format cannot be guessed, {problem}; set input.format (known endings: {known})")
 
 
@@ -226,7 +226,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
         try:
             data = json.loads(storage.read_bytes(files[name].path))
         except (KeyError, StorageError, ValueError):
-            raise InputError(f"{path}: {name} is missing or no JSON; is the dataset whole?") from None
+            raise InputError(f"{path}: {name} is missing or not JSON; is the dataset complete?") from None
         return data if isinstance(data, dict) else {}
 
     folders = [""]

@@ -263,7 +263,7 @@ def _extra(texts: Sequence[Text]) -> list[pa.Field]:
     for file, fields in zip(files, columns, strict=True):
         if fields != columns[0]:
             odd = next(iter({str(f) for f in fields} ^ {str(f) for f in columns[0]}), "")
-            raise InputError(f"{file.path}: its other columns are not those of {files[0].path} ({odd})")
+            raise InputError(f"{file.path}: its other columns differ from those of {files[0].path} ({odd})")
     return columns[0]
 
 

@@ -178,7 +178,7 @@ def from_mapping(
         record.tokens = _tokens(data.get(columns.tokens), columns.tokens)
         if record.text is None and record.tokens is None:
             keys = ", ".join(map(str, data)) or "none"
-            raise BadRecord(Reason.MALFORMED, f"neither {columns.tokens!r} nor {columns.text!r} is there; keys: {keys}")
+            raise BadRecord(Reason.MALFORMED, f"has neither {columns.tokens!r} nor {columns.text!r}; keys: {keys}")
         tags, spans = data.get(columns.tags), data.get(columns.spans)
         if tags is not None and record.tokens is not None:
             names = _tags(tags, columns.tags, tag_names)
@@ -186,12 +186,10 @@ def from_mapping(
                 raise BadRecord(Reason.MALFORMED, f"{len(record.tokens)} tokens but {len(names)} {columns.tags}")
             record.spans, record.repaired = tag_spans(names)
         elif tags is not None:
-            raise BadRecord(Reason.MALFORMED, f"{columns.tags} is there but {columns.tokens!r} is not")
+            raise BadRecord(Reason.MALFORMED, f"has {columns.tags!r} but no {columns.tokens!r}")
         elif spans is not None:
             if record.text is None:
-                raise BadRecord(
-                    Reason.MALFORMED, f"{columns.spans} are over characters, but {columns.text!r} is not there"
-                )
+                raise BadRecord(Reason.MALFORMED, f"has {columns.spans!r} of characters but no {columns.text!r}")
             record.chars = [char_span(item, len(record.text), span_names) for item in span_items(spans)]
     except BadRecord as bad:
         record.reason, record.detail = bad.reason, bad.detail
@@ -245,7 +243,7 @@ def _named(item: Any, names: Sequence[str] | None, reason: Reason) -> str:
             )
         if 0 <= item < len(names):
             return names[item]
-    raise BadRecord(reason, f"{short(item)} is no tag or label")
+    raise BadRecord(reason, f"{short(item)} is not a tag or label")
 
 
 def span_items(value: Any) -> list[Any]:
@@ -273,13 +271,13 @@ def char_span(item: Any, length: int, names: Sequence[str] | None = None) -> tup
         start = end = label = None
     if type(start) is not int or type(end) is not int:
         raise BadRecord(
-            Reason.BAD_SPAN, f"span {short(item)} is not one range; allowed: {{start, end, label}}, whole numbers"
+            Reason.BAD_SPAN, f"span {short(item)} is not a range; allowed: {{start, end, label}}, whole numbers"
         )
     if not 0 <= start < end <= length:
         raise BadRecord(Reason.BAD_SPAN, f"span {short(item)} is empty or leaves the {length} characters")
     name = _named(label, names, Reason.BAD_SPAN)
     if not name or name != name.strip():
-        raise BadRecord(Reason.BAD_SPAN, f"span {short(item)} has no proper label")
+        raise BadRecord(Reason.BAD_SPAN, f"span {short(item)} has no valid label")
     return start, end, name
 
 
@@ -329,7 +327,7 @@ def refuse_characters(record: Record) -> None:
             record.detail = f"U+{ord(control[0]):04X} in {kind}{short(wrong)}"
         return
     if odd := [label for label in labels if not label or label != label.strip()]:
-        record.reason, record.detail = Reason.BAD_SPAN, f"{odd[0]!r} is no proper label"
+        record.reason, record.detail = Reason.BAD_SPAN, f"{odd[0]!r} is not a valid label"
 
 
 def record_id(record: Record, file: File) -> str:

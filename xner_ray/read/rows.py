@@ -201,7 +201,7 @@ def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blank
         made.offsets = words.locate(made.tokens, made.text) if made.text is not None else None
         if made.offsets is None:
             if record.chars is not None:
-                made.reject(Reason.MALFORMED, f"{where}the tokens are not those of the text that the spans refer to")
+                made.reject(Reason.MALFORMED, f"{where}the tokens do not match the text that the spans refer to")
             made.text, made.offsets = words.join(made.tokens, file.lang)
     if len(made.tokens) > max_words:
         made.reject(Reason.TOO_LONG, f"{where}{len(made.tokens)} words; input.max_words is {max_words}")

@@ -84,7 +84,7 @@ def scan_file(job: ScanJob) -> Scan:
     if not scan.rows and file.format not in (*TABLES, "links"):
         raise InputError(f"{file.path}: holds no sentence")
     if scan.rows >= _SURE_ROWS and malformed == scan.rows:
-        raise InputError(f"{file.path}: not one of {scan.rows} rows is proper {file.format}; the first: {problem}")
+        raise InputError(f"{file.path}: none of {scan.rows} rows is valid {file.format}; the first: {problem}")
     if ids is not None and own_ids:
         scan.pieces = ids.close()
     if own_splits:

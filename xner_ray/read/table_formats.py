@@ -218,7 +218,7 @@ def _whole_stream(stream: pa.NativeFile) -> Iterator[tuple[int | None, pa.Record
 def _refuse_cut(end_bytes: int) -> None:
     """Raise ArrowInvalid if a stream ended without its marker: pyarrow reads one cut between messages without error."""
     if end_bytes not in _END_OF_STREAM_BYTES:
-        raise pa.ArrowInvalid("it is cut off: no end-of-stream marker behind its last batch")
+        raise pa.ArrowInvalid("it is cut off: no end-of-stream marker after its last batch")
 
 
 def _has_dictionary(kind: pa.DataType) -> bool:
@@ -364,13 +364,13 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
         if record.tokens is not None and None in record.tokens:
             raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(record.tokens)}; allowed: a list of text")
         if record.text is None and record.tokens is None:
-            raise BadRecord(Reason.MALFORMED, f"neither {prefix}text nor {prefix}tokens is there")
+            raise BadRecord(Reason.MALFORMED, f"has neither {prefix}text nor {prefix}tokens")
         cells = data[gold]
         if cells is not None and record.tokens is not None:
             spans = []
             for cell in cells:
                 if cell is None or None in cell.values() or not 0 <= cell["start"] < cell["end"] <= len(record.tokens):
-                    raise BadRecord(Reason.BAD_SPAN, f"{cell} is no span of the {len(record.tokens)} words")
+                    raise BadRecord(Reason.BAD_SPAN, f"{cell} is not a span of the {len(record.tokens)} words")
                 spans.append(Span(**cell))
             record.spans = spans
     except BadRecord as bad:

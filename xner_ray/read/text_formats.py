@@ -120,7 +120,7 @@ def link_record(number: int, raw: bytes) -> Record:
     if not _LINKS.fullmatch(text):
         wrong = next(part for part in _NOT_BLANK.findall(text) if not _LINK.fullmatch(part))
         record.reason = Reason.MALFORMED
-        record.detail = f"{short(wrong)} is no link; allowed: i-j between blanks, word numbers from 0"
+        record.detail = f"{short(wrong)} is not a link; allowed: i-j between blanks, word numbers from 0"
     return record
 
 
@@ -167,7 +167,7 @@ def read_jsonl(file: File, start: Place) -> Reader:
         except TypeError as error:
             record = Record(number, text=text, reason=Reason.MALFORMED, detail=str(error))
         except (ValueError, RecursionError) as error:
-            record = Record(number, text=text, reason=Reason.MALFORMED, detail=f"no JSON: {error}")
+            record = Record(number, text=text, reason=Reason.MALFORMED, detail=f"not JSON: {error}")
         else:
             record = reading.from_mapping(data, columns, number)
             if file.carry is not None:
@@ -180,7 +180,7 @@ def read_jsonl(file: File, start: Place) -> Reader:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _carried_text(value: Any) -> str | None:
