@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import HEAVY_FIRST
 from house import floors, tree
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,10 @@ def test_public_names_are_what_type_checkers_take_them_for() -> None:
 
 def test_imports_stack_no_higher_than_they_did() -> None:
     assert max(floors().values()) <= MOST_FLOORS, "python tests/house.py floors --all"
+
+
+def test_files_of_tests_to_run_first_exist() -> None:
+    assert [name for name in HEAVY_FIRST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_no_file_is_above_400_lines() -> None:

@@ -208,6 +208,7 @@ def test_a_gpu_gives_the_same_vectors(bert: str, dtype: Any) -> None:
         np.testing.assert_allclose(vectors, exact, atol=1e-5 if dtype == "float32" else 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["word", "subword"])
 def test_the_package_simalign_gives_our_links(level: Any) -> None:
     """Its whole way, from words to links, on published sentences; near ties may differ."""

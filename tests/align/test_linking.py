@@ -289,6 +289,7 @@ def compare_with_simalign(pairs: Pairs, level: str, mwmf_every: int) -> None:
                 assert found == set(zip(source[row].word[i].tolist(), target[row].word[j].tolist(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["word", "subword"])
 def test_real_pairs_give_simaligns_links(level: str) -> None:
     sides = [conll(SAMPLES / f"europarl.{language}.conll")[:40] for language in ("en", "es")]
