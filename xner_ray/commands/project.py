@@ -12,22 +12,24 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from xner_ray.commands.inspect import read_index
-from xner_ray.commands.session import Session, begin, opened
+from xner_ray.commands.session import Session, begin, opened, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
 from xner_ray.engine.choice import Choice, before_the_scan, by_work, reaches_ray, refuse_passing
-from xner_ray.engine.executor import Executor
+from xner_ray.engine.executor import Events, Executor, Work
 from xner_ray.engine.inline import InlineExecutor, deadly
-from xner_ray.engine.pools import Capacity, group, local_capacity
+from xner_ray.engine.pools import Capacity, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.read.index import Index, build_index
 from xner_ray.read.inputs import input_bytes
+from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
+from xner_ray.report.progress import Progress
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
 from xner_ray.run.counters import Report
@@ -81,7 +83,7 @@ def project(
         _describe(session, groups, missing, choice)
         workers = checked if executor.capacity.local or not (missing or retry_rejects) else mirrored(checked, folder)
         if missing:
-            session.run(missing, groups, workers)
+            _make(session, missing, groups, workers)
         else:
             folder.next_attempt()  # as every driver, so that the times of its files are known as its own
         if retry_rejects:
@@ -90,7 +92,7 @@ def project(
             session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
             if units:
                 folder.unseal()
-                session.run(units, groups, workers, retry)
+                _make(session, units, groups, workers, retry)
         return session.seal()
 
 
@@ -163,6 +165,33 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
     root = session.folder.root
     if not capacity.local and storage.is_local(root):
         session.say(f"{root} is a local path: every node of the cluster must reach it there")
+
+
+def _make(
+    session: Session,
+    units: Sequence[Unit],
+    groups: Sequence[Pool],
+    recipe: Recipe,
+    retry: part_files.Retry | None = None,
+) -> None:
+    """Make the parts of units. recipe: as workers get it, with models where their machines find them."""
+    folder, sizes = session.folder, {unit.name: unit.n_rows for unit in units}
+    progress = Progress(
+        ["read", *(name for pool in groups for name in pool.stages)],
+        sizes,
+        price_per_hour=recipe.engine.price_per_hour,
+        seconds_before=seconds_of(folder.attempts()) + time.perf_counter() - session.started,
+        rows_before=sum(unit.n_rows for unit in session.index.units) - sum(sizes.values()),
+    )
+    plan = ReadPlan(recipe, session.index.extra)
+    work = Work(recipe, plan, shrink(groups, len(units)), folder, session.labels, retry)
+
+    def done(unit: str, counters: Mapping[str, Any]) -> None:
+        folder.still_ours()
+        progress.add(unit, counters)
+
+    with progress.shown(session.console):
+        session.executor.run_units(units, work, Events(done, progress.watch, session.say))
 
 
 def _where(groups: Sequence[Pool], choice: Choice) -> str:

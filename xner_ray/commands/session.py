@@ -15,20 +15,16 @@ from rich.text import Text
 
 from xner_ray.commands.inspect import page_of, read_report, run_report
 from xner_ray.engine import second_pass
-from xner_ray.engine.executor import Events, Executor, Work
-from xner_ray.engine.pools import Group, shrink
+from xner_ray.engine.executor import Executor
 from xner_ray.errors import FatalError
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.read.index import Index
-from xner_ray.read.rows import ReadPlan
-from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
-from xner_ray.report.progress import Progress, cost
+from xner_ray.report.progress import cost
 from xner_ray.run import parts as part_files
 from xner_ray.run.counters import PriorUse, Report
 from xner_ray.run.folder import Attempt, RunFolder
-from xner_ray.run.parts import Retry
 from xner_ray.storage import files as storage
 
 
@@ -91,26 +87,6 @@ class Session:
 
     def say(self, line: str) -> None:
         self.console.print(Text(line))
-
-    def run(self, units: Sequence[Unit], groups: Sequence[Group], recipe: Recipe, retry: Retry | None = None) -> None:
-        """Make the parts of units. recipe: as workers get it, with models where their machines find them."""
-        sizes = {unit.name: unit.n_rows for unit in units}
-        progress = Progress(
-            ["read", *(name for group in groups for name in group.stages)],
-            sizes,
-            price_per_hour=self.recipe.engine.price_per_hour,
-            seconds_before=seconds_of(self.folder.attempts()) + time.perf_counter() - self.started,
-            rows_before=sum(unit.n_rows for unit in self.index.units) - sum(sizes.values()),
-        )
-        plan = ReadPlan(recipe, self.index.extra)
-        work = Work(recipe, plan, shrink(groups, len(units)), self.folder, self.labels, retry)
-
-        def done(unit: str, counters: Mapping[str, Any]) -> None:
-            self.folder.still_ours()
-            progress.add(unit, counters)
-
-        with progress.shown(self.console):
-            self.executor.run_units(units, work, Events(done, progress.watch, self.say))
 
     def seal(self) -> Report:
         """Match a second time where the recipe says so, publish everything, and return the report. FatalError."""

@@ -11,12 +11,12 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
-
-import pyarrow as pa
 
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.engine.executor import Events, Work
+from xner_ray.engine.guard import run_stage
 from xner_ray.engine.pools import Capacity, local_capacity
 from xner_ray.engine.stages import build
 from xner_ray.engine.worker import (
@@ -26,7 +26,6 @@ from xner_ray.engine.worker import (
     load_patiently,
     quiet_libraries,
     read_counted,
-    run_stages,
     set_threads,
 )
 from xner_ray.errors import FatalError, RetryableError
@@ -34,7 +33,6 @@ from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run.folder import RunFolder
-from xner_ray.stage import Stage
 
 DEATHS = 2
 _RETRIES = 3
@@ -95,13 +93,11 @@ class _Run:
         self.at = "read"
         table, counted = read_counted(unit, self.plan)
         for stage in self.stages:
-            table = self._through(stage, table, counted)
+            self.at = stage.name
+            set_threads(self.threads[stage.name])
+            table, stats = run_stage(stage, table)
+            counted[stage.name] = asdict(stats)
         return self.writer.write(unit.name, table, counted)
-
-    def _through(self, stage: Stage, table: pa.Table, counted: Counted) -> pa.Table:
-        self.at = stage.name
-        set_threads(self.threads[stage.name])
-        return run_stages([stage], table, counted)
 
 
 def crash_counter(folder: RunFolder) -> CrashCounter:

@@ -20,6 +20,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from xner_ray.engine import ray_cluster
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.engine.envelope import pack, unpack
 from xner_ray.engine.executor import Events, Work
+from xner_ray.engine.guard import run_stage
 from xner_ray.engine.pools import READ_CPUS, Capacity, Group, readers
 from xner_ray.engine.ray_cluster import own_errors
 from xner_ray.engine.stages import build
@@ -44,7 +46,6 @@ from xner_ray.engine.worker import (
     load_patiently,
     quiet_libraries,
     read_packed,
-    run_stages,
     set_threads,
 )
 from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
@@ -168,9 +169,11 @@ class Worker:
         lang = table.column("lang")[0].as_py()
         if list(counted) == ["read"]:  # which read tasks, that last for one unit, leave to the first worker
             self.metrics.add("read", lang, counted["read"])
-        crashes = self.crashes if self.in_pieces else None
-        ended = lambda stage, its: self.metrics.add(stage, lang, its)  # noqa: E731
-        return pack(unit, run_stages(self.stages, table, counted, crashes=crashes, unit=unit, ended=ended), counted)
+        for stage in self.stages:
+            table, stats = run_stage(stage, table, self.crashes if self.in_pieces else None, unit)
+            counted[stage.name] = asdict(stats)
+            self.metrics.add(stage.name, lang, counted[stage.name])
+        return pack(unit, table, counted)
 
 
 def _node_folder(node: str, parts: str) -> str:

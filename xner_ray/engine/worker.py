@@ -1,4 +1,4 @@
-"""What a worker does, whoever runs it: load stages, pass a unit through them, publish its part.
+"""What a worker does, whoever runs it: read a unit, load stages, publish the unit's part.
 
 Read tasks of Ray import this file and no model code.
 """
@@ -9,16 +9,13 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from xner_ray.data.row import frequencies, rejected
-from xner_ray.engine.crashes import CrashCounter
 from xner_ray.engine.envelope import pack
-from xner_ray.engine.guard import run_stage
 from xner_ray.errors import RetryableError, XnerError
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.read.units import Unit
@@ -80,26 +77,6 @@ def load_patiently(names: Sequence[str], load: Callable[[str], Stage], pauses_s:
         if pause is not None:
             time.sleep(pause)
     raise RetryableError(failure)
-
-
-def run_stages(
-    stages: Sequence[Stage],
-    table: pa.Table,
-    counted: Counted,
-    *,
-    crashes: CrashCounter | None = None,
-    unit: str = "",
-    ended: Callable[[str, Mapping[str, Any]], None] = lambda stage, counted: None,
-) -> pa.Table:
-    """Pass the rows of a unit through stages, and note in `counted` what each did.
-
-    crashes: see `guard.run_stage`. `ended(stage, its counters)` is called after each.
-    """
-    for stage in stages:
-        table, stats = run_stage(stage, table, crashes, unit)
-        counted[stage.name] = asdict(stats)
-        ended(stage.name, counted[stage.name])
-    return table
 
 
 class PartWriter:
