@@ -1,4 +1,4 @@
-"""The command `compare`: finished runs over the same sentences, from their folders, without Ray or models."""
+"""The command `compare`: finished runs over the same sentences, seen from their folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `status`, `evaluate`, `explain` and `report`: a run seen from its folder, without Ray or models."""
+"""The commands `status`, `evaluate`, `explain` and `report`: a run seen from its folder."""
 
 from __future__ import annotations
 

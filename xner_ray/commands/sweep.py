@@ -1,4 +1,4 @@
-"""The command `sweep`: a run of each method on each data set, models once for methods that share links; a comparison.
+"""The command `sweep`: a run of each method on each data set, and their comparison.
 
 Methods whose recipes differ only in `match`, `output` and `align.method` share the results of reading, translation,
 tagging and alignment. One of them is projected and the others are rematched from it, with the same bytes as runs made

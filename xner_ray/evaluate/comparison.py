@@ -1,4 +1,4 @@
-"""Several runs over the same sentences, side by side: scores, differences with tests, agreement, sentences that differ.
+"""Runs over the same sentences side by side: scores, tests of differences, agreement.
 
 The runs' tables are read side by side, range of rows by range of rows, and only counts are kept (`counting`: 16 bytes
 per sentence and 12 per sentence and label, for each run), with the few sentences to be shown.

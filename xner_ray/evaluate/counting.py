@@ -1,4 +1,4 @@
-"""Entities against gold as counts per sentence and label; every figure of an evaluation is a function of their sums.
+"""Entities against gold as counts per sentence and label, of which all figures are functions.
 
 Tables are read one by one and only small integers are kept: 12 bytes per sentence and label, 16 per sentence, and the
 document ids. A rejected row counts as a row without predictions, because a student gets none from it; a row rejected as

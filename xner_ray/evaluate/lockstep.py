@@ -1,4 +1,4 @@
-"""Tables of several runs, read side by side in ranges of the same rows, and a check that the rows are the same."""
+"""Tables of several runs, read side by side; a check that their rows are the same."""
 
 from __future__ import annotations
 

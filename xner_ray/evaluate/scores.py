@@ -1,4 +1,4 @@
-"""Scores against gold, per language and label: precision, recall, F1 with intervals, errors by kind, the ceiling.
+"""Scores against gold, per language and label: rates with intervals, errors, the ceiling.
 
 A predicted entity is right if gold has one with the same words and the same label: seqeval's strict mode with IOB2
 (tests compare every figure with seqeval's own). Its lenient mode, the default of `seqeval` and of Hugging Face's

@@ -1,4 +1,4 @@
-"""The dataset card: README.md of a run, with the configurations that `load_dataset(RUN, lang)` reads.
+"""The dataset card: README.md of a run, with the configurations that `load_dataset` reads.
 
 It holds no time and no path of the machine, so the same run gives the same card.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -101,21 +102,18 @@ def _cells(result: Result) -> list[str]:
 
 def _differing(comparison: Comparison, runs: Sequence[Sequence[str]], right: Sequence[str]) -> Table:
     """Return how many sentences with gold differ from the reference's; `right`: heads that say which run is right."""
+    right_of = attrgetter("only_reference_right", "only_run_right", "neither_right")
     table = Table("", _left(runs), ["sentences", "differ", *right])
     for language in comparison.languages:
         if language.results:
             own = zip(runs, language.agreement, strict=True)
             cells = [
-                [*run, one.sentences, one.sentences - one.identical, *_right(one)]
+                [*run, one.sentences, one.sentences - one.identical, *right_of(one)]
                 for run, one in own
                 if one is not None
             ]
             table.add_section(language.lang, cells)
     return table
-
-
-def _right(one: Agreement) -> tuple[int | None, ...]:
-    return one.only_reference_right, one.only_run_right, one.neither_right
 
 
 def _agreement(comparison: Comparison, runs: Sequence[Sequence[str]], reference: str) -> list[Table]:

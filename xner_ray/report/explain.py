@@ -1,4 +1,4 @@
-"""One sentence at every stage, from its row, without models: both sides, word links, candidates and their fates."""
+"""One sentence at every stage, from its row: both sides, word links, candidates and fates."""
 
 from __future__ import annotations
 

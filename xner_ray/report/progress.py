@@ -1,4 +1,4 @@
-"""The progress of a run: figures of finished units as lines and as a table, and the time and money left.
+"""The progress of a run as lines and as a table, and the time and money left.
 
 A working driver tells `Progress` of each unit whose part it has published; for a run folder, `pace` reads the times of
 the files. Both measure alike: the clock starts when the first finished unit began its first stage, so the rate excludes

@@ -1,4 +1,4 @@
-"""Tables, shown on a terminal, in Markdown or in HTML: a run's report and its scores; and coloured sentences."""
+"""Tables for terminal, Markdown and HTML: a run's report and scores; and coloured sentences."""
 
 from __future__ import annotations
 

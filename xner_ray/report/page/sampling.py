@@ -1,4 +1,4 @@
-"""A bounded sample of a run's sentences, and distributions over all rows seen, from a stream of tables.
+"""A bounded sample of a run's sentences, and distributions over all rows seen.
 
 Each language gives its worst sentences, rejected ones, and sentences drawn by a hash of their key, so the sample does
 not depend on the order of the tables. Memory is bounded by the sample, not by the rows: few distinct values are counted
@@ -12,11 +12,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from xner_ray.data.arrow import lengths
 from xner_ray.data.row import OK, REJECTED
 from xner_ray.evaluate.counting import COLUMNS as COUNTED
 from xner_ray.read.units import Unit
@@ -88,9 +89,8 @@ class _Best:
         return {index: key for key, index in heapq.nsmallest(self.size, found)}
 
     def add(self, found: Mapping[int, Any], rows: Mapping[int, dict[str, Any]]) -> None:
-        self.rows += [(key, rows[index]) for index, key in found.items()]
-        self.rows.sort(key=lambda each: each[0])
-        del self.rows[self.size :]
+        rows_found = [(key, rows[index]) for index, key in found.items()]
+        self.rows = sorted([*self.rows, *rows_found], key=itemgetter(0))[: self.size]
 
 
 class _Language:
@@ -137,7 +137,7 @@ class Sample:
         whole = table.combine_chunks()
         small = whole.select(_SMALL).to_pylist()
         languages = whole.column("lang").to_pylist()
-        words = [_lengths(whole, name) for name in ("source_tokens", "tokens")]
+        words = [pc.list_value_length(whole.column(name)).to_pylist() for name in ("source_tokens", "tokens")]
         for number, row in enumerate(small):
             if row["status"] == OK:
                 self._count(row, languages[number], *(each[number] for each in words))
@@ -183,12 +183,6 @@ class Sample:
         """Return the sample, worst first; rows with equal keys in order of their languages."""
         found = [(key, lang, row) for lang, kept in self._languages.items() for key, row in kept.chosen().items()]
         return [row for _, _, row in sorted(found, key=lambda each: each[:2])]
-
-
-def _lengths(table: pa.Table, name: str) -> list[int | None]:
-    lists = table.column(name).combine_chunks() if table.num_rows else pa.array([], table.schema.field(name).type)
-    sizes, known = lengths(lists).tolist(), lists.is_valid().to_pylist()
-    return [size if there else None for size, there in zip(sizes, known, strict=True)]
 
 
 def _hash(text: str) -> int:

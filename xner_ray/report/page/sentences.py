@@ -1,4 +1,4 @@
-"""What the page shows of a sentence: both sides in pieces, entities, links, losses, as plain values without markup.
+"""A sentence as the page shows it, in plain values: sides in pieces, entities, links, losses.
 
 All sizes are bounded, so a page of some hundred sentences stays small whatever the input holds; the page says what is
 cut.
@@ -128,11 +128,7 @@ def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
     aside, source = unmatchable(row), row["source_spans"] or ()
     spans, gold = row["spans"] or (), row["gold_spans"]
     bridged = row["bridge_tokens"] is not None
-    forth = _links(row)
-    back: dict[int, list[int]] = {}
-    for start, ends in forth.items():
-        for end in ends:
-            back.setdefault(end, []).append(start)
+    forth, back = _links(row, "source", "target"), _links(row, "target", "source")
     sides = []
     if row["source_text"] or row["source_tokens"]:
         shown = [{**span, "source": n} for n, span in enumerate(source) if n not in aside]
@@ -165,12 +161,12 @@ def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
     )
 
 
-def _links(row: Mapping[str, Any]) -> dict[int, list[int]]:
-    """Map each source word, or bridge word if there is a bridge, to its probable target words."""
+def _links(row: Mapping[str, Any], start: str, end: str) -> dict[int, list[int]]:
+    """Map each word on the side `start` to its probable words on the side `end`; "source" may mean the bridge."""
     found: dict[int, list[int]] = {}
     for link in row["links"] or ():
         if max(link["forward"], link["backward"]) >= LEAST_LINK:
-            found.setdefault(link["source"], []).append(link["target"])
+            found.setdefault(link[start], []).append(link[end])
     return found
 
 
