@@ -44,7 +44,7 @@ from xner_ray.recipe.load import checked, overridden, place, read_mapping
 from xner_ray.recipe.model import LanguageCode
 from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
-from xner_ray.report.tables import Table
+from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
@@ -339,9 +339,8 @@ def tables_of(validated: Validated) -> str:
     for name, by_seed in validated.scores.items():
         cells = ["-", "-", "-"]
         if (found := validated.pooled.get(name)) is not None:
-            cells[0] = f"{100 * found.difference:+.2f}"
-            if found.interval is not None:
-                cells[1] = f"{100 * found.interval.low:+.2f}..{100 * found.interval.high:+.2f}"
-            cells[2] = "-" if found.p_value is None else f"{found.p_value:.4f}"
+            p_value = "-" if found.p_value is None else f"{found.p_value:.4f}"
+            change = interval_text(found.interval, signed=True, digits=2)
+            cells = [f"{100 * found.difference:+.2f}", change, p_value]
         table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values()), *cells)
     return f"{markdown(validated.comparison)}\n{table.markdown()}\n"

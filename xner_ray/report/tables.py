@@ -73,7 +73,7 @@ class Table:
         return "\n\n".join(filter(None, parts))
 
 
-def interval_text(interval: Interval | None, *, signed: bool = False) -> str:
+def interval_text(interval: Interval | None, *, signed: bool = False, digits: int = 1) -> str:
     """Return an interval in percent; of a difference `signed`, in percentage points.
 
     >>> interval_text(Interval(0.5, 0.625)), interval_text(Interval(-0.01, 0.02), signed=True), interval_text(None)
@@ -82,7 +82,7 @@ def interval_text(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return "-"
     low, high = 100 * interval.low, 100 * interval.high
-    return f"{low:+.1f}..{high:+.1f}" if signed else f"{low:.1f}-{high:.1f}"
+    return f"{low:+.{digits}f}..{high:+.{digits}f}" if signed else f"{low:.{digits}f}-{high:.{digits}f}"
 
 
 def run_tables(report: Report) -> Group:

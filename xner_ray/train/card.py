@@ -8,7 +8,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from xner_ray.data.languages import LANGUAGES
+from xner_ray.evaluate.bootstrap import Interval
 from xner_ray.report.card import cell, encoder_licence, hub_languages, licences_of, shown
+from xner_ray.report.tables import interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.train.recipe import Source, Training
 
@@ -121,7 +123,7 @@ def _row(source: Source, tally: Mapping[str, Any]) -> str:
 def _scores(one: Mapping[str, Any]) -> str:
     overall = one["overall"]
     found = overall["f1_interval"]
-    interval = f"{100 * found['low']:.1f}-{100 * found['high']:.1f}" if found else "-"
+    interval = interval_text(Interval(**found) if found else None)
     figures = " | ".join(f"{100 * overall[name]:.2f}" for name in ("precision", "recall", "f1"))
     return f"| {one['lang']} | {one['rows']} | {figures} | {interval} |"
 
