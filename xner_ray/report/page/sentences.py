@@ -219,7 +219,7 @@ def _gap(text: str, offsets: Sequence[Mapping[str, int]] | None, n: int) -> str:
         return ""
     if not offsets or n >= len(offsets):
         return " "
-    return visible(" ".join(text[offsets[n - 1]["end"] : offsets[n]["start"]].split(" ")))[:_GAP]
+    return visible(text[offsets[n - 1]["end"] : offsets[n]["start"]])[:_GAP]
 
 
 def _number(span: Mapping[str, Any]) -> str:
