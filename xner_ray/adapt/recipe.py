@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from xner_ray.align.linking import AlignOptions
+from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.model import Input, LanguageCode
 from xner_ray.recipe.sections import Section
 
@@ -14,7 +15,7 @@ from xner_ray.recipe.sections import Section
 class Pairs(Section):
     """Sentence pairs from a finished run, or from files and parallel files. Labels do not matter."""
 
-    run: str | None = None
+    run: Annotated[str | None, Decides.FILES] = None
     langs: list[LanguageCode] | None = None  # of the run's; None: all
     limit: Annotated[int, Field(ge=1)] | None = None  # first pairs of each language; for files input.limit
     input: Input | None = None  # with input.parallel
@@ -48,7 +49,7 @@ class Pairs(Section):
 
 
 class Model(Section):
-    encoder: str = "builtin"  # builtin, hub id (name@revision), or folder
+    encoder: Annotated[str, Decides.MODEL] = "builtin"  # builtin, hub id (name@revision), or folder
     layer: int | list[int] | Literal["auto"] = (
         "auto"  # that alignment reads, as align.layer; the layers above do not change
     )

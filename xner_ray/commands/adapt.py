@@ -22,7 +22,7 @@ from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 from xner_ray.models.hub import pin
 from xner_ray.models.trainer import Progress, State
-from xner_ray.recipe.load import load_checked, model_place, place, placed
+from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.model_folder import ModelFolder, flat
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
@@ -32,18 +32,7 @@ Say = Callable[[str], None]
 
 def load_adaptation(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Adaptation:
     """Load and check a recipe; paths as in `load_recipe`. RecipeError names the wrong key."""
-    adaptation, base = load_checked(Adaptation, source, overrides)
-    data = [
-        origin.model_copy(
-            update={
-                "run": place(origin.run, base) if origin.run is not None else None,
-                "input": placed(origin.input, base) if origin.input is not None else None,
-            }
-        )
-        for origin in adaptation.data
-    ]
-    model = adaptation.model.model_copy(update={"encoder": model_place(adaptation.model.encoder, base)})
-    return adaptation.model_copy(update={"data": data, "model": model})
+    return placed(*load_checked(Adaptation, source, overrides))
 
 
 def adapt(

@@ -40,24 +40,20 @@ def fingerprint(
     if recipe.input.carry is not None:
         data["input"]["carry"] = sorted(recipe.input.carry)
     data["evidence"]["scores"] = recipe.evidence.names
+    data["translate"]["engine"] = recipe.translate_engine
     unread = _unread(recipe)
     found = {}
     for key, value in _flat(data):
         section = key.partition(".")[0]
         runs = section in stages or not isinstance(getattr(recipe, section), Runtime)
-        if runs and key not in unread and _decides(key) not in _ELSEWHERE:
+        given = key in ("tag.engine", "align.backend") and value == "provided"  # by files, where no stage runs
+        if (runs or given) and key not in unread and _decides(key) not in _ELSEWHERE:
             found[key] = value
     for name, at_most in THRESHOLDS.items():
         if "match" in stages and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
-    if "translate" in stages:
-        found["translate.engine"] = recipe.translate_engine
     if "apertium" in map(recipe.engine_of, stages):
         found["engine.unit_rows"] = recipe.engine.unit_rows  # its tagger remembers earlier sentences of a call
-    if recipe.tag.engine == "provided":
-        found["tag.engine"] = recipe.tag.engine
-    if recipe.align.backend == "provided":
-        found["align.backend"] = recipe.align.backend
     found |= {f"input file {name}": identity for name, identity in inputs.items()}
     for lang, files in parallel.items():
         found |= {f"parallel {lang} {name}": identity for name, identity in files.items()}

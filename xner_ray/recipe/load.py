@@ -86,6 +86,8 @@ def placed(section: Placed, base: Path) -> Placed:
         move = {Decides.FILES: place, Decides.MODEL: model_place}.get(decides) if decides else None
         if isinstance(value, Section):
             update[name] = placed(value, base)
+        elif isinstance(value, list):
+            update[name] = [placed(item, base) if isinstance(item, Section) else item for item in value]
         elif move and value is not None:
             update[name] = (
                 {k: move(v, base) for k, v in value.items()} if isinstance(value, dict) else move(value, base)

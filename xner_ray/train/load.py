@@ -11,7 +11,7 @@ from typing import Any
 
 from xner_ray.models import hub
 from xner_ray.read.find import find_files
-from xner_ray.recipe.load import load_checked, model_place, place, placed
+from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.model_folder import flat
 from xner_ray.storage import files as storage
@@ -33,19 +33,7 @@ def load_training(
         run = os.fspath(source)
         source = {"data": [{"run": run}]} if RunFolder(run).is_run() else source
     training, home = load_checked(Training, source, overrides)
-    home = base or home
-    roles = {role: [_placed(one, home) for one in getattr(training, role)] for role in _ROLES}
-    return training.model_copy(update=roles).with_encoder(model_place(training.model.encoder, home))
-
-
-def _placed(source: Source, base: Path) -> Source:
-    """Return the source with paths relative to `base` resolved."""
-    if source.input is not None:
-        return source.model_copy(update={"input": placed(source.input, base)})
-    teachers = [each.model_copy(update={"run": place(each.run, base)}) for each in source.teachers]
-    return source.model_copy(
-        update={"run": place(str(source.run), base), **({"teachers": teachers} if teachers else {})}
-    )
+    return placed(training, base or home)
 
 
 def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, str]:

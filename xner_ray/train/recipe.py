@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xner_ray.errors import Flag
+from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.model import Input, LanguageCode
 from xner_ray.recipe.model import Labels as LabelMap
 from xner_ray.recipe.sections import Section
@@ -49,14 +50,14 @@ class Filters(Section):
 class Teacher(Section):
     """A run over the same target words; its `target_tags` are averaged with those of the source."""
 
-    run: str
+    run: Annotated[str, Decides.FILES]
     weight: float = Field(default=1.0, gt=0)
 
 
 class Source(Section):
     """Sentences from one finished run, or from labelled files."""
 
-    run: str | None = None
+    run: Annotated[str | None, Decides.FILES] = None
     langs: list[LanguageCode] | None = None  # of the run's; None: all
     side: Literal["target", "source"] = "target"  # source: the sentences that were projected from, each once
     # soft: the distributions of the run's tagger over the target words (target_tags).
@@ -124,7 +125,8 @@ class Folds(Section):
 
 
 class Model(Section):
-    encoder: str = "builtin"  # hub id (name@revision), folder, or builtin; a classifier of these labels keeps its head
+    # hub id (name@revision), folder, or builtin; a classifier of these labels keeps its head
+    encoder: Annotated[str, Decides.MODEL] = "builtin"
     layers: Annotated[int, Field(ge=1)] | None = None  # lowest layers that are kept; None: all, for builtin 9
     frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for builtin 7
     dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head
