@@ -1,4 +1,4 @@
-"""A user's own score functions: what they get, and what they may answer."""
+"""A user's own score functions: their arguments, and their allowed answers."""
 
 from pathlib import Path
 from typing import Any
@@ -248,7 +248,7 @@ def test_a_function_that_changes_what_it_gets_harms_nobody(tmp_path: Path) -> No
 
 
 def test_every_candidate_is_one_that_any_settings_ask_for(tmp_path: Path) -> None:
-    """What rematch rests on: scores that follow from links, in any form, choose among the scored cells alone."""
+    """Rematching rests on this: scores that follow from links, in any form, choose among the scored cells alone."""
     rng = np.random.default_rng(0)
     table = _table(
         *(

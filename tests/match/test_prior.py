@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xner_ray.data.row import SCALE
-from xner_ray.match.prior import LEAST_ROWS, PLACES, RARITY, SCHEMA, Prior, Spans, Words, count, merge, prune
+from xner_ray.match.prior import LEAST_ROWS, PLACES, RARITY, SCHEMA, Prior, Words, count, merge, prune, span_places
 
 Row = tuple[list[str], list[str], list[tuple[int, int]]]  # source, target, spans
 
@@ -105,7 +105,7 @@ def test_edges_are_those_of_the_other_rows(rows: list[Row]) -> None:
     prior = Prior(prune(merge([_count(rows)])))
     target = Words(_lists([r[1] for r in rows]))
     spans = [(row, start, end) for row, (_, _, found) in enumerate(rows) for start, end in found]
-    left, right = prior.edges(target, Spans(*np.array(spans, dtype=np.int64).reshape(-1, 3).T, target))
+    left, right = prior.edges(target, span_places(*np.array(spans, dtype=np.int64).reshape(-1, 3).T, target))
     expected = [
         [_direct(rows, row, side, word) for row, (_, tokens, _) in enumerate(rows) for word in range(len(tokens))]
         for side in ("left", "right")

@@ -1,4 +1,4 @@
-"""Which cells can still win: matching them alone must give the answer of all, whatever the expensive scores are."""
+"""Pruning: matching the cells that can win must give the answer of all, whatever the expensive scores are."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def at(ranges: Ranges, entity: int = 0) -> Candidates:
 
 
 def score(length: int, links: Cells, ranges: Ranges) -> list[float]:
-    """Of an entity that is the first `length` source words, in the second of two pairs; links are (source, target)."""
+    """Score an entity of the first `length` source words, in the second of two pairs; links are (source, target)."""
     pairs = [Pair(1, 2, [(0, 1)], [(0, 0)]), Pair(12, 12, [(0, length)], links)]
     return alignment(batch_of(pairs), at(ranges, entity=1), counts_of(pairs)).tolist()
 

@@ -1,4 +1,4 @@
-"""What the matcher's explanation says of every cell."""
+"""The matcher's explanation of every cell."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def by_alignment(entities: Entities, links: Links, n_words: int, *, window: bool
 
 
 def golden(entities: Entities, links: Links, *, n_words: int = 6) -> list[tuple[int, int, int, float]]:
-    """What both solvers project from windows and from all ranges; scores in units of 1."""
+    """Return both solvers' projections from windows and from all ranges; scores in units of 1."""
     answers = []
     for window in (True, False):
         for solver in KINDS:

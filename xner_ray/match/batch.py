@@ -90,8 +90,7 @@ class EntityBatch:
     @cached_property
     def words(self) -> Ints:
         """Return the number of target words of each entity's pair."""
-        words: Ints = self.n_target[self.row]
-        return words
+        return self.n_target[self.row]
 
     @cached_property
     def cell_base(self) -> Ints:

@@ -35,8 +35,7 @@ class Tags:
     def classes(self, labels: pa.Array) -> Ints:
         """Return the number of each label, -1 for one that the tagger does not know."""
         found = pc.index_in(labels, value_set=pa.array(self.labels, pa.string()))
-        result: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return result
+        return ints(found.fill_null(-1))
 
     def spans(self, batch: EntityBatch) -> tuple[Ints, Ints, Ints]:
         """Return row, start and end of the spans of the words' most probable tags; the first wins ties.
@@ -46,13 +45,12 @@ class Tags:
         best = self.probabilities.argmax(axis=1)
         label = (best + 1) // 2  # 0: O
         row = np.repeat(np.arange(batch.n_rows), batch.n_target)
-        same = np.zeros(len(best), dtype=np.bool_)  # as the word before, which is of the same row
-        same[1:] = (label[1:] == label[:-1]) & (row[1:] == row[:-1])
+        same = (np.diff(label, prepend=-1) == 0) & (np.diff(row, prepend=-1) == 0)  # as the word before in its row
         inside = label > 0
         begins = inside & (~same | (best % 2 == 1))
         first = np.flatnonzero(begins)
-        goes_on = np.append(inside[1:] & ~begins[1:], False)
-        last = np.flatnonzero(inside & ~goes_on)
+        continued = np.append(inside[1:] & ~begins[1:], False)
+        last = np.flatnonzero(inside & ~continued)
         base = batch.target_base[row[first]]
         return row[first], first - base, last + 1 - base
 

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import Ints, offsets
+from xner_ray.data.arrow import Ints, ints, lengths, offsets
 from xner_ray.data.row import SCALE
 from xner_ray.match.batch import look_up
 from xner_ray.match.scores import Floats
@@ -61,9 +61,8 @@ class Prior:
     def _lookup(self, kind: str, forms: pa.Array) -> Ints:
         """Return the counts (forms, 5) of each form; zero for unknown ones."""
         known, counts = self._forms[kind]
-        place = pc.fill_null(pc.index_in(forms, value_set=known), len(known)).to_numpy()
-        result: Ints = np.concatenate([counts, np.zeros((1, len(_COUNTS)), dtype=np.int64)])[place]
-        return result
+        place = ints(pc.fill_null(pc.index_in(forms, value_set=known), len(known)))
+        return np.concatenate([counts, np.zeros((1, len(_COUNTS)), dtype=np.int64)])[place]
 
     def weights(self, kind: str, words: Words) -> Ints:
         """Return the weight of each word in ten-thousandths: 1 / (1 + 10 (rows with it - 1) / rows).
@@ -75,16 +74,18 @@ class Prior:
         result: Ints = per_form[words.form]
         return result
 
-    def edges(self, words: Words, spans: Spans) -> tuple[Floats, Floats]:
+    def edges(self, words: Words, places: Sequence[Ints]) -> tuple[Floats, Floats]:
         """Return `left` and `right` of `scores.edges`, the score of boundaries, for every target word.
 
         (n_in + 4 p) / (n_in + n_out + 4) - 1/2 with the form's counts as first and before (last and after), and p
-        that of its shape, (n_in + 5) / (n_in + n_out + 10). The row's own counts, those of `spans`, are subtracted.
+        that of its shape, (n_in + 5) / (n_in + n_out + 10). The row's own counts are subtracted.
+
+        places: `span_places` of the rows' present spans.
         """
         by_form, by_shape = self._lookup("target", words.forms), self._lookup("shape", pa.array(_SHAPE_KEYS))
         shape = words.shape()
-        own_form = _own(words, spans, words.form, len(words.forms))
-        own_shape = _own(words, spans, shape, len(_SHAPE_KEYS))
+        own_form = _own(words, places, words.form, len(words.forms))
+        own_shape = _own(words, places, shape, len(_SHAPE_KEYS))
         sides = []
         for n_in, n_out in ((0, 1), (2, 3)):
             totals = []
@@ -102,9 +103,9 @@ class Words:
 
     def __init__(self, tokens: pa.Array) -> None:
         """Number the words. tokens: list<string>, a list per row; null is a row without words."""
-        lengths = tokens.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        self.row: Ints = np.repeat(np.arange(len(tokens)), lengths)
-        self.base: Ints = offsets(lengths)
+        sizes = lengths(tokens)
+        self.row: Ints = np.repeat(np.arange(len(tokens)), sizes)
+        self.base = offsets(sizes)
         distinct = tokens.flatten().dictionary_encode()
         self._words: pa.Array = distinct.dictionary
         lowered = pc.utf8_lower(self._words).dictionary_encode()
@@ -126,31 +127,28 @@ class Words:
 _SHAPE_KEYS = [*SHAPES, *(f"opening {shape}" for shape in SHAPES)]
 
 
-class Spans:
-    """Projected spans of many rows: the words at their four `PLACES`; -1 beyond the sentence."""
-
-    def __init__(self, row: Ints, start: Ints, end: Ints, words: Words) -> None:
-        first, last = words.base[row] + start, words.base[row] + end - 1
-        self.row = row
-        self.at = [
-            first,
-            np.where(start > 0, first - 1, -1),
-            last,
-            np.where(last + 1 < words.base[row + 1], last + 1, -1),
-        ]
+def span_places(row: Ints, start: Ints, end: Ints, words: Words) -> list[Ints]:
+    """Return the words at the four `PLACES` of projected spans of many rows; -1 beyond the sentence."""
+    first, last = words.base[row] + start, words.base[row] + end - 1
+    after = np.where(last + 1 < words.base[row + 1], last + 1, -1)
+    return [first, np.where(start > 0, first - 1, -1), last, after]
 
 
-def _own(words: Words, spans: Spans, key: Ints, n_keys: int) -> list[Ints]:
-    """Return for each place and word how often a word of the same row and key stands there."""
+def _own(words: Words, places: Sequence[Ints], key: Ints, n_keys: int) -> list[Ints]:
+    """Return, for each place and word, the number of words of the same row and key at that place."""
     all_keys = words.row * n_keys + key
-    return [look_up(*np.unique(all_keys[at[at >= 0]], return_counts=True), all_keys) for at in spans.at]
+    result = []
+    for at in places:
+        seen, times = np.unique(all_keys[at[at >= 0]], return_counts=True)
+        result.append(look_up(seen, times, all_keys))
+    return result
 
 
 def count(source: pa.Array, target: pa.Array, row: Ints, start: Ints, end: Ints) -> pa.Table:
     """Return the counts, of `SCHEMA`, of some rows: their words on either side (list<string>) and projected spans."""
     sides = {"source": Words(source), "target": Words(target)}
     words = sides["target"]
-    at = Spans(row, start, end, words).at
+    at = span_places(row, start, end, words)
     tables = [_table("all", pa.array([""]), [np.array([len(target)])] + [np.zeros(1, dtype=np.int64)] * 4)]
     for kind, side in sides.items():
         pairs = np.unique(side.row * len(side.forms) + side.form) % max(len(side.forms), 1)

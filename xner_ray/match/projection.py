@@ -23,7 +23,7 @@ from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.match import candidates, heuristic, scores, solver
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.cells import Tags, read_scores, read_tags
-from xner_ray.match.prior import Prior, Spans, Words
+from xner_ray.match.prior import Prior, Words, span_places
 from xner_ray.recipe.sections import THRESHOLDS, Match
 
 READS = (
@@ -196,7 +196,7 @@ def measure(
     if "soft" in names:
         found["soft"] = scores.soft(batch, spans, mass["soft"], by_word)
     if EDGES in names and prior is not None:
-        left, right = prior.edges(rows.words["target"], Spans(*rows.earlier, rows.words["target"]))
+        left, right = prior.edges(rows.words["target"], span_places(*rows.earlier, rows.words["target"]))
         found[EDGES] = scores.edges(batch, spans, left, right)
     for name in sorted(names - {*BOUNDS} | names & {"likelihood"}):  # models and functions of users
         found[name] = read_scores(rows.evidence, name, batch, rows.source, spans)

@@ -59,7 +59,7 @@ def can_win(
 ) -> Mask:
     """Return whether each candidate can still be chosen, whatever the unknown expensive scores are: bool.
 
-    To match only these gives the answer of all, exact or greedy.
+    Matching only these gives the answer of all, exact or greedy.
 
     base: sum of weight x score over the cheap scores, per candidate, in units of 1, not rounded; may be negative.
     weight: of the expensive score. known: expensive scores in [0, 1], NaN where unknown; None for all unknown.
@@ -203,8 +203,7 @@ def _busy(
     change = np.bincount(start, minlength=n_words + 1) - np.bincount(end, minlength=n_words + 1)
     word = ranges(batch.target_base[batch.row[entity]] + low, hull)
     n_entities = np.bincount(word[np.cumsum(change)[:-1] > 0], minlength=int(batch.target_base[-1]))
-    busy: Mask = n_entities[word] > 1
-    return busy
+    return n_entities[word] > 1
 
 
 def _by_length(length: Ints, longest: int) -> list[NDArray[np.intp]]:

@@ -115,8 +115,7 @@ def _per_word(batch: EntityBatch, candidates: Candidates, mass: Ints, scale: int
     words += candidates.end
     words -= candidates.start
     words *= scale
-    result: Floats = mass_inside(batch, candidates, mass) / words
-    return result
+    return mass_inside(batch, candidates, mass) / words
 
 
 def tagger(
@@ -199,8 +198,7 @@ def _tagger(
 
 def threshold(values: Floats, at_most: float) -> Floats:
     """Return the values, 0 where they do not exceed `at_most` (method.md 4.3: tagger 0.05, translation 0.1)."""
-    result: Floats = np.where(values <= at_most, 0.0, values)  # NaN stays: `fuse` refuses it
-    return result
+    return np.where(values <= at_most, 0.0, values)  # NaN stays: `fuse` refuses it
 
 
 def fuse(

@@ -242,8 +242,7 @@ def _clashing(best: Scored, rows: Ints) -> Ints:
 def _share_a_word(cells: Scored) -> NDArray[np.bool_]:
     """Return, for every entity that has cells, True if all its cells share a word. cells: sorted."""
     first, _ = stretches(cells.entity)
-    shared: NDArray[np.bool_] = np.maximum.reduceat(cells.start, first) < np.minimum.reduceat(cells.end, first)
-    return shared
+    return np.maximum.reduceat(cells.start, first) < np.minimum.reduceat(cells.end, first)
 
 
 def _undominated(cells: Scored) -> Scored:
