@@ -126,7 +126,7 @@ def _tagger(work: Path, seeds: range) -> None:
             {"data": data, "labels": LABELS, "model": model, "fit": {"seed": seed, "dtype": "bfloat16", **fit}}
         )
         trained = student.train(training, cache=cache)
-        assert trained.student.went_on == (model.get("encoder") is not None)
+        assert trained.student.keeps_head == (model.get("encoder") is not None)
         scores = []
         for label, table in gold.items():
             pieces = encode(table, trained.student.tokenizer, trained.student.positions)

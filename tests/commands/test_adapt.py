@@ -205,5 +205,5 @@ def test_the_taggers_recipe_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         trained = student.train(training)
         if number == 0:
             student.write_model(trained, training, tmp_path / "0")
-        heads.append((trained.student.went_on, trained.data.labels, trained.student.frozen))
+        heads.append((trained.student.keeps_head, trained.data.labels, trained.student.frozen))
     assert heads == [(False, ["LOC", "ORG", "PER"], 7), (True, ["LOC", "ORG", "PER"], 7)]

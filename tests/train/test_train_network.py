@@ -147,7 +147,7 @@ def test_saved_students_give_the_same_predictions_elsewhere(kind: str, tmp_path:
 def test_a_classifier_of_the_labels_goes_on_with_its_head(tmp_path: Path) -> None:
     model = random_model(tmp_path / "a")  # its class 0 is B-PER
     found = Student(Model(encoder=model), ["PER"], seed=0, device=CPU)
-    assert found.went_on and found.names == IOB2
+    assert found.keeps_head and found.names == IOB2
     table = toy()
     pieces = encode(table, found.tokenizer, found.positions)
     classes = loop.predict(found, pieces, fitting())
@@ -163,7 +163,7 @@ def test_a_classifier_of_the_labels_goes_on_with_its_head(tmp_path: Path) -> Non
     # No B-PER among its classes, or other labels: a new head
     for name, classes_of, labels in [("b", XLMR_CONLL03, ["PER"]), ("c", IOB2, ["PER", "ORG"])]:
         other = Student(Model(encoder=random_model(tmp_path / name, names=classes_of)), labels, seed=0, device=CPU)
-        assert not other.went_on and other.names[:3] == ["O", f"B-{labels[0]}", f"I-{labels[0]}"]
+        assert not other.keeps_head and other.names[:3] == ["O", f"B-{labels[0]}", f"I-{labels[0]}"]
 
 
 def test_a_new_head_depends_on_the_seed_alone(tmp_path: Path) -> None:

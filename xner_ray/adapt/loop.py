@@ -1,4 +1,7 @@
-"""The aligner's encoder as a training task: at the start of a part it links pairs, then it learns these links."""
+"""The aligner's encoder as a training task.
+
+At the start of a part the encoder, as it is then, links the part's pairs; the steps of the part learn these links.
+"""
 
 from __future__ import annotations
 
@@ -110,35 +113,31 @@ class Learner:
 class LearnerTask:
     """A learner and its pairs, as a `trainer.Task`; a batch holds the indices of its pairs in the current part."""
 
-    learner: Learner
+    model: Learner
     sides: Sequence[Sides]
     adaptation: Adaptation
 
     def __post_init__(self) -> None:
         settings = self.adaptation.fit
-        self.module: nn.Module = self.learner.module
         self.n_steps = math.ceil(len(self.sides) / settings.batch_pairs)
         # A part is a whole number of steps
         self.part_size = math.ceil(settings.part_pairs / settings.batch_pairs) * settings.batch_pairs
         self.n_parts = math.ceil(len(self.sides) / self.part_size)
 
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        return [(list(learning(self.module).values()), self.adaptation.fit.learning_rate)]
+        return [(list(learning(self.model.module).values()), self.adaptation.fit.learning_rate)]
 
     def batches(self, epoch: int, part: int) -> list[Ints]:
         """Draw the pairs of the part, and link them by the current encoder."""
         settings = self.adaptation.fit
         order = np.random.default_rng([settings.seed, epoch]).permutation(len(self.sides))
         self.part = [self.sides[index] for index in order[part * self.part_size : (part + 1) * self.part_size]]
-        self.links = _links(self.learner, self.part, self.adaptation)
+        self.links = _links(self.model, self.part, self.adaptation)
         numbers = np.arange(len(self.part))
         return [numbers[start : start + settings.batch_pairs] for start in range(0, len(numbers), settings.batch_pairs)]
 
     def seed(self, part: int) -> int:
         return hash((self.adaptation.fit.seed, part)) % 2**31
-
-    def train(self, training: bool = True) -> None:
-        self.learner.train(training)
 
     def losses(self, batch: Ints) -> Iterator[Tensor]:
         """Yield the losses of the micro-batches, divided by the number of the batch's pairs."""
@@ -146,7 +145,7 @@ class LearnerTask:
         longest = np.array([max(len(side.ids) for side in self.part[pair]) for pair in batch])
         for chosen in micro_batches(2 * longest, settings.micro_batch_tokens):
             pairs = batch[chosen]
-            means, exists = self.learner.vectors([self.part[p][side] for side in (0, 1) for p in pairs], settings)
+            means, exists = self.model.vectors([self.part[p][side] for side in (0, 1) for p in pairs], settings)
             n = len(pairs)
             a, b = (Padded(means[at], exists[at].long(), exists[at]) for at in (slice(0, n), slice(n, 2 * n)))
             wanted = torch.zeros((n, means.shape[1], means.shape[1]), device=means.device)

@@ -1,4 +1,4 @@
-"""Sentence pairs of an adaptation, as words of both sides, from finished runs and from parallel files."""
+"""Sentence pairs of an adaptation, from finished runs and from parallel files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `adapt`: the aligner's encoder, trained on a user's pairs in this process; the same command resumes."""
+"""The command `adapt`: the aligner's encoder, trained on a user's pairs. It resumes."""
 
 from __future__ import annotations
 

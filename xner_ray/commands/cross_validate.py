@@ -1,4 +1,4 @@
-"""The command `cross-validate`: students trained without each fold in turn, and compared on the fold left out.
+"""The command `cross-validate`: students trained without each fold in turn, and compared.
 
     runs, projected -> for each (seed, fold) a task: every student trained without the fold, predictions for the fold
     -> OUT/predictions -> the predictions of all folds as if they were one run -> `comparison`
@@ -66,8 +66,10 @@ _cache = cache(FrozenStateCache)
 
 
 class Experiment(Section):
-    """An experiment file. runs: name -> a recipe file, projected first. students: name -> the data, and what else of a
-    student's recipe is its own; if the data contain `{lang}`, one student is trained for each of `languages`.
+    """An experiment file.
+
+    runs: name -> a recipe file, projected first. students: name -> the data, and what else of a student's recipe is its
+    own; if the data contain `{lang}`, one student is trained for each of `languages`.
     """
 
     runs: Annotated[dict[str, DataSet], Field(min_length=1)]
@@ -108,8 +110,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Validated:
-    """The students compared as runs. pooled: differences to the reference in the F1 of all languages together.
-    scores: the same F1, by student and seed.
+    """The students compared as runs.
+
+    pooled: differences to the reference in the F1 of all languages together. scores: this F1 by student and seed.
     """
 
     comparison: Comparison

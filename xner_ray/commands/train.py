@@ -1,4 +1,4 @@
-"""The command `train`: a student from a recipe or a finished run, into a model folder; the same command resumes."""
+"""The command `train`: a student from a recipe or a finished run. It resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training core: optimizer, schedule, steps, micro-batches, checkpoints; on one process or on several.
+"""The training core: optimizer, schedule, steps, micro-batches, checkpoints, processes.
 
 A task (`Task`) says which weights learn, from which batches and by which loss. Its batches and its dropout follow from
 the seed and the number of the part alone, and a checkpoint after each part holds all that the next part needs, so that
@@ -62,12 +62,20 @@ class Settings(Protocol):
     clip_norm: float
 
 
+class Trainable(Protocol):
+    """A model. module: its parameters that require a gradient learn."""
+
+    module: nn.Module
+
+    def train(self, training: bool = True) -> None:
+        """Switch dropout on or off."""
+
+
 class Task(Protocol[Batch]):
-    """What is trained: weights, batches and a loss."""
+    """What is trained: a model, its batches and a loss."""
 
     @property
-    def module(self) -> nn.Module:
-        """The module whose parameters learn that require a gradient."""
+    def model(self) -> Trainable: ...
 
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """Return the parameters that learn, with their learning rates."""
@@ -77,9 +85,6 @@ class Task(Protocol[Batch]):
 
     def seed(self, part: int) -> int:
         """Return the seed of the dropout in a part, counted through all epochs."""
-
-    def train(self, training: bool = True) -> None:
-        """Switch dropout on or off."""
 
     def losses(self, batch: Batch) -> Iterator[Tensor]:
         """Yield the loss of each micro-batch in this process's share; over all processes they add up to the batch's."""
@@ -125,30 +130,30 @@ def fit(
     """
     group = group or Alone()
     optimizer, schedule = optimizer_of(task.groups(), settings, n_steps * settings.epochs)
-    progress, best = Progress(), state_of(task.module)
+    progress, best = Progress(), state_of(task.model.module)
     if resume is not None:
         progress, best = Progress(**copy.deepcopy(resume["progress"])), resume["best"]
-        load_state(task.module, resume["weights"])
+        load_state(task.model.module, resume["weights"])
         optimizer.load_state_dict(copy.deepcopy(resume["optimizer"]))  # it would step on the given tensors
         schedule.load_state_dict(resume["schedule"])
     while progress.checkpoint < settings.epochs * n_parts and not progress.stopped:
         epoch, part = divmod(progress.checkpoint, n_parts)
         batches = task.batches(epoch, part)
         torch.manual_seed(task.seed(progress.checkpoint))
-        task.train()
+        task.model.train()
         losses = [step(task, batch, settings.clip_norm, group, optimizer, schedule) for batch in batches]
-        task.train(False)
+        task.model.train(False)
         progress.checkpoint += 1
         entry = {"epoch": round(epoch + (part + 1) / n_parts, 4), **task.entry(losses)}
         if validate is not None:
             entry["f1"] = validate()
         progress.history.append(entry)
         if validate is None or entry["f1"] > max((old["f1"] for old in progress.history[:-1]), default=-1.0):
-            progress.best, best = progress.checkpoint, state_of(task.module)
+            progress.best, best = progress.checkpoint, state_of(task.model.module)
         progress.stopped = patience is not None and progress.checkpoint - progress.best >= patience
-        checkpoint(progress, partial(_checkpointed, task.module, progress, best, optimizer, schedule))
-    load_state(task.module, best)
-    task.train(False)
+        checkpoint(progress, partial(_checkpointed, task.model.module, progress, best, optimizer, schedule))
+    load_state(task.model.module, best)
+    task.model.train(False)
     return progress
 
 

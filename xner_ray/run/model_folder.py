@@ -1,4 +1,4 @@
-"""The folder of a trained model: which recipe it holds, its checkpoints, and its files, published as a whole.
+"""The folder of a trained model: its recipe, its checkpoints, and its files, published as a whole.
 
 MODEL/_train/fingerprint.json  what decides the model, while it is trained
 MODEL/_train/recipe.yaml       the recipe, while it is trained

@@ -1,1 +1,1 @@
-"""The student: a token classifier trained on projected and gold sentences. `ray.py` alone knows Ray."""
+"""The student: a token classifier trained on projected and gold sentences."""

@@ -1,4 +1,7 @@
-"""The model card of a student: README.md with the evaluation results that the hub shows; no times, no machine paths."""
+"""The model card of a student, with the evaluation results that the hub shows.
+
+It holds no times and no paths of the machine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student's recipe, loaded from a file, a mapping or a finished run, and the fingerprint of all it depends on."""
+"""A student's recipe, loaded from a file, a mapping or a run; and its fingerprint."""
 
 from __future__ import annotations
 

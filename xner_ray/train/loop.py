@@ -56,19 +56,14 @@ class FrozenStateCache:
 
 @dataclass
 class StudentTask:
-    """A student and what it learns, as a `trainer.Task`; a batch is the numbers of its sentences."""
+    """A student and what it learns, as a `trainer.Task`; a batch holds the indices of its sentences."""
 
-    student: Student
+    model: Student
     windows: Windows
     goal: Goal
     settings: Fit
     cache: FrozenStateCache
     group: Group
-
-    @property
-    def module(self) -> nn.Module:
-        module: nn.Module = self.student.module
-        return module
 
     @property
     def n_steps(self) -> int:
@@ -77,12 +72,12 @@ class StudentTask:
 
     @property
     def n_parts(self) -> int:
-        """Checkpoints of an epoch; a part has a step at least."""
+        """Checkpoints of an epoch; a part has at least one step."""
         return min(self.settings.checkpoints_per_epoch, self.n_steps)
 
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        settings, over_frozen = self.settings, self.student.frozen > 0
-        body, head = self.student.parameters()
+        settings, over_frozen = self.settings, self.model.frozen > 0
+        body, head = self.model.parameters()
         return [
             (body, settings.learning_rate or (5e-4 if over_frozen else 2e-5)),
             (head, settings.head_learning_rate or (2e-3 if over_frozen else 1e-4)),
@@ -106,15 +101,12 @@ class StudentTask:
         drawn = np.random.SeedSequence([self.settings.seed, part, self.group.rank]).generate_state(1)
         return int(drawn[0])
 
-    def train(self, training: bool = True) -> None:
-        self.student.train(training)
-
     def losses(self, batch: Ints) -> Iterator[Tensor]:
         """Yield the weighted cross-entropies of this process's micro-batches, divided by the weight of the batch."""
         goal, first = self.goal, self.windows.first
         total = max(float(sum(goal.weight[first[s] : first[s + 1]].sum(dtype=np.float64) for s in batch)), 1e-9)
         mine = batch[self.group.rank :: self.group.size]
-        for words, logits in _logits(self.student, self.windows, mine, self.settings, self.cache):
+        for words, logits in _logits(self.model, self.windows, mine, self.settings, self.cache):
             wanted = torch.from_numpy(goal.rows(words, logits.shape[1])).to(logits.device)
             weight = torch.from_numpy(goal.weight[words]).to(logits.device)
             yield nn.functional.cross_entropy(logits, wanted, reduction="none") @ weight / total

@@ -1,4 +1,4 @@
-"""The student: a Hugging Face token classifier whose lowest layers may be frozen, so that their states can be cached.
+"""The student's network: a Hugging Face token classifier whose lowest layers may be frozen.
 
 A frozen layer gives the same state for a sentence in every epoch, so it is computed once, by running the model in two
 parts. The model's own list of layers is changed for each run; here the lower two of four layers are frozen:
@@ -40,15 +40,15 @@ Ints = NDArray[np.int64]
 class Student:
     """A token classifier, its tokenizer and a device.
 
-    names: its classes, O, B-l, I-l of each label. went_on: the encoder was a classifier of these labels, and its head
-    was kept. splits: the model can run in two parts. frozen_digest: a hash of all that the states depend on, but for
-    the sentence.
+    names: its classes, O, B-l, I-l of each label. keeps_head: the encoder was a classifier of these labels and kept
+    its head. splits: the model can run in two parts. frozen_digest: a hash of all that the states depend on, but for the
+    sentence.
     """
 
     def __init__(self, settings: Model, labels: Sequence[str], *, seed: int, device: torch.device) -> None:
         """Load the encoder, and freeze its lowest layers. RecipeError if that is not possible."""
         self.device, self.settings = device, settings
-        self.tokenizer, self.module, self.went_on = _load(settings, label_list(labels), seed)
+        self.tokenizer, self.module, self.keeps_head = _load(settings, label_list(labels), seed)
         config: Any = self.module.config
         self.names = [config.id2label[index] for index in range(config.num_labels)]
         self.positions = network.positions_of(self.module, self.tokenizer)

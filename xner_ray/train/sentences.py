@@ -1,4 +1,4 @@
-"""The sentences of a student as tables: their schema, the tally of each source, filters, label changes and folds."""
+"""A student's sentences as tables: schema, tallies, filters, label changes, folds."""
 
 from __future__ import annotations
 
@@ -44,8 +44,11 @@ SENTENCES = pa.schema(
 
 @dataclass
 class Tally:
-    """Counts for one source: sentences read, kept, dropped by reason, and masked; entities doubtful, dropped for their
-    label, and nested in or crossing longer ones, which tags cannot express."""
+    """Counts for one source.
+
+    Sentences: read, kept, dropped by reason, masked. Entities: doubtful, dropped for their label, and nested in or
+    crossing longer ones, which tags cannot express.
+    """
 
     name: str
     read: int = 0
@@ -159,8 +162,10 @@ def _is_repeated(lang: str, tokens: list[str], seen: set[bytes]) -> bool:
 
 
 def _relabelled(table: pa.Table, labels: Labels, tally: Tally, *, overlaps: bool) -> pa.Table:
-    """Rename labels, drop and count spans whose label is not kept (soft tags become O), then drop and count spans
-    that share words with a longer one. overlaps: such spans may exist."""
+    """Rename labels, and drop and count spans without a kept label; then those that share words with a longer one.
+
+    Soft tags without a kept label become O. overlaps: spans may share words.
+    """
     if not labels.rename and labels.keep is None and not overlaps:
         return table
     spans: list[list[dict[str, Any]] | None] = []

@@ -1,4 +1,4 @@
-"""One training of a student, from the recipe to its scores and its folder, in one process or as one of several."""
+"""One training of a student, from the recipe to its scores and its folder."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Trained:
             "xner_ray": __version__,
             "labels": self.data.labels,
             "sentences": {role: [each.to_dict() for each in tallies] for role, tallies in self.data.tallies.items()},
-            "head": "kept" if self.student.went_on else "new",
+            "head": "kept" if self.student.keeps_head else "new",
             "best_checkpoint": self.progress.best,
             "stopped_early": self.progress.stopped,
             "history": self.progress.history,

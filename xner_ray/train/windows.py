@@ -1,4 +1,4 @@
-"""Sentences as a network reads them: rows of subwords, the positions of the words in them, and what is learnt there.
+"""Sentences as a network reads them: rows of subwords, their words, and what is learnt.
 
 A word is read at its first subword. Nothing is cut: a sentence longer than the network's positions becomes several
 rows, windows like those of `tag.engine: hf`, and each word is read in one of them.
