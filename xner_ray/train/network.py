@@ -40,9 +40,9 @@ Ints = NDArray[np.int64]
 class Student:
     """A token classifier, its tokenizer and a device.
 
-    names: its classes, O, B-l, I-l of each label. keeps_head: the encoder was a classifier of these labels and kept
-    its head. splits: the model can run in two parts. frozen_digest: a hash of all that the states depend on, but for the
-    sentence.
+    names: its classes, O, B-l, I-l of each label. keeps_head: the encoder was a classifier of these labels, and the
+    student has its head. splits: the model can run in two parts. frozen_digest: a hash of all that the states depend
+    on, but for the sentence.
     """
 
     def __init__(self, settings: Model, labels: Sequence[str], *, seed: int, device: torch.device) -> None:
