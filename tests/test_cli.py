@@ -246,6 +246,7 @@ def test_a_model_that_cannot_be_loaded_is_one_message(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) < 6
 
 
+@pytest.mark.slow
 def test_no_cluster_at_the_address_is_one_message(tmp_path: Path) -> None:
     command = [
         sys.executable,

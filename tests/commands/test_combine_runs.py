@@ -61,6 +61,7 @@ def test_union_and_vote_of_two_runs(runs: list[Path], tmp_path: Path) -> None:
     inspect.explain(tmp_path / "union", "s3")
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_a_combined_run_is_the_undisturbed_one(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def _equal(cell: Any, other: Any) -> bool:
     return bool(cell == other)
 
 
+@pytest.mark.slow
 def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = _words("europarl.en.conll", 40), _words("europarl.es.conll", 40)
     aligner = BatchAligner(Encoder("builtin", micro_batch_tokens=256, threads=1))
@@ -121,6 +122,7 @@ def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [NllbTranslator, Ct2Translator])
 def test_translation(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = _words("templates.en.conll", 48)

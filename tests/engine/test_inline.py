@@ -108,6 +108,7 @@ def test_both_executors_give_the_same_bytes_and_resume_one_another(
         assert digests(run) == digests(tmp_path / "inline")
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_its_process_is_left_to_ray(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for _ in range(DEATHS):

@@ -46,6 +46,7 @@ def _check(row: Mapping[str, Any]) -> None:
         raise RecursionError(f"row {row['row']} has no end")
 
 
+@pytest.mark.slow
 def test_all_and_only_the_poison_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.jsonl").write_bytes(b"".join(_line(row) + b"\n" for row in range(N_ROWS)))
     (tmp_path / "out.txt").write_text("".join(f"In Rom{row} traf Ada Bo\n" for row in range(N_ROWS)))

@@ -47,6 +47,7 @@ def _raise_on(monkeypatch: pytest.MonkeyPatch, bad: set[str]) -> None:
     in_stage(monkeypatch, "match", check)
 
 
+@pytest.mark.slow
 def test_a_retry_gives_the_data_set_of_a_run_without_the_fault(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_two_processes_may_unpack_at_once(tmp_path: Path) -> None:
         assert (mine / name).read_bytes() == (other / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_built_in_folder_is_an_ordinary_model(builtin: Encoder) -> None:
     folder = builtin_folder()
     assert "license: mit" in (folder / "README.md").read_text()
