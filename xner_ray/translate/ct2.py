@@ -24,6 +24,7 @@ from xner_ray import errors
 from xner_ray.errors import FatalError, Reason, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
 from xner_ray.models.hub import load_arguments, local_folder, pin
+from xner_ray.models.network import quiet
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
@@ -186,7 +187,8 @@ def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
     tokenizer = nllb.tokenizer_of(model, key)
     path, options = load_arguments(model)
     try:
-        weights = AutoModelForSeq2SeqLM.from_pretrained(path, dtype="auto", use_safetensors=True, **options)
+        with quiet():
+            weights = AutoModelForSeq2SeqLM.from_pretrained(path, dtype="auto", use_safetensors=True, **options)
     except (OSError, ValueError) as error:
         raise RecipeError(f"{key}.model {model!r} cannot be used: {error}") from error
     # CTranslate2 finds a token's place by its spelling, and the spellings by their order.

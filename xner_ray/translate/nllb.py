@@ -18,6 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.models.device import Timed, device_of, pick_dtype
 from xner_ray.models.hub import load_arguments, pinned
+from xner_ray.models.network import quiet
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.translate.base import Translation
 
@@ -45,9 +46,10 @@ class NllbTranslator(Timed):
         self.tokens = 0
         self.tokenizer = tokenizer_of(section.model)
         path, options = load_arguments(section.model)
-        self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-            path, dtype=pick_dtype(section.dtype, place), use_safetensors=True, **options
-        )
+        with quiet():
+            self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
+                path, dtype=pick_dtype(section.dtype, place), use_safetensors=True, **options
+            )
         self.model.to(place).eval()
         config = self.model.config
         self.positions: int = config.max_position_embeddings
