@@ -93,7 +93,7 @@ def facts(solution: Solution) -> tuple[object, ...]:
 
 @settings(max_examples=200)
 @given(st.data())
-def test_the_contenders_have_the_answer_of_all_cells(data: st.DataObject) -> None:
+def test_the_cells_that_can_win_have_the_answer_of_all_cells(data: st.DataObject) -> None:
     instance = Instance(data)
     everything = np.ones(len(instance.candidates), dtype=np.bool_)
     for known in (None, instance.known):

@@ -179,7 +179,7 @@ def test_golden_29_below_the_safe_alpha_a_sure_first_word_beats_the_name(n_class
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.data())
-def test_above_the_alpha_bound_no_part_beats_a_name(n_classes: int, n_words: int, data: st.DataObject) -> None:
+def test_above_the_safe_alpha_no_part_beats_a_name(n_classes: int, n_words: int, data: st.DataObject) -> None:
     """The worst case of the proof: a sure start, then best tags that barely are."""
     columns = 2 * n_classes + 1
     least = 1 / columns
