@@ -113,6 +113,9 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     _check(root, 2)
     (root / "README.md").unlink()  # a user may
     assert _made(root, 2)["seed"] == 2 and not (root / "README.md").exists()
+    (root / "training.json").write_text("{}")  # as a version without fingerprints left it
+    with pytest.raises(RunFolderError, match="seed: None there, 2 now"):
+        _made(root, 2)
     for text in ("something else", f"{'0' * 64}  config.json\n"):
         other = tmp_path / "other"
         other.mkdir(exist_ok=True)

@@ -85,7 +85,7 @@ class ModelFolder:
         if not self._is_ours(names):
             return None
         report = self._read(self.path(self.report)) if {_SUMS, self.report} <= set(names) else None
-        old = report["fingerprint"] if report is not None else {}
+        old = (report or {}).get("fingerprint", {})  # adaptation.json had none at first
         if f"{_WORK}/{_FINGERPRINT}" in names:
             training = self._read(self._fingerprint)
             if training != old or not set(self._listed()) <= set(names):
