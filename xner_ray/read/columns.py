@@ -151,8 +151,10 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
 
     tokens = table.column(given.tokens).combine_chunks()
     sizes, codes, distinct = _encoded(tokens)
-    bad = np.array([not word.isalnum() and (not word or _BREAKS.search(word)) for word in distinct], bool)
-    odd = (sizes < 1) | (sizes > recipe.input.max_words) | _any(bad[codes], sizes)
+    odd = (sizes < 1) | (sizes > recipe.input.max_words)
+    if "" in distinct or _BREAKS.search("".join(distinct)):
+        bad = np.array([not word or _BREAKS.search(word) is not None for word in distinct])
+        odd |= _any(bad[codes], sizes)
     spans = pa.nulls(len(at), ROW.field("gold_spans").type)
     class_labels = class_names(file, schema)
     if given.tags in names:
@@ -226,15 +228,16 @@ def _joined(tokens: pa.Array, sizes: Ints, codes: Ints, distinct: list[str], lan
         begins   0     2      7    | 0          and in the row: minus that of the row's first word
     """
     first = offsets(sizes)[:-1]
-    kinds, gap = _gaps(codes, distinct, first, lang)
+    around = np.array([words.looks_around(word) for word in distinct])
+    others = _any(around[codes], sizes)
+    kinds, gap = _gaps(codes, distinct, first, np.repeat(~others, sizes), lang)
     before = pa.array(kinds).take(pa.array(gap))
     spaced = pc.binary_join_element_wise(before, tokens.flatten(), "")
     text = pc.binary_join(nested(sizes, spaced), "")
     length = np.array([len(word) for word in distinct])[codes]
     begins = np.cumsum(length + np.array([len(kind) for kind in kinds])[gap]) - length
     begins -= np.repeat(begins[first], sizes)
-    around = np.array([words.looks_around(word) for word in distinct])
-    if (others := _any(around[codes], sizes)).any():
+    if others.any():
         rows = pa.array(np.flatnonzero(others))
         joined = [words.join(cells, lang) for cells in tokens.take(rows).to_pylist()]
         begins[np.repeat(others, sizes)] = [start for _, places in joined for start, _ in places]
@@ -242,15 +245,16 @@ def _joined(tokens: pa.Array, sizes: Ints, codes: Ints, distinct: list[str], lan
     return text, nested_structs(sizes, {"start": begins, "end": begins + length}, ROW.field("offsets").type)
 
 
-def _gaps(codes: Ints, distinct: Sequence[str], first: Ints, lang: str) -> tuple[list[str], Ints]:
+def _gaps(codes: Ints, distinct: Sequence[str], first: Ints, wanted: Bools, lang: str) -> tuple[list[str], Ints]:
     """Return the gaps that there are, and for each word the number of the gap before it.
 
     A gap depends on its two neighbours alone (unless one `looks_around`), so each pair is looked at once; between two
     plain words there is a space, if the language has any. first: the first word of each row, before which nothing is.
+    wanted: the words whose gaps count.
     """
     plain = np.array([word.isalnum() for word in distinct]) & words.spaced(lang)
     left = np.roll(codes, 1)
-    asked = ~(plain[left] & plain[codes])
+    asked = wanted & ~(plain[left] & plain[codes])
     asked[first] = False
     pairs, which = np.unique(left[asked].astype(np.int64) * len(distinct) + codes[asked], return_inverse=True)
     both = zip(*(side.tolist() for side in np.divmod(pairs, len(distinct))), strict=True)
