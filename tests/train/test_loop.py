@@ -146,6 +146,7 @@ def test_every_sentence_is_in_one_batch_of_an_epoch(encoder: str) -> None:
     assert parts == [b.tolist() for b in first]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [0, 2])
 def test_a_resumed_training_is_the_same_to_the_bit(encoder: str, frozen: int) -> None:
     options = {"epochs": 3, "checkpoints_per_epoch": 2, "batch_sentences": 2, "patience": None}

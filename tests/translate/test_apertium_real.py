@@ -18,6 +18,8 @@ from xner_ray.recipe.sections import Translate
 from xner_ray.translate import apertium
 from xner_ray.translate.apertium import ApertiumTranslator, Pipeline, resolve
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[2] / "jobs" / "data"
 installed = pytest.mark.skipif(
     not Path("/usr/share/apertium/modes/eng-spa.mode").exists() or shutil.which("apertium") is None,

@@ -76,6 +76,7 @@ def differing(one: Results, other: Results, score: float) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "beams"),
     [(48, 1), (48, 4), pytest.param(1000, 1, marks=pytest.mark.long), pytest.param(200, 4, marks=pytest.mark.long)],
