@@ -24,9 +24,12 @@ _RAY_ALONE_STARTS_S = 10.0  # without actors
 
 _SCAN_BYTES = 64 << 20  # inputs up to this size are scanned in this process while the choice is open
 
-# Rough seconds a row on one CPU core, by engine; measured for tiny-nllb, the built-in encoder and spaCy.
-_SECONDS = {"nllb": 1.0, "llm": 1.0, "ctranslate2": 0.3, "hf": 0.05, "apertium": 0.02, "spacy": 0.01, TINY_NLLB: 0.02}
-_OTHER_ENCODER_S, _BUILTIN_ENCODER_S, _ROW_S = 0.1, 0.02, 0.001
+# Rough seconds a row on one CPU core, by engine, and of the models that are smaller than most: measured are tiny-nllb,
+# the built-in encoder and spaCy.
+_SECONDS = {"nllb": 1.0, "llm": 1.0, "ctranslate2": 0.3, "batched": 0.1, "simalign": 0.1, "hf": 0.05, "apertium": 0.02}
+_SECONDS |= {"spacy": 0.01}
+_SMALL = {TINY_NLLB: 0.02, "builtin": 0.02}
+_ROW_S = 0.001
 _GPU_GAIN = 20.0
 
 
@@ -88,15 +91,11 @@ def _by_seconds(seconds: float, workers: int, start_s: float) -> Choice:
 
 
 def _seconds_a_row(recipe: Recipe, stage: str) -> float:
-    section = getattr(recipe, stage)
-    if stage == "align":
-        slow = section.encoder != "builtin" or section.backend == "simalign"
-        seconds = 0.0 if section.backend == "provided" else _OTHER_ENCODER_S if slow else _BUILTIN_ENCODER_S
-    else:
-        engine = recipe.translate_engine if stage == "translate" else getattr(section, "engine", "")
-        tiny = engine == "nllb" and section.model == TINY_NLLB
-        seconds = _SECONDS.get(TINY_NLLB if tiny else engine, 0.0)
-    return _ROW_S + seconds / (_GPU_GAIN if section.gpus else 1.0)
+    models = dict(recipe.models())
+    model = models.get(f"{stage}.encoder" if stage == "align" else f"{stage}.model", "")
+    engine = recipe.engine_of(stage)
+    seconds = _SMALL[model] if model in _SMALL and engine != "simalign" else _SECONDS.get(engine, 0.0)
+    return _ROW_S + seconds / (_GPU_GAIN if getattr(recipe, stage).gpus else 1.0)
 
 
 @contextmanager
