@@ -1,4 +1,4 @@
-"""encode.py on tiny random models: order, batches, windows, counts, refusals."""
+"""align/encoder.py on tiny random models: order, batches, windows, counts, refusals."""
 
 from __future__ import annotations
 

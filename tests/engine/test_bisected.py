@@ -16,7 +16,7 @@ from xner_ray.data import row as data_row
 from xner_ray.data.spans import Span
 from xner_ray.engine.guard import run_stage
 from xner_ray.errors import Flag
-from xner_ray.models.windows import tokenized
+from xner_ray.models.windows import windowed
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.sections import Tag, Translate
 from xner_ray.stage import ModelStage
@@ -116,7 +116,7 @@ def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = _words("europarl.en.conll", 40), _words("europarl.es.conll", 40)
     aligner = BatchAligner(Encoder("builtin", micro_batch_tokens=256, threads=1))
     encoder = aligner.encoder
-    poison = [tokenized(encoder.tokenizer, [source[row]])[0].ids for row in POISON]
+    poison = [windowed(encoder.tokenizer, [source[row]], encoder.positions)[0][0].ids for row in POISON]
     watched = Watched(encoder._forward, _ids_of_windows)
     monkeypatch.setattr(encoder, "_forward", watched)
     _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison)

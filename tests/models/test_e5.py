@@ -1,4 +1,4 @@
-"""builtin_encoder.py: unpacking, the tokenizer, and links from the real model against SimAlign and gold."""
+"""models/e5.py: unpacking, the tokenizer, and links from the real model against SimAlign and gold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""encoder_network.py: the cut, the tokenizer and the limits of models of many kinds."""
+"""models/network.py: the cut, the tokenizer and the limits of models of many kinds."""
 
 from __future__ import annotations
 

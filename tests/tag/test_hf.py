@@ -132,7 +132,7 @@ def test_memory_that_runs_out_is_reported_and_counts_nothing(bert: str, monkeypa
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
 def test_long_sentences_are_windowed(kind: str, tmp_path: Path) -> None:
-    """Each word as by a plain pass over the window where it has most context, which `encode.windows` says."""
+    """Each word as by a plain pass over the window where it has most context, as `models.windows.windows` says."""
     model = random_model(tmp_path, kind)
     words = [ALPHABET[i % 26] + ALPHABET[i % 7] * (i % 4) for i in range(40)]
     rows = tagger(model, pooling="mean").probabilities([["x"], words])[1]
@@ -212,7 +212,7 @@ def test_the_pieces_of_such_text_are_used_where_there_are_any(tmp_path: Path, mo
 def test_probabilities_that_are_no_numbers_end_the_run(bert: str) -> None:
     found = tagger(bert)
     found.network.classifier.bias.data[0] = float("nan")
-    with pytest.raises(FatalError, match=r"no numbers; give its section of the recipe dtype: float32"):
+    with pytest.raises(FatalError, match=r"not finite; set dtype: float32 in its section"):
         found.probabilities(SENTENCES)
 
 

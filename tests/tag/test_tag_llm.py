@@ -88,23 +88,23 @@ def test_entities_are_found_in_the_words(
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
-        ("", "no JSON of the schema"),
-        ('{"entities": [', "no JSON of the schema"),
-        ("Here are the entities: []", "no JSON of the schema"),
-        ('{"entities": [{"text": "Bob", "label": "PER"}]}', "no JSON of the schema (Field required)"),
+        ("", "not JSON of the schema"),
+        ('{"entities": [', "not JSON of the schema"),
+        ("Here are the entities: []", "not JSON of the schema"),
+        ('{"entities": [{"text": "Bob", "label": "PER"}]}', "not JSON of the schema (Field required)"),
         ('{"entities": [{"text": "Bob", "label": "PER", "occurrence": "1"}]}', "should be a valid integer"),
         ('{"entities": [], "note": "none"}', "Extra inputs are not permitted"),
-        (r'{"entities": [{"text": "\ud83d", "label": "PER", "occurrence": 1}]}', "no JSON of the schema"),
-        ("[" * 100_000, "no JSON of the schema"),
+        (r'{"entities": [{"text": "\ud83d", "label": "PER", "occurrence": 1}]}', "not JSON of the schema"),
+        ("[" * 100_000, "not JSON of the schema"),
         (_answer(("Bob", "PER", 0)), "greater than or equal to 1"),
-        (_answer(("Bob", "DOG", 1)), "label 'DOG' is none of LOC, ORG, PER"),
-        (_answer(("Robert", "PER", 1)), "'Robert' is no words of the sentence"),
-        (_answer(("bob", "PER", 1)), "'bob' is no words of the sentence"),
-        (_answer(("Par", "LOC", 1)), "'Par' is no words of the sentence"),
-        (_answer(("Bob Paris", "PER", 1)), "'Bob Paris' is no words of the sentence"),
-        (_answer((" ", "PER", 1)), "' ' is no words of the sentence"),
-        (_answer(("Paris", "LOC", 3)), "'Paris' stands 2 times in the sentence, not 3"),
-        (_answer(("Bob", "PER", 1), ("Rome", "LOC", 1)), "'Rome' is no words of the sentence"),
+        (_answer(("Bob", "DOG", 1)), "label 'DOG' is not one of LOC, ORG, PER"),
+        (_answer(("Robert", "PER", 1)), "'Robert' is not in the sentence as whole words"),
+        (_answer(("bob", "PER", 1)), "'bob' is not in the sentence as whole words"),
+        (_answer(("Par", "LOC", 1)), "'Par' is not in the sentence as whole words"),
+        (_answer(("Bob Paris", "PER", 1)), "'Bob Paris' is not in the sentence as whole words"),
+        (_answer((" ", "PER", 1)), "' ' is not in the sentence as whole words"),
+        (_answer(("Paris", "LOC", 3)), "'Paris' is 2 times in the sentence, not 3"),
+        (_answer(("Bob", "PER", 1), ("Rome", "LOC", 1)), "'Rome' is not in the sentence as whole words"),
     ],
 )
 def test_an_answer_that_is_not_about_the_sentence_is_a_reject(answer: str, detail: str) -> None:
@@ -151,7 +151,7 @@ def _sentence(text: str) -> tuple[list[str], list[bool]]:
         (Reply('{"entities": [{"te', "length", -0.1, 99), Reason.TAGGING_FAILED, "the answer does not end: '{"),
         (Reply("9 tokens", "prompt", None, 0), Reason.TAGGING_FAILED, "9 tokens; split the sentence, or raise tag.llm"),
         (Reply("spells <s>", "control", None, 0), Reason.CONTROL_CHARACTER, "spells <s>"),
-        ("none", Reason.TAGGING_FAILED, "no JSON"),
+        ("none", Reason.TAGGING_FAILED, "not JSON"),
     ],
 )
 def test_what_is_no_answer_is_a_reject(answer: str | Reply, reason: Reason, detail: str) -> None:
@@ -219,7 +219,7 @@ def test_through_the_stage_every_row_is_tagged_or_a_reject_and_overlaps_are_coun
     assert [(s["label"], s["score"]) for s in rows[1]["source_spans"]] == [("PERSON", 1.0)]
     assert rows[1]["unprojected"] is None
     assert (rows[2]["source_spans"], rows[2]["flags"]) == ([], ["x", Flag.BY_LLM])
-    assert rows[3]["detail"] == "'Robert' is no words of the sentence"
+    assert rows[3]["detail"] == "'Robert' is not in the sentence as whole words"
     assert stats.rejects == {"tagging_failed": 2}
     again, _ = run_stage(stage, _table(*ANSWERS, flags=["x"]))
     assert again.equals(table)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from xner_ray.errors import FatalError
 from xner_ray.models import trainer
-from xner_ray.models.trainer import Progress, load_state, micro_batches, state_of
+from xner_ray.models.trainer import Progress, load_state, state_of
+from xner_ray.models.windows import micro_batches
 from xner_ray.train.loop import FrozenStateCache, StudentTask, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.student import counts_of, micro_f1, scored

@@ -140,10 +140,10 @@ def test_the_identity_follows_version_mode_programs_and_data(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
-        ("fake $1 > /tmp/x", "no plain pipeline: '>'"),
-        ("fake; fake", "no plain pipeline: ';'"),
-        ("fake $(id)", "no plain pipeline"),
-        ("fake `id`", "no plain pipeline"),
+        ("fake $1 > /tmp/x", "not a plain pipeline: '>'"),
+        ("fake; fake", "not a plain pipeline: ';'"),
+        ("fake $(id)", "not a plain pipeline"),
+        ("fake `id`", "not a plain pipeline"),
         ("fake | no-such-program -z", r"needs a program that is not installed: \['no-such-program'\]"),
         ("fake |", "needs a program that is not installed"),
     ],
@@ -227,12 +227,12 @@ def test_an_answer_too_many_never_reaches_the_next_call(fake: ApertiumTranslator
 
 def test_a_program_that_fails_on_everything_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake(tmp_path, monkeypatch, word="FULL")
-    with pytest.raises(FatalError, match=r"eng-spa fails whatever the text is: .*fake has status 1; no space"):
+    with pytest.raises(FatalError, match=r"eng-spa fails for any text: .*fake has status 1; no space"):
         ApertiumTranslator(Translate()).translate(["a", "b"], EN, ES)
     _fake(tmp_path, monkeypatch, word="BROKEN")
     hangs = ApertiumTranslator(Translate())
     hangs.timeout_s = 0.5
-    with pytest.raises(RetryableError, match=r"fails whatever the text is: no answer for 0\.5 s"):
+    with pytest.raises(RetryableError, match=r"fails for any text: no answer for 0\.5 s"):
         hangs.translate(["a", "b"], EN, ES)
     _script(tmp_path / "bin" / "fake", "no program")
     with pytest.raises(FatalError, match="fake cannot be started"):

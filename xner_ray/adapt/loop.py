@@ -20,11 +20,12 @@ from xner_ray.adapt.recipe import Adaptation, Fit, Model
 from xner_ray.align.encoder import BUILTIN, Encoder, unit_means
 from xner_ray.align.linking import AlignOptions, Padded, align, cosines
 from xner_ray.data.links import Links
-from xner_ray.errors import Reason, RecipeError
+from xner_ray.errors import RecipeError
 from xner_ray.models import network, trainer
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.trainer import Checkpoint, Progress, State, autocast, learning, micro_batches
-from xner_ray.models.windows import CPU_TOKENS, Window, padded, pieces_of, tokenized
+from xner_ray.models.hub import quiet
+from xner_ray.models.trainer import Checkpoint, Progress, State, autocast, learning
+from xner_ray.models.windows import CPU_TOKENS, Window, micro_batches, padded, windowed
 
 Ints = NDArray[np.int64]
 Sides = tuple[Window, Window]
@@ -45,7 +46,6 @@ class Learner:
             )
         self.name = str(builtin_folder()) if settings.encoder == BUILTIN else settings.encoder
         self.tokenizer, self.module = network.load(self.name, torch.float32)
-        self.spelt = network.spelt_specials(self.tokenizer)
         self.positions = network.positions_of(self.module, self.tokenizer)
         self.module.requires_grad_(False)
         self.network = network.Network(self.module, self.layers, self.tokenizer)
@@ -71,24 +71,16 @@ class Learner:
         result: list[Sides | None] = []
         for start in range(0, len(pairs), _TOKENIZED):
             chunk = pairs[start : start + _TOKENIZED]
-            sides = []
-            for number in (0, 1):
-                words = [pair[number] for pair in chunk]
-                encodings = tokenized(self.tokenizer, words)
-                sides.append([self._whole(each, words[index]) for index, each in enumerate(encodings)])
-            result += [None if a is None or b is None else (a, b) for a, b in zip(*sides, strict=True)]
+            sides = [windowed(self.tokenizer, [pair[number] for pair in chunk], self.positions) for number in (0, 1)]
+            result += [(a[0], b[0]) if len(a) == len(b) == 1 else None for a, b in zip(*sides, strict=True)]
         return result
-
-    def _whole(self, encoding: Any, words: list[str]) -> Window | None:
-        found = pieces_of(0, encoding.ids, encoding.word_ids, len(words), self.positions, self.spelt)
-        return found[0] if not isinstance(found, Reason) and len(found) == 1 else None
 
     def vectors(self, pieces: Sequence[Window], settings: Fit) -> tuple[Tensor, Tensor]:
         """Return the word vectors of sentences, (B, words, dim), and which of them exist, (B, words)."""
         order = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].ids))
         batch = [pieces[index] for index in order]
         with autocast(self.device, settings.dtype):
-            states = self.network(padded(batch, self.tokenizer.pad_token_id, self.device))
+            states = self.network(padded([each.ids for each in batch], self.tokenizer.pad_token_id, self.device))
         _, means, exists = unit_means(states, [piece.of_words() for piece in batch])
         back = torch.from_numpy(np.argsort(order)).to(self.device)
         return means[back], exists[back]
@@ -104,7 +96,7 @@ class Learner:
             for name, value in learning(self.module).items():
                 own[name].copy_(value.cpu())
         setattr(whole.config, network.ALIGN_LAYERS, self.layers)
-        with network.quiet():
+        with quiet():
             whole.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 

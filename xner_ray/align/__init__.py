@@ -1,1 +1,1 @@
-"""Words to links: encoder, aligner, and the stage `align`."""
+"""Word alignment: encoder, aligner, and the stage `align`."""

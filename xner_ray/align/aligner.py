@@ -1,26 +1,29 @@
-"""Words of many sentence pairs -> links: encoder and aligner behind one call, which `simalign.py` has too."""
+"""The contract of an aligner, and ours: the words of many sentence pairs become links in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from xner_ray.align.encoder import Encoder
 from xner_ray.align.linking import AlignOptions, Subwords, Vectors, align
 from xner_ray.data.links import Links
 from xner_ray.errors import Reason
+
+if TYPE_CHECKING:
+    from xner_ray.align.encoder import Encoder
 
 Sentences = Sequence[Sequence[str]]
 Rejects = dict[int, tuple[Reason, str]]
 
 
 class Aligner(Protocol):
-    """`tokens`: how many the model read. `model_seconds`: of wall time in it, links not included.
+    """Aligns the words of sentence pairs.
 
-    `micro_batch_tokens`: what to halve when memory runs out; 0 for nothing.
+    tokens: read by the model. model_seconds: wall time in it, links not included. micro_batch_tokens: what to halve
+    when memory runs out; 0 if there is nothing to halve.
     """
 
     micro_batch_tokens: int
@@ -32,12 +35,12 @@ class Aligner(Protocol):
     def model_seconds(self) -> float: ...
 
     def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
-        """Links of the pairs, `row` being the index into the lists; and why a pair could not be aligned, by index."""
+        """Return the links of the pairs (`row` is the index into the lists), and by index why a pair has none."""
         ...
 
 
 class BatchAligner:
-    """Our own: `Encoder`, then `align` on the encoder's device. `mwmf` is computed if it is among `methods`."""
+    """`Encoder`, then `align` on the encoder's device. `mwmf` is computed if it is among `methods`."""
 
     def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
         self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods

@@ -1,15 +1,15 @@
-"""Words -> vectors: any Hugging Face encoder, cut after the last hidden state in use.
+"""Word vectors by any Hugging Face encoder, cut after the last hidden state in use.
 
-A word's vector is the mean of its subwords' states; the subwords' own are there too. Sentences longer than the
-model reads are windowed over words, never cut. Micro-batches are formed from the list alone, so the same list
-gives the same bytes on one kind of device; the same sentence in another list may differ by 2e-6 (fp32).
+A word's vector is the mean of its subwords' states; subword vectors are available too. Sentences longer than the model
+reads are windowed over words, never cut. The same list of sentences gives the same bytes on one kind of device; the
+same sentence in another list may differ by 2e-6 (fp32), because its micro-batch does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ import torch
 from xner_ray.align.linking import Subwords, Vectors
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.models import e5, fast_linear, network
-from xner_ray.models.device import Timed, pick_dtype
+from xner_ray.models.device import pick_dtype
 from xner_ray.models.hub import pin
-from xner_ray.models.windows import Dtype, Units, Window, micro_batches, padded, pieces_of, tokenized
+from xner_ray.models.windows import Dtype, Units, Window, WindowReader, windowed
 from xner_ray.recipe.sections import Align, Resolved
 
 BUILTIN = "builtin"
 Layer = int | list[int] | Literal["auto"]
+T = TypeVar("T")
 
 
 def resolve(section: Align, key: str = "align") -> Resolved:
@@ -34,14 +35,8 @@ def resolve(section: Align, key: str = "align") -> Resolved:
     return Resolved(section.model_copy(update={"encoder": encoder, "layer": layer}), {"encoder": identity})
 
 
-class Encoder(Timed):
-    """A model, its tokenizer and a device.
-
-    `tokens` and `padding` count the tokens encoded since the start, special ones included, and the padded
-    places beside them. `micro_batch_tokens` bounds rows x longest row of one forward pass (a longer single
-    sentence goes alone; a CPU takes no more than `CPU_TOKENS`) and may be changed between calls;
-    torch.OutOfMemoryError passes through. `precision` says what the products are computed in.
-    """
+class Encoder(WindowReader):
+    """A model, its tokenizer and a device. precision: number format of the matrix products."""
 
     def __init__(
         self,
@@ -53,49 +48,45 @@ class Encoder(Timed):
         threads: int | None = None,
         micro_batch_tokens: int = 4096,
     ) -> None:
-        """`model` is `builtin`, a folder, or a hub id (`name@revision`); for `layer` see `check`.
+        """Load the model.
 
-        `dtype`: `auto` is float32 on a CPU and bfloat16 on a GPU. On a CPU `bfloat16` and `int8` are for the products
-        with weights alone (see fast_linear.py); `int8` is for CPUs. RecipeError if the model or the layer does not
-        exist or int8 is asked of a GPU, MissingExtraError if `builtin` is not installed. `threads` sets torch's
-        threads for the whole process.
+        model: `builtin`, a folder, or a hub id (`name@revision`). layer: see `check`. dtype: `auto` is float32 on a
+        CPU and bfloat16 on a GPU; on a CPU, `bfloat16` and `int8` concern the products with weights alone (see
+        fast_linear.py). threads: torch's, for the whole process. RecipeError if the model or the layer does not exist,
+        or for int8 on a GPU; MissingExtraError if `builtin` is not installed.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")  # no TF32
         self.layers = self.check(model, layer)
-        self.device = torch.device(device)
-        on_cpu = self.device.type == "cpu"
+        place = torch.device(device)
+        on_cpu = place.type == "cpu"
         if dtype == "int8" and not on_cpu:
             raise RecipeError(
                 f"align.dtype is int8, which is for CPUs, but the device is {device}; use bfloat16 or auto"
             )
-        self.micro_batch_tokens = micro_batch_tokens
-        self.tokens = 0
-        self.padding = 0
-        name = str(e5.builtin_folder()) if model == BUILTIN else model
         fast: fast_linear.Precision | None = None
         if on_cpu and dtype != "float16":
             fast = "float32" if dtype == "auto" else dtype
-        self.tokenizer, module = network.load(
-            name, torch.float32 if fast or dtype == "int8" else pick_dtype(dtype, self.device.type)
+        tokenizer, module = network.load(
+            str(e5.builtin_folder()) if model == BUILTIN else model,
+            torch.float32 if fast or dtype == "int8" else pick_dtype(dtype, place.type),
         )
-        self.spelt = network.spelt_specials(self.tokenizer)
-        self.positions = network.positions_of(module, self.tokenizer)
-        self.network = network.Network(module, self.layers, self.tokenizer)
+        super().__init__(tokenizer, network.positions_of(module, tokenizer), place, micro_batch_tokens)
+        self.network = network.Network(module, self.layers, tokenizer)
         self.dim = self.network.dim
-        module.to(self.device)
+        module.to(place)
         self.precision = str(module.dtype).removeprefix("torch.")
         if fast and self.network.speed_up(fast):
             self.precision = fast
 
     @staticmethod
     def check(model: str, layer: Layer = "auto") -> list[int]:
-        """The layers that will be used, from the model's configuration alone; no weights are read.
+        """Return the layers that will be used, from the model's configuration alone; no weights are read.
 
-        Of several the states are averaged. `auto` is 7 for `builtin`, for an encoder that `adapt` made what its folder
-        notes, else two thirds of the layers: 8 of mBERT's and XLM-R's 12, the best in SimAlign and awesome-align.
-        RecipeError for a model or a layer that does not exist.
+        The states of several layers are averaged. `auto` is 7 for `builtin`, the layers noted in the folder of an
+        encoder that `adapt` made, else two thirds of the layers: 8 of mBERT's and XLM-R's 12, the best in SimAlign and
+        awesome-align. RecipeError for a model or a layer that does not exist.
         """
         if model == BUILTIN:
             e5.weights_file()
@@ -109,77 +100,56 @@ class Encoder(Timed):
         return layers
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> list[Vectors | Reason]:
-        """Word vectors (n_words, dim) of each sentence, float32, in order.
+        """Return the word vectors (n_words, dim) of each sentence, float32, in order.
 
         A word that the tokenizer gives no subword has a zero row. If one word has more subwords than the
         model reads, the sentence has `Reason.WORD_TOO_LONG` instead.
         """
-        found = self._encode(sentences, Window.of_words)
-        results: list[Vectors | Reason] = []
-        for sentence, parts in zip(sentences, found, strict=True):
-            if isinstance(parts, Reason):
-                results.append(parts)
-                continue
-            vectors = np.zeros((len(sentence), self.dim), dtype=np.float32)
-            for piece, values in parts:
-                vectors[piece.words] = values
-            results.append(vectors)
-        return results
+
+        def joined(n_words: int, parts: list[tuple[Window, Vectors]]) -> Vectors:
+            vectors = np.zeros((n_words, self.dim), dtype=np.float32)
+            for window, values in parts:
+                vectors[window.words] = values
+            return vectors
+
+        return self._encode(sentences, Window.of_words, joined)
 
     def encode_subwords(self, sentences: Sequence[Sequence[str]]) -> list[Subwords | Reason]:
-        """Subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
-        results: list[Subwords | Reason] = []
-        for sentence, parts in zip(sentences, self._encode(sentences, Window.of_subwords), strict=True):
-            if isinstance(parts, Reason):
-                results.append(parts)
-                continue
-            vectors = [values for _, values in parts] or [np.zeros((0, self.dim), dtype=np.float32)]
-            words = [piece.words[piece.slots] for piece, _ in parts] or [np.zeros(0, dtype=np.intp)]
-            results.append(Subwords(np.concatenate(vectors), np.concatenate(words).astype(np.int32), len(sentence)))
-        return results
+        """Return the subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
 
-    @torch.inference_mode()
+        def joined(n_words: int, parts: list[tuple[Window, Vectors]]) -> Subwords:
+            vectors = [np.zeros((0, self.dim), dtype=np.float32), *(values for _, values in parts)]
+            words = [np.zeros(0, dtype=np.int64), *(window.words[window.slots] for window, _ in parts)]
+            return Subwords(np.concatenate(vectors), np.concatenate(words).astype(np.int32), n_words)
+
+        return self._encode(sentences, Window.of_subwords, joined)
+
     def _encode(
-        self, sentences: Sequence[Sequence[str]], units: Callable[[Window], Units]
-    ) -> list[list[tuple[Window, Vectors]] | Reason]:
-        """For each sentence its windows, from left to right, with the vectors of their units."""
-        results: list[list[tuple[Window, Vectors]] | Reason] = []
-        pieces: list[Window] = []
-        for index, encoding in enumerate(tokenized(self.tokenizer, sentences)):
-            found = pieces_of(index, encoding.ids, encoding.word_ids, len(sentences[index]), self.positions, self.spelt)
-            results.append(found if isinstance(found, Reason) else [])
-            pieces += [] if isinstance(found, Reason) else found
-        tokens = padding = 0
-        for batch in micro_batches(pieces, self.micro_batch_tokens, self.device):
-            real = sum(len(piece.ids) for piece in batch)
-            tokens += real
-            padding += len(batch) * len(batch[0].ids) - real
-            with self.in_model():
-                states = self._forward(batch, units)
-            for piece, vectors in zip(batch, states, strict=True):
-                result = results[piece.sentence]
-                assert not isinstance(result, Reason)
-                result.append((piece, vectors))
-        for result in results:
-            if not isinstance(result, Reason):
-                result.sort(key=lambda part: part[0].words[0])
-        self.tokens += tokens  # only now: a call that ran out of memory is made again
-        self.padding += padding
-        return results
+        self,
+        sentences: Sequence[Sequence[str]],
+        units: Callable[[Window], Units],
+        joined: Callable[[int, list[tuple[Window, Vectors]]], T],
+    ) -> list[T | Reason]:
+        found = windowed(self.tokenizer, sentences, self.positions)
+        too_long = [any(a.words[-1] == b.words[0] for a, b in pairwise(windows)) for windows in found]
+        kept = [[] if bad else windows for bad, windows in zip(too_long, found, strict=True)]
+        parts = self.read(kept, lambda batch: self._forward(batch, units))
+        return [
+            Reason.WORD_TOO_LONG if bad else joined(len(sentence), own)
+            for sentence, bad, own in zip(sentences, too_long, parts, strict=True)
+        ]
 
     def _forward(self, batch: list[Window], units: Callable[[Window], Units]) -> list[Vectors]:
-        """Vectors of each piece's units. The longest piece comes first."""
-        inputs = padded(batch, self.tokenizer.pad_token_id, self.device)
-        states = self.network(inputs)
-        n_units, means, exists = unit_means(states, [units(piece) for piece in batch])
-        flat = means[exists].cpu().numpy()
-        return np.split(flat, list(accumulate(n_units))[:-1])
+        """Return the vectors of each window's units."""
+        n_units, means, exists = unit_means(self.network(self.inputs(batch)), [units(window) for window in batch])
+        return np.split(means[exists].cpu().numpy(), np.cumsum(n_units)[:-1])
 
 
 def unit_means(states: torch.Tensor, found: Sequence[Units]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-    """Means of the states (B, T, dim) of each row's units: how many, the means (B, units, dim), which exist (B, units).
+    """Average the states (B, T, dim) of each row's units.
 
-    As products with a 0/1 matrix: index_add would add in any order on a GPU.
+    Returns the number of units per row, their means (B, units, dim), and which exist (B, units). Means are products
+    with a 0/1 matrix, because index_add adds in no fixed order on a GPU.
     """
     n_units = [number for number, _, _ in found]
     cells = np.concatenate(

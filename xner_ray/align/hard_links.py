@@ -1,7 +1,7 @@
 """Hard links of padded batches of similarity matrices: SimAlign's methods (Jalili Sabet et al. 2020).
 
 A batch is a tensor (B, m, n) of similarities in [0, 1], float64, and two masks of the words that exist, (B, m) and
-(B, n). What is padding has no influence on any result. Ties go to the lowest index.
+(B, n). Padding has no influence on any result. Ties go to the lowest index.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _NO_EDGE = -1e6
 
 
 def mask_of(source: Tensor, target: Tensor) -> Tensor:
-    """Cells (B, m, n) whose words exist."""
+    """Return the cells (B, m, n) whose words exist."""
     return source[:, :, None] & target[:, None, :]
 
 
 def distort(similarity: Tensor, source: Tensor, target: Tensor, ratio: float) -> Tensor:
-    """Similarities times 1 - ratio * (difference of the relative positions)**2, as SimAlign's `distortion`.
+    """Multiply similarities by 1 - ratio * (difference of the relative positions)**2, as SimAlign's `distortion`.
 
-    A word's relative position is 0 for the first and 1 for the last of its sentence. A pair with one word on a side
-    stays as it is.
+    A word's relative position is 0 for the first and 1 for the last word of its sentence. A pair with one word on a
+    side stays as it is.
     """
     if ratio == 0:
         return similarity
@@ -37,7 +37,7 @@ def distort(similarity: Tensor, source: Tensor, target: Tensor, ratio: float) ->
 
 
 def highest(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest cell of each row (SimAlign's `fwd`), and of each column (`rev`): two tensors (B, m, n) of bool."""
+    """Mark the highest cell of each row (SimAlign's `fwd`) and of each column (`rev`): two bool tensors (B, m, n)."""
     values = values.masked_fill(~mask, -torch.inf)
     columns = torch.arange(values.shape[2], device=values.device)
     rows = torch.arange(values.shape[1], device=values.device)
@@ -47,10 +47,10 @@ def highest(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def itermax(similarity: Tensor, mutual: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Mutual arg-max `mutual`, then once more among what that left (section 2.2): (B, m, n) of bool.
+    """Add to the mutual arg-max `mutual` a second round among the words left (section 2.2): bool (B, m, n).
 
     In the second round a cell of two unlinked words counts in full, one with a linked word 0.9 times, one of two
-    linked words nothing. No second round if a side has fewer than 3 words or is wholly linked.
+    linked words not at all. There is no second round if a side has fewer than 3 words or is fully linked.
     """
     free_source, free_target = source & ~mutual.any(dim=2), target & ~mutual.any(dim=1)
     again = (source.sum(1) > 2) & (target.sum(1) > 2) & free_source.any(1) & free_target.any(1)
@@ -63,10 +63,10 @@ def itermax(similarity: Tensor, mutual: Tensor, source: Tensor, target: Tensor) 
 
 
 def mwmf(similarity: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Matching of maximum weight among those with the most links (section 2.3): (B, m, n) of bool.
+    """Return the matching of maximum weight among those with the most links (section 2.3): bool (B, m, n).
 
-    SimAlign sees no edge where a similarity is 0, so such a cell is never linked here either. Where several matchings
-    have the same weight, which one comes out is a matter of the solver, but always the same for the same matrix.
+    A cell of similarity 0 is never linked: SimAlign has no edge there. Among matchings of equal weight the solver
+    chooses, always the same one for the same matrix.
     """
     result = np.zeros(similarity.shape, dtype=np.bool_)
     values = similarity.cpu().numpy()

@@ -1,13 +1,13 @@
-"""Vectors -> links, many sentence pairs at once in padded batches on a CPU or a GPU; no model, no Arrow, no I/O.
+"""Links from word vectors, many sentence pairs at once in padded batches on a CPU or a GPU; no model, no I/O.
 
     vectors (m, d), (n, d) --> cosine (m, n) --> probabilities and hard links --> Links
 
-Cosines and probabilities are rounded to 1e-4 before they are compared, ties go to the lowest index: a pair's links
-do not depend on the pairs beside it, because the noise of floating point (about 2e-6 when a batch has another shape)
-changes links only next to a rounding edge.
+Cosines and probabilities are rounded to 1e-4 before they are compared, and ties go to the lowest index. So a pair's
+links hardly depend on the pairs beside it: floating-point noise (about 2e-6 when a batch has another shape) changes a
+link only next to a rounding edge.
 
-A word that the encoder gives no subword has a zero vector. It is taken out before anything is computed, so it is
-never linked and weighs nothing.
+A word without subwords has a zero vector. It is removed before anything is computed, so it is never linked and has no
+weight.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from xner_ray.data.links import FLOOR, METHODS, Links
 
 Vectors = NDArray[np.float32]
 
-# By similarity and centring, (temperature, threshold of `softmax`). Cosines of the built-in encoder lie close together,
-# less so once centred; half or twice the temperature differs by less than 0.02 AER. Thresholds 0.1 to 0.4 give AER .079
-# to .063 on French-English, .180 to .184 over ten languages of XL-WA, not centred (argmax .066, .189; itermax .102,
-# .183). Dot products: awesome-align's own values.
+# (temperature, threshold of `softmax`) by similarity and centring. Cosines of the built-in encoder are close to each
+# other, less so once centred; half or twice the temperature changes AER by less than 0.02. Thresholds 0.1 to 0.4 give
+# AER .079 to .063 on French-English and .180 to .184 over ten languages of XL-WA, not centred (argmax .066, .189;
+# itermax .102, .183). Dot products: awesome-align's own values.
 DEFAULTS: dict[tuple[str, str], tuple[float, float]] = {
     ("cosine", "pair"): (0.05, 0.3),
     ("cosine", "none"): (0.02, 0.2),
     ("dot", "pair"): (1.0, 0.001),
     ("dot", "none"): (1.0, 0.001),
 }
-_CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}  # padded cells of one batch; on a CPU about what its cache holds
+_CELLS = {"cpu": 1 << 17, "cuda": 1 << 23}  # padded cells of one batch; a CPU's cache holds about so many
 _BUCKET = 8  # source lengths that may share a batch
 
 
 @dataclass(frozen=True, slots=True)
 class AlignOptions:
-    """How vectors become links. ValueError for a value out of range.
+    """The settings by which vectors become links. ValueError for a value out of range.
 
     level: `word`, or `subword` (see `align`).
-    center: `pair` subtracts the mean of all vectors of both sentences from each of them, which takes out what all words
-    have in common; it needs nothing but the pair, and did as well as a mean per language (soft Dice F1 within 0.2, AER
-    a point below that of `none`).
-    similarity: what the probabilities are made of, `cosine`, or `dot` as in awesome-align; the other hard methods,
-    which are SimAlign's, always compare cosines.
-    temperature: similarities are divided by it before the softmax. threshold: `softmax` links where both probabilities
-    are above it. None for either is the entry in `DEFAULTS`.
+    center: `pair` subtracts from each vector the mean of all vectors of both sentences, which removes what all words
+    have in common. It needs the pair alone and did as well as a mean per language (soft Dice F1 within 0.2, AER a point
+    below that of `none`).
+    similarity: of the probabilities, `cosine`, or `dot` as in awesome-align; SimAlign's hard methods always compare
+    cosines.
+    temperature: divides similarities before the softmax. threshold: `softmax` links where both probabilities exceed
+    it. None for either means the entry in `DEFAULTS`.
     distortion: 0 to 1, see `hard_links.distort`; acts on cosines, for all methods and for probabilities of cosines.
-    floor: cells below it in both probabilities, and linked by no method, are not kept.
+    floor: a cell is dropped if both probabilities are below it and no method links it.
     """
 
     level: Literal["word", "subword"] = "word"
@@ -82,7 +82,7 @@ class AlignOptions:
 
     @property
     def softmax(self) -> tuple[float, float]:
-        """Temperature and threshold in use."""
+        """The temperature and the threshold in use."""
         temperature, threshold = DEFAULTS[self.similarity, self.center]
         return (
             temperature if self.temperature is None else self.temperature,
@@ -92,7 +92,7 @@ class AlignOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subwords:
-    """A sentence as subwords: vectors (k, d); word (k,): the word that each is part of, ascending; how many words."""
+    """A sentence as subwords. vectors: (k, d); word: (k,), the word of each subword, ascending."""
 
     vectors: Vectors
     word: NDArray[np.int32]
@@ -107,16 +107,16 @@ def align(
     methods: Collection[str] = (),
     device: str | torch.device = "cpu",
 ) -> Links:
-    """Links of many pairs; `row` is the index into the two sequences.
+    """Return the links of many pairs; `row` is the index into the two sequences.
 
-    Level `word` takes arrays (n_words, d), level `subword` takes `Subwords`. Every hard method is computed but `mwmf`,
-    which takes longer and must be among `methods`. ValueError if the sequences differ in length, a vector is not
-    finite, or a method is unknown.
+    source, target: arrays (n_words, d) at level `word`, `Subwords` at level `subword`. methods: `mwmf`, which takes
+    longer, is computed if it is among them; the other hard methods always are. ValueError if the sequences differ in
+    length, a vector is not finite, or a method is unknown.
 
     Level `subword` is SimAlign's `bpe`: methods run on subwords, and two words are linked if any of their subwords are.
-    Then forward is the mean over the source word's subwords of the probability that falls on any subword of the
-    target word (so that it still sums to 1 over the target words), backward likewise, and cosine the highest of any
-    two subwords.
+    Forward is then the probability of all subwords of the target word together, averaged over the subwords of the
+    source word (so it still sums to 1 over the target words); backward likewise; cosine is the highest of any two
+    subwords.
 
     >>> links = align([np.eye(2, dtype=np.float32)], [np.eye(2, dtype=np.float32)[::-1]]).hard("argmax")
     >>> links.source.tolist(), links.target.tolist(), links.cosine.tolist()
@@ -140,7 +140,7 @@ def align(
 
 
 def merge(parts: Sequence[Links]) -> Links:
-    """Parts of different pairs as one, in order of pair, source and target word."""
+    """Join the links of different pairs, sorted by pair, source word and target word."""
     if not parts:
         return Links(*(np.zeros(0, dtype=t) for t in (*[np.int32] * 3, *[np.float32] * 3, np.uint8)))
     names = Links.__slots__
@@ -149,7 +149,7 @@ def merge(parts: Sequence[Links]) -> Links:
 
 
 class PaddedSide:
-    """One side of all pairs: the units (words, or subwords) with a vector, one after the other, on the device."""
+    """One side of all pairs: its units (words or subwords) that have a vector, concatenated, on the device."""
 
     def __init__(self, items: Sequence[Vectors | Subwords], options: AlignOptions, device: torch.device) -> None:
         arrays = [item.vectors if isinstance(item, Subwords) else np.asarray(item) for item in items]
@@ -185,7 +185,7 @@ class PaddedSide:
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Units of a batch: vectors (B, k, d), 0 where there is none; words (B, k); which exist (B, k)."""
+    """The units of a batch: vectors (B, k, d), 0 for padding; words (B, k); which exist (B, k)."""
 
     vectors: Tensor
     word: Tensor
@@ -194,9 +194,9 @@ class Padded:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Dense cells of a batch, (B, m, n) each: probabilities and cosines rounded to 1e-4, and bits of the methods.
+    """The dense cells of a batch, (B, m, n) each: probabilities and cosines rounded to 1e-4, and bits of the methods.
 
-    source, target: number of the word in each row (B, m) and column (B, n); exists (B, m, n): false for padding.
+    source, target: number of the word of each row (B, m) and column (B, n). exists: (B, m, n), false for padding.
     """
 
     forward: Tensor
@@ -209,7 +209,7 @@ class Cells:
 
 
 def _batches(n_source: NDArray[Any], n_target: NDArray[Any], limit: int) -> Iterator[NDArray[np.int64]]:
-    """Pairs of similar sizes, padded to at most `limit` cells a batch; a larger single pair goes alone."""
+    """Yield pairs of similar sizes, at most `limit` padded cells a batch; a larger single pair goes alone."""
     bucket = (n_source - 1) // _BUCKET
     order = np.lexsort((-n_target, bucket))
     order = order[(n_source[order] > 0) & (n_target[order] > 0)]
@@ -238,12 +238,12 @@ def _batch(source: PaddedSide, target: PaddedSide, rows: NDArray[np.int64], opti
 
 
 def cosines(a: Padded, b: Padded, options: AlignOptions) -> tuple[Tensor, list[Tensor]]:
-    """Cosines (B, m, n) of a batch's units, centred as the options say, and the lengths of the vectors (B, k)."""
+    """Return the cosines (B, m, n) of a batch's units, centred if the options ask for it, and their lengths (B, k)."""
     sides = [a.vectors, b.vectors]
     if options.center == "pair":
         counts = a.exists.sum(1) + b.exists.sum(1)  # never 0: pairs without units are in no batch
         mean = (sides[0].sum(1) + sides[1].sum(1)) / counts[:, None]
-        mean = mean.masked_fill((counts == 2)[:, None], 0.0)  # one word each would become each other's opposite
+        mean = mean.masked_fill((counts == 2)[:, None], 0.0)  # two single words would become opposites
         sides = [(v - mean[:, None]) * each.exists[:, :, None] for v, each in zip(sides, (a, b), strict=True)]
     norms = [torch.linalg.vector_norm(vectors, dim=2) for vectors in sides]
     unit = [v / n.clamp(min=1e-30)[:, :, None] for v, n in zip(sides, norms, strict=True)]
@@ -258,14 +258,14 @@ def cells(
     options: AlignOptions,
     mwmf: bool,
 ) -> Cells:
-    """Everything about a padded batch of cosines (B, m, n), before most cells are left out.
+    """Compute all cells of a padded batch of cosines (B, m, n).
 
-    dot: dot products (B, m, n) if the probabilities are to come from them. source, target: each (B, k) words of the
-    units and which units exist.
+    dot: dot products (B, m, n) if the probabilities come from them. source, target: the words of the units (B, k), and
+    which units exist (B, k).
     """
     (source_word, a), (target_word, b) = source, target
     mask = hard_links.mask_of(a, b)
-    cosine = _rounded(cosine).float()  # as stored: what is compared below are the very numbers that a reader sees
+    cosine = _rounded(cosine).float()  # as stored: the numbers compared below are those that a reader sees
     similarity = hard_links.distort((cosine.double() + 1.0) / 2.0, a, b, options.distortion)
     logits = dot if dot is not None else cosine.double() if options.distortion == 0 else 2.0 * similarity - 1.0
     temperature, threshold = options.softmax
@@ -294,10 +294,10 @@ def _of_words(
     forward: Tensor, backward: Tensor, cosine: Tensor, bits: Tensor, source: tuple[Tensor, Tensor],
     target: tuple[Tensor, Tensor],
 ) -> Cells:  # fmt: skip
-    """Cells of subwords as cells of words: see `align`."""
+    """Turn cells of subwords into cells of words; see `align`."""
     (s, a), (t, b) = source, target
     n_source, n_target = int(s.max()) + 1, int(t.max()) + 1
-    # Sums as products with 0/1 matrices: index_add would add in any order on a GPU.
+    # Sums are products with 0/1 matrices, because index_add adds in no fixed order on a GPU.
     of_source, of_target = (
         ((word[:, None, :] == torch.arange(n, device=word.device)[:, None]) & exists[:, None, :]).double()
         for word, exists, n in ((s, a, n_source), (t, b, n_target))
@@ -328,6 +328,7 @@ def _of_words(
 
 
 def sparse(dense: Cells, rows: NDArray[np.int64], floor: float) -> Links:
+    """Return the cells that a method links, or of which a probability is at least `floor`; `rows` numbers the pairs."""
     keep = ((dense.forward >= floor) | (dense.backward >= floor) | (dense.methods != 0)) & dense.exists
     pair, i, j = torch.nonzero(keep, as_tuple=True)
     return Links(
@@ -342,5 +343,5 @@ def sparse(dense: Cells, rows: NDArray[np.int64], floor: float) -> Links:
 
 
 def _rounded(values: Tensor) -> Tensor:
-    """To four decimals, in float64."""
+    """Round to four decimals, in float64."""
     return torch.round(values.double() * 1e4) / 1e4

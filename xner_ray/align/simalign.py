@@ -23,7 +23,7 @@ from xner_ray.errors import MissingExtraError, Reason, RecipeError
 from xner_ray.models import network
 from xner_ray.models.device import Timed
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.hub import local_folder
+from xner_ray.models.hub import local_folder, quiet
 
 if TYPE_CHECKING:
     from xner_ray.align.aligner import Rejects, Sentences
@@ -70,7 +70,7 @@ class SimAligner(Timed):
             torch.set_num_threads(threads)
         self.methods = [name for name in _NAMES if name != "mwmf" or name in methods]
         logging.getLogger("simalign.simalign").setLevel(logging.WARNING)
-        with network.quiet():
+        with quiet():
             self.aligner = simalign.SentenceAligner(
                 model=str(folder or model),
                 token_type="word" if self.options.level == "word" else "bpe",

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class AlignStage(ModelStage):
-    """Fills links, of the bridge's words where there is a bridge.
+    """Fills links; where a row has a bridge, those of the bridge's words.
 
-    A sentence without entities has nothing to project, so it is not encoded and has no links.
+    A sentence without entities has nothing to project: it is not encoded and gets no links.
     """
 
     name = "align"

@@ -1,1 +1,1 @@
-"""What several stages need of a model: its files, its network, windows over long sentences, its device."""
+"""Models as several steps use them: files, networks, training, windows over long sentences, devices."""

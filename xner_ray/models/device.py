@@ -1,4 +1,4 @@
-"""Where a model runs, in which number format, and the seconds inside it."""
+"""The device, the number format and the time of a model."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from xner_ray.errors import RetryableError
-from xner_ray.recipe.sections import Runtime
 
 if TYPE_CHECKING:
     import torch
 
+    from xner_ray.recipe.sections import Runtime
+
 FAKE_GPU = "XNER_RAY_FAKE_GPU"
-"""Set to 1 on a test cluster whose GPUs Ray only counts: what asks for one then runs on the CPU. Nowhere else."""
+"""Set to 1 on a test cluster whose GPUs Ray only counts: stages that ask for one then run on the CPU. Nowhere else."""
 
 
 class Timed:
-    """What has a model: `model_seconds` adds up the wall time of `with self.in_model():`, of failed calls too.
+    """A class around a model. `model_seconds` is the wall time in `with self.in_model():` blocks, failed ones included.
 
-    On a GPU a block holds the transfer of its results to the host: without it, a call only queues work.
+    On a GPU a block must hold the transfer of its results to the host: without it, a call only queues work.
     """
 
     model_seconds: float = 0.0
@@ -36,8 +37,8 @@ class Timed:
 
 
 def pick_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: str) -> torch.dtype:
-    """`auto` is float32 on a CPU and bfloat16 on a GPU."""
-    import torch  # takes seconds, and the recipe's checks need none of it
+    """Return torch's type; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    import torch  # takes seconds, and checks of a recipe need none of it
 
     if name == "auto":
         return torch.float32 if device == "cpu" else torch.bfloat16
@@ -45,26 +46,26 @@ def pick_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: 
 
 
 def kind_of_device(section: Runtime) -> Literal["cpu", "cuda"]:
-    """What a stage asks for. Nothing is looked at, so a driver without a GPU may ask too."""
+    """Return the kind of device that a stage asks for; no device is looked at, so a driver without a GPU may ask."""
     return "cuda" if section.gpus and os.environ.get(FAKE_GPU) != "1" else "cpu"
 
 
 def device_of(section: Runtime, n_visible: int | None = None) -> Literal["cpu", "cuda"]:
-    """Where this process runs the models of a stage. A stage that asks for a GPU never runs on the CPU instead.
+    """Return the device on which this process runs the models of a stage: a GPU if it asks for one, never the CPU.
 
-    n_visible: CUDA devices that the stage's library sees; None asks torch. RetryableError if there is none: that is
-    this node's fault (its driver, or a build without CUDA), and another node may do better.
+    n_visible: CUDA devices that the stage's library sees; None asks torch. RetryableError if there are none: the fault
+    is this node's (its driver, or a build without CUDA), and another node may do better.
     """
     kind = kind_of_device(section)
     if kind == "cuda":
         if n_visible is None:
-            import torch  # takes seconds, and the recipe's checks need none of it
+            import torch
 
             n_visible = torch.cuda.device_count()
         if n_visible == 0:
             raise RetryableError(
-                f"gpus is {section.gpus:g}, but this worker sees no CUDA device: look at the driver of its node and at "
-                f"the build of the library (torch, ctranslate2); gpus: 0 computes on CPUs, and {FAKE_GPU}=1 is for "
-                "test clusters whose GPUs Ray only counts"
+                f"gpus is {section.gpus:g}, but this worker sees no CUDA device: check the driver of its node and the "
+                f"build of the library (torch, ctranslate2); gpus: 0 computes on CPUs, and {FAKE_GPU}=1 is for test "
+                "clusters whose GPUs Ray only counts"
             )
     return kind

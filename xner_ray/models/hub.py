@@ -1,13 +1,13 @@
-"""What a model's name in a recipe stands for: its files, and the identity that enters the fingerprint.
+"""Models by their names in a recipe: files, and the identity that enters the fingerprint.
 
 A name is a folder, `tiny-nllb` (the test model in this package), a hub id with an optional `@revision`, or an address
-(`s3://bucket/models/x`). `builtin` is the encoder's own word; `align/encoder.py` knows it. Weights are safetensors, and
-no code comes with a model.
+(`s3://bucket/models/x`). `builtin` is for encoders alone; `align/encoder.py` knows it. Weights are safetensors, and no
+code comes with a model.
 
-A model at an address is fetched once a machine into `models/<identity>` of the cache folder: one process fetches, the
-others wait, and only a whole folder that was checked has the final name. Its identity is the content of its SHA256SUMS
-(as `sha256sum` writes it) if it has one, and every file is checked against that; without one it is the names, sizes and
-times of its files, so the same model uploaded again is another. A pinned address ends in `#<identity>`.
+A model at an address is fetched once per machine into `models/<identity>` of the cache folder and checked there. Its
+identity is the hash of its SHA256SUMS (as `sha256sum` writes it) if it has one, and each file is checked against that;
+else it is the hash of the names, sizes and times of its files, so the same model uploaded again is another. A pinned
+address ends in `#<identity>`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +33,12 @@ Pinned = TypeVar("Pinned", Tag, Translating)
 _SUMS = "SHA256SUMS"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _PINNED = re.compile("[^@:]+@[0-9a-f]{40}")  # a hub id with its commit
-# What loading a model reads, and no weights in formats that can run code.
+# Files that loading a model reads; no weights in formats that can run code.
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.spm", "*.bpe", "*.tiktoken"]
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder that a name stands for, or None if it is a hub id. What is at an address is fetched first."""
+    """Return the folder of a model, fetched first if the name is an address; None for a hub id."""
     if name == TINY_NLLB:
         return Path(__file__).parent / TINY_NLLB
     if "://" in name:
@@ -51,7 +53,7 @@ def local_folder(name: str) -> Path | None:
 
 
 def load_arguments(name: str) -> tuple[str, dict[str, Any]]:
-    """First argument and options of a `from_pretrained` call."""
+    """Return the first argument and the options of a `from_pretrained` call."""
     folder = local_folder(name)
     if folder is not None:
         return str(folder), {"local_files_only": True}
@@ -59,10 +61,41 @@ def load_arguments(name: str) -> tuple[str, dict[str, Any]]:
     return repository, {"revision": revision or None}
 
 
-def pin(name: str) -> tuple[str, str]:
-    """The name with its revision fixed, and its identity: a tree hash, the commit on the hub, or that of an address.
+def pretrained(loader: Any, name: str, key: str, **options: Any) -> Any:
+    """Call `loader.from_pretrained` with a model's name in a recipe; no code comes with the model.
 
-    A hub that cannot be reached is no error while the model is in the local hub cache.
+    RecipeError, with the `key` of the recipe, if the model cannot be used.
+    """
+    path, where = load_arguments(name)
+    try:
+        with quiet():
+            return loader.from_pretrained(path, trust_remote_code=False, **where, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RecipeError(f"{key} {name!r} cannot be used: {error}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence progress bars, and warnings about the unused pooler that many checkpoints lack."""
+    import transformers.utils.logging
+
+    logging: Any = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def pin(name: str) -> tuple[str, str]:
+    """Return the name with its revision fixed, and its identity: tree hash, commit on the hub, or that of an address.
+
+    If the hub cannot be reached, the model is looked for in the local hub cache.
     """
     if "://" in name:
         address, _, wanted = name.partition("#")
@@ -75,7 +108,7 @@ def pin(name: str) -> tuple[str, str]:
         return name, tree_hash(folder)
     from huggingface_hub import HfApi, errors, snapshot_download
 
-    # The base class of whichever HTTP library the hub's client uses: nobody answers, or the hub says no.
+    # The base class of the HTTP library that the hub's client uses: no answer, or a refusal.
     unreachable = getattr(errors, "HTTPError", errors.HfHubHTTPError)
     repository, _, revision = name.partition("@")
     try:
@@ -103,7 +136,7 @@ def pinned(section: Pinned) -> tuple[Pinned, str]:
 
 
 def _refuse_half(folder: Path, name: str | None = None) -> None:
-    """RecipeError unless the folder has a configuration and whole safetensors files. Reads headers only."""
+    """Raise RecipeError unless the folder has a configuration and whole safetensors files; reads headers alone."""
     name = name or str(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not weights:
@@ -117,7 +150,7 @@ def _refuse_half(folder: Path, name: str | None = None) -> None:
 
 
 def tree_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files."""
+    """Return the SHA-256 over the names and contents of a folder's files."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + bytes.fromhex(sha256(path)))
@@ -125,7 +158,7 @@ def tree_hash(folder: Path) -> str:
 
 
 def address_identity(address: str) -> str:
-    """What the files of a model at an address are, without reading them. RecipeError if there are none."""
+    """Return the identity of a model at an address without reading its weights; RecipeError if it has no files."""
     try:
         files = _listed(address)
     except StorageError as error:
@@ -137,7 +170,7 @@ def address_identity(address: str) -> str:
 
 
 def _listed(address: str) -> dict[str, fs.FileInfo]:
-    """The files of a model by their path below its address."""
+    """Return the files of a model by their path below its address; RecipeError if there are none."""
     inner = storage.locate(address)[1].rstrip("/")
     files = {str(info.path)[len(inner) + 1 :]: info for info in storage.files_below(address)}
     files = {name: info for name, info in files.items() if not name.startswith(".")}
@@ -159,8 +192,8 @@ def _fill(own: Path, address: str, identity: str) -> None:
     storage.copy({name: storage.within(address, str(info.path)) for name, info in files.items()}, str(own))
     if address_identity(address) != identity:
         raise RecipeError(
-            f"model {address!r}: holds another model than when it was pinned ({identity[:12]}); a run goes on with "
-            "the model that it began with: put that back, or begin another run"
+            f"model {address!r}: holds another model than when it was pinned ({identity[:12]}); a run keeps the model "
+            "that it began with: put that back, or begin another run"
         )
     sums = dict(_sums(own, address)) if _SUMS in files else {}
     for name, wanted in sums.items():
@@ -173,7 +206,7 @@ def _fill(own: Path, address: str, identity: str) -> None:
 
 
 def _sums(folder: Path, address: str) -> list[tuple[str, str]]:
-    """(file, SHA-256) of each line of SHA256SUMS; RecipeError unless each is of a file that is there."""
+    """Return (file, SHA-256) of each line of SHA256SUMS; RecipeError if a line names no file of the model."""
     found = []
     for line in (folder / _SUMS).read_text(encoding="utf-8").splitlines():
         match = _SUM.fullmatch(line)
@@ -185,9 +218,10 @@ def _sums(folder: Path, address: str) -> list[tuple[str, str]]:
 
 
 def mirror(name: str, models: str) -> str:
-    """A pinned hub id as an address below `models`, where its files are put unless they are there; others as they are.
+    """Copy the files of a pinned hub id below `models`, unless they are there, and return their address.
 
-    models: a folder that every machine reaches. So one machine asks the hub, and not each of them.
+    models: a folder that every machine reaches, so that only one machine asks the hub. Other names are returned as
+    they are.
     """
     if not _PINNED.fullmatch(name):
         return name

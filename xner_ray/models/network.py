@@ -1,15 +1,13 @@
 """A Hugging Face encoder and its tokenizer, loaded and cut after the last hidden state in use.
 
-State k is what transformers calls `hidden_states[k]`: 0 the embeddings, k the output of layer k, and the last
-one as the model returns it (pre-norm models apply their final norm there and only there). Layers after k are
-removed from the module; a probe at load time checks that the cut model still gives the same state.
-Weights come from safetensors alone, and no code comes with a model.
+State k is transformers' `hidden_states[k]`: 0 the embeddings, k the output of layer k, and the last one as the model
+returns it (pre-norm models apply their final norm there alone). Layers after k are removed from the module; a probe at
+load time checks that the cut model still gives the same state. Weights are read from safetensors alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,17 +17,17 @@ from torch import Tensor, nn
 
 from xner_ray.errors import RecipeError
 from xner_ray.models import fast_linear
-from xner_ray.models.hub import load_arguments
+from xner_ray.models.hub import pretrained
 
-ALIGN_LAYERS = "xner_ray_align_layers"  # in config.json: the layers that `align.layer: auto` takes
+ALIGN_LAYERS = "xner_ray_align_layers"  # in config.json: the layers of `align.layer: auto`
 _UNKNOWN_POSITIONS = 512  # for models with relative positions that state no limit at all
 
 
 class Network:
-    """An encoder without the layers after the highest of `layers`; called with model inputs, it gives the average of
-    these layers' states (B, T, dim).
+    """An encoder without the layers after the highest of `layers`.
 
-    `is_cut` says whether there were layers that could be removed.
+    Called with model inputs, it returns the average of these layers' states (B, T, dim). is_cut: whether there were
+    layers that could be removed.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[int], tokenizer: Any) -> None:
@@ -56,11 +54,11 @@ class Network:
         return self._average(states)
 
     def speed_up(self, precision: fast_linear.Precision) -> bool:
-        """Replace the Linear layers by `fast_linear`'s; False, and nothing changed, if model or processor cannot.
+        """Replace the Linear layers by `fast_linear`'s; returns False, and changes nothing, where that fails.
 
-        Attention becomes `eager`, which on a CPU takes two thirds of `sdpa`'s time for sentences of 40 subwords. A
-        model cannot if it looks into its layers, or if its states on two short sentences come out otherwise:
-        cosine below 0.9, where float32 has 1 and int8 about 0.99.
+        Attention becomes `eager`, which on a CPU takes two thirds of `sdpa`'s time for sentences of 40 subwords. It
+        fails if the processor lacks `precision`, if the model looks into its layers, or if its states on two short
+        sentences come out different: cosine below 0.9, where float32 has 1 and int8 about 0.99.
         """
         undo = fast_linear.replace_linears(self.module, precision)
         if undo is None:
@@ -85,7 +83,7 @@ class Network:
         return states[0] if len(states) == 1 else torch.stack([state.float() for state in states]).mean(dim=0)
 
     def _cut(self, expected: tuple[Tensor, ...]) -> bool:
-        """Remove layers where the model keeps them in one list; put them back if a state changes."""
+        """Remove layers after the last one needed, if the model lists its layers; restore them if a state changes."""
         lists = [m for m in self.module.modules() if isinstance(m, nn.ModuleList)]
         stack = next((m for m in lists if len(m) == self.n_layers), None)
         if stack is None:
@@ -115,89 +113,57 @@ class Network:
         self._states[0] = inputs[0] if inputs else named["hidden_states"]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no warning about the pooler that many checkpoints lack and nobody uses."""
-    import transformers.utils.logging
-
-    logging: Any = transformers.utils.logging
-    verbosity = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _named(model: str) -> Iterator[None]:
-    """transformers' ways of saying that there is no such model, as an error of the recipe."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"align.encoder {model!r} cannot be used: {error}") from error
-
-
 def layers_of(model: str) -> tuple[int, list[int] | None]:
-    """How many layers a model has, and which `adapt` taught to align and noted under `ALIGN_LAYERS`, if it did."""
+    """Return the number of a model's layers, and those that `adapt` noted under `ALIGN_LAYERS`, or None."""
     from transformers import AutoConfig
 
-    name, options = load_arguments(model)
-    with _named(model), quiet():
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+    config = pretrained(AutoConfig, model, "align.encoder")
     n_layers = int(getattr(config, "encoder_layers", None) or config.get_text_config().num_hidden_layers)
     return n_layers, getattr(config, ALIGN_LAYERS, None)
 
 
 def load(model: str, dtype: torch.dtype) -> tuple[Any, nn.Module]:
-    """Tokenizer and encoder; of an encoder-decoder model its encoder half."""
+    """Return tokenizer and encoder; of an encoder-decoder model its encoder half."""
     tokenizer, network = load_whole(model, dtype)
     return tokenizer, encoder_of(network).eval()
 
 
+def load_whole(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return tokenizer and model, as its folder holds it."""
+    from transformers import AutoModel
+
+    return fast_tokenizer(model, "align.encoder"), weights(AutoModel, model, "align.encoder", dtype)
+
+
 def encoder_of(network: Any) -> nn.Module:
-    """The network, or the encoder half of an encoder-decoder model."""
+    """Return the network, or the encoder half of an encoder-decoder model."""
     half: nn.Module = network.get_encoder() if network.config.is_encoder_decoder else network
     return half
 
 
-def load_whole(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Tokenizer and model, as its folder holds it."""
-    from transformers import AutoModel, AutoTokenizer
-
-    name, options = load_arguments(model)
-    with _named(model), quiet():
-        options["trust_remote_code"] = False
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        if not tokenizer.is_fast:
-            raise RecipeError(f"align.encoder {model!r} has no fast tokenizer, which alone tells words apart")
-        separate_words(tokenizer)
-        network, info = AutoModel.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-        )
-    if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
-        raise RecipeError(f"align.encoder {model!r}: {len(missing)} weights are missing, as {missing[0]}")
-    return tokenizer, network
+def weights(loader: Any, model: str, key: str, dtype: torch.dtype) -> Any:
+    """Load a model from safetensors; RecipeError, with the recipe's `key`, if weights are missing."""
+    network, info = pretrained(loader, model, key, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
+        raise RecipeError(f"{key} {model!r}: {len(missing)} weights are missing, as {missing[0]}")
+    return network
 
 
-def spelt_specials(tokenizer: Any) -> dict[int, int]:
-    """Special token -> unknown token, for ids that stand for words of the text: "</s>" as a word must stay text.
+def fast_tokenizer(model: str, key: str) -> Any:
+    """Load a tokenizer that keeps given words apart; RecipeError, with the recipe's `key`, if it is not a fast one."""
+    from transformers import AutoTokenizer
 
-    Unigram tokenizers have "</s>" among their pieces, so not to look for special tokens in the text
-    (`split_special_tokens`) is not enough.
-    """
-    unknown = tokenizer.unk_token_id
-    return {} if unknown is None else dict.fromkeys(tokenizer.all_special_ids, unknown)
+    tokenizer = pretrained(AutoTokenizer, model, key)
+    if not tokenizer.is_fast:
+        raise RecipeError(f"{key} {model!r} has no fast tokenizer, which alone tells words apart")
+    separate_words(tokenizer)
+    return tokenizer
 
 
 def separate_words(tokenizer: Any) -> None:
-    """Make given words look like words of a text, if the tokenizer would read them as one word without spaces.
+    """Make a tokenizer read given words as words of a text, if it would read them as one word without spaces.
 
-    That is so where the space belongs to the next word (byte-level BPE, Gemma's pieces): prepend it.
+    It would where the space belongs to the next word (byte-level BPE, Gemma's pieces): there a space is prepended.
     """
 
     def ids(text: str | list[str]) -> list[int]:
@@ -217,9 +183,9 @@ def separate_words(tokenizer: Any) -> None:
 
 
 def positions_of(network: nn.Module, tokenizer: Any) -> int:
-    """How many tokens the model reads: the least of what the parts say.
+    """Return the number of tokens that the model reads at once: the lowest limit of its parts.
 
-    RoBERTa's kin number positions from behind the padding index, so XLM-R's 514 serve 512 tokens, and many
+    RoBERTa and its relatives number positions from behind the padding index, so XLM-R's 514 serve 512 tokens; many
     tokenizers state no limit (1e30).
     """
     limits = [tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", None) or 0]

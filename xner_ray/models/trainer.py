@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xner_ray.errors import FatalError
@@ -237,16 +235,3 @@ def autocast(device: torch.device, dtype: Literal["auto", "float32", "bfloat16"]
     """Return the context of a forward pass; `auto` means bfloat16 products on a GPU."""
     wanted = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
-
-
-def micro_batches(sizes: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices of items in batches, longest first; items x longest fit the budget, or it is one item.
-
-    >>> [batch.tolist() for batch in micro_batches(np.array([2, 9, 3, 2]), 6)]
-    [[1], [2, 0], [3]]
-    """
-    order = np.argsort(-sizes, kind="stable")
-    while len(order):
-        n = max(1, budget // int(sizes[order[0]]))
-        yield order[:n]
-        order = order[n:]

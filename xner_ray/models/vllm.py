@@ -1,9 +1,9 @@
 """Chats with a decoder-only language model through vLLM: the conversations of one unit in one batched call.
 
-vLLM runs inside our own actor; ray.data.llm would bundle rows of several units. Prompts are written and counted here,
-with the model's own tokenizer and chat template, since `vllm.LLM.chat` gives up all conversations for one that is too
-long. Decoding is greedy, but vLLM forms its batches by what fits at the moment, so the last bits of a logit depend on
-the company, and now and then a near tie falls the other way: rows are the same, the text of a few may not be.
+vLLM runs in our own worker; ray.data.llm would bundle rows of several units. Prompts are rendered and counted here,
+with the model's own tokenizer and chat template, since `vllm.LLM.chat` gives up all conversations if one is too long.
+Decoding is greedy, but vLLM forms its batches by what fits at the moment, so the last bits of a logit depend on the
+other conversations, and a near tie may fall the other way: two runs have the same rows, but a few texts may differ.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from jinja2 import TemplateError
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.models.device import Timed
-from xner_ray.models.hub import load_arguments, pin
+from xner_ray.models.hub import load_arguments, pin, pretrained
 from xner_ray.recipe.sections import Resolved, Tag, Translate
 
 Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
 
-_SHARE = 0.85  # of a device's memory; the rest is for CUDA, and for the stages that share the actor
+_SHARE = 0.85  # of a device's memory; the rest is for CUDA, and for stages that share the worker
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to one conversation.
 
-    finished: "stop", the model ended it; "length", the limit did. "prompt": it was never asked, because the prompt is
-    longer than the model reads; "control": because the prompt spells a control token of the model. `text` then says so.
-    mean_logprob: of the answer's tokens, natural logarithm; None if there are none. n_tokens: of the answer.
+    finished: "stop", the model ended it; "length", the limit did; "prompt", the model was not asked because the prompt
+    is longer than it reads; "control", it was not asked because the prompt spells one of its control tokens. `text`
+    then says so. mean_logprob: of the answer's tokens, natural logarithm; None if there are none. n_tokens: of the
+    answer.
     """
 
     text: str
@@ -44,8 +45,10 @@ class Reply:
 
 
 class Chat(Protocol):
-    """What translator and tagger ask of a model. `tokens` counts those of prompts and answers since the start,
-    `model_seconds` the wall time of answering."""
+    """The model of a translator or tagger.
+
+    tokens: of prompts and answers since the start. model_seconds: wall time of answering.
+    """
 
     tokens: int
     model_seconds: float
@@ -56,12 +59,12 @@ class Chat(Protocol):
         max_tokens: Sequence[int],
         schema: Mapping[str, Any] | None = None,
     ) -> list[Reply]:
-        """One reply a conversation, in order, of at most so many tokens; with `schema`, JSON of that JSON schema."""
+        """Return one reply a conversation, in order, of at most `max_tokens`; JSON if there is a JSON `schema`."""
         ...
 
 
 def require(section: Translate | Tag, key: str) -> None:
-    """What can be said without the model. MissingExtraError without vLLM; RecipeError without whole or shared GPUs."""
+    """Raise MissingExtraError without vLLM, RecipeError unless the section has whole GPUs or shares one."""
     errors.require("vllm", "llm", f"{key}.engine llm")
     if section.gpus == 0:
         raise RecipeError(f"{key}.gpus is 0, but engine llm needs a GPU; set {key}.gpus: 1, or a fraction to share one")
@@ -70,7 +73,7 @@ def require(section: Translate | Tag, key: str) -> None:
 
 
 def check(section: Translate | Tag, key: str) -> None:
-    """RecipeError unless the model is a decoder with a chat template. Reads its configuration and tokenizer."""
+    """Raise RecipeError unless the model is a decoder with a chat template; reads its configuration and tokenizer."""
     _context(section, key)
     _tokenizer(section, key)
 
@@ -85,13 +88,12 @@ def resolve(section: Translate | Tag, key: str, prompt: str) -> Resolved:
 
 
 class ChatModel(Timed):
-    """A model in vLLM. `tokens` counts those of prompts and answers."""
+    """A `Chat` by vLLM."""
 
     def __init__(self, section: Translate | Tag, key: str) -> None:
-        """Loads the model onto the actor's GPUs, several by tensor parallelism; vLLM takes its memory at once.
+        """Load the model onto the worker's GPUs, several by tensor parallelism; vLLM takes its memory at once.
 
-        Errors as of `require` and `check`; weights are safetensors, and no code comes with them. dtype auto is the
-        model's own. `threads` sets torch's for the whole process.
+        dtype auto is the model's own. Sets torch's threads for the whole process. Raises what `require` and `check` do.
         """
         require(section, key)
         import torch  # takes seconds, and the recipe's checks need none of it
@@ -102,8 +104,8 @@ class ChatModel(Timed):
         self.context = _context(section, key, self.tokenizer)
         self.control = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         self.takes_system = _takes_system(self.tokenizer)
-        # In this process, so that the engine dies with its actor and raises here; vLLM reports its use unless told not
-        # to; its log would bury ours.
+        # In this process, so that the engine dies with its worker and raises here; vLLM reports usage by default; its
+        # log would bury ours.
         for name, value in (
             ("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
             ("VLLM_NO_USAGE_STATS", "1"),
@@ -137,9 +139,9 @@ class ChatModel(Timed):
         max_tokens: Sequence[int],
         schema: Mapping[str, Any] | None = None,
     ) -> list[Reply]:
-        """One reply a conversation, in order; greedy, in one call of the engine.
+        """See `Chat`: greedy, in one call of the engine.
 
-        FatalError if the engine fails, which is no row's fault. What vLLM has against a single prompt passes through.
+        FatalError if the engine fails, which is no row's fault; vLLM's error about a single prompt passes through.
         """
         replies: list[Reply | None] = []
         prompts: list[list[int]] = []
@@ -169,7 +171,7 @@ class ChatModel(Timed):
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
-            enable_thinking=False,  # for the templates that know the word
+            enable_thinking=False,  # for templates that know this switch
         )
         return ids
 
@@ -192,7 +194,7 @@ class ChatModel(Timed):
         try:
             with self.in_model():
                 outputs = self.model.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
-        except VLLMClientError:  # about one prompt, and vLLM has taken back the others: the guard finds the row
+        except VLLMClientError:  # about one prompt; vLLM has withdrawn the others, and the guard finds the row
             raise
         except Exception as error:  # prompts may be left in the engine, whose answers the next call would get
             raise FatalError(
@@ -214,11 +216,7 @@ class ChatModel(Timed):
 def _tokenizer(section: Translate | Tag, key: str) -> Any:
     from transformers import AutoTokenizer
 
-    path, options = load_arguments(str(section.model))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{key}.model {section.model!r} cannot be used: {error}") from error
+    tokenizer = pretrained(AutoTokenizer, str(section.model), f"{key}.model")
     if not tokenizer.chat_template:
         raise RecipeError(
             f"{key}.model {section.model!r} has no chat template, so it was not trained to follow instructions; "
@@ -228,18 +226,14 @@ def _tokenizer(section: Translate | Tag, key: str) -> Any:
 
 
 def _context(section: Translate | Tag, key: str, tokenizer: Any = None) -> int:
-    """Tokens of prompt and answer together: what the recipe says, or what the model reads if that is less."""
+    """Return the tokens of prompt and answer together: the recipe's, or those that the model reads if fewer."""
     from transformers import AutoConfig
 
-    path, options = load_arguments(str(section.model))
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{key}.model {section.model!r} cannot be used: {error}") from error
+    config = pretrained(AutoConfig, str(section.model), f"{key}.model")
     if config.is_encoder_decoder:
         raise RecipeError(
             f"{key}.model {section.model!r} is of type {config.model_type}, an encoder with a decoder, but engine llm "
-            "takes decoders alone; NLLB's kind runs with engine nllb"
+            "takes decoders alone; models like NLLB run with engine nllb"
         )
     own = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [section.llm.context_tokens, own, tokenizer.model_max_length if tokenizer is not None else None]
@@ -247,7 +241,7 @@ def _context(section: Translate | Tag, key: str, tokenizer: Any = None) -> int:
 
 
 def _takes_system(tokenizer: Any) -> bool:
-    """False for a chat template that refuses a system message, as Gemma 2's, or leaves it out."""
+    """Tell whether the chat template takes a system message; Gemma 2's refuses it, others leave it out."""
     messages = [{"role": "system", "content": "SYSTEM-TEXT"}, {"role": "user", "content": "USER-TEXT"}]
     try:
         return "SYSTEM-TEXT" in tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

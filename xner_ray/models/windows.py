@@ -1,41 +1,36 @@
-"""Long sentences in overlapping windows, and windows in padded micro-batches under a token budget."""
+"""Sentences in overlapping windows, and windows in padded micro-batches under a token budget."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from xner_ray.data.arrow import offsets
-from xner_ray.errors import Reason
+from xner_ray.models.device import Timed
 
 CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-
-
-def tokenized(tokenizer: Any, sentences: Sequence[Sequence[str]]) -> list[Any]:
-    """The tokenizer's encodings (ids, word_ids) of sentences in words, special tokens around them, nothing cut."""
-    if not sentences:
-        return []
-    words = [list(sentence) for sentence in sentences]
-    options: dict[str, Any] = {"truncation": False, "padding": False, "split_special_tokens": True, "verbose": False}
-    encodings: list[Any] = tokenizer(words, is_split_into_words=True, **options).encodings
-    return encodings
+Ints = NDArray[np.int64]
+Units = tuple[int, Ints, Ints]  # their number; the unit of each place; the places
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One row of a micro-batch: a sentence, or a window of one."""
+    """A sentence, or a part of one, as a model reads it.
 
-    sentence: int
-    ids: list[int]  # special tokens included
-    words: NDArray[np.intp]  # words of the sentence whose vectors come from here
-    places: NDArray[np.int64]  # positions in `ids` of these words' subwords,
-    slots: NDArray[np.int64]  # and for each the index into `words`
+    ids: special tokens included. words: the words of the sentence that are read in this window, ascending. places:
+    the positions in `ids` of their subwords; slots: for each place the index into `words`.
+    """
+
+    ids: list[int]
+    words: Ints
+    places: Ints
+    slots: Ints
 
     def of_words(self) -> Units:
         return len(self.words), self.slots, self.places
@@ -44,45 +39,54 @@ class Window:
         return len(self.places), np.arange(len(self.places)), self.places
 
 
-Units = tuple[int, NDArray[np.int64], NDArray[np.int64]]  # how many; of each place the unit; the places
+def windowed(tokenizer: Any, sentences: Sequence[Sequence[str]], positions: int) -> list[list[Window]]:
+    """Return the windows of each sentence in words, from left to right; none for a sentence without subwords.
+
+    positions: tokens that the model reads at once. A word longer than that is taken apart: it is read at the end of
+    one window and at the beginning of the next. Nothing is cut off, and text that spells a special token stays text.
+    """
+    if not sentences:
+        return []
+    encodings = tokenizer(
+        [list(sentence) for sentence in sentences],
+        is_split_into_words=True,
+        truncation=False,
+        padding=False,
+        split_special_tokens=True,
+        verbose=False,
+    ).encodings
+    # Unigram tokenizers have "</s>" among their pieces, which split_special_tokens leaves: it becomes the unknown word.
+    unknown = tokenizer.unk_token_id
+    spelt = {} if unknown is None else dict.fromkeys(tokenizer.all_special_ids, unknown)
+    return [_split(encoding.ids, encoding.word_ids, positions, spelt) for encoding in encodings]
 
 
-def pieces_of(
-    sentence: int,
-    ids: list[int],
-    word_ids: list[int | None],
-    n_words: int,
-    positions: int,
-    spelt: Mapping[int, int],
-) -> list[Window] | Reason:
-    """Rows for one tokenised sentence: none without subwords, one if it fits, else its windows."""
-    word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.intp)
+def _split(ids: list[int], word_ids: list[int | None], positions: int, spelt: dict[int, int]) -> list[Window]:
+    word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.int64)
     inner = np.flatnonzero(word_of >= 0)
     if not len(inner):
         return []
     before, after = ids[: inner[0]], ids[inner[-1] + 1 :]
     inner_ids, word_of = [spelt.get(ids[place], ids[place]) for place in inner], word_of[inner]
-    counts = np.bincount(word_of, minlength=n_words)
     room = positions - len(before) - len(after)
-    if counts.max() > room:
-        return Reason.WORD_TOO_LONG
+    counts = [part for count in np.bincount(word_of).tolist() for part in ([count] if count <= room else [1] * count)]
     edges = offsets(counts)
-    pieces = []
-    for start, end, first, last in windows(counts.tolist(), room):
-        places = np.arange(edges[first], edges[last])
-        words, slots = np.unique(word_of[places], return_inverse=True)
-        if len(words):
-            part = before + inner_ids[edges[start] : edges[end]] + after
-            pieces.append(Window(sentence, part, words, places - edges[start] + len(before), slots))
-    return pieces
+    found = []
+    for window in windows(counts, room):
+        start, end, first, last = edges[list(window)].tolist()
+        if first < last:
+            words, slots = np.unique(word_of[first:last], return_inverse=True)
+            places = np.arange(first, last) - start + len(before)
+            found.append(Window(before + inner_ids[start:end] + after, words, places, slots))
+    return found
 
 
 def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:
-    """Word ranges that cover a sentence, (start, end, first, last), half-open; `counts` are subwords a word.
+    """Return half-open word ranges that cover a sentence, (start, end, first, last).
 
-    A window is words start..end, of at most `room` subwords, each about half a window after the one before;
-    its vectors are used for the words first..last only. These ranges tile the sentence, and each word is in
-    the window where the nearer cut is farthest. Every count must be at most `room`.
+    counts: subwords of each word, each at most `room`. A window has the words start..end, of at most `room` subwords,
+    and begins about half a window after the one before; it is read for the words first..last alone. These ranges tile
+    the sentence, and each word is read in the window whose nearer cut is farthest from it.
 
     >>> windows([1, 1, 1], 5), windows([1] * 10, 6)
     ([(0, 3, 0, 3)], [(0, 6, 0, 5), (3, 9, 5, 7), (4, 10, 7, 10)])
@@ -95,7 +99,7 @@ def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]
     start = end = 0
     while end < n_words:
         end = int(np.searchsorted(edges, edges[start] + room, side="right")) - 1
-        if end == n_words:  # the last one: as far to the left as it has room
+        if end == n_words:  # the last window extends to the left as far as it has room
             start = int(np.searchsorted(edges, edges[end] - room, side="left"))
         spans.append((start, end))
         half = int(np.searchsorted(edges, edges[start] + room // 2, side="left"))
@@ -113,39 +117,68 @@ def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]
     ]
 
 
-class Row(Protocol):
-    """One row of a micro-batch."""
+def micro_batches(sizes: Sequence[int] | Ints, budget: int) -> Iterator[Ints]:
+    """Yield the indices of items in batches, longest first; items x longest fit the budget, or it is one item.
 
-    @property
-    def ids(self) -> list[int]: ...
+    So memory runs out at the first batch or never.
 
-
-_Row = TypeVar("_Row", bound=Row)
-
-
-def micro_batches(pieces: Sequence[_Row], budget: int, device: torch.device) -> Iterator[list[_Row]]:
-    """Longest first, so that memory runs out at the first batch or never; rows x longest row fit the budget.
-
-    A CPU takes no more than `CPU_TOKENS`; a longer single row goes alone.
+    >>> [batch.tolist() for batch in micro_batches([2, 9, 3, 2], 6)]
+    [[1], [2, 0], [3]]
     """
-    budget = min(budget, CPU_TOKENS) if device.type == "cpu" else budget
-    ordered = sorted(pieces, key=lambda piece: -len(piece.ids))
-    start = 0
-    while start < len(ordered):
-        size = max(1, budget // len(ordered[start].ids))
-        yield ordered[start : start + size]
-        start += size
+    sizes = np.asarray(sizes, dtype=np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    while len(order):
+        n = max(1, budget // int(sizes[order[0]]))
+        yield order[:n]
+        order = order[n:]
 
 
-def padded(batch: Sequence[Row], padding: int | None, device: torch.device) -> dict[str, torch.Tensor]:
-    """A model's inputs, ids and mask, for rows of which the longest comes first."""
-    shape = (len(batch), len(batch[0].ids))
-    ids = np.full(shape, padding or 0, dtype=np.int64)
-    mask = np.zeros(shape, dtype=np.int64)
-    for row, piece in enumerate(batch):
-        ids[row, : len(piece.ids)] = piece.ids
-        mask[row, : len(piece.ids)] = 1
-    return {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "attention_mask": torch.from_numpy(mask).to(device),
-    }
+def padded(rows: Sequence[Sequence[int]], padding: int | None, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a model's inputs for rows of ids: `input_ids` and `attention_mask`, each (rows, longest)."""
+    ids = np.full((len(rows), max(map(len, rows))), padding or 0, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+
+
+class WindowReader(Timed):
+    """A network that reads sentences in windows: what an encoder and a token classifier have in common.
+
+    tokens, padding: tokens read since the start, special ones and overlaps of windows included, and the padded places
+    beside them. micro_batch_tokens: bound of rows x longest row of one forward pass; a longer single window goes alone,
+    a CPU takes no more than `CPU_TOKENS`. It may change between calls; torch.OutOfMemoryError passes through.
+    """
+
+    def __init__(self, tokenizer: Any, positions: int, device: torch.device, micro_batch_tokens: int) -> None:
+        self.tokenizer, self.positions, self.device = tokenizer, positions, device
+        self.micro_batch_tokens = micro_batch_tokens
+        self.tokens = self.padding = 0
+
+    @torch.inference_mode()
+    def read(
+        self, sentences: Sequence[Sequence[Window]], forward: Callable[[list[Window]], Sequence[NDArray[np.float32]]]
+    ) -> list[list[tuple[Window, NDArray[np.float32]]]]:
+        """Return the windows of each sentence, in order, each with what `forward` gives for it.
+
+        forward: called with a micro-batch of windows; one result a window.
+        """
+        flat = [window for own in sentences for window in own]
+        sizes = [len(window.ids) for window in flat]
+        results: dict[int, NDArray[np.float32]] = {}
+        padding = -sum(sizes)
+        budget = min(self.micro_batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else self.micro_batch_tokens
+        for batch in micro_batches(sizes, budget):
+            with self.in_model():
+                found = forward([flat[index] for index in batch])
+            results.update(zip(batch.tolist(), found, strict=True))
+            padding += len(batch) * sizes[batch[0]]
+        self.tokens += sum(sizes)  # only now: a call that ran out of memory is made again
+        self.padding += padding
+        numbers = iter(range(len(flat)))
+        return [[(window, results[next(numbers)]) for window in own] for own in sentences]
+
+    def inputs(self, batch: Sequence[Window]) -> dict[str, torch.Tensor]:
+        """Return the network's inputs for a micro-batch."""
+        return padded([window.ids for window in batch], self.tokenizer.pad_token_id, self.device)

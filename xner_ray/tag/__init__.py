@@ -1,1 +1,1 @@
-"""Taggers of either side, and the stages `tag` and `target_tag`."""
+"""Taggers of both sides, and the stages `tag` and `target_tag`."""

@@ -1,4 +1,4 @@
-"""Tagging: the contract of an engine that finds entities in words. One file an engine."""
+"""The contract of a tagger, and what those that give spans alone share. One file an engine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from xner_ray.data.spans import Span, label_list, outermost, spans_to_tags
 from xner_ray.errors import Reason
 
-Rejected = tuple[Reason, str]  # why a sentence has no tags: reason and detail
+Sentence = tuple[Sequence[str], Sequence[bool]]  # words, and for each whether a space follows it
+Rejected = tuple[Reason, str]  # reason and detail of a sentence without tags
 
 
 def certain(spans: Sequence[Span], n_words: int, labels: Sequence[str]) -> NDArray[np.float32]:
-    """`Tagger.probabilities` of a tagger that only gives spans: 1 for its tags, of overlapping spans the longest.
+    """Return tag probabilities (n_words, 2 L + 1) of 1 for the tags of spans; of overlapping spans the longest counts.
 
     >>> certain([Span(1, 3, "PER")], 3, ["PER"]).argmax(axis=1).tolist()
     [0, 1, 2]
@@ -27,11 +28,28 @@ def certain(spans: Sequence[Span], n_words: int, labels: Sequence[str]) -> NDArr
     return rows
 
 
-class Tagger(Protocol):
-    """Tags given words; `labels` are the labels that it can give, after its own mapping.
+class SpanTagger:
+    """A tagger that gives spans alone; its tags have probability 1."""
 
-    `tokens` counts what it has read, `model_seconds` the wall time in its model; `micro_batch_tokens` is what to halve
-    when memory runs out, 0 for nothing.
+    labels: tuple[str, ...]
+
+    def tag(self, sentences: Sequence[Sentence]) -> Sequence[list[Span] | Rejected]:
+        raise NotImplementedError
+
+    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Rejected]:
+        """See `Tagger`; of overlapping spans the longest counts. A space after every word is assumed."""
+        tagged = self.tag([(sentence, [True] * len(sentence)) for sentence in words])
+        return [
+            found if isinstance(found, tuple) else certain(found, len(sentence), self.labels)
+            for sentence, found in zip(words, tagged, strict=True)
+        ]
+
+
+class Tagger(Protocol):
+    """Tags given words.
+
+    labels: those that it can give, after its own mapping. tokens: read since the start. model_seconds: wall time in the
+    model. micro_batch_tokens: what to halve when memory runs out; 0 if there is nothing to halve.
     """
 
     labels: tuple[str, ...]
@@ -41,13 +59,13 @@ class Tagger(Protocol):
     @property
     def model_seconds(self) -> float: ...
 
-    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> Sequence[list[Span] | Rejected]:
-        """Spans of each sentence; a sentence is its words, and for each whether a space follows it.
+    def tag(self, sentences: Sequence[Sentence]) -> Sequence[list[Span] | Rejected]:
+        """Return the spans of each sentence.
 
-        Of spans that overlap the longest stays, and the others are counted as losses.
+        Of overlapping spans the caller keeps the longest, and counts the others as losses.
         """
         ...
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> Sequence[NDArray[np.float32] | Rejected]:
-        """For each sentence (n_words, 2 L + 1): O, B-1, I-1, B-2, ... by `labels`; a row sums to 1."""
+        """Return (n_words, 2 L + 1) for each sentence: O, B-1, I-1, B-2, ... by `labels`; a row sums to 1."""
         ...

@@ -1,8 +1,8 @@
-"""Tagging by an instruction-tuned language model, as a teacher: what it names is looked up in the words.
+"""A tagger by an instruction-tuned language model: the entities that it names are looked up in the words.
 
-The model answers in JSON that a schema holds to the recipe's labels, and copies each entity, since models copy text
-well and count words badly. An entity must be whole words of the sentence; an answer that names anything else, is no
-JSON of the schema, or is cut off, rejects the sentence: dropping the one wrong entity would teach a wrong O.
+The model answers in JSON; a schema allows the recipe's labels alone. It copies each entity, since models copy text well
+and count words badly. An entity must be whole words of the sentence. An answer that names anything else, is not JSON of
+the schema, or is cut off, rejects the sentence: dropping the one wrong entity would teach a wrong O.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xner_ray.data.spans import Span
@@ -21,7 +19,7 @@ from xner_ray.errors import Reason
 from xner_ray.models import vllm
 from xner_ray.models.vllm import Chat, ChatModel, Conversation
 from xner_ray.recipe.sections import Resolved, Tag
-from xner_ray.tag.base import Rejected, certain
+from xner_ray.tag.base import Rejected, Sentence, SpanTagger
 
 SYSTEM = (
     "You find the named entities of a sentence. The labels:\n"
@@ -37,7 +35,7 @@ PROMPT = f"{SYSTEM}\n{USER}"  # its hash is in the fingerprint, and so are label
 
 
 def conversation(text: str, labels: Mapping[str, str | None]) -> Conversation:
-    """The messages that ask for the entities of `text`; `labels` maps each label to its meaning, or None."""
+    """Return the messages that ask for the entities of `text`; `labels` maps each label to its meaning, or None."""
     lines = [f"- {label}: {meaning}" if meaning else f"- {label}" for label, meaning in sorted(labels.items())]
     return [
         {"role": "system", "content": SYSTEM.format(labels="\n".join(lines))},
@@ -46,7 +44,7 @@ def conversation(text: str, labels: Mapping[str, str | None]) -> Conversation:
 
 
 def schema(labels: Sequence[str]) -> dict[str, Any]:
-    """The JSON schema of an answer."""
+    """Return the JSON schema of an answer."""
     entity = {
         "type": "object",
         "properties": {
@@ -80,27 +78,26 @@ class _Answer(BaseModel):
 
 
 def read(answer: str, words: Sequence[str], labels: Sequence[str]) -> list[Span] | Rejected:
-    """Spans of an answer, sorted and each once; or why the sentence has to be rejected.
+    """Return the spans of an answer, sorted and each once; or why the sentence must be rejected.
 
-    Texts are compared in NFC and without white space, and must be whole words. Where a text stands once, its
-    occurrence is not asked, since models miscount; where it stands more often, it must be one of them. Spans may
-    overlap: what then gives way is for the caller to say.
+    Texts are compared in NFC and without white space, and must be whole words. The occurrence of a text that is in the
+    sentence once is ignored, since models miscount; of one that is there more often, it must exist. Spans may overlap.
     """
     try:
         entities = _Answer.model_validate_json(answer).entities
     except ValidationError as error:
-        return Reason.TAGGING_FAILED, f"no JSON of the schema ({error.errors()[0]['msg']}): {answer[:200]!r}"
+        return Reason.TAGGING_FAILED, f"not JSON of the schema ({error.errors()[0]['msg']}): {answer[:200]!r}"
     found = set()
     for entity in entities:
         if entity.label not in labels:
-            return Reason.TAGGING_FAILED, f"label {entity.label!r} is none of {', '.join(labels)}"
+            return Reason.TAGGING_FAILED, f"label {entity.label!r} is not one of {', '.join(labels)}"
         places = _places(entity.text, words)
         if not places:
-            return Reason.TAGGING_FAILED, f"{entity.text[:200]!r} is no words of the sentence"
+            return Reason.TAGGING_FAILED, f"{entity.text[:200]!r} is not in the sentence as whole words"
         if entity.occurrence > len(places) > 1:
             return (
                 Reason.TAGGING_FAILED,
-                f"{entity.text[:200]!r} stands {len(places)} times in the sentence, not {entity.occurrence}",
+                f"{entity.text[:200]!r} is {len(places)} times in the sentence, not {entity.occurrence}",
             )
         start, end = places[min(entity.occurrence, len(places)) - 1]
         found.add(Span(start, end, entity.label))
@@ -112,7 +109,7 @@ def _key(text: str) -> str:
 
 
 def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Half-open ranges of words that are `text`, from left to right."""
+    """Return the half-open ranges of words that are `text`, from left to right."""
     wanted, keys = _key(text), [_key(word) for word in words]
     edges = {edge: word for word, edge in enumerate(accumulate(map(len, keys), initial=0))}
     sentence, places, at = "".join(keys), [], -1
@@ -127,11 +124,11 @@ def resolve(section: Tag, key: str) -> Resolved:
     return vllm.resolve(section, key, PROMPT)
 
 
-class LlmTagger:
+class LlmTagger(SpanTagger):
     """A `Tagger` by a `Chat`. vLLM forms its own batches, so there is no budget to halve."""
 
     def __init__(self, section: Tag, key: str = "tag", model: Chat | None = None) -> None:
-        """Loads the model unless one is given; errors as of `ChatModel`."""
+        """Load the model unless one is given; errors as in `ChatModel`."""
         self.model: Chat = model or ChatModel(section, key)
         self.key = key
         self.meanings = section.labels
@@ -142,11 +139,8 @@ class LlmTagger:
     def model_seconds(self) -> float:
         return self.model.model_seconds
 
-    def tag(self, sentences: Sequence[tuple[Sequence[str], Sequence[bool]]]) -> list[list[Span] | Rejected]:
-        """Spans of each sentence, which may overlap, or the reason and detail of its reject.
-
-        A sentence is its words, and for each whether a space follows it.
-        """
+    def tag(self, sentences: Sequence[Sentence]) -> list[list[Span] | Rejected]:
+        """Return the spans of each sentence, which may overlap, or its reject."""
         texts = [
             "".join(word + " " * space for word, space in zip(words, spaces, strict=True)).strip()
             for words, spaces in sentences
@@ -168,11 +162,3 @@ class LlmTagger:
             else:
                 results.append(read(reply.text, words, self.labels))
         return results
-
-    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Rejected]:
-        """Its tags with probability 1, of overlapping spans the longest. A space after every word is assumed."""
-        tagged = self.tag([(sentence, [True] * len(sentence)) for sentence in words])
-        return [
-            found if isinstance(found, tuple) else certain(found, len(sentence), self.labels)
-            for sentence, found in zip(words, tagged, strict=True)
-        ]

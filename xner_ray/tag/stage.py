@@ -53,7 +53,7 @@ class TagStage(ModelStage):
 
 
 class TargetTagStage(ModelStage):
-    """Fills target_tags of rows that have an entity to place; of all rows where the tags are the result."""
+    """Fills target_tags of rows that have an entity to place; of all rows if the tags are the result."""
 
     name = "target_tag"
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from xner_ray.data.arrow import ranges
 from xner_ray.models import trainer
-from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State, autocast, micro_batches
+from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State, autocast
+from xner_ray.models.windows import micro_batches
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit
 from xner_ray.train.windows import Goal, Windows

@@ -30,7 +30,7 @@ from xner_ray.data.spans import label_list
 from xner_ray.errors import RecipeError
 from xner_ray.models import network
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.hub import load_arguments
+from xner_ray.models.hub import load_arguments, quiet
 from xner_ray.train.recipe import Model
 from xner_ray.train.windows import Windows
 
@@ -149,7 +149,7 @@ class Student:
             name: value.to(kind) if value.is_floating_point() else value
             for name, value in self.module.state_dict().items()
         }
-        with network.quiet():
+        with quiet():
             self.module.save_pretrained(folder, state_dict=state)
             self.module.config.dtype = kind  # save_pretrained writes the type of the weights in memory
             self.module.config.save_pretrained(folder)
@@ -235,7 +235,7 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
         name, where = load_arguments(settings.encoder)
     torch.manual_seed(seed)  # the new head
     try:
-        with network.quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
             config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
             classes = [config.id2label.get(index) for index in range(config.num_labels)]

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from xner_ray.data.arrow import flat, ints, lengths, offsets, ranges
 from xner_ray.evaluate.counting import entities
-from xner_ray.models.network import spelt_specials
-from xner_ray.models.windows import tokenized
-from xner_ray.tag.hf import pieces_of
+from xner_ray.models.windows import windowed
 
 Ints = NDArray[np.int64]
 IGNORED = -1
@@ -68,20 +66,20 @@ class Windows:
 
 def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Windows:
     """Return the rows of all sentences, for a network that reads `positions` subwords at once."""
-    spelt = spelt_specials(tokenizer)
     tokens = sentences.column("tokens")
     first = offsets(lengths(tokens))
     ids, word, place = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     n_rows = []
     for start in range(0, len(tokens), _BATCH):
-        encodings = tokenized(tokenizer, tokens.slice(start, _BATCH).to_pylist())
-        for number, encoding in enumerate(encodings, start=start):
-            word_of, own = pieces_of(number, encoding.ids, encoding.word_ids, positions, spelt)
-            begins = np.append(True, word_of[1:] != word_of[:-1])
+        found = windowed(tokenizer, tokens.slice(start, _BATCH).to_pylist(), positions)
+        for number, own in enumerate(found, start=start):
+            last = -1
             for row in own:
-                here = np.flatnonzero(begins[row.rows])
-                word.append(first[number] + word_of[row.rows][here])
-                place.append(row.places.start + here)
+                words = row.words[row.slots]
+                here = np.flatnonzero(np.diff(words, prepend=last))  # each word at its first subword
+                last = words[-1]
+                word.append(first[number] + words[here])
+                place.append(row.places[here])
                 ids.append(np.array(row.ids, dtype=np.int32))
             n_rows.append(len(own))
     return Windows(

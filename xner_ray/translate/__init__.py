@@ -1,1 +1,1 @@
-"""Translators, checks of their output, and the stage `translate`."""
+"""Translators, health checks of their output, and the stages around them."""

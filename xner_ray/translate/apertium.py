@@ -1,13 +1,14 @@
-"""Apertium, rule-based translation, through its installed programs.
+"""A rule-based translator: Apertium, through its installed programs.
 
-Apertium is GPL: it runs as programs of its own, and none of its code or data is here. A direction is a mode, a
-pipeline of a dozen programs. At the NUL after each sentence every program flushes, so that they work on different
-sentences at once. The script `apertium` cannot do that: in 3.8.3 it filters through gawk, which holds all answers
-back until the input ends. So the pipeline is started here, without a shell, as `apertium-wblank-mode` prints it.
+Apertium is GPL: it runs as separate programs, and none of its code or data is here. A direction is a mode, a pipeline
+of a dozen programs, which `_Program` finds and `Pipeline` runs. Every program flushes at the NUL after each sentence,
+so that they work on different sentences at once. The script `apertium` cannot do that: in 3.8.3 it filters through
+gawk, which holds all answers back until the input ends. So the pipeline is started here, without a shell, from what
+`apertium-wblank-mode` prints.
 
-It serves one call and no more. Its tagger remembers classes of ambiguous words that it was not trained on, and reads
-later sentences by them: about one sentence in fifty depends on those before it, which must therefore be the same ones
-whenever a unit is made. To start it takes 0.17 s.
+A pipeline serves one call. Its tagger remembers classes of ambiguous words that it was not trained on, and reads later
+sentences by them: about one sentence in fifty depends on those before it, which must therefore be the same whenever a
+unit is computed. A start takes 0.17 s.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from xner_ray.data.languages import resolve as language_code
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.models.device import Timed
 from xner_ray.recipe.sections import Directions, Resolved, Translating
-from xner_ray.translate.base import Translation
+from xner_ray.translate.base import Result, Translation
 
 Direction = tuple[str, str]
 
-TIMEOUT_S = 60.0  # a pipeline that neither takes nor gives a byte for so long hangs
-# Debian 12's pairs with English; from the fifth on, into English only. Into hbs half the words stay as they are.
+TIMEOUT_S = 60.0  # a pipeline hangs if it neither takes nor gives a byte for so long
+# Debian 12's pairs with English; from the fifth on, into English alone. Into hbs half the words are not translated.
 DEBIAN = ("eng-spa", "eng-cat", "en-gl", "eo-en", "hbs-eng", "eu-en", "mkd-eng", "isl-eng")
 _SEVERAL = {"hbs": ("bos_Latn", "hrv_Latn")}
 _MODE = re.compile(r"([a-z]{2,3})-([a-z]{2,3})")  # others are variants, as eng-cat_valencia, or do not translate
@@ -63,11 +64,11 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
 
 
 class ApertiumTranslator(Timed):
-    """Starts a pipeline a call.
+    """A `Translator` that starts a pipeline in each call.
 
-    When a pipeline dies, hangs or loses a sentence, the sentence that it owed is tried alone. If that passes, all is
-    done again. If it fails it is a reject, and a new pipeline goes on behind it; but if not even a digit passes,
-    FatalError, or RetryableError for a hang.
+    If a pipeline dies, hangs or loses a sentence, the sentence without an answer is tried alone. If it passes, the call
+    is repeated once. If it fails, it is a reject, and a new pipeline takes the sentences after it; but if a digit fails
+    too, FatalError is raised, or RetryableError for a hang.
     """
 
     def __init__(self, section: Translating) -> None:
@@ -75,10 +76,10 @@ class ApertiumTranslator(Timed):
         self.tokens = self.micro_batch_tokens = 0
         self.program = _Program()
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
-        """One result a text, in order. White space comes back as single spaces; Apertium has no score."""
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Result]:
+        """Return one result a text, in order. White space becomes single spaces; Apertium has no score."""
         mode = self.program.mode((source, target))
-        results: list[Translation | tuple[Reason, str]] = []
+        results: list[Result] = []
         sent: dict[int, str] = {}
         for text in texts:
             results.append((Reason.TRANSLATION_EMPTY, "no word to translate"))
@@ -118,12 +119,12 @@ class ApertiumTranslator(Timed):
                 digit, cause = self._exchange(mode, ["1"])
                 if cause is not None and not digit:
                     kind = RetryableError if cause.hung else FatalError
-                    raise kind(f"apertium {mode} fails whatever the text is: {cause}")
+                    raise kind(f"apertium {mode} fails for any text: {cause}")
                 answers.append(broken)
         return answers
 
     def _exchange(self, mode: str, texts: Sequence[str]) -> tuple[list[str], BrokenError | None]:
-        """A new pipeline's answers up to a failure, and the failure."""
+        """Return a new pipeline's answers up to a failure, and the failure."""
         answers: list[str] = []
         with Pipeline(self.program.commands(mode), self.program.environment) as pipeline:
             try:
@@ -134,7 +135,7 @@ class ApertiumTranslator(Timed):
 
 
 class _Program:
-    """The installed `apertium`. RecipeError, with the install line for `wanted`, if there is none."""
+    """The installed `apertium`. RecipeError, with the command that installs `wanted`, if there is none."""
 
     def __init__(self, wanted: Sequence[Direction] = ()) -> None:
         found = shutil.which("apertium")
@@ -160,7 +161,7 @@ class _Program:
         )
 
     def commands(self, mode: str) -> list[list[str]]:
-        """The programs of a mode's pipeline with their arguments; unknown words stay unmarked."""
+        """Return the programs of a mode's pipeline with their arguments; unknown words stay unmarked."""
         text = self._run("apertium-wblank-mode", "-z", str(self.data / "modes" / f"{mode}.mode"))
         lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
         lexer.commenters, lexer.whitespace_split = "", True
@@ -169,7 +170,7 @@ class _Program:
             if word == "|":
                 commands.append([])
             elif set(word) & set("|&;<>()`") or ("$" in word and word not in ("$1", "$2")):
-                raise RecipeError(f"apertium's mode {mode} is no plain pipeline: {word!r}")
+                raise RecipeError(f"apertium's mode {mode} is not a plain pipeline: {word!r}")
             elif word != "$2":
                 commands[-1].append("-n" if word == "$1" else word)
         for command in commands:
@@ -178,7 +179,7 @@ class _Program:
         return commands
 
     def digest(self, mode: str) -> str:
-        """Mode and hash of its programs and data, so that another version of any has another identity."""
+        """Return the mode and a hash of its programs and data, so that another version has another identity."""
         content = hashlib.sha256()
         for command in self.commands(mode):
             for word in (shutil.which(command[0], path=self.path) or "", *command[1:]):
@@ -215,7 +216,7 @@ def _install(wanted: Iterable[Direction]) -> str:
 
 
 class BrokenError(Exception):
-    """A pipeline that died, hangs (`hung`) or gives something else than its sentences' answers."""
+    """A pipeline died, hangs (`hung`), or gave something other than the answers to its sentences."""
 
     def __init__(self, message: str, hung: bool = False) -> None:
         super().__init__(message)
@@ -223,7 +224,7 @@ class BrokenError(Exception):
 
 
 class Pipeline:
-    """The running programs of a mode, each reading from the one before: they end when the interpreter does."""
+    """The running programs of a mode, each reading from the one before; they end with the interpreter."""
 
     def __init__(self, commands: Sequence[list[str]], environment: Mapping[str, str]) -> None:
         self.names = [command[0] for command in commands]
@@ -250,7 +251,7 @@ class Pipeline:
             self.processes.append(process)
 
     def exchange(self, texts: Sequence[str], answers: list[str], timeout_s: float) -> None:
-        """Append an answer for each text. BrokenError, after those that did come, if one does not."""
+        """Append the answers to the texts, in order; BrokenError if one is missing."""
         unsent = memoryview("".join(_encode(text, number) for number, text in enumerate(texts)).encode())
         rest = b""
         source, sink = self.processes[-1].stdout, self.processes[0].stdin
@@ -267,7 +268,7 @@ class Pipeline:
                 try:
                     unsent = unsent[os.write(sink.fileno(), unsent[:_CHUNK]) :]
                 except BrokenPipeError:
-                    unsent = unsent[:0]  # answers that are under way may still come
+                    unsent = unsent[:0]  # answers may still come
                 if not unsent:
                     poll.unregister(sink)
             if source.fileno() in ready:
@@ -298,7 +299,7 @@ class Pipeline:
         self.close()
 
     def _complaint(self) -> str:
-        """What is known of a failure: programs that failed by themselves, and the end of standard error."""
+        """Describe a failure: the programs that failed, and the end of standard error."""
         with suppress(subprocess.TimeoutExpired):
             self.processes[-1].wait(0.1)
         ended = zip(self.names, (process.poll() for process in self.processes), strict=True)
@@ -309,11 +310,11 @@ class Pipeline:
 
 
 def _encode(text: str, number: int) -> str:
-    r"""One sentence of the stream format: a full stop that `_decode` takes away again, its number, NUL.
+    r"""Return a sentence in the stream format: the text, a full stop that `_decode` removes again, its number, NUL.
 
-    Apertium's own reader of plain text adds the full stop too. Behind the last word there must be something, or the
-    pipeline drops a full stop and answers only with the next sentence. Blanks in brackets come back as they are, and
-    so must the tilde, which wakes the post-generator.
+    Apertium's own reader of plain text adds the full stop too. Without something after the last word, the pipeline
+    drops a full stop and answers only with the next sentence. Text in brackets comes back unchanged; the tilde is put
+    in brackets because it would start the post-generator.
 
     >>> _encode("a/b ~c [d]", 7)
     'a\\/b [~]c \\[d\\].[7]\x00'
@@ -322,7 +323,7 @@ def _encode(text: str, number: int) -> str:
 
 
 def _decode(answer: bytes, number: int) -> str | None:
-    """The text again. None unless it answers the sentence of that number, and no other."""
+    """Return the text of an answer; None unless it answers the sentence of that number alone."""
     text = answer.decode(errors="replace")
     if _NUMBER.findall(text) != [str(number)]:
         return None

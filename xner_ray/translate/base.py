@@ -1,7 +1,7 @@
-"""Translation: the contract of an engine. One file an engine.
+"""The contract of a translator. One file an engine.
 
-An engine is a plain class: its constructor takes `recipe.Translate` and loads the model; `check` says at plan time,
-without loading it, whether it can serve the languages.
+An engine is a plain class whose constructor takes the recipe's section and loads the model. A function `check` raises
+at plan time, without loading the model, if it cannot serve the languages.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from xner_ray.errors import Reason
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """Text, and the mean log-probability of its tokens (natural logarithm, 0 is certain; None: the engine has none)."""
+    """A translation. score: mean log-probability of its tokens, natural logarithm; None if the engine has none."""
 
     text: str
     score: float | None
 
 
+Result = Translation | tuple[Reason, str]  # or the reason and detail of a reject
+
+
 class Translator(Protocol):
     """Translates one unit's sentences.
 
-    `tokens` counts what went through the model, `model_seconds` the wall time in it, for the report. An engine that
-    works in micro-batches has `micro_batch_tokens`, which the engine room halves when the device runs out of memory.
+    tokens: what went through the model since the start. model_seconds: wall time in it. micro_batch_tokens: what to
+    halve when memory runs out; 0 if there is nothing to halve.
     """
 
     tokens: int
@@ -34,6 +37,6 @@ class Translator(Protocol):
     @property
     def model_seconds(self) -> float: ...
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
-        """One result a text, in order: a translation, or the reason and detail of a reject."""
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Result]:
+        """Return one result a text, in order."""
         ...

@@ -1,14 +1,14 @@
-"""Entities that travel through the translator in brackets: EasyProject, and the bridge of back-translation.
+"""Stages that send entities through the translator in brackets: EasyProject, and the bridge of back-translation.
 
     source sentence, entities marked --translate--> sentence in the target's language with entities
 
-`MarkerStage` (EasyProject) keeps that sentence as the target side: text and labels come out of one translation, so
-nothing is aligned. It cannot reach a target sentence that is given.
+`MarkerStage` (EasyProject) keeps that sentence as the target side: text and labels come from one translation, so
+nothing is aligned. It cannot serve a given target sentence.
 
-`BackTranslateStage` ("tgt2tgt") makes it a bridge that is aligned to the target side that there is. Aligning two
-sentences of one language is easier than aligning two languages, but every entity that the translator loses or mangles
-is gone. The paper's released results: it helps where words are not written apart (ja, th, zh) and costs much F1
-elsewhere (reference/method.md, section 3). A translator trained to keep brackets loses fewer.
+`BackTranslateStage` ("tgt2tgt") aligns that sentence, the bridge, to the given target side. Two sentences of one
+language are easier to align than two languages, but every entity that the translator loses or mangles is gone. In the
+paper's released results it helps where words are not separated (ja, th, zh) and costs much F1 elsewhere (reference/
+method.md, section 3). A translator trained to keep brackets loses fewer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from xner_ray.errors import Loss, Reason
 from xner_ray.recipe.sections import Health
 from xner_ray.stage import ModelStage
 from xner_ray.translate import brackets
-from xner_ray.translate.base import Translation, Translator
+from xner_ray.translate.base import Result, Translation, Translator
 from xner_ray.translate.brackets import Marked, Placement, Recovered
 from xner_ray.translate.health import HealthChecker
 
 _READS = ("source_lang", "lang", "source_text", "source_offsets", "source_spans", "unprojected", "flags")
-_Result = Translation | tuple[Reason, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """What is translated for one row. sources: index of each entity in source_spans, by place in the sentence."""
+    """The texts to translate for a row. sources: index of each entity in source_spans, in order of the sentence."""
 
     marked: Marked
     sources: list[int]
@@ -44,8 +43,11 @@ class _Sentence:
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """A row's sentence on the other side. spans: cells of `schema` columns, ascending and disjoint; `score` is the
-    similarity in 0..1 to the entity's own translation. flags and unprojected: what the row had, and what was added."""
+    """A row's sentence on the other side.
+
+    spans: cells of the column, ascending and disjoint; `score` is the similarity in 0..1 to the entity's own
+    translation. flags, unprojected: those of the row, and new ones.
+    """
 
     text: str
     offsets: list[tuple[int, int]]
@@ -59,14 +61,14 @@ class _Carried:
 
 
 class _MarkedStage(ModelStage):
-    """A call is one unit, of one source_lang and one lang; each distinct text of it is translated once."""
+    """Shared by both stages. A call is one unit of one source_lang and one lang; equal texts are translated once."""
 
     def __init__(self, translator: Translator, min_similarity: float = brackets.MIN_SIMILARITY) -> None:
         super().__init__(translator)
         self.translator, self.min_similarity = translator, min_similarity
 
-    def _carry(self, table: pa.Table, *, bare: bool) -> Iterator[tuple[int, _Result, _Carried]]:
-        """Index, translation and what was carried over of each live row with entities; `bare`: of the others too."""
+    def _carry(self, table: pa.Table, *, bare: bool) -> Iterator[tuple[int, Result, _Carried]]:
+        """Yield index, translation and carried sentence of the accepted rows with entities; if `bare`, of all."""
         alive = accepted_rows(table)
         cells = dict(zip(alive, table.select(_READS).take(pa.array(alive, pa.int64())).to_pylist(), strict=True))
         sentences = {index: _sentence(row) for index, row in cells.items()}
@@ -80,7 +82,7 @@ class _MarkedStage(ModelStage):
         for index, sentence in sentences.items():
             yield index, results[sentence.marked.text], self._recover(cells[index], sentence, results)
 
-    def _recover(self, row: Mapping[str, Any], sentence: _Sentence, results: Mapping[str, _Result]) -> _Carried:
+    def _recover(self, row: Mapping[str, Any], sentence: _Sentence, results: Mapping[str, Result]) -> _Carried:
         translation = _text(results[sentence.marked.text])
         if translation is None:
             recovered = Recovered("", [], [Loss.MARKER_NOT_TRANSLATED] * len(sentence.sources), {})
@@ -114,11 +116,11 @@ class _MarkedStage(ModelStage):
 class BackTranslateStage(_MarkedStage):
     """Fills bridge_tokens and bridge_spans of rows with entities; no row is rejected here.
 
-    bridge_tokens: words of the back-translation, at least one; null where the sentence has no entity, or got no
-    translation with a word. bridge_spans: recovered entities; null where the sentence has no entity. Entities that
-    are not recovered join `unprojected` with a `Loss.MARKER_*`, each fault of the markers joins `flags` once a row.
-    Spans that reading has set aside take no part. Translated from source_lang to lang in both directions of a run.
-    min_similarity: as in `markers.recover`.
+    bridge_tokens: words of the back-translation, at least one; null if the sentence has no entity, or no translation
+    with a word. bridge_spans: recovered entities; null if the sentence has no entity. An entity that is not recovered
+    joins `unprojected` with a `Loss.MARKER_*`; each fault of the markers joins `flags` once a row. Spans that cannot be
+    matched take no part. Both directions of a run translate from source_lang to lang.
+    min_similarity: as in `brackets.recover`.
     """
 
     name = "back_translate"
@@ -138,16 +140,16 @@ class BackTranslateStage(_MarkedStage):
 class MarkerStage(_MarkedStage):
     """Fills the target side and its spans: translation and projection at once (EasyProject).
 
-    A sentence without entities is translated as it stands. A row whose sentence gets no translation is rejected with
-    the translator's reason; an entity that is not recovered joins `unprojected`. A span's score is the similarity in
-    0..1, `objective` their sum; nothing is proven `optimal`.
+    A sentence without entities is translated unmarked. A row whose sentence gets no translation is rejected with the
+    translator's reason; an entity that is not recovered joins `unprojected`. A span's score is the similarity in 0..1,
+    `objective` is their sum, `optimal` is false.
     """
 
     name = "translate"
 
     def __init__(self, translator: Translator, min_similarity: float, checks: Health) -> None:
         super().__init__(translator, min_similarity)
-        self.examiner = HealthChecker(checks)
+        self.checker = HealthChecker(checks)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         names = ("text", "tokens", "offsets", "translation_score", "spans", "unprojected", "flags")
@@ -164,7 +166,7 @@ class MarkerStage(_MarkedStage):
                 rejects[index] = (Reason.TRANSLATION_EMPTY, "the translation has markers and no word")
                 continue
             row = cells[index]
-            flags, reject = self.examiner.examine(row["source_text"], carried.text, row["source_lang"], row["lang"])
+            flags, reject = self.checker.examine(row["source_text"], carried.text, row["source_lang"], row["lang"])
             if reject is not None:
                 rejects[index] = reject
             values = {
@@ -185,13 +187,13 @@ class MarkerStage(_MarkedStage):
         return fill(table, columns, rejects)
 
 
-def _text(result: _Result) -> str | None:
-    """The translation, or None for a rejected or blank one."""
+def _text(result: Result) -> str | None:
+    """Return the translation, or None if it was rejected or is blank."""
     return result.text if isinstance(result, Translation) and result.text.strip() else None
 
 
 def _sentence(row: Mapping[str, Any]) -> _Sentence:
-    """What to translate for a row; without entities its text as it stands."""
+    """Return the texts to translate for a row; without entities its text, unmarked."""
     aside, spans, offsets = unmatchable(row), row["source_spans"] or (), row["source_offsets"]
     sources = sorted((i for i in range(len(spans)) if i not in aside), key=lambda i: spans[i]["start"])
     text = row["source_text"]

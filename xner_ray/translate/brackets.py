@@ -2,13 +2,13 @@
 
     Anna saw [x]  --mark-->  [Anna] saw (x)  --translate-->  (x) vio [ Anna ]  --recover-->  [x] vio Anna + its span
 
-Literal square brackets travel as round ones, since full-width ones are no way out: NFKC, which NLLB's tokenizer
-applies, makes them square again. They come back where the translation has the round brackets of the marked text in the
-same order; elsewhere they stay round. So every square bracket of a translation is a marker.
+Literal square brackets are sent as round ones (full-width ones would become square again by NFKC, which NLLB's
+tokenizer applies). They are restored where the translation has the round brackets of the marked text in the same order;
+elsewhere they stay round. So every square bracket of a translation is a marker.
 
 A piece, the text between two markers, belongs to the entity whose own translation it resembles: one to one, with the
-largest sum of similarities, where the reference implementation gives each piece to the last entity that is similar
-enough (reference/method.md 3 and 6.2, item 3). A broken marker costs its entity, never the sentence.
+largest sum of similarities. (The reference implementation gives each piece to the last entity that is similar enough;
+reference/method.md 3 and 6.2, item 3.) A broken marker costs its entity, never the sentence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from xner_ray.errors import Flag, Loss
 
 MIN_SIMILARITY = 0.5
-"""A piece must be more similar than this to its entity's own translation."""
+"""The similarity that a piece must exceed to its entity's own translation."""
 
 # Each ASCII bracket with all characters that NFKC makes it.
 _OPEN, _CLOSE = "[［﹇", "]］﹈"
@@ -42,7 +42,7 @@ _OUTSIDE = re.compile(rf"(?<![{re.escape(_OPEN)}\s])\s++(?![{re.escape(_CLOSE)}]
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """text: with markers. brackets: the literal brackets of the sentence, round and square, in order."""
+    """A text with markers. brackets: the literal brackets of the sentence, round and square, in order."""
 
     text: str
     brackets: str
@@ -50,7 +50,7 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Half-open range of code points of a clean text (after `to_words`: of its words), and the similarity in 0..1."""
+    """A half-open range of code points of a clean text (after `to_words`: of its words), and the similarity in 0..1."""
 
     start: int
     end: int
@@ -59,9 +59,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """text: the translation without markers. pieces: half-open ranges of its code points, ascending, none twice.
+    """A translation without markers, and its entities.
 
-    entities: for each entity its placement or loss; two placements are disjoint or nested. faults: none is 0.
+    pieces: half-open ranges of code points of `text`, ascending, none twice. entities: placement or loss of each; two
+    placements are disjoint or nested. faults: their numbers, none 0.
     """
 
     text: str
@@ -71,7 +72,7 @@ class Recovered:
 
 
 def escape(text: str) -> str:
-    """The text with round brackets for square ones, of the same length; entities are translated alone in this form.
+    """Replace square brackets by round ones; entities are translated alone in this form. The length stays.
 
     >>> escape("[sic] ［1］")
     '(sic) (1)'
@@ -80,7 +81,7 @@ def escape(text: str) -> str:
 
 
 def mark(text: str, spans: Iterable[tuple[int, int]]) -> Marked:
-    """The text with each span in square brackets.
+    """Put each span in square brackets.
 
     spans: half-open ranges of code points, ascending and without overlap; ValueError otherwise, or if one has no text.
 
@@ -103,7 +104,7 @@ def mark(text: str, spans: Iterable[tuple[int, int]]) -> Marked:
 def recover(
     translation: str, entities: Sequence[str | None], *, brackets: str = "", min_similarity: float = MIN_SIMILARITY
 ) -> Recovered:
-    """The translation of a marked text without its markers, and where each entity is.
+    """Remove the markers from the translation of a marked text, and find its entities.
 
     entities: the translation of each one's `escape`d text alone, in the order of the markers; None: it has none.
     brackets: `Marked.brackets`. A piece and an entity belong together only if their similarity is above
@@ -126,7 +127,7 @@ def recover(
 
 
 def to_words(entities: Sequence[Placement | Loss], offsets: Sequence[tuple[int, int]]) -> list[Placement | Loss]:
-    """Placements in words: every word that a piece touches. Losses stay.
+    """Turn placements into ranges of words, of every word that a piece touches; losses stay.
 
     entities: `Recovered.entities`. offsets: of the words of `Recovered.text`, half-open ranges of code points that
     cover all but the white space. Of two placements on one word the one with more words stays, then the one further
@@ -151,9 +152,9 @@ def to_words(entities: Sequence[Placement | Loss], offsets: Sequence[tuple[int, 
 
 
 def _strip(translation: str) -> tuple[str, list[tuple[int, int]], Counter[Flag]]:
-    """The text without markers, the pieces in it, and what was wrong. No piece begins or ends with white space."""
+    """Return the text without markers, its pieces, and the faults. No piece begins or ends with white space."""
     parts: list[str] = []
-    opened: list[tuple[int, int]] = []  # where, and how many pairs deep the pairs inside are
+    opened: list[tuple[int, int]] = []  # start, and depth of the pairs inside
     pieces: set[tuple[int, int]] = set()
     faults: Counter[Flag] = Counter()
     length = last = 0
@@ -172,7 +173,7 @@ def _strip(translation: str) -> tuple[str, list[tuple[int, int]], Counter[Flag]]
                     faults[Flag.MARKER_EMPTY] += 1
                     continue
                 faults[Flag.MARKER_NESTED] += depth > 0
-                if depth <= 1:  # a deep nest of long pieces would take long to compare
+                if depth <= 1:  # deep nests of long pieces are slow to compare
                     pieces.add((start, length))
                 if opened:
                     opened[-1] = (opened[-1][0], max(opened[-1][1], depth + 1))
@@ -183,10 +184,10 @@ def _strip(translation: str) -> tuple[str, list[tuple[int, int]], Counter[Flag]]
 
 
 def _gap(text: str, run: re.Match[str]) -> str:
-    """The white space that a run of markers leaves: what is outside of them, inside only where it parts two words."""
+    """Return the white space that a run of markers leaves: that outside them; that inside if it separates two words."""
     outside = _OUTSIDE.search(run.group())
     sides = text[max(run.start() - 1, 0) : run.start()], text[run.end() : run.end() + 1]
-    # Not \w, which takes no combining mark for a part of a word.
+    # Not \w, which excludes combining marks.
     words = all(unicodedata.category(side or " ")[0] in "LMN" for side in sides)
     return outside.group() if outside else " " * (words and any(map(str.isspace, run.group())))
 
@@ -194,7 +195,7 @@ def _gap(text: str, run: re.Match[str]) -> str:
 def _assign(
     entities: Sequence[str | None], text: str, pieces: Sequence[tuple[int, int]], least: float
 ) -> dict[int, Placement]:
-    """Of all one-to-one choices of pairs with a similarity above `least` the one with the largest sum, by entity."""
+    """Return the one-to-one choice, by entity, with the largest sum of similarities, each above `least`."""
     folded = [_folded(text[start:end]) for start, end in pieces]
     similarity = np.zeros((len(entities), len(pieces)))
     for row, entity in enumerate(entities):
@@ -204,7 +205,7 @@ def _assign(
             similarity[row] = [ratios[piece] for piece in folded]
     rows, columns = np.indices(similarity.shape, dtype=np.float64)
     fewer, more = min(similarity.shape), max(similarity.shape)
-    # Whole numbers, each sum below one unit of the sum before it; squares sum up to less where order is kept.
+    # Integers in which similarity, order and place rank in turn: each sum is below one unit of the one before.
     rank = np.rint(1e4 * similarity) * fewer * more**2 - (rows - columns) ** 2
     weight = np.where(similarity > 0, rank * fewer * more - columns, 0.0)
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # half a second, seldom needed
@@ -215,7 +216,7 @@ def _assign(
 
 
 def _ratio(matcher: SequenceMatcher[str], piece: str, least: float) -> float:
-    """The rounded ratio, or 0 if it is not above `least`; two bounds from above spare most pairs the slow ratio."""
+    """Return the rounded ratio, or 0 if it is not above `least`; two upper bounds spare most pairs the slow ratio."""
     matcher.set_seq1(piece)
     for ratio in (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio):
         value = round(ratio(), 4)
@@ -229,7 +230,7 @@ def _folded(text: str) -> str:
 
 
 def _restore(text: str, brackets: str) -> str:
-    """Literal square brackets back in place of the round ones that they travelled as; the length stays."""
+    """Restore literal square brackets that were sent as round ones; the length stays."""
     places = [place for place, character in enumerate(text) if character in _ROUND]
     if "".join(text[place] for place in places).translate(_FORM) != brackets.translate(_FORM):
         return text

@@ -1,12 +1,12 @@
 """NLLB-200 and other M2M100 models through CTranslate2, a C++ engine with 8-bit and 16-bit weights.
 
-The model is converted once a machine, into `cache_folder()`; the folder's name says what is in it: CTranslate2's
-version, the number type, and the model's identity (its tree hash, or its commit on the hub). Which sentences are
-read, in which micro-batches, and which results are rejects is `NllbTranslator`'s; only decoding differs. In float32
-both engines give the same text and, to 1e-4, the same scores (4,000 sentences of tiny-nllb, beams 1 and 4). The
-penalties that a generation_config.json may ask for (repetition, n-grams, length) are not applied; NLLB-200 has none.
+The model is converted once per machine, into the cache. The folder's name has CTranslate2's version, the number type
+and the model's identity (its tree hash, or its commit on the hub). Only decoding differs from `NllbTranslator`; micro-
+batches and rejects are the same. In float32 both engines give the same text and, to 1e-4, the same scores (4,000
+sentences of tiny-nllb, beams 1 and 4). Penalties of a generation_config.json (repetition, n-grams, length) are not
+applied; NLLB-200 has none.
 
-Number types. `auto` is float32 on a CPU, so that both engines agree there, and float16 on a GPU. int8 holds matrices
+Number types: `auto` is float32 on a CPU, so that both engines agree there, and float16 on a GPU. int8 stores matrices
 in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU computes neither float16 nor bfloat16.
 """
 
@@ -21,18 +21,17 @@ import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from xner_ray import errors
-from xner_ray.errors import FatalError, Reason, RecipeError
+from xner_ray.errors import FatalError, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
-from xner_ray.models.hub import load_arguments, local_folder, pin
-from xner_ray.models.network import quiet
+from xner_ray.models.hub import local_folder, pin, pretrained
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
-from xner_ray.translate.base import Translation
-from xner_ray.translate.nllb import NllbTranslator
+from xner_ray.translate.base import Result
+from xner_ray.translate.nllb import NllbTranslator, result_of
 
-# Beam search ends when this many times `beams` translations are complete. At CTranslate2's own 1 it ends before better
-# ones are: with 4 beams 6 of 1,000 sentences were worse than transformers', at 1.5 and more none differed.
+# Beam search ends when this many times `beams` translations are complete. At CTranslate2's default of 1 it ends too
+# early: with 4 beams, 6 of 1,000 sentences were worse than transformers'; from 1.5 on none differed.
 PATIENCE = 2.0
 _LAYOUT = 1  # count up when a converted folder's content changes for another reason than CTranslate2's version
 _COMPUTE_TYPES = {
@@ -55,7 +54,7 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
 
 
 def compute_type(section: Translating, key: str = "translate") -> str:
-    """CTranslate2's name for `section.dtype` on its device; the converted folder holds the same.
+    """Return CTranslate2's name for `section.dtype` on the section's device.
 
     RecipeError, with the section's `key`, if the device has no such arithmetic.
     """
@@ -86,7 +85,7 @@ class Ct2Translator(NllbTranslator):
     """`NllbTranslator` with another decoder; `model` is a `ctranslate2.Translator`."""
 
     def __init__(self, section: Translating) -> None:
-        """Loads the model, converting it first if this machine has not done so.
+        """Load the model, converted first if this machine has not done so.
 
         MissingExtraError if CTranslate2 is not installed; RecipeError if the model or its number type cannot be used.
         """
@@ -116,7 +115,7 @@ class Ct2Translator(NllbTranslator):
         except RuntimeError as error:
             raise _known(error) from error
 
-    def _generate(self, ids: list[list[int]], first: int) -> list[Translation | tuple[Reason, str]]:
+    def _generate(self, ids: list[list[int]], first: int) -> list[Result]:
         limit = self._limit(max(map(len, ids)))
         forced = self.tokenizer.convert_ids_to_tokens(first)
         pieces = [self.tokenizer.convert_ids_to_tokens(row) for row in ids]
@@ -129,7 +128,7 @@ class Ct2Translator(NllbTranslator):
                     patience=PATIENCE,
                     return_scores=True,
                     return_end_token=True,
-                    max_input_length=0,  # never cut; `translate` has rejected what is too long
+                    max_input_length=0,  # never cut: `translate` has rejected longer sources
                     max_decoding_length=limit,
                     min_decoding_length=0,
                 )
@@ -140,30 +139,22 @@ class Ct2Translator(NllbTranslator):
         texts = self.tokenizer.batch_decode(
             [self.tokenizer.convert_tokens_to_ids(row) for row in tokens], skip_special_tokens=True
         )
-        results: list[Translation | tuple[Reason, str]] = []
+        results: list[Result] = []
         for text, row, result in zip(texts, tokens, decoded, strict=True):
-            if row[-1] != self.tokenizer.eos_token:
-                results.append((Reason.TRANSLATION_TRUNCATED, f"no end after {limit} subwords: {text[:200]}"))
-            elif not text.strip():
-                results.append((Reason.TRANSLATION_EMPTY, "the translator gave no text"))
-            else:
-                # The mean that CTranslate2 gives counts the language token, at no loss.
-                results.append(Translation(text.strip(), result.scores[0] * len(row) / (len(row) - 1)))
+            # CTranslate2's mean counts the language token, with a loss of 0.
+            score = result.scores[0] * len(row) / (len(row) - 1) if len(row) > 1 else 0.0
+            results.append(result_of(text, score, None if row[-1] == self.tokenizer.eos_token else limit))
         return results
 
 
 def require(key: str) -> None:
-    """MissingExtraError, with the section's `key`, if CTranslate2 is not installed."""
+    """Raise MissingExtraError, with the section's `key`, if CTranslate2 is not installed."""
     errors.require("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
 
 
 def _refuse_other_kinds(model: str, key: str) -> Any:
-    """The model's configuration. RecipeError if it is no M2M100: the conversion knows that architecture alone."""
-    path, options = load_arguments(model)
-    try:
-        config = AutoConfig.from_pretrained(path, **options)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{key}.model {model!r} cannot be used: {error}") from error
+    """Return the model's configuration. RecipeError unless it is an M2M100: only that architecture is converted."""
+    config = pretrained(AutoConfig, model, f"{key}.model")
     if config.model_type != "m2m_100":
         raise RecipeError(
             f"{key}.model {model!r} is of type {config.model_type}, but engine ctranslate2 takes m2m_100 alone, "
@@ -173,25 +164,20 @@ def _refuse_other_kinds(model: str, key: str) -> Any:
 
 
 def _identity(model: str) -> tuple[str, str]:
-    """`hub.pin`, without asking the hub again for a name that has its commit already."""
+    """Return `hub.pin`, without asking the hub about a name that has its commit."""
     if local_folder(model) is None and re.fullmatch("[^@]+@[0-9a-f]{40}", model):
         return model, model[-40:]
     return pin(model)
 
 
 def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
-    """Not by `TransformersConverter`: it forgets the revision of the tokenizer, and would read pickled weights."""
+    """Convert a model; CTranslate2's `TransformersConverter` ignores the tokenizer's revision and reads pickles."""
     from ctranslate2.converters.transformers import M2M100Loader
 
     _refuse_other_kinds(model, key)
     tokenizer = nllb.tokenizer_of(model, key)
-    path, options = load_arguments(model)
-    try:
-        with quiet():
-            weights = AutoModelForSeq2SeqLM.from_pretrained(path, dtype="auto", use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{key}.model {model!r} cannot be used: {error}") from error
-    # CTranslate2 finds a token's place by its spelling, and the spellings by their order.
+    weights = pretrained(AutoModelForSeq2SeqLM, model, f"{key}.model", dtype="auto", use_safetensors=True)
+    # CTranslate2 knows tokens by their spellings, in the order of their numbers.
     if sorted(tokenizer.get_vocab().values()) != list(range(len(tokenizer))):
         raise RecipeError(f"{key}.model {model!r}: its tokenizer's numbers have gaps; choose engine nllb")
     with torch.no_grad():
@@ -202,7 +188,7 @@ def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
 
 
 def _known(error: RuntimeError) -> Exception:
-    """CTranslate2 has one class for everything: out of memory is the guard's to handle, a missing library nobody's."""
+    """Return the error as what it is: out of memory for the guard, FatalError for a missing library, else itself."""
     message = str(error)
     if "out of memory" in message or "ALLOC_FAILED" in message:
         return torch.OutOfMemoryError(message)

@@ -1,12 +1,12 @@
-"""Health checks of translations: rules on the two texts alone, without a model, each a reason code.
+"""Health checks of translations: rules on the two texts alone, one reason code each.
 
-A check must hold for 200 languages, of which data shows a few, so every rule is one formula for all of them with
-bounds that leave room, and not a table fitted to each language. It finds what is plainly broken; what is subtly
-wrong passes. Constants were set on NTREX-128 (English and ten languages, both directions): at most 1 % of good pairs
-are flagged by any check in any language. `tests/bench/health_table.py` prints that, and what each check finds.
+A check must hold for 200 languages, and there is data for a few, so every rule is one formula for all languages with
+generous bounds, not a table fitted to each. It finds what is plainly broken; what is subtly wrong passes. Constants
+were set on NTREX-128 (English and ten languages, both directions): at most 1 % of good pairs are flagged by any check
+in any language. `tests/bench/health_table.py` prints that, and what each check finds.
 
-An empty or truncated translation is not looked for here: the translator knows (`Reason.TRANSLATION_EMPTY`,
-`Reason.TRANSLATION_TRUNCATED`).
+`check` applies the rules, each a function below with its constants; `LanguageIdentifier` is optional; `HealthChecker`
+turns what fired into flags and rejects by the recipe. Empty and truncated translations are the translator's to report.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LOST_DIGITS = Reason.TRANSLATION_LOST_DIGITS
 LANGUAGE = Reason.TRANSLATION_LANGUAGE
 
 CHECKS: tuple[Reason, ...] = (REPEATS, COPIED, WRONG_SCRIPT, LENGTH, LOST_DIGITS)
-"""The checks of `check`, in its order; `LANGUAGE` is apart, as it needs an identifier."""
+"""The checks of `check`, in its order; `LANGUAGE` needs an identifier."""
 
 
 def check(source: str, translation: str, source_lang: str, lang: str) -> list[Reason]:
-    """The reason codes of every check that fires, in the order of `CHECKS`. The codes are those of `LANGUAGES`.
+    """Return the reason codes of the checks that fire, in the order of `CHECKS`; languages are codes of `LANGUAGES`.
 
     >>> check("They met in Paris in 1987.", "Sie trafen sich in Paris.", "eng_Latn", "deu_Latn")
     [<Reason.TRANSLATION_LOST_DIGITS: 'translation_lost_digits'>]
@@ -50,7 +50,7 @@ def check(source: str, translation: str, source_lang: str, lang: str) -> list[Re
     return [name for name, fires in zip(CHECKS, fired, strict=True) if fires]
 
 
-# The first words of the Unicode names of each script's letters; a few scripts write with several.
+# The first word of the Unicode names of each script's letters; a few scripts have several.
 _SCRIPTS: dict[str, tuple[str, ...]] = {
     "Arab": ("ARABIC",), "Armn": ("ARMENIAN",), "Beng": ("BENGALI",), "Cyrl": ("CYRILLIC",), "Deva": ("DEVANAGARI",),
     "Ethi": ("ETHIOPIC",), "Geor": ("GEORGIAN",), "Grek": ("GREEK",), "Gujr": ("GUJARATI",), "Guru": ("GURMUKHI",),
@@ -60,13 +60,13 @@ _SCRIPTS: dict[str, tuple[str, ...]] = {
     "Sinh": ("SINHALA",), "Taml": ("TAMIL",), "Telu": ("TELUGU",), "Tfng": ("TIFINAGH",), "Thai": ("THAI",),
     "Tibt": ("TIBETAN",),
 }  # fmt: skip
-# How many letters of an alphabet say as much as one of these, from the medians of NTREX (Hangul: two, by its jamo).
+# How many letters of an alphabet one of these is worth, from the medians of NTREX (Hangul: two, by its jamo).
 _WEIGHTS = {"CJK": 3.0, "HIRAGANA": 2.0, "KATAKANA": 2.0, "HANGUL": 2.0, "ETHIOPIC": 1.5}
 
 
 @cache
 def _script(character: str) -> str:
-    """The first word of a letter's Unicode name, its script in all but name; "" for what is no letter.
+    """Return the first word of a letter's Unicode name, which tells its script; "" for other characters.
 
     >>> _script("é"), _script("ア"), _script("ｱ"), _script("1")
     ('LATIN', 'KATAKANA', 'KATAKANA', '')
@@ -79,12 +79,12 @@ def _script(character: str) -> str:
 
 @cache
 def _in_word(character: str) -> bool:
-    """Letters and marks: for `re`, most vowels of India are no part of a word."""
+    """Tell whether a character is a letter or a mark; `re` does not count most Indian vowels as part of a word."""
     return unicodedata.category(character)[0] in "LM"
 
 
 class _Spaces(dict[int, str]):
-    """For `str.translate`: what is neither letter, mark nor number becomes a space."""
+    """A table for `str.translate` that makes a space of all but letters, marks and numbers."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -96,7 +96,7 @@ _SPACES = _Spaces()
 
 
 def _plain(text: str) -> str:
-    """Words and numbers with one space between, in one case."""
+    """Return words and numbers with one space between, case-folded."""
     return " ".join(text.casefold().translate(_SPACES).split())
 
 
@@ -105,7 +105,7 @@ def _words(text: str) -> list[str]:
 
 
 def _weight(text: str) -> float:
-    """How much text there is, in letters of an alphabet; neither white space nor accents count."""
+    """Return the length of a text in letters of an alphabet; neither white space nor accents count."""
     return sum(
         _WEIGHTS.get(_script(character), 1.0) * count
         for character, count in Counter(text).items()
@@ -120,19 +120,19 @@ _REPEATED_SHARE = 0.3
 
 
 def repeats(source: str, translation: str) -> bool:
-    """A loop, the translator's own: the source has nothing like it.
+    """Tell whether the translation has a loop that the source has not.
 
-    Either a piece of at most 80 characters stands four or more times in a row, over 12 characters or more, and over
-    twice as often as any piece of the source; or the share of character 12-grams (5-grams where most letters are
-    Chinese, Japanese or Korean) that occurred before is 0.3 higher than the source's share, and there are two grams'
-    length of them: a clause that comes back, a text given twice. Case and punctuation do not count. Reduplication
-    (`anak-anak`) says a word twice, and people who say `no` five times are translated by people who do so too.
+    A loop is a piece of at most 80 characters that is repeated four or more times in a row, over 12 characters or more,
+    and more than twice as often as any piece of the source; or a clause or text that comes again: the share of
+    character 12-grams (5-grams where most letters are Chinese, Japanese or Korean) that occurred before is 0.3 higher
+    than in the source, and there are at least twice as many of them as a gram is long. Case and punctuation do not
+    count. Reduplication (`anak-anak`) repeats a word once, and a source that says `no` five times may be translated so.
 
     >>> repeats("He came home.", "Alikuja na na na na na na na"), repeats("The children.", "Anak-anak itu.")
     (True, False)
     """
     source, translation = _plain(source), _plain(translation)
-    # Any such loop has four repeated 6-grams; to count them is ten times faster than to look for it.
+    # Any such loop has four repeated 6-grams; counting them is ten times faster than looking for it.
     if _repeated_grams(translation, 6)[0] >= 4:
         loop = _longest_loop(translation, _LOOP_LENGTH)
         if loop >= _LOOP_TIMES and loop > 2 * _longest_loop(source, 0):
@@ -143,7 +143,7 @@ def repeats(source: str, translation: str) -> bool:
 
 
 def _longest_loop(text: str, least: int) -> int:
-    """How often the most repeated piece with a letter stands in a row, of rows of at least so many characters."""
+    """Return the most repetitions in a row of a piece with a letter, over at least `least` characters."""
     found = (match for match in _LOOP.finditer(text) if len(match[0]) >= least)
     return max((len(m[0]) // len(m[1]) for m in found if any(map(_in_word, m[1]))), default=0)
 
@@ -156,7 +156,7 @@ def _gram(text: str) -> int:
 
 
 def _repeated_grams(text: str, n: int) -> tuple[int, float]:
-    """How many n-grams occurred before, and their share of all."""
+    """Return how many n-grams occurred before, and their share of all."""
     total = len(text) - n + 1
     if total <= 0:
         return 0, 0.0
@@ -165,7 +165,7 @@ def _repeated_grams(text: str, n: int) -> tuple[int, float]:
 
 
 _ORDINARY_WORDS, _COPIED_SHARE, _COPIED_WEIGHT = 4, 0.8, 24
-# Languages between which most words of a right translation may be the source's.
+# Groups of languages so similar that a right translation may have most words of the source.
 _ALIKE = tuple(
     frozenset(group.split())
     for group in (
@@ -177,11 +177,11 @@ _ALIKE = tuple(
 
 
 def copied(source: str, translation: str, source_lang: str, lang: str) -> bool:
-    """The source was not translated: at least 0.8 of its ordinary words stand in the translation.
+    """Tell whether the source was not translated: at least 0.8 of its ordinary words are in the translation.
 
-    Ordinary are words without a capital, which names have in most scripts; four of them or more, as fewer may be
-    foreign in any language. In a source without spaces the whole text is compared, at 24 letters' worth or more. Not
-    asked between languages so near (`_ALIKE`) that the answer means nothing, nor between two codes of one language.
+    Ordinary words have no capital, as names have in most scripts; a source with fewer than four passes. Of a source
+    without spaces the whole text is compared, from 24 letters' worth on. Languages of one group of `_ALIKE` pass, and
+    so do two codes of one language.
 
     >>> copied("It rains here every day.", "it rains here every day", "eng_Latn", "deu_Latn")
     True
@@ -204,12 +204,12 @@ _TELLING = 4
 
 
 def wrong_script(source: str, translation: str, lang: str) -> bool:
-    """Less than half of the letters are of the script of `lang`.
+    """Tell whether less than half of the letters are in the script of `lang`.
 
-    Names may stay as they are: words that the source writes with a capital do not count, and a Chinese character
-    counts as three letters, as it says as much. Ten letters at least must be left. Of Chinese
-    characters: Japanese with ten has some kana, Chinese has no four kana; and of those that only the simplified
-    (GB 2312) or only the traditional standard (Big5) has, four or more, at least half are of the code's side.
+    Names may stay as they are: words that the source writes with a capital do not count. A Chinese character counts as
+    three letters. A translation with fewer than ten letters left passes. Further: Japanese with ten Chinese characters
+    must have kana; Chinese must have fewer than four kana, and if it has four or more characters that are in GB 2312
+    (simplified) or in Big5 (traditional) alone, at least half of these must be of the script of `lang`.
 
     >>> wrong_script("The prime minister resigned.", "Premyer-ministr iste'foga chiqdi.", "rus_Cyrl")
     True
@@ -239,7 +239,7 @@ def wrong_script(source: str, translation: str, lang: str) -> bool:
 
 @cache
 def _only_in(han: str) -> str:
-    """Whether a Chinese character is simplified or traditional alone, by the character sets of either side."""
+    """Return the script of a Chinese character that GB 2312 or Big5 alone has; else ""."""
     simplified, traditional = (bool(han.encode(name, "ignore")) for name in ("gb2312", "big5"))
     return "" if simplified == traditional else "Hans" if simplified else "Hant"
 
@@ -248,10 +248,10 @@ _LENGTH_FACTOR, _LENGTH_SLACK = 5 / 3, 30
 
 
 def odd_length(source: str, translation: str) -> bool:
-    """One text is over 5/3 times as long as the other, after 30 letters more for both.
+    """Tell whether one text is over 5/3 times as long as the other, with 30 letters added to both.
 
-    The letters that the slack adds let short texts differ more. Length is counted in letters of an alphabet: a Chinese
-    character counts as three, kana and Hangul as two, Ethiopic as one and a half; white space and accents as nothing.
+    The added letters let short texts differ more. Length is counted in letters of an alphabet: a Chinese character
+    counts as three, kana and Hangul as two, Ethiopic as one and a half; white space and accents do not count.
 
     >>> odd_length("The president spoke to the press for an hour after the long meeting.", "O presidente.")
     True
@@ -261,20 +261,20 @@ def odd_length(source: str, translation: str) -> bool:
 
 
 _PROBABILITY = 0.02
-# Where py3langid has another code than ISO 639-3 or 639-1; its `ku` is Kurmanji, its `az` Latin.
+# Codes of py3langid that are not ISO 639-3 or 639-1; its `ku` is Kurmanji, its `az` Latin.
 _LID_CODES = {"nob": "no", "grn": "gug", "ckb": "", "azb": ""}
 
 
 class LanguageIdentifier:
-    """py3langid (BSD, offline, 140 languages): says whether a text is in another language than it should be.
+    """Tells whether a text is in another language than it should be, by py3langid (BSD, offline, 140 languages).
 
-    It only speaks of languages that it knows (`knows`), half of the table, and of ten letters or more. The right
-    language must get a probability under 0.02. Even so a language that it does not know may be taken for a neighbour,
-    and a sentence of foreign names for a foreign sentence: flag, do not reject.
+    A text is wrong if the right language gets a probability under 0.02. Languages that py3langid does not know (half of
+    our table) and texts under ten letters pass. A sentence of foreign names may still count as a foreign sentence, so
+    flag, do not reject.
     """
 
     def __init__(self, key: str = "translate.health.language") -> None:
-        """key: of the recipe, that asks for it. MissingExtraError."""
+        """Load the model; MissingExtraError, with the `key` of the recipe that asks for it, without py3langid."""
         try:
             langid = importlib.import_module("py3langid.langid")
         except ImportError:
@@ -286,7 +286,7 @@ class LanguageIdentifier:
         return self._code(lang) is not None
 
     def wrong(self, text: str, lang: str) -> bool:
-        """Whether the text is in another language; False where the identifier does not know `lang`."""
+        """Tell whether the text is in another language; False if the identifier does not know `lang`."""
         code = self._code(lang)
         letters = sum(_WEIGHTS.get(name, 1.0) for character in text if (name := _script(character)))
         if code is None or letters < _SCRIPT_LETTERS:
@@ -311,7 +311,7 @@ class HealthChecker:
     def examine(
         self, source: str, translation: str, source_lang: str, lang: str
     ) -> tuple[list[str], tuple[Reason, str] | None]:
-        """Flags of a translation, and the reason and detail of its reject, if it is one."""
+        """Return the flags of a translation, and the reason and detail of its reject, if it is one."""
         fired = check(source, translation, source_lang, lang)
         if self._identifier is not None and self._identifier.wrong(translation, lang):
             fired.append(LANGUAGE)

@@ -1,20 +1,20 @@
-"""How well two phrases translate each other: NMTScore "direct" (method.md 4.3; Vamvas and Sennrich 2022).
+"""A score of how well two phrases translate each other: NMTScore "direct" (Vamvas and Sennrich 2022; method.md 4.3).
 
-    P(A|B) = (prod_t p(A_t | B, A_<t)) ** (1 / |A|)      how readily the model gives A for B, per token
-    s(A|B) = min(1, P(A|B) / P(A|A))                     measured by how readily it repeats A in A's own language
+    P(A|B) = (prod_t p(A_t | B, A_<t)) ** (1 / |A|)      the model's probability of A given B, per token
+    s(A|B) = min(1, P(A|B) / P(A|A))                     relative to that of repeating A in A's own language
     score  = (s(source|target) + s(target|source)) / 2
 
 Nothing is generated: one teacher-forced pass for each distinct (condition, output), sorted by length, in micro-batches
-under a token budget and a bound of the logits' memory. Phrases stand alone, without their sentence, so that a phrase
-costs the same wherever it occurs; the price is that the model sees no context (method.md 6.1).
+under a token budget and a bound on the logits' memory. Phrases are scored without their sentence, so that a phrase
+costs the same wherever it occurs; the model then sees no context (method.md 6.1).
 
-|A| counts A's subwords and the end token, not the language token: that one is forced, so no translation decides it.
-The end stays, because without it the beginning of a name ("Cruz" of "Cruz Roja") would count as a whole translation.
-What the model dislikes about a bare phrase, such as an end without a full stop, stands in P(A|A) too and cancels out.
+|A| counts A's subwords and the end token, but not the language token, which is forced. Without the end token the
+beginning of a name ("Cruz" of "Cruz Roja") would count as a whole translation. What is unlikely about a bare phrase,
+such as an end without a full stop, is in P(A|A) too and cancels out.
 
-The cut at 1 is ours: a model often prefers its own translation to a copy, and fusion needs a bound (`contenders`).
-The package nmtscore differs in two more points (scorer.py, m2m100.py): it counts a second end token, and takes
-2 ** -loss of a loss in nats, so that its s is s ** 0.69. The formula stands here as published.
+The cut at 1 is ours: a model often prefers its own translation to a copy, and pruning needs a bound. The package
+nmtscore differs in two more points (scorer.py, m2m100.py): it counts a second end token, and takes 2 ** -loss of a loss
+in nats, so that its s is s ** 0.69. The formula here is the published one.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ import torch
 from numpy.typing import NDArray
 
 from xner_ray.models.device import Timed
+from xner_ray.models.windows import padded
 from xner_ray.recipe.sections import Translating
-from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id
+from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id, log_probabilities
 
 _Phrase = tuple[str, str]  # language, text
 _Job = tuple[_Phrase, _Phrase]  # condition, output
 
 
 class LikelihoodScorer(Timed):
-    """`tokens` counts the subwords of all conditions and outputs that went through the model, for the report.
+    """Scores pairs of phrases.
 
-    `micro_batch_tokens` bounds rows x (longest condition + longest output) of one forward pass; a single longer pair
-    passes alone. Halve it when the device runs out of memory: torch.OutOfMemoryError passes through.
+    tokens: subwords of all conditions and outputs that went through the model. micro_batch_tokens: bound of rows x
+    (longest condition + longest output) of one forward pass; a single longer pair goes alone. torch.OutOfMemoryError
+    passes through.
     """
 
     def __init__(self, section: Translating) -> None:
-        """Loads the model of `section` as the translator does; RecipeError if it cannot be used."""
+        """Load the model of `section` as the translator does; RecipeError if it cannot be used."""
         translator = NllbTranslator(section)
         self.name = translator.name
         self.tokenizer, self.model, self.positions = translator.tokenizer, translator.model, translator.positions
@@ -49,20 +51,20 @@ class LikelihoodScorer(Timed):
         self.tokens = 0
 
     def score(self, pairs: Sequence[tuple[str, str]], source: str, target: str) -> NDArray[np.float64]:
-        """The score of each (phrase in `source`, phrase in `target`): float64 in [0, 1], rounded to 1e-4.
+        """Return the score of each (phrase in `source`, phrase in `target`): float64 in [0, 1], rounded to 1e-4.
 
-        source, target: language codes as the model spells them ("eng_Latn"); they may be the same. An empty phrase,
-        and one longer than the model's positions, scores 0: that costs a candidate, never a row. A pair's score does
-        not depend on the others beyond the noise of floats, which rounding hides almost always.
-        RecipeError if the model lacks a language; ValueError if a likelihood is not a number.
+        source, target: language codes as the model spells them ("eng_Latn"); they may be the same. An empty phrase and
+        one longer than the model's positions score 0. A pair's score depends on other pairs by floating-point noise
+        alone, which rounding almost always hides. RecipeError if the model lacks a language; ValueError if a likelihood
+        is not a number.
         """
         asked = [((source, s), (target, t)) for s, t in pairs]
         ids = self._subwords(sorted({phrase for pair in asked for phrase in pair}), {source, target})
         scored = [(s, t) for s, t in asked if s in ids and t in ids]
         jobs = {job for s, t in scored for job in ((s, t), (t, s), (s, s), (t, t))}
         likelihood: dict[_Job, float] = {}
-        for batch, width in self._micro_batches(jobs, ids):
-            likelihood.update(zip(batch, self._log_likelihoods(batch, ids, width), strict=True))
+        for batch in self._micro_batches(jobs, ids):
+            likelihood.update(zip(batch, self._log_likelihoods(batch, ids), strict=True))
         result = np.zeros(len(pairs))
         for place, (s, t) in enumerate(asked):
             if s in ids and t in ids:
@@ -74,7 +76,7 @@ class LikelihoodScorer(Timed):
         return result.round(4)
 
     def _subwords(self, phrases: list[_Phrase], languages: set[str]) -> dict[_Phrase, tuple[list[int], list[int]]]:
-        """Of each phrase that can be scored, what the encoder reads, and the output: language, subwords, end."""
+        """Return, for each phrase that can be scored, the ids that the encoder reads and those of the output."""
         end = self.tokenizer.eos_token_id
         result = {}
         for language in sorted(languages):
@@ -83,7 +85,7 @@ class LikelihoodScorer(Timed):
             texts = [text for code, text in phrases if code == language and text.strip()]
             if not texts:
                 continue
-            # Where the language stands in what the encoder reads is the tokenizer's matter.
+            # The tokenizer decides where the language token is in what the encoder reads; an output has it first.
             read = self.tokenizer(texts, split_special_tokens=True)["input_ids"]
             bare = self.tokenizer(texts, split_special_tokens=True, add_special_tokens=False)["input_ids"]
             for text, condition, pieces in zip(texts, read, bare, strict=True):
@@ -91,44 +93,30 @@ class LikelihoodScorer(Timed):
                     result[language, text] = (condition, [first, *pieces, end])
         return result
 
-    def _micro_batches(
-        self, jobs: set[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]]
-    ) -> Iterator[tuple[list[_Job], tuple[int, int]]]:
-        """Longest output first, then longest condition; with the length of the longest of each."""
+    def _micro_batches(self, jobs: set[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]]) -> Iterator[list[_Job]]:
+        """Yield the jobs in batches, longest output first, then longest condition."""
         logits = SCORING_ELEMENTS // self.model.config.vocab_size
         lengths = {job: (len(ids[job[1]][1]), len(ids[job[0]][0])) for job in jobs}
         batch: list[_Job] = []
-        width = (0, 0)
+        widest = 0  # condition of the batch
         for job in sorted(jobs, key=lambda j: (-lengths[j][0], -lengths[j][1], j)):
-            output, condition = lengths[job]
-            wider = max(width[0], condition), max(width[1], output)
-            rows = len(batch) + 1
-            if batch and (rows * sum(wider) > self.micro_batch_tokens or rows * wider[1] > logits):
-                yield batch, width
-                batch, wider = [], (condition, output)
+            rows, output = len(batch) + 1, lengths[batch[0] if batch else job][0]
+            widest = max(widest, lengths[job][1])
+            if batch and (rows * (widest + output) > self.micro_batch_tokens or rows * output > logits):
+                yield batch
+                batch, widest = [], lengths[job][1]
             batch.append(job)
-            width = wider
         if batch:
-            yield batch, width
+            yield batch
 
-    def _log_likelihoods(
-        self, batch: list[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]], width: tuple[int, int]
-    ) -> list[float]:
-        """log P(output | condition) of each job."""
-        padding, device = self.tokenizer.pad_token_id, self.model.device
+    def _log_likelihoods(self, batch: list[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]]) -> list[float]:
+        """Return log P(output | condition) of each job."""
+        padding, start = self.tokenizer.pad_token_id, self.model.config.decoder_start_token_id
         conditions, outputs = [ids[condition][0] for condition, _ in batch], [ids[output][1] for _, output in batch]
-        read, given = _padded(conditions, width[0], padding).to(device), _padded(outputs, width[1], padding).to(device)
-        lengths = torch.tensor([len(row) for row in conditions], device=device)
-        mask = (torch.arange(width[0], device=device) < lengths[:, None]).long()
-        start = torch.full_like(given[:, :1], self.model.config.decoder_start_token_id)
+        inputs, given = (
+            padded(rows, padding, self.model.device) for rows in (conditions, [[start, *row] for row in outputs])
+        )
         with torch.inference_mode(), self.in_model():
-            logits = self.model(
-                input_ids=read, attention_mask=mask, decoder_input_ids=torch.cat([start, given[:, :-1]], dim=1)
-            ).logits
-            chosen = torch.log_softmax(logits.float(), dim=-1).gather(2, given[:, :, None])[:, :, 0].double().cpu()
+            found = log_probabilities(self.model, inputs, given["input_ids"]).double().cpu()
         self.tokens += sum(map(len, conditions)) + sum(map(len, outputs))
-        return [float(row[1 : len(output)].mean()) for row, output in zip(chosen, outputs, strict=True)]
-
-
-def _padded(rows: list[list[int]], width: int, padding: int) -> torch.Tensor:
-    return torch.tensor([row + [padding] * (width - len(row)) for row in rows])
+        return [float(row[1 : len(output)].mean()) for row, output in zip(found, outputs, strict=True)]

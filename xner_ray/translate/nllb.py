@@ -1,15 +1,16 @@
-"""NLLB-200 and any model of its kind, through transformers.
+"""NLLB-200 and other M2M100 models through transformers.
 
-Sentences are sorted by length and decoded in micro-batches under a token budget that counts the source and as
-many target positions; order is restored. The language token of the target is forced as the first one. The
-score is the mean log-probability of the generated tokens (the forced one left out), computed by one
-teacher-forced pass over the finished sequence, so that greedy and beam search report the same quantity.
+Sentences are sorted by length and decoded in micro-batches under a token budget that counts the source and as many
+target positions; order is restored. The target's language token is forced as the first one. The score is the mean
+log-probability of the generated tokens without the forced one. It comes from one teacher-forced pass over the finished
+sequence, so that greedy and beam search report the same quantity.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.models.device import Timed, device_of, pick_dtype
-from xner_ray.models.hub import load_arguments, pinned
-from xner_ray.models.network import quiet
+from xner_ray.models.hub import pinned, pretrained
+from xner_ray.models.windows import micro_batches, padded
 from xner_ray.recipe.sections import Directions, Resolved, Translating
-from xner_ray.translate.base import Translation
+from xner_ray.translate.base import Result, Translation
 
 # Logits of one scoring pass, in elements: 2 ** 27 float32 are half a gibibyte beside a 256,000-word vocabulary.
 SCORING_ELEMENTS = 1 << 27
@@ -37,7 +38,7 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
 
 class NllbTranslator(Timed):
     def __init__(self, section: Translating) -> None:
-        assert section.dtype != "int8"  # the recipe's check; Ct2Translator has a constructor of its own
+        assert section.dtype != "int8"  # checked by the recipe; Ct2Translator has its own constructor
         place = device_of(section)
         self.name = section.model
         self.beams = section.beams
@@ -45,25 +46,24 @@ class NllbTranslator(Timed):
         self.micro_batch_tokens = section.micro_batch_tokens
         self.tokens = 0
         self.tokenizer = tokenizer_of(section.model)
-        path, options = load_arguments(section.model)
-        with quiet():
-            self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-                path, dtype=pick_dtype(section.dtype, place), use_safetensors=True, **options
-            )
+        dtype = pick_dtype(section.dtype, place)
+        self.model: Any = pretrained(
+            AutoModelForSeq2SeqLM, section.model, "translate.model", dtype=dtype, use_safetensors=True
+        )
         self.model.to(place).eval()
         config = self.model.config
         self.positions: int = config.max_position_embeddings
-        # Its own limit would cut long sentences at 200 tokens; ours is given with every call.
+        # The model's own limit would cut long sentences at 200 tokens; ours is given with every call.
         self.model.generation_config.max_length = None
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation | tuple[Reason, str]]:
-        """One result a text, in order; too long sources and cut or empty translations are rejects, never shortened."""
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Result]:
+        """Return one result a text, in order; too long sources and cut or empty translations are rejects."""
         self.tokenizer.src_lang = source
         first = language_id(self.tokenizer, target, self.name)
         language_id(self.tokenizer, source, self.name)
         # Text that spells a special token, as "</s>", must stay text.
         ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"] if texts else []
-        results: list[Translation | tuple[Reason, str]] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
+        results: list[Result] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
         fitting = []
         for index, sentence in enumerate(ids):
             if len(sentence) <= self.positions:
@@ -80,95 +80,86 @@ class NllbTranslator(Timed):
         return results
 
     def _limit(self, width: int) -> int:
-        """Most subwords of a translation, its language token and end included, of a source of `width` subwords.
+        """Return the most subwords of a translation, language token and end included, for a source of `width` subwords.
 
-        The width counts as the next power of two: sentences of one micro-batch share a limit that each of them would
-        have alone. A translation over three times its source is a loop; the limit keeps it from holding up its batch.
+        The width is rounded up to a power of two, so that the sentences of one micro-batch share a limit that each
+        would have alone. A translation over three times its source is a loop, which must not hold up its batch.
         """
         rounded = 1 << (width - 1).bit_length()
         return min(self.max_new_tokens or 3 * rounded + 32, self.positions - 1)
 
     def _micro_batches(self, indices: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
-        """Longest first, so that running out of memory shows at once; at least one sentence each, of one limit."""
-        batch: list[int] = []
-        for index in sorted(indices, key=lambda i: (-len(ids[i]), i)):
-            longest = len(ids[batch[0]]) if batch else len(ids[index])
-            full = 2 * longest * (len(batch) + 1) > self.micro_batch_tokens
-            if batch and (full or self._limit(len(ids[index])) != self._limit(longest)):
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+        """Yield the indices of sentences with one limit, longest first."""
+        ordered = sorted(indices, key=lambda index: -len(ids[index]))
+        for _, group in groupby(ordered, key=lambda index: self._limit(len(ids[index]))):
+            alike = list(group)
+            for batch in micro_batches([len(ids[index]) for index in alike], self.micro_batch_tokens // 2):
+                yield [alike[place] for place in batch]
 
     @torch.inference_mode()
-    def _generate(self, ids: list[list[int]], first: int) -> list[Translation | tuple[Reason, str]]:
+    def _generate(self, ids: list[list[int]], first: int) -> list[Result]:
         """Translate the rows of one micro-batch."""
-        padding, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        width = max(map(len, ids))
-        device = self.model.device
-        inputs = torch.tensor([row + [padding] * (width - len(row)) for row in ids], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=device)
-        limit = self._limit(width)
+        inputs = padded(ids, self.tokenizer.pad_token_id, self.model.device)
+        limit = self._limit(max(map(len, ids)))
         with warnings.catch_warnings(), self.in_model():
             warnings.filterwarnings("ignore", message=".*max_new_tokens.*")
             sequences = self.model.generate(
-                input_ids=inputs,
-                attention_mask=mask,
+                **inputs,
                 forced_bos_token_id=first,
                 num_beams=self.beams,
                 do_sample=False,
                 max_new_tokens=limit,
             )
-            lengths = [_length(row, end) for row in sequences[:, 1:].tolist()]
-            scores = self._scores(inputs, mask, sequences, lengths)
-        self.tokens += int(mask.sum()) + sum(length or limit for length in lengths)
+            lengths = [_length(row, self.tokenizer.eos_token_id) for row in sequences[:, 1:].tolist()]
+            scores = self._scores(inputs, sequences, lengths)
+        self.tokens += sum(map(len, ids)) + sum(length or limit for length in lengths)
         texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
-        results: list[Translation | tuple[Reason, str]] = []
+        results: list[Result] = []
         for text, length, score in zip(texts, lengths, scores, strict=True):
-            if length is None:
-                results.append((Reason.TRANSLATION_TRUNCATED, f"no end after {limit} subwords: {text[:200]}"))
-            elif not text.strip():
-                results.append((Reason.TRANSLATION_EMPTY, "the translator gave no text"))
-            else:
-                results.append(Translation(text.strip(), score))
+            results.append(result_of(text, score, None if length else limit))
         return results
 
     def _scores(
-        self, inputs: torch.Tensor, mask: torch.Tensor, sequences: torch.Tensor, lengths: list[int | None]
+        self, inputs: Mapping[str, torch.Tensor], sequences: torch.Tensor, lengths: list[int | None]
     ) -> list[float]:
-        """Mean log-probability of each sequence's tokens after the forced one, its end included."""
-        vocabulary = self.model.config.vocab_size
-        rows = max(1, SCORING_ELEMENTS // (sequences.shape[1] * vocabulary))
+        """Return the mean log-probability of each sequence's tokens after the forced one, its end included."""
+        rows = max(1, SCORING_ELEMENTS // (sequences.shape[1] * self.model.config.vocab_size))
         scores: list[float] = []
         for start in range(0, len(lengths), rows):
             part = slice(start, start + rows)
-            logits = self.model(
-                input_ids=inputs[part], attention_mask=mask[part], decoder_input_ids=sequences[part, :-1]
-            ).logits
-            chosen = sequences[part, 1:]
-            token_scores = torch.log_softmax(logits.float(), dim=-1).gather(2, chosen[:, :, None])[:, :, 0]
-            for row, length in zip(token_scores, lengths[part], strict=True):
+            found = log_probabilities(self.model, {name: each[part] for name, each in inputs.items()}, sequences[part])
+            for row, length in zip(found, lengths[part], strict=True):
                 scores.append(float(row[1 : length or len(row)].mean()))
         return scores
 
 
+def result_of(text: str, score: float, limit: int | None) -> Result:
+    """Return the translation, or its reject if it is empty, or cut off at `limit` subwords."""
+    if limit is not None:
+        return Reason.TRANSLATION_TRUNCATED, f"no end after {limit} subwords: {text[:200]}"
+    if not text.strip():
+        return Reason.TRANSLATION_EMPTY, "the translator gave no text"
+    return Translation(text.strip(), score)
+
+
+def log_probabilities(model: Any, inputs: Mapping[str, torch.Tensor], sequences: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of each token of `sequences` after the first: float32 (rows, length - 1)."""
+    logits = model(**inputs, decoder_input_ids=sequences[:, :-1]).logits
+    return torch.log_softmax(logits.float(), dim=-1).gather(2, sequences[:, 1:, None])[:, :, 0]
+
+
 def _length(tokens: list[int], end: int) -> int | None:
-    """Number of tokens up to and with the end token; None if it never came."""
+    """Return the number of tokens up to and with the end token; None if it never came."""
     return tokens.index(end) + 1 if end in tokens else None
 
 
 def tokenizer_of(name: str, key: str = "translate") -> Any:
-    """The model's tokenizer. RecipeError, with the section's `key`, if it cannot be had."""
-    path, options = load_arguments(name)
-    try:
-        return AutoTokenizer.from_pretrained(path, **options)
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{key}.model {name!r} cannot be used: {error}") from error
+    """Return the model's tokenizer. RecipeError, with the section's `key`, if it cannot be used."""
+    return pretrained(AutoTokenizer, name, f"{key}.model")
 
 
 def language_id(tokenizer: Any, code: str, model: str, key: str = "translate") -> int:
-    """The token that stands for a language. RecipeError, with the section's `key`, if the model has none."""
+    """Return the token of a language. RecipeError, with the section's `key`, if the model has none."""
     identifier = tokenizer.convert_tokens_to_ids(code)
     if identifier is None or identifier == tokenizer.unk_token_id:
         known = [t for t in tokenizer.all_special_tokens if len(t) == 8 and t[3] == "_"]

@@ -1,8 +1,7 @@
 """Numbers that a translation lost: the rule of one health check (`xner_ray.translate.health`).
 
-A number is looked for in every form that NTREX's translators give it, which is where most of this file goes; what
-remains is a number that is gone or another. Numbers that are often written as words are not asked for at all: to
-read the number words of 200 languages is another project.
+A number is looked for in every form that NTREX's translators give it; what is not found is gone or changed. Numbers
+that are often written as words are not checked: reading the number words of 200 languages is another project.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _NUMBER = re.compile(
 )
 _NUMERALS = "〇零一二三四五六七八九十百千万萬億亿兆\u0bf0-\u0bf2\u1369-\u137c"  # Chinese, Tamil, Ethiopic
 _UNITS = "十百千万萬億亿兆፻፼"
-# `37万5,000`, `1 万 6 千`, `二〇一八`; at most 40 steps, as Python turns no integer of thousands of digits to text.
+# `37万5,000`, `1 万 6 千`, `二〇一八`; at most 40 steps: Python prints no integers of thousands of digits.
 _COMPOSED = re.compile(
     rf"[0-9{_NUMERALS}](?:[.,]?[0-9{_NUMERALS}]|\s(?=[{_UNITS}])|(?<=[{_UNITS}])\s(?=[0-9]{{1,4}}\s?[{_UNITS}])){{0,40}}+"
 )
@@ -29,10 +28,10 @@ _DATE = re.compile(r"(?<![0-9])([0-9]{1,2})[./-]([0-9]{1,2})[./-]([0-9]{4}|[0-9]
 _AS_WORD = re.compile(r"(?:st|nd|rd|th|s)\b")
 _WORDS_UP_TO = 31  # with the days of a month and the hours of a day
 _SIGNIFICANT = 2
-# Languages of which good translations write larger numbers in words too. At two digits 4 % of those into Yoruba
-# "lose" one, at four 0.3 %; Akan writes years in words (3.7 % of MasakhaNER's Twi), so nothing is asked.
+# Languages whose good translations write larger numbers in words too. At two digits 4 % of translations into Yoruba
+# "lose" one, at four 0.3 %; Akan writes years in words (3.7 % of MasakhaNER's Twi), so nothing is checked.
 _SIGNIFICANT_OF = {"yor": 4, "twi": 1000, "aka": 1000}
-# Years of other calendars, less the Gregorian ones: Buddhist, Ethiopian, Persian, Bikram Sambat.
+# Years of other calendars minus Gregorian years: Buddhist, Ethiopian, Persian, Bikram Sambat.
 _CALENDARS = {
     **dict.fromkeys(("tha", "lao", "khm"), (543,)),
     **dict.fromkeys(("amh", "tir"), (-7, -8)),
@@ -42,13 +41,13 @@ _CALENDARS = {
 
 
 def lost_digits(source: str, translation: str, source_lang: str, lang: str) -> list[str]:
-    """The numbers of the source, as digits, that the translation has in no form that is known here.
+    """Return the numbers of the source, as digits, that the translation has in no known form.
 
-    Digits of any script are the same, separators of groups and decimals are ignored, Chinese, Ethiopic and Tamil
-    numerals are read, and zeros at the ends do not count, so that 4.5 million is 4,500,000 and 450万. What often
-    becomes words is not asked for: numbers up to 31, numbers of one significant digit (50, 300, 10,000; in Yoruba of
-    up to three, in Akan any), English ordinals and decades. Nor are the hour of a clock (7.30 pm, 19:30), half a
-    year (1950-53), a century (1800-luku, 19th) and a year of another calendar lost.
+    Digits of any script are equal, separators of groups and decimals are ignored, Chinese, Ethiopic and Tamil numerals
+    are read, and zeros at the ends do not count, so that 4.5 million equals 4,500,000 and 450万. Numbers that often
+    become words are not checked: up to 31, of one significant digit (50, 300, 10,000; in Yoruba of up to three, in Akan
+    any), English ordinals and decades. Times of day (7.30 pm, 19:30), shortened years (1950-53), centuries (1800-luku,
+    19th) and years of another calendar are recognised.
 
     >>> lost_digits("In 1987 they sold 1,250.5 tons.", "१९८७ में उन्होंने बेचा।", "eng_Latn", "hin_Deva")
     ['12505']
@@ -68,7 +67,7 @@ def lost_digits(source: str, translation: str, source_lang: str, lang: str) -> l
 
 
 def _asked(text: str) -> Iterator[str]:
-    """Numbers of a source: those with a digit, Chinese units read, without ordinals and decades."""
+    """Yield the numbers of a source that have a digit, without ordinals and decades; Chinese units are read."""
     spans = []
     for match in _composed(text):
         spans.append(match.span())
@@ -81,14 +80,14 @@ def _asked(text: str) -> Iterator[str]:
 
 
 def _composed(text: str) -> Iterator[re.Match[str]]:
-    """Numbers with at least one numeral; most languages have none, and no look is taken."""
+    """Return the numbers with at least one numeral; most languages have none, and their texts are not searched."""
     if text.isascii() or not _NUMERAL.search(text):
         return iter(())
     return (match for match in _COMPOSED.finditer(text) if _NUMERAL.search(match[0]))
 
 
 class _Numbers:
-    """The numbers of a translation, to be asked for those of its source."""
+    """The numbers of a translation."""
 
     def __init__(self, text: str, calendars: tuple[int, ...]) -> None:
         self._runs = set(re.findall("[0-9]+", text))
@@ -99,6 +98,7 @@ class _Numbers:
         self._calendars = calendars
 
     def has(self, number: str) -> bool:
+        """Tell whether the translation has a number of its source, in any form."""
         digits = _digits(number)
         significant = digits.strip("0")
         if significant in self._significant or (len(significant) > 2 and significant in self._joined):
@@ -109,7 +109,7 @@ class _Numbers:
             shifted = {str(int(digits) + shift) for shift in self._calendars}
             century = str(int(digits[:2]) + 1) if digits.endswith("00") else digits[2:]
             return century in self._runs or bool(shifted & self._runs)
-        # A list (`33,34`), a date (`31,2021`, `6.11`) or a time of day (`5.30`), its parts on their own.
+        # The parts of a list (`33,34`), a date (`31,2021`, `6.11`) or a time of day (`5.30`).
         parts = re.findall("[0-9]+", number)
         missing = [part for part in parts if part not in self._runs]
         return len(parts[-1]) > 1 and len(missing) < len(parts) and all(map(_is_small, missing))
@@ -120,7 +120,7 @@ def _is_small(digits: str) -> bool:
 
 
 def _ascii_digits(text: str) -> str:
-    """Digits of every script as 0 to 9, and the parts of a date apart.
+    """Return the text with digits of every script as 0 to 9, and spaces between the parts of a date.
 
     >>> _ascii_digits("๔.๑๐.๑๙๑๘")
     '4 10 1918'
@@ -135,7 +135,7 @@ def _digits(number: str) -> str:
 
 
 def _value(number: str) -> int:
-    """A number with numerals; decimals lose their mark, which leaves the significant digits as they are.
+    """Return the value of a number with numerals; a decimal mark is ignored, which keeps the significant digits.
 
     >>> _value("37万5,000"), _value("二〇一八"), _value("፲፱፻፺"), _value("三十五")
     (375000, 2018, 1990, 35)

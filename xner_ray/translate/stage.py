@@ -1,4 +1,4 @@
-"""The stage `translate`: the side that the input did not give."""
+"""The stage `translate`: fills the side that the input does not give."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xner_ray.translate.health import HealthChecker
 
 
 class TranslateStage(ModelStage):
-    """Fills the side that the input did not give: text, words, offsets, translation_score; flags of its health."""
+    """Fills text, words, offsets and translation_score of the side that is not given, and flags of its health."""
 
     name = "translate"
 
     def __init__(self, recipe: Recipe, translator: Translator) -> None:
         super().__init__(translator)
-        self.translator, self.examiner = translator, HealthChecker(recipe.translate.health)
+        self.translator, self.checker = translator, HealthChecker(recipe.translate.health)
         self.side = "" if recipe.direction == "train" else "source_"
         self.mark = engine_flags(recipe.translate_engine)
 
@@ -51,7 +51,7 @@ class TranslateStage(ModelStage):
             columns[f"{self.side}tokens"][index] = [result.text[start:end] for start, end in offsets]
             columns[f"{self.side}offsets"][index] = offset_cells(offsets)
             columns["translation_score"][index] = None if result.score is None else round(result.score, 4)
-            flags, reject = self.examiner.examine(texts[index], result.text, source, target)
+            flags, reject = self.checker.examine(texts[index], result.text, source, target)
             columns["flags"][index] = [*with_flags(before[index], self.mark), *flags]
             if reject is not None:
                 rejects[index] = reject
