@@ -120,7 +120,7 @@ def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def resolve(section: Tag, key: str) -> Resolved:
-    """As `vllm.resolve`."""
+    """Resolve the section as `vllm.resolve` does."""
     return vllm.resolve(section, key, PROMPT)
 
 
