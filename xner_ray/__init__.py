@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from xner_ray.commands.train import train
     from xner_ray.recipe.load import load_recipe
     from xner_ray.recipe.model import Recipe
+    from xner_ray.run.counters import Report
 
 __all__ = [
     "Recipe",
+    "Report",
     "XnerError",
     "__version__",
     "adapt",
@@ -51,6 +53,7 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "xner_ray.recipe.model",
+    "Report": "xner_ray.run.counters",
     "adapt": "xner_ray.commands.adapt",
     "load_recipe": "xner_ray.recipe.load",
     "combine": "xner_ray.commands.combine",

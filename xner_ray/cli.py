@@ -280,7 +280,7 @@ def cross_validate(
 @app.command()
 def adapt(
     recipe: RecipePath,
-    model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="a new local folder")],
+    model_dir: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="a folder: a path, s3:// or gs://")],
     overrides: Overrides = None,
     fresh: Fresh = False,
 ) -> None:
