@@ -1,5 +1,5 @@
 """Input that wants to do harm. Columns that run code: test_formats_tables, test_cli; pickled weights: test_ct2,
-test_encoder_network, test_tag_hf_refused; secrets in addresses: test_storage; tokens of clusters: test_cluster."""
+test_network, test_hf_refused; secrets in addresses: test_files; tokens of clusters: test_cluster."""
 
 import json
 import os
