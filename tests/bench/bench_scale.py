@@ -150,7 +150,7 @@ def empty(options: argparse.Namespace) -> None:
         folder = Path(name)
         recipe = make_input(folder, options.rows)
         ray_data.WORKERS = (ray_data.Worker, waiting(0.0))
-        recipe["engine"] = {"unit_rows": options.unit_rows}
+        recipe["engine"] = {"unit_rows": options.unit_rows, "executor": "ray"}
         started = time.perf_counter()
         report = xner_ray.project(recipe, folder / "run")
         wall = time.perf_counter() - started
@@ -176,7 +176,7 @@ def workers(options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as name, cpus(count), memory(5.0) as most:
             folder = Path(name)
             recipe = make_input(folder, n_units * options.unit_rows, parallel=False)
-            recipe["engine"] = {"unit_rows": options.unit_rows, "address": "local"}
+            recipe["engine"] = {"unit_rows": options.unit_rows, "executor": "ray"}
             for section in ("translate", "align", "match"):
                 recipe.setdefault(section, {}).update(workers=count, cpus=0.9)
             ray_data.WORKERS = (ray_data.Worker, waiting(options.seconds))
@@ -220,7 +220,7 @@ def one_memory(n_rows: int, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = make_input(folder, n_rows)
-        recipe["engine"] = {"unit_rows": options.unit_rows}
+        recipe["engine"] = {"unit_rows": options.unit_rows, "executor": "ray"}
         ray_data.WORKERS = (ray_data.Worker, waiting(0.0))
         with ray_cluster.cluster("local"):
             before = psutil.Process().memory_info().rss / 1e6
@@ -243,7 +243,7 @@ def europarl(folder: Path, n_pairs: int) -> dict[str, Any]:
         "input": {"path": str(folder / "in.en.conll"), "parallel": {"spa_Latn": str(folder / "in.es.conll")}},
         "targets": ["spa_Latn"],
         "match": {"prior": "none"},
-        "engine": {"unit_rows": ENCODER_UNIT_ROWS},
+        "engine": {"unit_rows": ENCODER_UNIT_ROWS, "executor": "ray"},
     }
 
 
