@@ -69,9 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _ray_is_declared(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that starts Ray in this process without the fixture `ray_here` or the mark `ray`."""
+def _ray_is_declared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that starts Ray in this process without the fixture `ray_here` or the mark `ray`.
+
+    Nor does such a test see a Ray that an earlier one has left running, or its executor would depend on the order.
+    """
     before = _ray_runs()
+    if "ray" not in request.keywords:
+        monkeypatch.setattr("xner_ray.engine.choice.ray_runs", lambda: False)
     yield
     assert before or "ray" in request.keywords or not _ray_runs(), "this test starts Ray: mark it ray"
 

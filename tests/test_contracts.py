@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ONE_WAY = "Imports go one way"
-NO_MODEL = "Reading, counting and reporting load no model library"
 CORES = "Cores know no recipe, no file and no model"
 
 

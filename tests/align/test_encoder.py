@@ -40,12 +40,12 @@ def test_order_is_restored_and_batches_do_not_matter(bert: str) -> None:
     rng = np.random.default_rng(0)
     sentences = [["".join(rng.choice(list(ALPHABET), 3)) for _ in range(rng.integers(1, 7))] for _ in range(60)]
     encoder = Encoder(bert, layer=3)
-    zip_runs = encoder.encode(sentences)
+    together = encoder.encode(sentences)
     for budget in (1, 40, 100_000):
         encoder.micro_batch_tokens = budget
-        for expected, found in zip(zip_runs, encoder.encode(sentences), strict=True):
+        for expected, found in zip(together, encoder.encode(sentences), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5)
-    for expected, found in zip(zip_runs, encoder.encode(sentences[::-1])[::-1], strict=True):
+    for expected, found in zip(together, encoder.encode(sentences[::-1])[::-1], strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

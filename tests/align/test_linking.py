@@ -83,12 +83,12 @@ def test_methods_equal_simalign_for_all_small_shapes(levels: int, distortion: fl
 def test_padding_does_not_matter(shapes: list[tuple[int, int]], seed: int) -> None:
     for levels in (3, 20_000):
         cosines = random_cosines(levels, shapes, seed)
-        zip_runs = dense(cosines, AlignOptions(temperature=0.1, distortion=0.2))
+        together = dense(cosines, AlignOptions(temperature=0.1, distortion=0.2))
         for row, cosine in enumerate(cosines):
             alone = dense([cosine], AlignOptions(temperature=0.1, distortion=0.2))
             m, n = cosine.shape
             for name in ("cosine", "methods", "forward", "backward"):
-                padded = getattr(zip_runs, name)[row]
+                padded = getattr(together, name)[row]
                 np.testing.assert_allclose(
                     padded[:m, :n], getattr(alone, name)[0], atol=1.01e-4 * (name[-4:] == "ward")
                 )

@@ -150,8 +150,9 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
     assert b"endpoint" not in (tmp_path / "whole/README.md").read_bytes()
 
 
+@pytest.mark.parametrize("overrides", [HERE, ON_RAY], ids=["inline", "ray"])
 def test_two_drivers_at_once_give_the_same_data_set(
-    store: S3Server, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    store: S3Server, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch, overrides: list[str], ray_here: None
 ) -> None:
     """The lock is taken away from both."""
     monkeypatch.setattr(Lease, "_take", lambda self: self._write())
@@ -168,7 +169,7 @@ def test_two_drivers_at_once_give_the_same_data_set(
 
     def drive() -> None:
         try:
-            xner_ray.project(_recipe(store), run, overrides=HERE)
+            xner_ray.project(_recipe(store), run, overrides=overrides)
         except BaseException as error:
             failures.append(error)
 
@@ -184,7 +185,10 @@ def test_two_drivers_at_once_give_the_same_data_set(
     assert _published(run) == expected
 
 
-def test_a_full_disk_ends_a_run_that_then_goes_on(store: S3Server, expected: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("overrides", [HERE, ON_RAY], ids=["inline", "ray"])
+def test_a_full_disk_ends_a_run_that_then_resumes(
+    store: S3Server, expected: dict[str, str], tmp_path: Path, overrides: list[str], ray_here: None
+) -> None:
     """A real one: a small file system in memory that is then made larger."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -193,11 +197,11 @@ def test_a_full_disk_ends_a_run_that_then_goes_on(store: S3Server, expected: dic
         pytest.skip("a file system in memory cannot be mounted here")
     try:
         with pytest.raises(StorageError, match=r"\.parquet: cannot be written: no space is left there"):
-            xner_ray.project(_recipe(store), disk / "run", overrides=HERE)
+            xner_ray.project(_recipe(store), disk / "run", overrides=overrides)
         assert 0 < len(RunFolder(str(disk / "run")).parts()) < UNITS
         assert not list(disk.rglob("*.tmp"))
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-        xner_ray.project(_recipe(store), disk / "run", overrides=HERE)
+        xner_ray.project(_recipe(store), disk / "run", overrides=overrides)
         assert _published(str(disk / "run")) == expected
     finally:
         subprocess.run(["umount", str(disk)], check=True)

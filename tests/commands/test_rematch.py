@@ -170,9 +170,9 @@ def test_rematch_does_not_depend_on_the_working_folder(tmp_path: Path, monkeypat
     source = make_run(tmp_path / "source", rows={"spa_Latn": ROWS["spa_Latn"][:3]})
     os.mkdir(tmp_path / "builtin")
     monkeypatch.chdir(tmp_path)
-    rematch(source, tmp_path / "new", overrides=["engine.address=auto"])
+    rematch(source, tmp_path / "new", overrides=["match.min_score=0.5"])
     made = RunFolder(str(tmp_path / "new")).recipe()
-    assert (made.align.encoder, made.engine.address) == ("builtin", "auto")
+    assert (made.align.encoder, made.match.min_score) == ("builtin", 0.5)
 
 
 NEW_COLUMNS = ["bridge_tokens", "bridge_spans", "target_tags", "evidence"]

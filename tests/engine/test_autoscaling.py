@@ -131,8 +131,8 @@ THREE_STAGES: dict[str, Any] = {
 def test_three_stages_share_one_gpu_on_two_cpus(one_gpu: LocalCluster, tmp_path: Path) -> None:
     """As one actor, and as three pools with fractions; these are killed in the middle, and the resume ends too."""
     recipe = _recipe(tmp_path, 48, **THREE_STAGES)
-    zip_runs = [f"{stage}.gpus=1" for stage in ("translate", "align", "likelihood")]
-    output = _finish(_project(one_gpu, recipe, tmp_path / "together", zip_runs))
+    together = [f"{stage}.gpus=1" for stage in ("translate", "align", "likelihood")]
+    output = _finish(_project(one_gpu, recipe, tmp_path / "together", together))
     assert "workers: translate x 1" not in output
     assert "translate+align+likelihood x 1, match x" in output
 

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from faults import in_stage
 from published import digests
 
 import xner_ray
+from xner_ray.commands import inspect, project
 from xner_ray.engine import inline
-from xner_ray.engine.inline import DEATHS, InlineExecutor, crash_counter, deadly
+from xner_ray.engine.crashes import DEATHS
+from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run.folder import RunFolder
@@ -109,18 +112,29 @@ def test_both_executors_give_the_same_bytes_and_resume_one_another(
 
 
 @pytest.mark.slow
-def test_a_unit_that_kills_its_process_is_left_to_ray(recipe: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    for _ in range(DEATHS):
-        assert deadly(RunFolder(str(run)), []) is None
-        killed = subprocess.run([sys.executable, "-c", _die_at(recipe, 35), run], capture_output=True)
-        assert killed.returncode == -signal.SIGKILL
-    unit = "deu_Latn-000000000030"
-    with pytest.raises(FatalError, match=rf"unit {unit}: 2 processes in a row died in it .* engine.executor: ray"):
-        xner_ray.project(recipe, run, overrides=INLINE)
-    folder = RunFolder(str(run))
-    assert crash_counter(folder).deaths(unit) == 0, "the refusal ends the row of deaths"
-    xner_ray.project(recipe, run, overrides=INLINE)
+@pytest.mark.slow
+def test_a_row_that_kills_its_process_is_found(recipe: Path, tmp_path: Path) -> None:
+    """By the same command, again and again; `auto` would have left it to Ray after the second death."""
+    run, loaded = tmp_path / "run", load_recipe(recipe)
+    for deaths in range(30):
+        folder = RunFolder(str(run))
+        units = inspect.read_index(folder).units if deaths else []
+        left_to_ray = deadly(folder, units)
+        assert (left_to_ray == "deu_Latn-000000000030") is (deaths in (2, 3, 4, 5)) or deaths > 5
+        if left_to_ray:
+            assert project._by_rows(loaded, folder, units).name == "ray"
+        tried = subprocess.run([sys.executable, "-c", _die_at(recipe, 35), run], capture_output=True, text=True)
+        if tried.returncode == 0:
+            break
+        assert tried.returncode == -signal.SIGKILL, tried.stderr
+    assert DEATHS < deaths < 15
+    (rejects,) = run.glob("rejects/*/*.parquet")
+    rejected = {row["row"]: row for row in pq.read_table(rejects).to_pylist()}
+    assert {row: found["reason"] for row, found in rejected.items()} == {11: "illegal_tag", 35: "stage_error"}
+    assert "two worker processes in a row died of this row alone" in rejected[35]["detail"]
+    (data,) = run.glob("data/*/*.parquet")
+    flagged = [row["row"] for row in pq.read_table(data).to_pylist() if "bisected" in (row["flags"] or [])]
+    assert flagged == [30, 31, 32, 33, 34, 36, 37, 38, 39]
 
 
 def test_faults_that_pass_are_tried_again(
@@ -163,8 +177,42 @@ def test_stages_that_do_not_load_are_tried_again(recipe: Path, monkeypatch: pyte
     assert found.engine.executor == "auto"
 
 
-@pytest.mark.parametrize("key", ["match.workers=2", "match.workers=[1, 3]", "match.memory_gb=1"])
+@pytest.mark.parametrize("key", ["match.workers=2", "match.workers=[1, 3]", "match.memory_gb=1", "match.cpus=0.5"])
 def test_what_one_process_cannot_obey_is_refused(key: str, recipe: Path, tmp_path: Path) -> None:
     name = key.partition("=")[0]
     with pytest.raises(RecipeError, match=rf"{name} is set, but engine.executor: inline is one worker"):
         xner_ray.project(recipe, tmp_path / "run", overrides=[*INLINE, key])
+
+
+def test_a_library_s_error_is_one_message(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ValueError("spans 3-5 and 4-6 overlap")
+
+    monkeypatch.setattr(inline.PartWriter, "write", fails)
+    with pytest.raises(FatalError, match=r"unit deu_Latn-000000000000: ValueError: spans 3-5 and 4-6 overlap"):
+        xner_ray.project(recipe, tmp_path / "run", overrides=INLINE)
+
+
+def test_the_process_has_its_own_settings_again(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    torch = pytest.importorskip("torch")
+    threads, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+
+    def check(row: Mapping[str, Any]) -> None:
+        seen.append((os.environ["OMP_NUM_THREADS"], torch.get_num_threads()))
+
+    in_stage(monkeypatch, "match", check)
+    try:
+        xner_ray.project(recipe, tmp_path / "run", overrides=INLINE)
+        assert set(seen) == {("1", 1)}
+        assert (os.environ["OMP_NUM_THREADS"], torch.get_num_threads()) == ("7", 2)
+        assert "TOKENIZERS_PARALLELISM" not in os.environ
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_address_and_this_process_exclude_one_another(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"engine.*10\.0\.0\.1:1 is a cluster, but executor: inline"):
+        xner_ray.project(recipe, tmp_path / "run", overrides=[*INLINE, "engine.address=10.0.0.1:1"])

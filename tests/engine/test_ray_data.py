@@ -95,7 +95,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path]
     recipe, expected = many_units
     run = tmp_path / "killed"
     parts = run / "_run" / "parts"
-    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), str(run)]
+    command = [sys.executable, "-m", "xner_ray", "project", str(recipe), str(run), "--set=engine.executor=ray"]
     for at_least in (4, 9):
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 300

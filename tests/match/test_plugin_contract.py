@@ -129,6 +129,18 @@ def test_several_functions_of_a_module(tmp_path: Path, monkeypatch: pytest.Monke
     assert resolve(with_plugin(tmp_path))[1] != identities
 
 
+def test_a_module_that_was_imported_in_an_earlier_state_is_run_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for number in (0, 1):
+        source = f"def same(row, entity, candidates):\n    return [{number}.0] * len(candidates)\n"
+        (tmp_path / "aged.py").write_text(source)
+        recipe = with_plugin(tmp_path, evidence={"plugin": "aged", "scores": ["same"]})
+        found = stage_of(recipe).functions["same"]({}, {}, [{}, {}])
+        assert found == [float(number)] * 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -116,8 +116,8 @@ def test_a_batch_is_its_sentences(form: str, solver: Kind) -> None:
     cells = [(base[n] + e, s, t, c) for n, own in enumerate(sentences) for e, s, t, c in own]
     whole = solve_batch(table(cells), row=np.repeat(np.arange(300), sizes), n_rows=300, per_entity=form, solver=solver)
     parts = [one(own, n, form, solver) for own, n in zip(sentences, sizes, strict=True)]
-    zip_runs = [(base[n] + e, s, t, c) for n, part in enumerate(parts) for e, s, t, c in cells_of(part.chosen)]
-    assert cells_of(whole.chosen) == zip_runs
+    together = [(base[n] + e, s, t, c) for n, part in enumerate(parts) for e, s, t, c in cells_of(part.chosen)]
+    assert cells_of(whole.chosen) == together
     assert whole.objective.tolist() == [part.objective[0] for part in parts]
     assert whole.optimal.tolist() == [part.optimal[0] for part in parts]
     assert whole.solver == [part.solver[0] for part in parts]

@@ -77,12 +77,12 @@ def test_order_is_restored_and_batches_do_not_matter(bert: str) -> None:
         ["".join(rng.choice(letters, rng.integers(1, 5))) for _ in range(rng.integers(0, 20))] for _ in range(60)
     ]
     found = tagger(bert)
-    zip_runs = found.probabilities(sentences)
+    together = found.probabilities(sentences)
     for budget in (16, 100, 100_000):
         found.micro_batch_tokens = budget
-        for expected, rows in zip(zip_runs, found.probabilities(sentences), strict=True):
+        for expected, rows in zip(together, found.probabilities(sentences), strict=True):
             np.testing.assert_allclose(rows, expected, atol=1.1e-4)
-    for expected, rows in zip(zip_runs, found.probabilities(sentences[::-1])[::-1], strict=True):
+    for expected, rows in zip(together, found.probabilities(sentences[::-1])[::-1], strict=True):
         np.testing.assert_allclose(rows, expected, atol=1.1e-4)
 
 

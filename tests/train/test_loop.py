@@ -201,8 +201,8 @@ def test_students_of_several_kinds_share_states_that_are_theirs(encoder: str) ->
             pieces = encode(toy(), found.tokenizer, found.positions)
             fit(found, pieces, goal(toy(), pieces, found.names), fitting(**options), cache=cache)
             results.append(state_of(found.module))
-    for alone, zip_runs in zip(results[::2], results[1::2], strict=True):
-        assert all(torch.equal(value, zip_runs[name]) for name, value in alone.items())
+    for alone, together in zip(results[::2], results[1::2], strict=True):
+        assert all(torch.equal(value, together[name]) for name, value in alone.items())
     assert len(shared._found) == len(kinds) * len(toy())
 
 
@@ -251,12 +251,12 @@ def test_two_processes_take_the_steps_of_one(encoder: str, frozen: int) -> None:
     options = {"batch_sentences": 3, "epochs": 3, "weight_decay": 0.1}
     alone = _student(encoder, frozen=frozen)
     pieces, progress = _fit(alone, table, options)
-    zip_runs = _Threads(2)
+    together = _Threads(2)
     found = [_student(encoder, frozen=frozen) for _ in range(2)]
     results: list[Any] = [None, None]
 
     def work(rank: int) -> None:
-        group = zip_runs.member(rank)
+        group = together.member(rank)
         own = _fit(found[rank], table, options, group=group)[1]
         results[rank] = own, predict(found[rank], pieces, fitting(), group=group)
 

@@ -86,7 +86,7 @@ def combine(
         index = indices[0]
         _begin_or_resume(folder, recipe, keys, index, olds[0])
         choice = for_tasks(recipe, len(olds) * sum(unit.n_rows for unit in index.units))
-        with executors.opened(choice.name, recipe) as executor:
+        with executors.opened(choice.name, recipe, stages=False) as executor:
             session = Session(folder, recipe, index, executor, console, started)
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             names = [unit.name for unit in index.units if unit.name not in done]

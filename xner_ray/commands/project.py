@@ -72,14 +72,14 @@ def project(
         choice = before_the_scan(checked, input_bytes(checked))
         executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
         index = _index(folder, checked, keys, executor)
+        done = folder.parts()
+        missing = [unit for unit in index.units if unit.name not in done]
         if choice is None:
-            choice = _by_rows(checked, folder, index)
+            choice = _by_rows(checked, folder, missing or index.units)
             if choice.name == "ray":
                 executor = stack.enter_context(executors.opened("ray", checked))
         session = Session(folder, checked, index, executor, console, started)
         groups = group(checked, executor.capacity, len(index.units))
-        done = folder.parts()
-        missing = [unit for unit in index.units if unit.name not in done]
         _describe(session, groups, missing, choice)
         workers = checked if executor.capacity.local or not (missing or retry_rejects) else mirrored(checked, folder)
         if missing:
@@ -128,11 +128,11 @@ def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> part
     return part_files.Retry(found, frozenset(reasons))
 
 
-def _by_rows(recipe: Recipe, folder: RunFolder, index: Index) -> Choice:
-    """Choose the executor once the rows are counted."""
-    choice = by_work(recipe, sum(unit.n_rows for unit in index.units), len(index.units))
-    if choice.name == "inline" and (unit := deadly(folder, index.units)):
-        return Choice("ray", f"unit {unit} has killed its process twice, and Ray's workers find the row that does so")
+def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice:
+    """Choose the executor once the rows to do are counted."""
+    choice = by_work(recipe, sum(unit.n_rows for unit in units), len(units))
+    if choice.name == "inline" and (unit := deadly(folder, units)):
+        return Choice("ray", f"processes died in unit {unit}; if a row kills them, Ray's workers find it")
     return choice
 
 

@@ -70,7 +70,7 @@ def rematch(
             return report
         _begin_or_resume(folder, changed, keys, index, old)
         choice = for_tasks(changed, sum(unit.n_rows for unit in index.units))
-        with executors.opened(choice.name, changed) as executor:
+        with executors.opened(choice.name, changed, stages=False) as executor:
             session = Session(folder, changed, index, executor, console, started)
             done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
             jobs = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xner_ray.engine.executor import Executor
-from xner_ray.engine.pools import group, local_capacity, many_workers
+from xner_ray.engine.pools import beyond_one_process, group, local_capacity
 from xner_ray.errors import RunFolderError
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB
@@ -63,7 +63,7 @@ def before_the_scan(recipe: Recipe, n_bytes: int) -> Choice | None:
     """Return the executor that needs no look at the input of `n_bytes`, or None if its rows decide (`by_work`)."""
     if choice := stated(recipe):
         return choice
-    if key := many_workers(recipe):
+    if key := beyond_one_process(recipe):
         return Choice("ray", f"{key} is set")
     return Choice("ray", f"the input has {n_bytes / 1e6:,.0f} MB") if n_bytes > _SCAN_BYTES else None
 
@@ -99,14 +99,17 @@ def _seconds_a_row(recipe: Recipe, stage: str) -> float:
 
 
 @contextmanager
-def opened(name: Name, recipe: Recipe) -> Iterator[Executor]:
-    """Open an executor for as long as the block runs. RecipeError if it cannot serve the recipe."""
+def opened(name: Name, recipe: Recipe, *, stages: bool = True) -> Iterator[Executor]:
+    """Open an executor for as long as the block runs. RecipeError if it cannot serve the recipe.
+
+    stages: it will run the recipe's stages; else tasks without models alone.
+    """
     if name == "inline":
         from xner_ray.engine.inline import InlineExecutor
 
-        yield InlineExecutor(recipe)
+        yield InlineExecutor(recipe if stages else None)
         return
-    if not reaches_ray(recipe):  # what this machine never has is said before Ray starts here
+    if stages and not reaches_ray(recipe):  # what this machine never has is said before Ray starts here
         group(recipe, local_capacity(recipe), n_units=1)
     from xner_ray.engine.ray_data import RayExecutor
 
@@ -118,7 +121,7 @@ def opened(name: Name, recipe: Recipe) -> Iterator[Executor]:
 def kept_open(recipe: Recipe) -> Iterator[None]:
     """Hold Ray open over several runs of recipes like this one, if they use it."""
     choice = stated(recipe)
-    with opened("ray", recipe) if choice is not None and choice.name == "ray" else nullcontext():
+    with opened("ray", recipe, stages=False) if choice is not None and choice.name == "ray" else nullcontext():
         yield
 
 

@@ -12,9 +12,10 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+DEATHS = 5  # of processes in a row by one unit: then its stages get it in pieces
 DYING = "killed, mostly because host memory ran out, or crashed in native code"
 
 
@@ -37,7 +38,7 @@ class CrashCounter:
         finally:
             Path(path).unlink(missing_ok=True)
             os.close(descriptor)
-            self._forget(name)
+            self.forget(name)
 
     def deaths(self, name: str) -> int:
         """Return the number of tries whose process died since one ended."""
@@ -49,9 +50,12 @@ class CrashCounter:
     def _dead(self, name: str) -> list[Path]:
         return [path for path in self._place(name).glob("*") if not _held(path)]
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Clear the deaths of a piece of work."""
         for path in self._dead(name):
             path.unlink(missing_ok=True)
+        with suppress(OSError):  # another try may be at it, or nothing was ever counted
+            self._place(name).rmdir()
 
 
 def _held(path: Path) -> bool:

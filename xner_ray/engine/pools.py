@@ -75,18 +75,11 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
 
     RecipeError if their minima exceed the capacity, where no autoscaler may give more.
     """
-    if capacity.in_process and (key := many_workers(recipe)):
-        raise RecipeError(f"{key} is set, but engine.executor: inline is one worker, this process; use ray or auto")
-    groups: list[tuple[list[str], Runtime]] = []
-    for name in recipe.stages:
-        section = getattr(recipe, name)
-        runtime = Runtime(**{key: getattr(section, key) for key in Runtime.model_fields})
-        if groups and groups[-1][1] == runtime:
-            groups[-1][0].append(name)
-        else:
-            groups.append(([name], runtime))
+    groups = _grouped(recipe)
     if capacity.in_process:
-        _refuse_gpus(groups, capacity)
+        if key := beyond_one_process(recipe):
+            raise RecipeError(f"{key} is set, but engine.executor: inline is one worker, this process; use ray or auto")
+        _refuse_gpus(groups[:1], capacity)
         return [
             Group(tuple(names), (1, 1), runtime.threads, runtime.gpus, runtime.threads, None)
             for names, runtime in groups
@@ -106,13 +99,33 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
     return sized
 
 
-def many_workers(recipe: Recipe) -> str | None:
-    """Return the first key that one process cannot obey: several workers, or memory set aside for them."""
+def _grouped(recipe: Recipe) -> list[tuple[list[str], Runtime]]:
+    """Return the stages in order, neighbours with equal runtime settings together."""
+    groups: list[tuple[list[str], Runtime]] = []
     for name in recipe.stages:
-        section: Runtime = getattr(recipe, name)
-        high = section.workers[1] if isinstance(section.workers, tuple) else section.workers or 1
-        if high > 1 or section.memory_gb is not None:
-            return f"{name}.{'workers' if high > 1 else 'memory_gb'}"
+        section = getattr(recipe, name)
+        runtime = Runtime(**{key: getattr(section, key) for key in Runtime.model_fields})
+        if groups and groups[-1][1] == runtime:
+            groups[-1][0].append(name)
+        else:
+            groups.append(([name], runtime))
+    return groups
+
+
+def beyond_one_process(recipe: Recipe) -> str | None:
+    """Return the first key that one process cannot obey: several workers or devices, or resources set aside."""
+    gpus = 0.0
+    for names, runtime in _grouped(recipe):
+        gpus += runtime.gpus
+        several = max(runtime.workers) if isinstance(runtime.workers, tuple) else runtime.workers or 1
+        asked = {
+            "workers": several > 1,
+            "cpus": runtime.cpus is not None,
+            "memory_gb": runtime.memory_gb is not None,
+            "gpus": runtime.gpus and gpus > 1,
+        }
+        if key := next((key for key, wanted in asked.items() if wanted), None):
+            return f"{names[0]}.{key}"
     return None
 
 

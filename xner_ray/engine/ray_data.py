@@ -32,7 +32,7 @@ from ray.data.datasource import ReadTask
 from ray.util.metrics import Counter, Gauge
 
 from xner_ray.engine import ray_cluster
-from xner_ray.engine.crashes import DYING, CrashCounter
+from xner_ray.engine.crashes import DEATHS, DYING, CrashCounter
 from xner_ray.engine.envelope import pack, unpack
 from xner_ray.engine.executor import Events, Work
 from xner_ray.engine.guard import run_stage
@@ -43,8 +43,8 @@ from xner_ray.engine.worker import (
     PAUSES_S,
     Counted,
     PartWriter,
+    environment,
     load_patiently,
-    quiet_libraries,
     read_packed,
     set_threads,
 )
@@ -116,12 +116,12 @@ class Worker:
     """An actor: some stages with their models loaded, called with one unit at a time."""
 
     pauses_s: tuple[float, ...] = PAUSES_S
-    deaths = 5  # of processes in a row: in loading, the node is left out; of one unit, it is cut into pieces
+    deaths = DEATHS  # in loading, the node is left out after so many
     most_deaths = 40  # of one unit: a row is found after some 20
 
     def __init__(self, recipe: Recipe, group: Group, parts: str) -> None:
         """`parts` is the folder of this driver's parts."""
-        quiet_libraries(group.threads)  # Ray would decide by num_cpus
+        os.environ.update(environment(group.threads))  # Ray would decide by num_cpus
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
         self.crashes = CrashCounter(_node_folder(self.node, parts))

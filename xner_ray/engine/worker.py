@@ -6,7 +6,6 @@ Read tasks of Ray import this file and no model code.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -51,10 +50,9 @@ def read_packed(unit: Unit, plan: ReadPlan) -> list[pa.Table]:
     return [pack(unit.name, *read_counted(unit, plan))]
 
 
-def quiet_libraries(threads: int) -> None:
-    """Tell libraries that are not loaded yet how many threads to take. Bytes must not depend on the machine's cores."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+def environment(threads: int) -> dict[str, str]:
+    """Return what tells libraries that are not loaded yet how many threads to take, whatever cores the machine has."""
+    return {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(threads)}
 
 
 def set_threads(threads: int) -> None:

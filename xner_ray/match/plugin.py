@@ -117,7 +117,7 @@ def load(section: Evidence) -> dict[str, Score]:
     assert isinstance(section, ReadEvidence), "the driver reads the plug-in"
     plugin = str(section.plugin)
     try:
-        module = _file(plugin, section.source) if section.is_file else importlib.import_module(plugin)
+        module = _file(plugin, section.source) if section.is_file else _module(plugin, section.source)
         functions = {name: getattr(module, name, None) for name in section.names}
         if not section.is_file and storage.read_bytes(str(module.__file__)) != section.source:
             raise RetryableError(f"evidence.plugin: {module.__file__} differs from the driver's {plugin}")
@@ -141,6 +141,15 @@ def _file(plugin: str, source: bytes) -> ModuleType:
     sys.modules[module.__name__] = module  # data classes and the like look themselves up there
     exec(compile(source, plugin, "exec", dont_inherit=True), module.__dict__)  # without the __future__ of this file
     return module
+
+
+def _module(plugin: str, source: bytes) -> ModuleType:
+    """Import a module; one that this process has imported already, perhaps in an earlier state, is run anew."""
+    known = sys.modules.get(plugin)
+    if known is None:
+        return importlib.import_module(plugin)
+    exec(compile(source, str(known.__file__), "exec", dont_inherit=True), known.__dict__)
+    return known
 
 
 def _told(error: BaseException, plugin: str) -> str:

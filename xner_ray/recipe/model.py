@@ -134,6 +134,12 @@ class Engine(Section):
     # for the whole cluster, in any currency
     price_per_hour: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
 
+    @model_validator(mode="after")
+    def _one_place(self) -> Engine:
+        if self.executor == "inline" and self.address != "local":
+            raise ValueError(f"address: {self.address} is a cluster, but executor: inline stays in this process")
+        return self
+
 
 class Combined(Section):
     """Runs that the command `combine` has joined. models: their lines in the dataset card's licences."""

@@ -155,7 +155,7 @@ class RunFolder:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
                 yield int(attempt), info.base_name.removesuffix(".parquet"), self.path("_run", kind, relative)
 
-    def _incarnation(self) -> str:
+    def incarnation(self) -> str:
         """Return the name of the folder for what follows from the parts; it changes with each `--fresh` and retry.
 
         What a dead driver's last tasks still write then goes where nobody looks, and a prior counts the rows that a
@@ -167,12 +167,12 @@ class RunFolder:
     @property
     def priors_folder(self) -> str:
         """The folder of each language's counts of the first matching. Reads a file: ask once."""
-        return self.path("_run", "priors", self._incarnation())
+        return self.path("_run", "priors", self.incarnation())
 
     @property
     def refined_folder(self) -> str:
         """The folder of parts after the second matching. Reads a file: ask once."""
-        return self.path("_run", "refined", self._incarnation())
+        return self.path("_run", "refined", self.incarnation())
 
     def refined(self) -> dict[str, str]:
         """Return the path of each unit's part after the second matching."""
@@ -206,7 +206,7 @@ class RunFolder:
 
         A writer that outlived its driver counts for the next one.
         """
-        first, incarnation = self._known().get("first_attempt", 1), self._incarnation()
+        first, incarnation = self._known().get("first_attempt", 1), self.incarnation()
         found = [
             Attempt(started=info.mtime_ns / 1e9, last=info.mtime_ns / 1e9, parts={}, refined={})
             for info in storage.files_below(self.path("_run", "attempts"))
