@@ -6,10 +6,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import faults
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +24,8 @@ from xner_ray.errors import FatalError, NodeError
 from xner_ray.stage import Stage
 
 N_UNITS = 20
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
+for module in (sys.modules[__name__], faults):  # workers cannot import a test
+    ray.cloudpickle.register_pickle_by_value(module)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,11 @@ Worker = type[ray_data.WritingWorker]
 def faulty(monkeypatch: pytest.MonkeyPatch) -> Callable[[Worker], None]:
     """Workers of the runs that follow are of this class; one that is defined in a function travels to Ray by value."""
     return lambda worker: monkeypatch.setattr(ray_data, "WORKERS", (ray_data.Worker, worker))
+
+
+def _no_row_7(row: Mapping[str, Any]) -> None:
+    if row["row"] == 7:
+        raise OSError("no word list")
 
 
 def _count(path: Path) -> int:
@@ -92,6 +99,28 @@ def test_models_that_do_not_load(
     message = r"the models of match do not load on node [0-9a-f]{12}: OSError: stale file handle"
     assert re.fullmatch(message, str(error.value)), "one line, and nothing of Ray's own"
     assert error.value.exit_status == 1
+
+
+@pytest.mark.slow
+def test_a_row_that_raises_in_a_worker_and_its_retry(
+    undisturbed: tuple[Path, dict[str, str]],
+    faulty: Callable[[Worker], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    recipe, expected = undisturbed
+
+    class Raises(ray_data.WritingWorker):
+        def load(self, name: str) -> Stage:
+            return faults.Faulty(super().load(name), _no_row_7)  # type: ignore[return-value]
+
+    faulty(Raises)
+    report = xner_ray.project(recipe, tmp_path / "run")
+    assert report.rejects == {"stage_error": 1}
+    monkeypatch.undo()
+    report = xner_ray.project(recipe, tmp_path / "run", retry_rejects=["stage_error"])
+    assert report.rejects == {} and len(list((tmp_path / "run/_run/retried").glob("*/*.parquet"))) == 1
+    assert digests(tmp_path / "run") == expected
 
 
 @pytest.mark.long

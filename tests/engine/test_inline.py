@@ -23,6 +23,7 @@ from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run.folder import RunFolder
 
+JOBS = Path(__file__).parents[2] / "jobs"
 N_ROWS = 60
 INLINE, RAY = ["engine.executor=inline"], ["engine.executor=ray", "match.workers=1"]
 
@@ -112,6 +113,16 @@ def test_both_executors_give_the_same_bytes_and_resume_one_another(
 
 
 @pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["quickstart_nllb", "translate_test", "easyproject"])
+def test_models_give_the_same_bytes_on_both_executors(name: str, tmp_path: Path, ray_here: None) -> None:
+    """`python tests/bench/bench_executors.py` compares every recipe that runs here."""
+    for executor in ("inline", "ray"):
+        overrides = ["input.limit=12", "engine.unit_rows=5", f"engine.executor={executor}"]
+        xner_ray.project(JOBS / f"{name}.yaml", tmp_path / executor, overrides=overrides)
+    assert digests(tmp_path / "ray") == digests(tmp_path / "inline")
+
+
 @pytest.mark.slow
 def test_a_row_that_kills_its_process_is_found(recipe: Path, tmp_path: Path) -> None:
     """By the same command, again and again; `auto` would have left it to Ray after the second death."""

@@ -126,11 +126,11 @@ class Lease:
         """Return what the lock says; of an unknown driver if it is not JSON; None if it is not there."""
         if not storage.exists(self.path):
             return None
-        try:
-            found = json.loads(storage.read_bytes(self.path))
-        except ValueError:
-            found = None
-        return found if isinstance(found, dict) else {}
+        for _ in range(2):  # an object that is replaced while it is read may come in two halves
+            with suppress(ValueError):
+                found = json.loads(storage.read_bytes(self.path))
+                return found if isinstance(found, dict) else {}
+        return {}
 
     def _age(self) -> float | None:
         """Return the seconds since the lock was written, by the store's clock alone; None if it is gone."""
