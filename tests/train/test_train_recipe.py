@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from xner_ray.train.load import load_training
 from xner_ray.train.recipe import Model, Source, Training
 
 FILES = {"input": {"path": "a.conll"}}
@@ -70,3 +71,11 @@ def test_names_of_sources() -> None:
     assert Source.model_validate({**RUN, "langs": ["deu_Latn"], "labels": "soft"}).name == "RUN (soft: deu_Latn)"
     assert Source.model_validate({**RUN, "side": "source"}).name == "RUN (source side)"
     assert Source.model_validate(FILES).name == "a.conll (eng_Latn)"
+
+
+def test_loading_a_recipe_states_no_key_that_it_leaves_out() -> None:
+    """Checks tell a stated key from a default, and a recipe may be loaded again."""
+    given = {"data": [{**RUN, "side": "source"}]}
+    dumped = load_training(given).model_dump(mode="json", exclude_unset=True)
+    assert set(dumped) == {"data"} and set(dumped["data"][0]) == {*RUN, "side"}
+    assert load_training(dumped).model_dump() == load_training(given).model_dump()

@@ -92,7 +92,9 @@ def placed(section: Placed, base: Path) -> Placed:
             update[name] = (
                 {k: move(v, base) for k, v in value.items()} if isinstance(value, dict) else move(value, base)
             )
-    return section.model_copy(update=update)
+    # What does not move stays unset where the user left it out: checks tell a stated key from a default.
+    moved = {name: value for name, value in update.items() if value != getattr(section, name)}
+    return section.model_copy(update=moved)
 
 
 def read_mapping(path: Path, shape: str) -> dict[str, Any]:

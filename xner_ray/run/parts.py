@@ -233,8 +233,10 @@ def split_of(file: str) -> tuple[str, bool]:
 
     >>> split_of("data/swh_Latn/incomplete-train-00000-of-00002.parquet")
     ('train', True)
+    >>> split_of("s3://bucket/run/data/swh_Latn/test-00000-of-00001.parquet?region=eu")
+    ('test', False)
     """
-    split = file.rpartition("/")[2].rsplit("-", 3)[0]
+    split = storage.bare(file).rpartition("/")[2].rsplit("-", 3)[0]
     return split.removeprefix("incomplete-"), split.startswith("incomplete-")
 
 
