@@ -162,6 +162,14 @@ def test_sealing_again_changes_no_byte(tmp_path: Path) -> None:
     assert part_files.seal(str(root), files, {}) == part_files.seal(str(root), files, {})
 
 
+def test_rejects_that_a_retry_mended_leave_no_file(tmp_path: Path) -> None:
+    files, root = _run(tmp_path, [[_row(0), _rejected(1)]])
+    assert len(part_files.seal(str(root), files, {})) == 2
+    files, root = _run(tmp_path, [[_row(0), _row(1)]])
+    (entry,) = part_files.seal(str(root), files, {})
+    assert entry["rows"] == 2 and not list((root / "rejects").glob("*/*"))
+
+
 def test_chunks_of_a_table_change_no_byte(tmp_path: Path) -> None:
     table = _finished([_row(0), _row(1), _row(2)])
     part_files.write_part(str(tmp_path / "a"), table, {})

@@ -241,7 +241,10 @@ def split_of(file: str) -> tuple[str, bool]:
 
 
 def seal_file(root: str, published: Published) -> dict[str, Any] | None:
-    """Write one published file whole; return its name, rows and SHA-256, or None if it is empty and optional."""
+    """Write one published file whole; return its name, rows and SHA-256, or None if it is empty and optional.
+
+    Then there is no such file: one of an earlier seal, whose rejects a retry has mended, is deleted.
+    """
     rows = 0
     schema: pa.Schema | None = None
 
@@ -255,9 +258,11 @@ def seal_file(root: str, published: Published) -> dict[str, Any] | None:
     first = read_part(published.parts[0])
     schema = with_features(first.schema, published.labels)
     data = _parquet(chosen(), schema)
+    path = storage.join(root, published.file)
     if rows == 0 and published.optional:
+        storage.delete(path)
         return None
-    storage.publish(storage.join(root, published.file), data)
+    storage.publish(path, data)
     return {"file": published.file, "rows": rows, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
