@@ -237,6 +237,7 @@ def test_labels_and_paths_are_no_markup(tmp_path: Path) -> None:
     assert "run[/y]" in _main("status", str(run)).stdout
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_one_message(tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(builtin_folder(), model, ignore=shutil.ignore_patterns("model.safetensors"))

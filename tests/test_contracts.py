@@ -30,6 +30,7 @@ def test_the_contracts_hold_without_exceptions() -> None:
     assert "ignore_imports" not in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "line", "contract"),
     [

@@ -67,6 +67,7 @@ def random_cosines(levels: int, shapes: list[tuple[int, int]], seed: int) -> lis
 SHAPES = [(m, n) for m in range(1, 8) for n in range(1, 8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distortion", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("levels", [2, 3, 10, 20_000])
 def test_methods_equal_simalign_for_all_small_shapes(levels: int, distortion: float) -> None:

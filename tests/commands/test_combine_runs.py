@@ -90,6 +90,7 @@ def test_method_and_weights_are_checked(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_run(runs: list[Path], tmp_path: Path) -> None:
     combine(runs, tmp_path / "new")
     with pytest.raises(RunFolderError, match="weights"):
@@ -108,12 +109,14 @@ def test_runs_that_cannot_be_joined_are_refused(runs: list[Path], tmp_path: Path
         combine([runs[0], tmp_path / "spanish"], tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_a_combined_run_is_not_rematched(runs: list[Path], tmp_path: Path) -> None:
     combine(runs, tmp_path / "new")
     with pytest.raises(RunFolderError, match="was not matched"):
         rematch(tmp_path / "new", tmp_path / "newer")
 
 
+@pytest.mark.slow
 def test_a_combined_run_grows_with_its_runs(tmp_path: Path) -> None:
     for name, rows in (("source", SPANISH), ("source", ROWS)):
         source = make_run(tmp_path / name, ["match.min_score=0.6"], rows=rows)
@@ -145,6 +148,7 @@ def _as_transfer(run: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_without_a_source_side_may_come_first(runs: list[Path], tmp_path: Path) -> None:
     """As `combine TRANSFER TRANSLATE_TEST NEW`: rows, languages and labels are those of the transfer."""
     transfer = _as_transfer(runs[1], tmp_path / "transfer")
@@ -172,6 +176,7 @@ def _projected_union(*runs: Path) -> dict[tuple[str, int], set[tuple[int, int, s
     return {key: first[key] | second[key] for key in first} | {clash: {(1, 2, "PER")}}
 
 
+@pytest.mark.slow
 def test_incomplete_rows_of_a_combined_run_are_what_the_first_run_says(tmp_path: Path) -> None:
     source = make_run(tmp_path / "source", ["match.min_score=0.6"])
     made = [tmp_path / "with", tmp_path / "without"]
@@ -190,6 +195,7 @@ def test_incomplete_rows_of_a_combined_run_are_what_the_first_run_says(tmp_path:
     assert report["rejects"]["incomplete"] > 0
 
 
+@pytest.mark.slow
 def test_runs_with_other_columns_are_refused(runs: list[Path], tmp_path: Path) -> None:
     folder = RunFolder(str(runs[1]))
     sink = io.BytesIO()

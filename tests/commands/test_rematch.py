@@ -100,6 +100,7 @@ def test_links_of_mwmf_are_gone_where_it_is_not_asked_for(tmp_path: Path) -> Non
         rematch(tmp_path / "new-mwmf", tmp_path / "back", overrides=["align.method=mwmf"])
 
 
+@pytest.mark.slow
 def test_a_rematched_run_grows_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large, new = make_run(tmp_path / "small", rows=SPANISH), make_run(tmp_path / "large"), tmp_path / "new"
     rematch(small, new)
@@ -211,6 +212,7 @@ def test_given_links_stay_of_every_method(tmp_path: Path) -> None:
 LIKELIHOOD = ["likelihood.engine=nllb", "match.prior=none", "match.scores={soft: 1.0, likelihood: 0.5}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override", ["match.scores.likelihood=2", "match.candidates=ngram", "match.min_score=0.1", "align.method=argmax"]
 )

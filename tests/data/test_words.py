@@ -303,6 +303,7 @@ def ntrex(name: str) -> list[str]:
     return (SHARED / "ntrex-128" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("name", NTREX)
 def test_ntrex_maps_back_to_its_text(name: str) -> None:

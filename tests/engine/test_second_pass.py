@@ -32,6 +32,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 
+@pytest.mark.slow
 def test_order_and_grouping_of_tasks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_run(tmp_path / "source", unit_rows=16)
     rematch(source, tmp_path / "one")

@@ -71,6 +71,7 @@ def test_latin_text_round_trips(tokenizer, text):
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["sw", "es"])
 def test_held_out_sentences_translate(tokenizer, model, lang):
     english, wanted = read_conll("en"), read_conll(lang)
@@ -103,6 +104,7 @@ def test_committed_sides_belong_together():
         assert labels[0] == labels[1] == labels[2]
 
 
+@pytest.mark.slow
 def test_generator_is_deterministic_and_sound():
     pytest.importorskip("babel")
     pytest.importorskip("faker")

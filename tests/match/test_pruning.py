@@ -112,6 +112,7 @@ def test_where_entities_may_have_several_places_too(data: st.DataObject, form: s
         assert facts(instance.solve(kept, form, solver)) == facts(instance.solve(everything, form, solver))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("steps", [5, 20_000])
 def test_a_large_batch_of_every_form(form: str, steps: int) -> None:

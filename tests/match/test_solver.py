@@ -46,6 +46,7 @@ def small() -> tuple[list[list[Cell]], list[list[tuple[Cell, ...]]]]:
     return found, [disjoint_choices(cells) for cells in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_exact_is_the_unique_answer_of_every_form(
     form: str, small: tuple[list[list[Cell]], list[list[tuple[Cell, ...]]]]

@@ -98,6 +98,7 @@ def test_a_model_at_an_address_is_fetched_once_for_all_processes(s3: S3Server, c
     assert hub.pin(name) == (name, identity)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_exchanged_is_another(s3: S3Server, cache: Path) -> None:
     address = _upload(s3, sums=True)
     name, identity = hub.pin(address)

@@ -34,6 +34,7 @@ def test_every_hidden_state_is_that_of_the_whole_model(kind: str, tmp_path: Path
                 np.testing.assert_allclose(found, word_means(model, layer, words), atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "albert"])
 def test_layers_after_the_one_in_use_are_gone(kind: str, tmp_path: Path) -> None:
     model = tiny(tmp_path, kind)
@@ -51,6 +52,7 @@ def test_layers_in_use_of_a_model_that_shares_them_stay_right(tmp_path: Path) ->
     assert not Encoder(tiny(tmp_path, "albert"), layer=2).network.is_cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_every_kind_of_model_bears_the_faster_layers(kind: str, dtype: Any, tmp_path: Path) -> None:
@@ -77,6 +79,7 @@ def test_a_model_that_does_not_bear_them_keeps_its_layers(tmp_path: Path, monkey
         np.testing.assert_allclose(found, word_means(model, 2, SENTENCES[0]), atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_layers_are_averaged(kind: str, tmp_path: Path) -> None:
     model = tiny(tmp_path, kind)

@@ -316,6 +316,7 @@ def test_the_rate_rises_and_falls(encoder: str) -> None:
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.01}
 
 
+@pytest.mark.slow
 def test_a_toy_language_is_learnt(encoder: str) -> None:
     found = _student(encoder)
     table = toy()

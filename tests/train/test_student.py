@@ -119,6 +119,7 @@ def test_the_card_names_the_models_of_teachers(trained: tuple[Training, Trained,
     assert "spaCy" not in model_card(recipe, report) and "spaCy" in model_card(teachers, report)
 
 
+@pytest.mark.slow
 def test_equal_trainings_give_equal_reports(trained: tuple[Training, Trained, Path]) -> None:
     recipe, found, _ = trained
     again = train(recipe, samples=20, device=CPU)

@@ -62,6 +62,7 @@ def _encoder(folder: Path, kind: str) -> str:
 KINDS = ["bert", "xlm-roberta", "roberta", "electra", "distilbert", "deberta-v2", "mpnet", "gpt2", "modernbert", "t5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_two_halves_are_the_whole_and_only_what_is_above_learns(kind: str, tmp_path: Path) -> None:
     found = student(tmp_path, encoder=_encoder(tmp_path, kind), frozen=2)

@@ -7,6 +7,7 @@ import unicodedata
 from difflib import SequenceMatcher
 from itertools import pairwise, permutations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ def test_the_assignment_is_the_best_of_all_under_the_tie_rule(
     assert rank(got) == max(map(rank, allowed))
 
 
+@pytest.mark.slow
 def test_every_character_that_nfkc_makes_a_bracket_is_known() -> None:
     normal = {c: unicodedata.normalize("NFKC", c) for c in map(chr, range(sys.maxunicode + 1))}
     assert sorted(c for c in normal if set("[]") & set(normal[c])) == sorted(SQUARE)

@@ -90,6 +90,7 @@ def test_text_and_score_equal_those_of_transformers(count: int, beams: int) -> N
     assert ours.model_seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_company_of_a_sentence_does_not_change_it(dtype: str, beams: int) -> None:
@@ -120,6 +121,7 @@ def test_the_limit_of_a_sentence_is_its_own(translator: Ct2Translator) -> None:
     assert getattr(alone, "text", alone) == getattr(beside, "text", beside)
 
 
+@pytest.mark.slow
 def test_int8_is_nearly_as_good(translator: Ct2Translator) -> None:
     """Measured on 1,000 sentences: 0.7 % of the texts differ from float32's."""
     small = Ct2Translator(section(dtype="int8"))

@@ -233,6 +233,7 @@ NTREX = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", NTREX)
 def test_at_most_one_per_cent_of_good_pairs_is_flagged(ntrex: dict[str, list[str]], lang: str) -> None:
     for pair in (("eng_Latn", lang), (lang, "eng_Latn")):
