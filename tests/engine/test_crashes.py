@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from xner_ray.engine.crashes import CrashCounter
@@ -30,3 +31,15 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
     with CrashCounter(tmp_path).attempt("translate+align ../../x\n" * 100) as deaths:
         assert deaths == 0
     assert all(tmp_path in path.parents for path in tmp_path.rglob("*"))
+
+
+def test_tries_at_once_do_not_disturb_one_another(tmp_path: Path) -> None:
+    def tries() -> None:
+        for _ in range(300):
+            with CrashCounter(tmp_path).attempt("unit 3"):
+                pass
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(tries) for _ in range(4)]:
+            done.result()
+    assert CrashCounter(tmp_path).deaths("unit 3") == 0

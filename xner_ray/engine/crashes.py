@@ -28,10 +28,8 @@ class CrashCounter:
     @contextmanager
     def attempt(self, name: str) -> Iterator[int]:
         """Run the block as one try; yield the deaths before it. A try that ends without dying clears them."""
-        place = self._place(name)
-        place.mkdir(parents=True, exist_ok=True)
         deaths = self.deaths(name)
-        descriptor, path = tempfile.mkstemp(dir=place)
+        descriptor, path = self._file(self._place(name))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield deaths
@@ -39,6 +37,13 @@ class CrashCounter:
             Path(path).unlink(missing_ok=True)
             os.close(descriptor)
             self.forget(name)
+
+    def _file(self, place: Path) -> tuple[int, str]:
+        """Return descriptor and path of a new file; another try that ends just now may remove its folder."""
+        while True:
+            with suppress(FileNotFoundError, FileExistsError):
+                place.mkdir(parents=True, exist_ok=True)
+                return tempfile.mkstemp(dir=place)
 
     def deaths(self, name: str) -> int:
         """Return the number of tries whose process died since one ended."""
@@ -48,7 +53,12 @@ class CrashCounter:
         return self.folder / hashlib.sha256(name.encode()).hexdigest()[:32]
 
     def _dead(self, name: str) -> list[Path]:
-        return [path for path in self._place(name).glob("*") if not _held(path)]
+        place = self._place(name)
+        try:
+            names = os.listdir(place)
+        except FileNotFoundError:
+            return []
+        return [path for path in map(place.joinpath, names) if not _held(path)]
 
     def forget(self, name: str) -> None:
         """Clear the deaths of a piece of work."""
