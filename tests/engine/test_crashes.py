@@ -35,7 +35,7 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
 
 def test_tries_at_once_do_not_disturb_one_another(tmp_path: Path) -> None:
     def tries() -> None:
-        for _ in range(300):
+        for _ in range(50):
             with CrashCounter(tmp_path).attempt("unit 3"):
                 pass
 
