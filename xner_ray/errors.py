@@ -5,7 +5,8 @@
     ├── InputError            2  a file that cannot be used at all
     ├── RunFolderError        2  the run folder holds something else, or another driver works in it
     ├── MissingExtraError     2  an optional dependency; the message has the install line
-    ├── StorageError          1  storage fails for good: a full disk, a missing permission, a truncated file
+    ├── StorageError          1  storage fails for good: a full disk, a missing permission
+    │   └── DamageError       1  a file of a run is not what was written
     ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
     ├── RetryableError        1  the same call may succeed later: a stage, or storage that fails for a while
     └── NodeError             1  a worker's node is at fault, not its work: another node may do better
@@ -53,6 +54,21 @@ class MissingExtraError(XnerError):
 
 class StorageError(XnerError):
     pass
+
+
+class DamageError(StorageError):
+    """A file of a run that is not what was written. what: the predicate of a sentence about it, `was altered`."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(
+            f"{path}: {what}. Another program or the disk damaged it; run the command that made this run again: it "
+            "makes again what is damaged, and nothing else"
+        )
+        self.what = what
+        self._given = (path, what)
+
+    def __reduce__(self) -> tuple[type[DamageError], tuple[str, str]]:
+        return DamageError, self._given
 
 
 class FatalError(XnerError):

@@ -18,9 +18,11 @@ from xner_ray.commands.export import export
 from xner_ray.commands.rematch import rematch
 from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.errors import RecipeError, RunFolderError
+from xner_ray.recipe.model import Recipe
+from xner_ray.run import publish
 from xner_ray.run.folder import RunFolder
-from xner_ray.run.parts import part_counters, read_part, write_part
-from xner_ray.storage import files as storage
+from xner_ray.run.parts import read_part, write_part
+from xner_ray.run.whole import counters as part_counters
 
 
 @pytest.fixture
@@ -137,7 +139,8 @@ def _as_transfer(run: Path, path: Path) -> Path:
     folder = RunFolder(str(path))
     sections = {"direction": "test", "projector": "transfer", "target_tag": {"engine": "spacy"}}
     given = {"path": "/nowhere/{lang}", "lang": list(ROWS), "labels": {"keep": ["LOC", "PER"]}}
-    storage.publish(folder.recipe_path, json.dumps({**sections, "input": given}).encode())
+    recipe = Recipe.model_validate({**sections, "input": given})
+    folder.begin(recipe, folder.keys(), folder.read_record("units.parquet"), 10)
     for part in {**folder.parts(), **folder.refined()}.values():
         table, counters = read_part(part), part_counters(part)
         rows = table.to_pylist()
@@ -145,6 +148,7 @@ def _as_transfer(run: Path, path: Path) -> Path:
             row |= dict.fromkeys(("source_text", "source_tokens", "source_spans", "unprojected"))
             row["spans"] = row["spans"] and [{**span, "source": None} for span in row["spans"]]
         write_part(part, table_from_rows(rows, row_schema()), counters)
+    publish.seal(folder.root, [], {})
     return path
 
 
@@ -189,7 +193,8 @@ def test_incomplete_rows_of_a_combined_run_are_what_the_first_run_says(tmp_path:
     folder = RunFolder(str(made[0]))
     recipe = folder.recipe()
     changed = recipe.model_copy(update={"output": recipe.output.model_copy(update={"incomplete": "reject"})})
-    storage.publish(folder.recipe_path, json.dumps(changed.model_dump(mode="json")).encode())
+    folder.begin(changed, folder.keys(), folder.read_record("units.parquet"), 10)
+    publish.seal(folder.root, [], {})
     report = combine(made, tmp_path / "rejected", method="vote")
     assert report["incomplete_rows"] == 0
     assert report["rejects"]["incomplete"] > 0
@@ -201,7 +206,8 @@ def test_runs_with_other_columns_are_refused(runs: list[Path], tmp_path: Path) -
     sink = io.BytesIO()
     index = replace(inspect.read_index(folder), extra=[pa.field("extra", pa.string())])
     pq.write_table(index.to_table(), sink)
-    storage.publish(folder.units_path, sink.getvalue())
+    folder.begin(folder.recipe(), folder.keys(), sink.getvalue(), 10)
+    publish.seal(folder.root, [], {})
     with pytest.raises(RunFolderError, match="carries other columns"):
         combine(runs, tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -71,8 +71,7 @@ def test_the_fingerprint_has_the_links_and_no_aligner(tmp_path: Path) -> None:
 def test_a_run_with_other_links_is_another_run_but_targets_may_grow_with_theirs(tmp_path: Path) -> None:
     keys = {"parallel swh_Latn links/train/a": "1", "align.backend": "provided"}
     folder = RunFolder(str(tmp_path / "run"))
-    folder.record(load_recipe({"input": {"path": "a"}, "targets": ["swh_Latn"]}), keys)
-    Path(folder.units_path).write_bytes(b"listed")
+    folder.begin(load_recipe({"input": {"path": "a"}, "targets": ["swh_Latn"]}), keys, b"listed", 10)
     folder.check({**keys, "parallel zul_Latn links/train/b": "2"}, ["swh_Latn", "zul_Latn"])
     with pytest.raises(RunFolderError, match="parallel swh_Latn links/train/a: '1' there, '2' now"):
         folder.check({**keys, "parallel swh_Latn links/train/a": "2"}, ["swh_Latn"])

@@ -39,11 +39,10 @@ def _recipe(overrides: Sequence[str] = ()) -> Recipe:
 def _begin(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     folder = RunFolder(str(path))
     units = [Unit(name, "spa_Latn", "train", 10 * n, 10 * n + 10, None, (), (), (), 0) for n, name in enumerate(UNITS)]
-    folder.record(_recipe(overrides), {})
     sink = io.BytesIO()
     rows = {"spa_Latn": 60}
     pq.write_table(Index(units, ["PER"], {}, {}, rows, rows, 0, {}, {}, [], 10).to_table(), sink)
-    storage.publish(folder.units_path, sink.getvalue())
+    folder.begin(_recipe(overrides), {}, sink.getvalue(), 10)
     return folder
 
 

@@ -22,7 +22,7 @@ _DRIVER = '''
 import os, signal, sys
 import xner_ray
 from xner_ray.engine import inline, second_pass, worker
-from xner_ray.run import parts as part_files
+from xner_ray.run import publish as sealed_files
 from xner_ray.storage import files as storage
 
 point, recipe, run = sys.argv[1:]
@@ -44,7 +44,7 @@ class Dying(worker.PartWriter):
             os.replace = dying
         return super().write(unit, table, counted)
 
-seal_file, refine_parts, publish = part_files.seal_file, second_pass.refine_parts, storage.publish
+seal_file, refine_parts, publish = sealed_files.seal_file, second_pass.refine_parts, storage.publish
 
 def sealing(root, published):
     entry = seal_file(root, published)
@@ -68,7 +68,7 @@ if point.startswith("part-"):
 elif point == "refined":
     second_pass.refine_parts = refine
 elif point == "two-files":
-    part_files.seal_file = sealing
+    sealed_files.seal_file = sealing
 else:
     storage.publish = publishing
 xner_ray.project(recipe, run)

@@ -13,8 +13,8 @@ from xner_ray.read.units import Unit, unit_name
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files
+from xner_ray.run import publish
 from xner_ray.run.folder import RunFolder
-from xner_ray.storage import files as storage
 
 Row = dict[str, Any]
 
@@ -33,8 +33,8 @@ def finished(
     recipe = load_recipe({"input": given, "targets": list(rows)}, overrides)
     folder = RunFolder(str(path))
     inputs = {lang: {f"/nowhere/{lang}": "size 1"} for lang in rows}
-    folder.record(recipe, fingerprint(recipe, {"/nowhere/a.conll": "size 1"}, inputs, {"align.encoder": encoder}))
-    units = []
+    keys = fingerprint(recipe, {"/nowhere/a.conll": "size 1"}, inputs, {"align.encoder": encoder})
+    units, parts = [], []
     for lang, all_rows in rows.items():
         for start in range(0, len(all_rows), unit_rows):
             some = all_rows[start : start + unit_rows]
@@ -42,11 +42,14 @@ def finished(
                 *(unit_name(lang, start), lang, "train", start, start + len(some), None, (), (), ()), n_words=len(some)
             )
             part = table([{"id": f"s{start + n}", "split": "train", **row} for n, row in enumerate(some)], lang, start)
-            part_files.write_part(folder.path("_run", "parts", "0001", f"{unit.name}.parquet"), part, {})
+            parts.append(part)
             units.append(unit)
     sink = io.BytesIO()
     counts = {lang: len(all_rows) for lang, all_rows in rows.items()}
     pq.write_table(Index(units, ["PER"], {}, {}, counts, counts, 0, {}, {}, [], unit_rows).to_table(), sink)
-    storage.publish(folder.units_path, sink.getvalue())
-    storage.publish(folder.sealed_path, b'{"files": []}')
+    folder.begin(recipe, keys, sink.getvalue(), unit_rows)
+    for unit, part in zip(units, parts, strict=True):
+        for kind in ("parts", "refined"):
+            part_files.write_part(folder.path("_run", kind, "0001", f"{unit.name}.parquet"), part, {})
+    publish.seal(folder.root, [], {})
     return path

@@ -144,7 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
             return lambda: self._answer(404)
         data, changed = self.store.objects[path]
         stamp = formatdate(changed, usegmt=True)
-        return lambda: self._answer(200, b"", Last_Modified=stamp, Length=str(len(data)), ETag='"0"')
+        tag = f'"{hashlib.md5(data).hexdigest()}"'
+        return lambda: self._answer(200, b"", Last_Modified=stamp, Length=str(len(data)), ETag=tag)
 
     def _put(self, path: str, query: dict[str, str], body: bytes) -> Callable[[], None]:
         if "uploadId" in query:

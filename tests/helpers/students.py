@@ -14,8 +14,8 @@ from tiny_encoders import tiny
 from xner_ray.read.units import unit_name
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files
+from xner_ray.run import publish
 from xner_ray.run.folder import RunFolder
-from xner_ray.storage import files as storage
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit, Model, Training
 from xner_ray.train.sentences import SENTENCES
@@ -60,7 +60,7 @@ def run(path: Path, rows: Mapping[str, Sequence[Row]], *, aside: bool = False, d
         }
     recipe = load_recipe(given | {"output": {"incomplete": "split" if aside else "keep"}})
     folder = RunFolder(str(path))
-    folder.record(recipe, {})
+    folder.begin(recipe, {}, b"", 100)  # of its units only that they are there is asked for
     units, paths = [], {}
     for lang, some in rows.items():
         filled = [
@@ -71,9 +71,8 @@ def run(path: Path, rows: Mapping[str, Sequence[Row]], *, aside: bool = False, d
         paths[unit.name] = folder.path("_run", "parts", "0001", f"{unit.name}.parquet")
         part_files.write_part(paths[unit.name], table(filled, lang), {})
         units.append(unit)
-    files = part_files.plan_files(units, paths, ["PER"], rows_per_file=100, split_incomplete=aside)
-    storage.publish(folder.units_path, b"")  # only that it is there is asked for
-    part_files.seal(folder.root, files, {})
+    files = publish.plan_files(units, paths, ["PER"], rows_per_file=100, split_incomplete=aside)
+    publish.seal(folder.root, files, {})
     return str(path)
 
 

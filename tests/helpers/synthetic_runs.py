@@ -66,16 +66,18 @@ def make_run(path: Path, overrides: Sequence[str] = (), rows: dict[str, list[Row
             stop = min(len(own), start + unit_rows)
             name = unit_name(lang, start)
             units.append(Unit(name, lang, "train", start, stop, None, (), (), (), 0))
-            cells = [{"row": n, "id": f"s{n}", "lang": lang, **own[n]} for n in range(start, stop)]
-            raw, part = (folder.path("_run", "parts", attempt, f"{name}.parquet") for attempt in ("0000", "0001"))
-            stages = {"align": {"rows": len(cells), "seconds": 1.0, "tokens": 5, "rejects": {}}}
-            part_files.write_part(raw, table_from_rows(cells, row_schema()), {"stages": stages})
-            second_pass.match_parts([(raw, part)], recipe, ["PER"])
     keys = {f"parallel {lang} /nowhere/{lang}": "3-4" for lang in rows}
-    folder.record(recipe, {"input file a": "1-2", "align.method": recipe.align.method, **keys})
+    keys |= {"input file a": "1-2", "align.method": recipe.align.method}
     sizes, sink = {lang: len(own) for lang, own in rows.items()}, io.BytesIO()
     pq.write_table(Index(units, ["PER"], {}, {}, sizes, sizes, 0, {}, {}, [], unit_rows).to_table(), sink)
-    storage.publish(folder.units_path, sink.getvalue())
+    folder.begin(recipe, keys, sink.getvalue(), unit_rows)
+    for unit in units:
+        own = rows[unit.lang][unit.start : unit.stop]
+        cells = [{"row": n, "id": f"s{n}", "lang": unit.lang, **row} for n, row in enumerate(own, start=unit.start)]
+        raw, part = (folder.path("_run", "parts", attempt, f"{unit.name}.parquet") for attempt in ("0000", "0001"))
+        stages = {"align": {"rows": len(cells), "seconds": 1.0, "tokens": 5, "rejects": {}}}
+        part_files.write_part(raw, table_from_rows(cells, row_schema()), {"stages": stages})
+        second_pass.match_parts([(raw, part)], recipe, ["PER"])
     return path
 
 
@@ -96,7 +98,7 @@ def digests(run: Path) -> dict[str, Any]:
     assert all(found[entry["file"]] == entry["sha256"] for entry in sealed["files"])
     for counters in (report, *report["stages"].values()):
         counters.update(seconds=None, model_seconds=None, rows_per_second=None)
-    return {**found, "report": report, "sealed": sealed}
+    return {**found, "report": report, "sealed": sealed["files"]}
 
 
 class Killed(BaseException):

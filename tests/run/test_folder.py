@@ -17,8 +17,7 @@ RECIPE = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
 
 def _folder(path: Path, keys: dict[str, Any]) -> RunFolder:
     folder = RunFolder(str(path))
-    folder.record(RECIPE, keys)
-    storage.publish(folder.units_path, b"listed")
+    folder.begin(RECIPE, keys, b"listed", 10)
     return folder
 
 
@@ -124,7 +123,7 @@ def test_parts_of_several_attempts_count_once(tmp_path: Path) -> None:
 
 
 def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path))
+    folder = _folder(tmp_path, {})
     assert [folder.next_attempt() for _ in range(3)] == ["0001", "0002", "0003"]
 
 
@@ -134,8 +133,7 @@ def test_parts_from_before_fresh_never_count_again(tmp_path: Path) -> None:
     old = folder.next_attempt()
     folder.discard()
     storage.publish(folder.path("_run", "parts", old, "a.parquet"), b"PAR1 late PAR1")
-    folder.record(RECIPE, {"k": 2})
-    storage.publish(folder.units_path, b"listed")
+    folder.begin(RECIPE, {"k": 2}, b"listed", 10)
     assert folder.parts() == {}
     new = folder.next_attempt()
     assert new > old
@@ -184,7 +182,8 @@ def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path: Path) -> No
 def test_what_was_recorded_before_units_were_listed_binds_nobody(tmp_path: Path) -> None:
     """A run that ended before its input could be read may be started again with another one."""
     folder = RunFolder(str(tmp_path))
-    folder.record(RECIPE, {"input file a": "1"})
+    folder.begin(RECIPE, {"input file a": "1"}, b"listed", 10)
+    storage.delete(folder.units_path)
     folder.refuse_other_files()
     folder.check({"input file a": "2"}, ["spa_Latn"])
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from xner_ray.data import row as data_row
 from xner_ray.data.spans import Span, label_list, spans_to_tags
 from xner_ray.run import parts as part_files
+from xner_ray.run import publish, whole
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def test_parts_carry_their_counters_and_rows(tmp_path: Path) -> None:
     path = str(tmp_path / "lang=x" / "u.parquet")  # a folder name that pyarrow takes for a partition
     table = _finished([_row(0), _rejected(1)])
     part_files.write_part(path, table, part_files.count(table))
-    assert part_files.part_counters(path)["rows"]["read"] == 2
+    assert whole.counters(path)["rows"]["read"] == 2
     assert part_files.read_part(path).equals(table)
 
 
@@ -129,7 +130,7 @@ def test_columns_that_a_part_is_too_old_for_are_null(tmp_path: Path) -> None:
     assert part_files.read_part(path, ["evidence", "id"]).equals(table.select(["evidence", "id"]))
 
 
-def _run(tmp_path: Path, rows: list[list[dict[str, Any]]], **options: Any) -> tuple[list[part_files.Published], Path]:
+def _run(tmp_path: Path, rows: list[list[dict[str, Any]]], **options: Any) -> tuple[list[publish.Published], Path]:
     units, paths = [], {}
     for number, part in enumerate(rows):
         name = f"spa_Latn-{number:012d}"
@@ -138,12 +139,12 @@ def _run(tmp_path: Path, rows: list[list[dict[str, Any]]], **options: Any) -> tu
         part_files.write_part(paths[name], table, part_files.count(table))
         units.append(FakeUnit(name, "spa_Latn", "train", len(part)))
     defaults: dict[str, Any] = {"rows_per_file": 100, "split_incomplete": False}
-    return part_files.plan_files(units, paths, ["LOC", "PER"], **{**defaults, **options}), tmp_path
+    return publish.plan_files(units, paths, ["LOC", "PER"], **{**defaults, **options}), tmp_path
 
 
 def test_seal_publishes_every_row_once_in_order(tmp_path: Path) -> None:
     files, root = _run(tmp_path, [[_row(0), _rejected(1)], [_lost(2)], [_row(3)]], rows_per_file=2)
-    written = part_files.seal(str(root), files, {"README.md": b"card"})
+    written = publish.seal(str(root), files, {"README.md": b"card"})
     data = sorted((root / "data/spa_Latn").iterdir())
     assert [path.name for path in data] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
     assert [row for path in data for row in pq.read_table(path).column("row").to_pylist()] == [0, 2, 3]
@@ -151,7 +152,7 @@ def test_seal_publishes_every_row_once_in_order(tmp_path: Path) -> None:
     assert [pq.read_table(path).column("row").to_pylist() for path in rejects] == [[1]]
     assert pq.read_schema(rejects[0]).names == pq.read_schema(data[0]).names
     sealed = json.loads((root / "_run/SEALED").read_text())["files"]
-    assert sealed == written
+    assert sealed == written.files
     for entry in sealed:
         assert hashlib.sha256((root / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert (root / "README.md").read_bytes() == b"card"
@@ -159,34 +160,35 @@ def test_seal_publishes_every_row_once_in_order(tmp_path: Path) -> None:
 
 def test_sealing_again_changes_no_byte(tmp_path: Path) -> None:
     files, root = _run(tmp_path, [[_row(0)], [_row(1), _lost(2)]])
-    assert part_files.seal(str(root), files, {}) == part_files.seal(str(root), files, {})
+    assert publish.seal(str(root), files, {}) == publish.seal(str(root), files, {})
 
 
 def test_rejects_that_a_retry_mended_leave_no_file(tmp_path: Path) -> None:
     files, root = _run(tmp_path, [[_row(0), _rejected(1)]])
-    assert len(part_files.seal(str(root), files, {})) == 2
+    assert len(publish.seal(str(root), files, {}).files) == 2
     files, root = _run(tmp_path, [[_row(0), _row(1)]])
-    (entry,) = part_files.seal(str(root), files, {})
+    (entry,) = publish.seal(str(root), files, {}).files
     assert entry["rows"] == 2 and not list((root / "rejects").glob("*/*"))
 
 
 def test_chunks_of_a_table_change_no_byte(tmp_path: Path) -> None:
     table = _finished([_row(0), _row(1), _row(2)])
-    part_files.write_part(str(tmp_path / "a"), table, {})
-    part_files.write_part(str(tmp_path / "b"), pa.concat_tables([table.slice(0, 1), table.slice(1)]), {})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    one, other = (tmp_path / name / "parts" / "0001" / "u.parquet" for name in "ab")
+    part_files.write_part(str(one), table, {})
+    part_files.write_part(str(other), pa.concat_tables([table.slice(0, 1), table.slice(1)]), {})
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_incomplete_rows_can_stand_in_files_of_their_own(tmp_path: Path) -> None:
     files, root = _run(tmp_path, [[_row(0), _lost(1), _row(2)]], split_incomplete=True)
-    part_files.seal(str(root), files, {})
+    publish.seal(str(root), files, {})
     rows = {p.name: pq.read_table(p).column("row").to_pylist() for p in (root / "data/spa_Latn").iterdir()}
     assert rows == {"train-00000-of-00001.parquet": [0, 2], "incomplete-train-00000-of-00001.parquet": [1]}
 
 
 def test_a_language_without_a_single_row_still_has_its_file(tmp_path: Path) -> None:
     files, root = _run(tmp_path, [[_rejected(0)]])
-    part_files.seal(str(root), files, {})
+    publish.seal(str(root), files, {})
     assert pq.read_table(root / "data/spa_Latn/train-00000-of-00001.parquet").num_rows == 0
 
 
@@ -194,7 +196,7 @@ def test_a_language_without_a_single_row_still_has_its_file(tmp_path: Path) -> N
 def test_files_share_units_evenly_and_completely(rows_per_file: int) -> None:
     units = [FakeUnit(f"u{n}", "spa_Latn", "train", 2) for n in range(7)]
     paths = {unit.name: unit.name for unit in units}
-    files = part_files.plan_files(units, paths, ["PER"], rows_per_file=rows_per_file, split_incomplete=False)
+    files = publish.plan_files(units, paths, ["PER"], rows_per_file=rows_per_file, split_incomplete=False)
     data = [file for file in files if file.kind == "emitted"]
     assert [part for file in data for part in file.parts] == [unit.name for unit in units]
     assert all(file.parts for file in data)
@@ -207,7 +209,7 @@ def test_splits_and_languages_have_files_of_their_own() -> None:
         FakeUnit("b", "spa_Latn", "test", 1),
         FakeUnit("c", "swh_Latn", "train", 1),
     ]
-    files = part_files.plan_files(units, {n: n for n in "abc"}, ["PER"], rows_per_file=10, split_incomplete=False)
+    files = publish.plan_files(units, {n: n for n in "abc"}, ["PER"], rows_per_file=10, split_incomplete=False)
     assert [file.file for file in files if file.kind == "emitted"] == [
         "data/spa_Latn/train-00000-of-00001.parquet",
         "data/spa_Latn/test-00000-of-00001.parquet",

@@ -18,6 +18,7 @@ from xner_ray.read.index import build_index
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Columns, Recipe
 from xner_ray.run import parts as part_files
+from xner_ray.run import whole
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease
@@ -318,13 +319,13 @@ def test_a_part_that_is_cut_off_is_named_and_not_taken(s3: S3Server, tmp_path: P
         folder = RunFolder(root)
         path = folder.path("_run", "parts", "0001", "u.parquet")
         part_files.write_part(path, pa.table({"row": list(range(1000))}), {"rows": 1})
-        whole = storage.read_bytes(path)
-        assert part_files.part_counters(path) == {"rows": 1}
-        for size in (len(whole) - 1, len(whole) // 2, 12):
-            storage.publish(path, whole[:size])
+        data = storage.read_bytes(path)
+        assert whole.counters(path) == {"rows": 1}
+        for size in (len(data) - 1, len(data) // 2, 12):
+            storage.publish(path, data[:size])
             assert folder.parts() == {"u": path}
-            for read in (part_files.part_counters, part_files.read_part):
-                with pytest.raises(StorageError, match=r"u\.parquet.*Delete this file and run the same command"):
+            for read in (whole.counters, part_files.read_part):
+                with pytest.raises(StorageError, match=r"u\.parquet.*run the command that made this run again"):
                     read(path)
         storage.publish(path, b"")
         assert folder.parts() == {}  # made again
@@ -333,8 +334,8 @@ def test_a_part_that_is_cut_off_is_named_and_not_taken(s3: S3Server, tmp_path: P
             s3.fault = lambda method, path, query, fault=fault: fault  # type: ignore[misc]
             with pytest.raises((StorageError, RetryableError)) as error:
                 part_files.read_part(path)
-            assert "Delete" not in str(error.value)
+            assert "damaged" not in str(error.value)
         s3.fault = lambda method, path, query: None
     pq.write_table(pa.table({"row": [0]}), tmp_path / "other.parquet")
-    with pytest.raises(StorageError, match="Delete this file"):
-        part_files.part_counters(str(tmp_path / "other.parquet"))
+    with pytest.raises(StorageError, match="damaged it"):
+        whole.counters(str(tmp_path / "other.parquet"))

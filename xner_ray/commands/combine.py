@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from xner_ray.commands.inspect import read_index
+from xner_ray.commands.inspect import read_index, whole_parts
 from xner_ray.commands.rematch import _begin_or_resume, _listed
 from xner_ray.commands.session import Session, opened
 from xner_ray.engine import choice as executors
@@ -56,7 +56,7 @@ def combine(
         recipes.append(old.recipe())
         old.require_sealed()
         indices.append(read_index(old))
-        parts.append(old.final_parts())
+        parts.append(whole_parts(old, indices[-1].units))
         if _listed(indices[-1]) != _listed(indices[0]):
             raise RunFolderError(
                 f"{old.root}: has other units than {olds[0].root}; make both with the same input, languages and "

@@ -13,14 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from xner_ray import defaults
-from xner_ray.commands.inspect import read_index
+from xner_ray.commands.inspect import read_index, tables
 from xner_ray.errors import InputError, RunFolderError
 from xner_ray.evaluate import comparison
 from xner_ray.evaluate.comparison import Comparison, Run
 from xner_ray.evaluate.scores import By
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import THRESHOLDS
-from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
@@ -71,9 +70,9 @@ def compare(
         for run, name, keys in zip(runs, short_names([os.fspath(run) for run in runs]), methods, strict=True)
     ]
     columns = comparison.SHOWN if differ else comparison.COLUMNS
-    tables = [_tables(folder, columns) for folder in folders]
+    parts = [_tables(folder, columns) for folder in folders]
     options: dict[str, Any] = {"differ": differ, "samples": samples, "seed": seed, "by": by}
-    return comparison.compare(tables, named, reference=reference, **options)
+    return comparison.compare(parts, named, reference=reference, **options)
 
 
 def _listed(values: Sequence[str | os.PathLike[str]]) -> str:
@@ -82,9 +81,8 @@ def _listed(values: Sequence[str | os.PathLike[str]]) -> str:
 
 def _tables(folder: RunFolder, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield the parts in order of (language, split, row)."""
-    parts = folder.final_parts()
-    for unit in sorted(read_index(folder).units, key=lambda unit: (unit.lang, unit.split, unit.start)):
-        yield part_files.read_part(parts[unit.name], columns)
+    units = sorted(read_index(folder).units, key=lambda unit: (unit.lang, unit.split, unit.start))
+    return tables(folder, units, columns)
 
 
 def short_names(runs: Sequence[str]) -> list[str]:

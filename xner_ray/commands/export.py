@@ -14,6 +14,7 @@ from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import InputError, RunFolderError, StorageError
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 
 
@@ -34,7 +35,7 @@ def export(
     target = folder.path("export") if output is None else os.fspath(output)
     written = []
     for lang in recipe.languages:
-        for split in sorted({part_files.split_of(file)[0] for file in folder.published(lang)}):
+        for split in sorted({split_of(file)[0] for file in folder.published(lang)}):
             rows = (row for file in folder.published(lang, [split]) for row in part_files.read_part(file).to_pylist())
             lines = conll(rows, ids=ids) if to == "conll" else jsonl(rows)
             path = storage.join(target, f"{lang}.{split}.{to}")

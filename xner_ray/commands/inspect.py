@@ -23,26 +23,31 @@ from xner_ray.errors import InputError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.read.index import Index
+from xner_ray.read.units import Unit
 from xner_ray.recipe import model
 from xner_ray.recipe.model import Recipe
 from xner_ray.report import tables as report_tables
 from xner_ray.report.progress import busy_seconds, cost, cost_text, duration, pace
 from xner_ray.run import parts as part_files
+from xner_ray.run import repair, whole
+from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import Report, summarize
-from xner_ray.run.folder import Attempt, RunFolder
+from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
+
+PAGE = "report.html"
 
 
 def read_index(folder: RunFolder) -> Index:
     """Return the units as listed when the run began."""
     # ParquetFile, not read_table: that one imports pyarrow.dataset, and with it pandas.
-    return Index.from_table(pq.ParquetFile(pa.BufferReader(storage.read_bytes(folder.units_path))).read())
+    return Index.from_table(pq.ParquetFile(pa.BufferReader(folder.read_record("units.parquet"))).read())
 
 
 def read_report(folder: RunFolder) -> Report:
     """Return the report of a sealed run."""
-    return Report.from_dict(json.loads(storage.read_bytes(folder.path("report.json"))))
+    return Report.from_dict(json.loads(folder.read_document("report.json")))
 
 
 def run_report(index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe) -> Report:
@@ -71,25 +76,27 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
     now = time.time() if now is None else now
     folder = RunFolder(os.fspath(run))
     recipe = folder.recipe()
-    index, refined, attempts = read_index(folder), folder.refined(), folder.attempts()
+    index, refined, drivers = read_index(folder), folder.refined(), attempts(folder)
     sizes = {unit.name: unit.n_rows for unit in index.units}
     made = {name: path for name, path in {**folder.parts(), **refined}.items() if name in sizes}
     lives, total = folder.is_claimed(), sum(sizes.values())
     nobody = Attempt(now, now, {}, {})
-    first = next((attempt for attempt in reversed(attempts) if attempt.parts), nobody)
-    second = next((attempt for attempt in reversed(attempts) if attempt.refined), nobody)
-    last = max((attempt.last for attempt in attempts), default=now)
+    first = next((attempt for attempt in reversed(drivers) if attempt.parts), nobody)
+    second = next((attempt for attempt in reversed(drivers) if attempt.refined), nobody)
+    last = max((attempt.last for attempt in drivers), default=now)
 
     def busy(unit: str, *, again: bool = False) -> float:
-        return busy_seconds(part_files.part_counters(made[unit]), again=again)
+        return busy_seconds(whole.counters(made[unit]), again=again)
 
     passes = {"first": _figures(sizes, made, first.parts, busy, first.started)}
     if recipe.two_passes:
         began = max([second.started, *second.parts.values()])
         passes["second"] = _figures(sizes, refined, second.refined, partial(busy, again=True), began)
-    sealed = folder.sealed() is not None and not any(figures["units"]["left"] for figures in passes.values())
+    sealed = folder.is_sealed() and {unit.lang for unit in index.units} >= set(recipe.languages)
+    if sealed:
+        repair.require_whole(folder, list(sizes), two_passes=recipe.two_passes)
     rows_done = passes["first"]["rows"]["done"]
-    seconds = sum(attempt.seconds for attempt in attempts)
+    seconds = sum(attempt.seconds for attempt in drivers)
     left = [figures["seconds_left"] for figures in passes.values()]
     price = cost(
         recipe.engine.price_per_hour,
@@ -104,11 +111,11 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
         "run": folder.root,
         "sealed": sealed,
         "driver_lives": lives,
-        "drivers": len(attempts),
+        "drivers": len(drivers),
         **passes["first"],
         "second_matching": passes.get("second"),
         "seconds": round(seconds, 1),
-        "seconds_since_last_file": round(now - last, 1) if attempts else None,
+        "seconds_since_last_file": round(now - last, 1) if drivers else None,
         "cost": price,
         "report": run_report(index, made, model.run_labels(recipe, index.labels_found), seconds, recipe).to_dict(),
     }
@@ -159,13 +166,18 @@ def status_text(found: Mapping[str, Any]) -> Group:
     return Group(*map(Text, lines), report_tables.run_tables(Report.from_dict(found["report"])))
 
 
-def _tables(folder: RunFolder, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the finished parts of a run in row order."""
-    folder.recipe()  # raises if there is no run
-    parts = folder.final_parts()
-    for unit in read_index(folder).units:
-        if unit.name in parts:
-            yield part_files.read_part(parts[unit.name], columns)
+def tables(folder: RunFolder, units: Sequence[Unit], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the final parts of some units of a finished run. RunFolderError if it is not finished, DamageError."""
+    folder.require_sealed()
+    parts = whole_parts(folder, units)
+    for unit in units:
+        yield part_files.read_part(parts[unit.name], columns, checked=True)
+
+
+def whole_parts(folder: RunFolder, units: Sequence[Unit], *, first: bool = False) -> dict[str, str]:
+    """Return the path of each unit's part; see `repair.whole_parts`."""
+    names = [unit.name for unit in units]
+    return repair.whole_parts(folder, names, two_passes=folder.recipe().two_passes, first=first)
 
 
 def evaluate(
@@ -175,13 +187,14 @@ def evaluate(
     seed: int = 0,
     by: evaluation.By | None = None,
 ) -> evaluation.Evaluations:
-    """Score a run against the gold labels of its target side, per language; no languages if it has no gold.
+    """Score a finished run against the gold labels of its target side, per language; no languages if it has no gold.
 
-    Of an unfinished run, finished units are scored. samples: bootstrap resamples behind the intervals, 0 for none. by:
-    what they draw; None takes documents where there are enough of them. See `evaluate.scores.score`.
+    samples: bootstrap resamples behind the intervals, 0 for none. by: what they draw; None takes documents where there
+    are enough of them. See `evaluate.scores.score`. RunFolderError for a run that is not finished, DamageError.
     """
-    tables = _tables(RunFolder(os.fspath(run)), counting.COLUMNS)
-    return evaluation.evaluate(tables, samples=samples, seed=seed, by=by)
+    folder = RunFolder(os.fspath(run))
+    rows = tables(folder, read_index(folder).units, counting.COLUMNS)
+    return evaluation.evaluate(rows, samples=samples, seed=seed, by=by)
 
 
 def page_of(
@@ -207,14 +220,14 @@ def page_of(
     drawn = {unit.name for unit in sampling.draw(done, rows)}
     sample = sampling.Sample(list(report.languages))
 
-    def tables() -> Iterator[pa.Table]:
+    def drawn_tables() -> Iterator[pa.Table]:
         for unit in done:
             if unit.name in drawn:
                 table = part_files.read_part(parts[unit.name], sampling.COLUMNS)
                 sample.add(table)
                 yield table
 
-    evaluations = evaluation.evaluate(tables())
+    evaluations = evaluation.evaluate(drawn_tables())
     facts = {"direction": recipe.direction, "projector": recipe.projector, "translation": recipe.translate_engine}
     about = page.About(
         name=os.path.basename(storage.bare(folder.root).rstrip("/")) or "run",
@@ -226,7 +239,7 @@ def page_of(
         units_looked_at=len(drawn),
     )
     sizes = {unit.name: unit.n_rows for unit in index.units}
-    drivers = charts.drivers([(attempt.started, attempt.parts) for attempt in folder.attempts()], sizes)
+    drivers = charts.drivers([(attempt.started, attempt.parts) for attempt in attempts(folder)], sizes)
     return page.render(about, report, evaluations, sample, drivers)
 
 
@@ -237,14 +250,16 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
     """
     folder = RunFolder(os.fspath(run))
     recipe, index = folder.recipe(), read_index(folder)
-    parts, sealed = folder.final_parts(), folder.sealed() is not None
-    if sealed:
+    parts, sealed = whole_parts(folder, index.units), folder.sealed()
+    if sealed is not None:
         report = read_report(folder)
     else:
         report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe)
-    path = folder.path("report.html")
-    storage.publish(path, page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed))
-    return path
+    page = page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed is not None)
+    storage.publish(folder.path(PAGE), page)
+    if sealed is not None:
+        storage.publish(folder.sealed_path, sealed.with_other(PAGE, page).dump())
+    return folder.path(PAGE)
 
 
 class _NoPandas(MetaPathFinder):
@@ -272,21 +287,19 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
     recipe = folder.recipe()
     index = read_index(folder)
     labels = model.run_labels(recipe, index.labels_found)
-    first, refined = folder.parts(), folder.refined()
+    first, final_parts = whole_parts(folder, index.units, first=True), whole_parts(folder, index.units)
     shown, known = [], None
     for unit in index.units:
         if unit.name not in first or (lang is not None and unit.lang != lang):
             continue
-        table = part_files.read_part(first[unit.name], ROW.names)
+        table = part_files.read_part(first[unit.name], ROW.names, checked=True)
         known = known or (table.column("id")[0].as_py() if table.num_rows else None)
         at = pc.index(table.column("id"), row_id).as_py()
         if at >= 0:
             final, prior = table, None
-            if unit.name in refined:
-                final = part_files.read_part(refined[unit.name], ROW.names)
-                prior = Prior.from_parquet(
-                    storage.read_bytes(storage.join(folder.priors_folder, f"{unit.lang}.parquet"))
-                )
+            if final_parts[unit.name] != first[unit.name]:
+                final = part_files.read_part(final_parts[unit.name], ROW.names, checked=True)
+                prior = Prior.from_parquet(whole.read(storage.join(folder.priors_folder, f"{unit.lang}.parquet")))
             row = final.slice(at, 1).to_pylist()[0]
             shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))
     if not shown:
@@ -301,7 +314,8 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
 def sample(run: str | os.PathLike[str], lang: str, n_rows: int) -> list[dict[str, Any]]:
     """Return the first `n_rows` emitted rows of a language that have a projected entity."""
     rows: list[dict[str, Any]] = []
-    for table in _tables(RunFolder(os.fspath(run))):
+    folder = RunFolder(os.fspath(run))
+    for table in tables(folder, read_index(folder).units):
         wanted = pc.and_(pc.equal(table.column("lang"), lang), pc.equal(table.column("status"), "ok"))
         wanted = pc.and_(wanted, pc.greater(pc.fill_null(pc.list_value_length(table.column("spans")), 0), 0))
         rows += table.filter(wanted).slice(0, n_rows - len(rows)).to_pylist()

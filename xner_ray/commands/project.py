@@ -11,8 +11,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from xner_ray.commands.inspect import read_index
-from xner_ray.commands.session import Session, begin, opened, seconds_of
+from xner_ray.commands.session import Session, begin, listed, opened, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
@@ -32,6 +31,8 @@ from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report.progress import Progress
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
+from xner_ray.run import whole
+from xner_ray.run.attempts import attempts
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -81,11 +82,18 @@ def project(
         session = Session(folder, checked, index, executor, console, started)
         groups = group(checked, executor.capacity, len(index.units))
         _describe(session, groups, missing, choice)
-        workers = checked if executor.capacity.local or not (missing or retry_rejects) else mirrored(checked, folder)
+        lost = set(folder.lost_retries())
+        works = missing or retry_rejects or lost
+        workers = mirrored(checked, folder) if works and not executor.capacity.local else checked
         if missing:
             _make(session, missing, groups, workers)
         else:
             folder.next_attempt()  # as every driver, so that the times of its files are known as its own
+        if lost:
+            parts = folder.parts()
+            again = [unit for unit in index.units if unit.name in lost]
+            retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, frozenset(Reason))
+            _make(session, again, groups, workers, retry)
         if retry_rejects:
             retry = _to_retry(folder, index, retry_rejects)
             units = [unit for unit in index.units if unit.name in retry.parts]
@@ -124,7 +132,7 @@ def _has_rejects(reasons: Collection[str]) -> Callable[[Report | Mapping[str, An
 def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> part_files.Retry:
     parts = folder.parts()
     wanted = _has_rejects(reasons)
-    found = {unit.name: parts[unit.name] for unit in index.units if wanted(part_files.part_counters(parts[unit.name]))}
+    found = {unit.name: parts[unit.name] for unit in index.units if wanted(whole.counters(parts[unit.name]))}
     return part_files.Retry(found, frozenset(reasons))
 
 
@@ -143,10 +151,11 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], executor:
     """
     unit_rows = None
     if folder.is_run():
-        old = read_index(folder)
-        if {unit.lang for unit in old.units} >= set(recipe.languages):
-            return old
-        unit_rows = old.unit_rows
+        unit_rows = folder.record().unit_rows
+        if (old := listed(folder)) is not None:
+            if {unit.lang for unit in old.units} >= set(recipe.languages):
+                return old
+            unit_rows = old.unit_rows
     index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
     resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
     begin(folder, recipe, keys, index)
@@ -180,7 +189,7 @@ def _make(
         ["read", *(name for pool in groups for name in pool.stages)],
         sizes,
         price_per_hour=recipe.engine.price_per_hour,
-        seconds_before=seconds_of(folder.attempts()) + time.perf_counter() - session.started,
+        seconds_before=seconds_of(attempts(folder)) + time.perf_counter() - session.started,
         rows_before=sum(unit.n_rows for unit in session.index.units) - sum(sizes.values()),
     )
     plan = ReadPlan(recipe, session.index.extra)

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from xner_ray.commands.inspect import read_index
-from xner_ray.commands.session import Session, begin, opened
+from xner_ray.commands.inspect import read_index, whole_parts
+from xner_ray.commands.session import Session, begin, listed, opened
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve, second_pass
 from xner_ray.engine.choice import for_tasks
@@ -59,7 +59,8 @@ def rematch(
         )
     changed = _changed(recipe, overrides)
     keys = _changed_keys(old.keys(), recipe, changed)
-    index, parts = read_index(old), old.parts()
+    index = read_index(old)
+    parts = whole_parts(old, index.units, first=True)
     resolve.check_tags(changed, model.run_labels(changed, index.labels_found))
     if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
         raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
@@ -85,13 +86,14 @@ def rematch(
 
 def _begin_or_resume(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
     """List the units of `old`; of a folder that has some listed, those that `old` has had since."""
-    listed, wanted = _listed(read_index(folder)) if folder.is_run() else set(), _listed(index)
-    if not listed <= wanted:
+    known = listed(folder)
+    there, wanted = _listed(known) if known else set(), _listed(index)
+    if not there <= wanted:
         raise RunFolderError(
             f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
             "--fresh to discard what is there"
         )
-    if listed < wanted:
+    if there < wanted:
         begin(folder, recipe, keys, index)
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from xner_ray.commands.inspect import page_of, read_report, run_report
+from xner_ray.commands.inspect import PAGE, page_of, read_index, read_report, run_report
 from xner_ray.engine import second_pass
 from xner_ray.engine.executor import Executor
 from xner_ray.errors import FatalError
@@ -22,10 +22,13 @@ from xner_ray.read.index import Index
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
 from xner_ray.report.progress import cost
-from xner_ray.run import parts as part_files
+from xner_ray.run import publish, repair
+from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import PriorUse, Report
-from xner_ray.run.folder import Attempt, RunFolder
+from xner_ray.run.folder import RECORD, RunFolder
 from xner_ray.storage import files as storage
+
+_SHOWN = 20  # damaged files
 
 
 @contextmanager
@@ -47,12 +50,36 @@ def opened(
     with folder.claim():
         if fresh:
             folder.discard()
+        restored = folder.is_run() and folder.restore_record()
         folder.check(keys, recipe.languages)
-        report = _finished(folder, recipe)
+        if restored:
+            console.print(Text(f"{folder.path(RECORD)} was damaged; the last driver's copy of it is taken"))
+        damaged = folder.is_run() and _mended(folder, console)
+        report = None if damaged or restored else _finished(folder, recipe)
         report = None if report is not None and again(report) else report
         if report is not None:
             console.print(Text(f"{folder.root} is complete; nothing to do (--fresh makes it again)"))
         yield report
+
+
+def _mended(folder: RunFolder, console: Console) -> bool:
+    """Say what is damaged in a run, and make room for what takes its place; return whether anything is."""
+    found = repair.find(folder)
+    if not found and folder.sealed() is not None:
+        names = [unit.name for unit in read_index(folder).units]
+        found = repair.missing(folder, names, two_passes=folder.recipe().two_passes)
+    for number, (name, what) in enumerate(found.items()):
+        if number == _SHOWN:
+            console.print(Text(f"and {len(found) - number:,} more files"))
+            break
+        console.print(Text(f"{folder.path(name)} {what}; it is made again"))
+    repair.clear(folder, found)
+    return bool(found)
+
+
+def listed(folder: RunFolder) -> Index | None:
+    """Return the units as listed; None where none are, or where what says so is damaged."""
+    return None if not folder.is_run() or folder.record_damage() else read_index(folder)
 
 
 def _finished(folder: RunFolder, recipe: Recipe) -> Report | None:
@@ -63,11 +90,10 @@ def _finished(folder: RunFolder, recipe: Recipe) -> Report | None:
 
 
 def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
-    folder.unseal()  # further languages are coming
-    folder.record(recipe, keys)
+    """Write what the run is, and its units; of a run that had some, further languages are coming."""
     sink = io.BytesIO()
     pq.write_table(index.to_table(), sink, compression="zstd")
-    storage.publish(folder.units_path, sink.getvalue())
+    folder.begin(recipe, keys, sink.getvalue(), index.unit_rows)
 
 
 @dataclass
@@ -106,10 +132,10 @@ class Session:
             parts = folder.refined()
         report = run_report(index, parts, labels, time.perf_counter() - self.started, recipe)
         report.priors = priors
-        before = seconds_of(folder.attempts()[:-1])  # the last one is this driver's
+        before = seconds_of(attempts(folder)[:-1])  # the last one is this driver's
         spent = before + time.perf_counter() - self.started
         report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])
-        files = part_files.plan_files(
+        files = publish.plan_files(
             index.units,
             {unit.name: parts[unit.name] for unit in index.units},
             labels,
@@ -122,12 +148,20 @@ class Session:
         }
         documents |= _page(folder, recipe, index, parts, report, self.console)
         storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
-        part_files.seal(folder.root, files, documents, self.executor.map)
+        publish.seal(
+            folder.root,
+            files,
+            documents,
+            self.executor.map,
+            retried=folder.retried(),
+            incarnation=folder.incarnation(),
+            standing=[RECORD],
+        )
         return report
 
 
-def seconds_of(attempts: Sequence[Attempt]) -> float:
-    return sum(attempt.seconds for attempt in attempts)
+def seconds_of(drivers: Sequence[Attempt]) -> float:
+    return sum(driver.seconds for driver in drivers)
 
 
 def _page(
@@ -139,7 +173,7 @@ def _page(
     console: Console,
 ) -> dict[str, bytes]:
     """Return report.html by its name, or nothing where it cannot be made; then an old one is deleted too."""
-    name = "report.html"
+    name = PAGE
     try:
         return {name: page_of(folder, recipe, index, parts, report, sealed=True)}
     except Exception as error:  # of whatever kind: a page to look at must not keep a data set from being finished

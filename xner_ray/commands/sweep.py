@@ -157,13 +157,13 @@ def sweep(
         return storage.join(root, data, method)
 
     reports: dict[str, dict[str, Report]] = {data: {} for data in methods.data}
-    whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).sealed() is not None for run in runs)
+    whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).is_sealed() for run in runs)
     with nullcontext() if whole else kept_open(runs[0].recipe):
         for number, run in enumerate(runs, start=1):
             how = "projected" if run.source is None else f"rematched from {run.source}"
             console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
             folder = run_folder(run.data, run.method)
-            if fresh or RunFolder(folder).sealed() is None:  # an earlier comparison does not cover it
+            if fresh or not RunFolder(folder).is_sealed():  # an earlier comparison does not cover it
                 for name in _COMPARISON:
                     storage.delete(storage.join(root, name))
             try:

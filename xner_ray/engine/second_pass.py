@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from xner_ray.match.stage import MatchStage
 from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files
+from xner_ray.run import whole
 from xner_ray.run.counters import REFINE
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -86,13 +86,11 @@ def merge_counts(paths: Sequence[str], output: str, last: bool) -> None:
 
 
 def _publish(table: pa.Table, path: str, last: bool) -> None:
-    sink = BytesIO()
-    pq.write_table(prune(table) if last else table, sink, compression="zstd")
-    storage.publish(path, sink.getvalue())
+    whole.publish(path, prune(table) if last else table)
 
 
 def _read(path: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(storage.read_bytes(path)))
+    return pq.read_table(pa.BufferReader(whole.read(path)))
 
 
 def refine_units(
@@ -140,7 +138,7 @@ def _share(n_units: int) -> int:
 
 def refine_parts(jobs: Jobs, prior_path: str, recipe: Recipe, labels: Sequence[str]) -> None:
     """Match some parts of one language again."""
-    stage = MatchStage(recipe, Prior.from_parquet(storage.read_bytes(prior_path)))
+    stage = MatchStage(recipe, Prior.from_parquet(whole.read(prior_path)))
     for part, output in jobs:
         _match_part(part, output, stage, REFINE, recipe, labels, last=True)
 
@@ -160,7 +158,7 @@ def _match_part(
     table = _unmatched(
         part_files.read_part(part), mwmf=recipe.align.method == "mwmf" or recipe.align.backend == "provided"
     )
-    stages = part_files.part_counters(part)["stages"]
+    stages = whole.counters(part)["stages"]
     table, stats = run_stage(stage, table)
     table = part_files.finish(table, labels, reject_incomplete=last and recipe.output.incomplete == "reject")
     part_files.write_part(output, table, {**part_files.count(table), "stages": {**stages, name: asdict(stats)}})

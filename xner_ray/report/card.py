@@ -15,7 +15,7 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB
 from xner_ray.run.counters import Report
-from xner_ray.run.parts import split_of
+from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 
 _LICENCES = {

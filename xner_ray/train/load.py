@@ -14,7 +14,6 @@ from xner_ray.read.find import find_files
 from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.model_folder import flat
-from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Training
 
 _ROLES = ("data", "validation", "evaluate")
@@ -59,8 +58,8 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
 
 def _run_identity(run: str) -> str:
     folder = RunFolder(run)
-    folder.require_sealed()
-    return hashlib.sha256(storage.read_bytes(folder.sealed_path)).hexdigest()
+    files = {"files": folder.require_sealed().files}
+    return hashlib.sha256(json.dumps(files, indent=1, sort_keys=True).encode()).hexdigest()
 
 
 def _files(source: Source) -> dict[str, str]:

@@ -19,7 +19,7 @@ from xner_ray.read.formats import read_records
 from xner_ray.read.record import record_id, without_surrogates
 from xner_ray.read.rows import side
 from xner_ray.run.folder import RunFolder
-from xner_ray.run.parts import split_of
+from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Teacher, Training
 from xner_ray.train.sentences import SENTENCES, SPANS, TAGS, Tally, documents, fold_of, in_share, select
@@ -132,7 +132,7 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
         if not aside:
             n_aside = sum(
                 entry["rows"]
-                for entry in folder.require_sealed()
+                for entry in folder.require_sealed().files
                 if entry["file"].startswith(f"data/{lang}/")
                 and split_of(entry["file"]) in [(split, True) for split in source.splits]
             )

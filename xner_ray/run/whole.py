@@ -1,0 +1,193 @@
+"""Files that know their own sum: parts and the counts of priors, which also know their place, and JSON documents.
+
+The footer of a Parquet file holds the place (`parts/0001/swh_Latn-000000000000.parquet`), the SHA-256 of the whole file
+with these 64 digits as zeros, and that of the counters alone, which are read without the rest. So a file that was cut,
+altered, exchanged with another or put back from elsewhere is told from a whole one by itself; nothing beside it is
+needed, and a file is still published in one step. Of files of earlier versions, without a sum, the form is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xner_ray.errors import DamageError, StorageError
+from xner_ray.storage import files as storage
+from xner_ray.storage import sums
+
+LEAST_BYTES = 12  # of any Parquet file: twice its magic, and the length of its footer
+PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
+_COUNTERS, _COUNTERS_SUM, _PLACE, _SUM = b"xner_ray", b"xner_ray.counters", b"xner_ray.place", b"xner_ray.sum"
+_MARK = b"sha256:"
+_ZEROS = b"0" * 64
+_AT_ONCE = 16  # object stores answer slowly
+
+
+def parquet(tables: Iterable[pa.Table], schema: pa.Schema, footer: Mapping[bytes, bytes | str] | None = None) -> bytes:
+    """Return one Parquet file, a row group a table. Chunks are joined first: page borders must not depend on them."""
+    buffer = BytesIO()
+    with pq.ParquetWriter(buffer, schema, **PARQUET) as writer:
+        for table in tables:
+            if table.num_rows:
+                whole = table.combine_chunks().replace_schema_metadata(schema.metadata)
+                writer.write_table(whole, row_group_size=whole.num_rows)
+        if footer:
+            writer.add_key_value_metadata(dict(footer))
+    return buffer.getvalue()
+
+
+def publish(path: str, table: pa.Table, counters: Mapping[str, Any] | None = None) -> None:
+    """Write a file of a run in one step, with its place, its counters and its sum in the footer."""
+    counted, place = json.dumps(counters or {}, sort_keys=True), place_of(path)
+    footer: dict[bytes, bytes | str] = {
+        _COUNTERS: counted,
+        _COUNTERS_SUM: _counters_sum(place, counted.encode()),
+        _PLACE: place,
+        _SUM: _MARK + _ZEROS,
+    }
+    data = parquet([table], table.schema.with_metadata(None), footer)
+    at = _digits(data)
+    storage.publish(path, b"".join((data[:at], _sum(data, at), data[at + 64 :])))
+
+
+def place_of(path: str) -> str:
+    """Return where a file stands below `_run`.
+
+    >>> place_of("s3://b/run/_run/parts/0001/swh_Latn-000000000000.parquet?region=eu")
+    'parts/0001/swh_Latn-000000000000.parquet'
+    """
+    return "/".join(storage.bare(path).split("/")[-3:])
+
+
+def _counters_sum(place: str, counted: bytes) -> str:
+    return hashlib.sha256(place.encode() + b"\0" + counted).hexdigest()
+
+
+def _digits(data: bytes) -> int:
+    """Return where the digits of the sum begin; -1 if the file has none."""
+    at = data.find(_MARK, found) if (found := data.rfind(_SUM)) >= 0 else -1
+    return at + len(_MARK) if 0 <= at < found + 40 else -1
+
+
+def _sum(data: bytes, at: int) -> bytes:
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:at])
+    digest.update(_ZEROS)
+    digest.update(view[at + 64 :])
+    return digest.hexdigest().encode()
+
+
+def read(path: str) -> bytes:
+    """Return the bytes of a file of a run. DamageError if they are not what was written."""
+    data = storage.read_bytes(path)
+    if what := _damage(data, place_of(path)):
+        raise DamageError(path, what)
+    return data
+
+
+def _damage(data: bytes, place: str) -> str | None:
+    """Return what is wrong with the file that stands at a place."""
+    try:
+        footer = pq.ParquetFile(pa.BufferReader(data)).metadata.metadata or {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"is no whole Parquet file ({str(error).strip()})"
+    at = _digits(data)
+    if at < 0:
+        return None
+    if _sum(data, at) != data[at : at + 64]:
+        return "was altered: its sum is another"
+    own = footer.get(_PLACE, b"").decode()
+    return None if own == place else f"is the file {own}"
+
+
+def damaged(paths: Sequence[str]) -> dict[str, str]:
+    """Return what is wrong with the files that are not whole, by path; a missing one is "is missing". StorageError.
+
+    Files are read whole, several at a time, unless the same bytes were found whole before (`storage.sums`).
+    """
+    found: dict[str, str] = {}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        stamps = dict(zip(paths, pool.map(_stamp, paths), strict=True))
+        known = sums.remembered([stamp for stamp in stamps.values() if stamp])
+        todo = [path for path in paths if known.get(stamps[path] or "") != _verdict(path)]
+        for path, what in zip(todo, pool.map(_checked, todo), strict=True):
+            if what:
+                found[path] = what
+        again = dict(zip(todo, pool.map(_stamp, todo), strict=True))
+    sums.remember({
+        stamp: _verdict(path) for path in todo if path not in found and (stamp := stamps[path]) and again[path] == stamp
+    })  # fmt: skip
+    return found
+
+
+def _verdict(path: str) -> str:
+    return f"whole {place_of(path)}"
+
+
+def _stamp(path: str) -> str | None:
+    try:
+        return sums.stamp(path)
+    except StorageError:
+        return None
+
+
+def _checked(path: str) -> str | None:
+    try:
+        return _damage(storage.read_bytes(path), place_of(path))
+    except StorageError:
+        if storage.exists(path):
+            raise
+        return "is missing"
+
+
+def counters(path: str) -> dict[str, Any]:
+    """Return the counters in a file's footer; nothing else is read. DamageError."""
+    filesystem, inner = storage.locate(path)
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            footer = pq.ParquetFile(stream, pre_buffer=True).metadata.metadata or {}
+            counted = footer[_COUNTERS]
+            found: dict[str, Any] = json.loads(counted)
+    except OSError as error:
+        # Of a footer that is cut off it is an OSError too, but neither the system's nor the store's.
+        if storage.refused(error):
+            raise storage.failure(path, "read", error) from None
+        raise DamageError(path, f"cannot be read ({error})") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DamageError(path, f"cannot be read ({error})") from None
+    stated = footer.get(_COUNTERS_SUM)
+    if stated is not None and stated != _counters_sum(place_of(path), counted).encode():
+        raise DamageError(path, "was altered, or is another file: its counters have another sum")
+    return found
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """Return a document as JSON with its own sum."""
+    return _json({**document, "sha256": hashlib.sha256(_json(document)).hexdigest()})
+
+
+def load(path: str, old: Sequence[str]) -> dict[str, Any]:
+    """Return a document that `dump` made. old: the keys of earlier versions, which had no sum. DamageError."""
+    try:
+        found: dict[str, Any] = json.loads(storage.read_bytes(path))
+        stated = found.pop("sha256", None)
+    except (ValueError, AttributeError):
+        raise DamageError(path, "is no JSON document") from None
+    except StorageError:
+        if storage.exists(path):
+            raise
+        raise DamageError(path, "is missing") from None
+    if stated != hashlib.sha256(_json(found)).hexdigest() and not (stated is None and set(found) <= set(old)):
+        raise DamageError(path, "was altered: its sum is another")
+    return found
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=True).encode()
