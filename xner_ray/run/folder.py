@@ -12,7 +12,7 @@ RUN/_run/retried/<attempt>/<unit>.parquet   parts whose rejects were tried again
 RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
 RUN/_run/refined/<incarnation>/<unit>.parquet      parts after the second
 RUN/_run/SEALED            published files with rows and SHA-256, written last
-RUN/_run/UNSEALED          the same of a finished run that is being changed
+RUN/_run/UNSEALED          the same of the finished run before it was changed
 """
 
 from __future__ import annotations

@@ -105,7 +105,6 @@ def seal(
     listed = [{"file": name, **sum_of(data)} for name, data in others.items()]
     sealed = Sealed(written, listed, list(retried), incarnation)
     storage.publish(storage.join(root, "_run", "SEALED"), sealed.dump())
-    storage.delete(storage.join(root, "_run", "UNSEALED"))
     return sealed
 
 
