@@ -108,7 +108,7 @@ def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None
         students={**STUDENTS, "short": {**STUDENTS["gold"], "fit": {"epochs": 3}, "model": {"layers": 2}}},
     )
     tiny(tmp_path / "encoder", "bert")
-    items = [each for own in _items(load_experiment(path), tmp_path, "/out").values() for each in own]
+    items = [each for own in _items(load_experiment(path), tmp_path, "/out", print).values() for each in own]
     assert len(items) == 2 * 2 * 7 and len({each.path for each in items}) == len(items)
     for item in items:
         found = [

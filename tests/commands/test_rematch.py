@@ -250,7 +250,7 @@ def test_a_tagger_of_other_labels_is_refused_before_the_run_is_recorded(tmp_path
     folder = RunFolder(str(tmp_path / "run"))
     wrong, right = (load_recipe(section, [tagger % label, "match.scores={tagger: 1.0}"]) for label in ("LOC", "PER"))
     with pytest.raises(RecipeError, match=r"^target_tag\.labels: the tagger's labels \(LOC\) are none"):
-        project._index(folder, wrong, {}, InlineExecutor(wrong))
+        project._index(folder, wrong, {}, InlineExecutor(wrong), {})
     assert not folder.is_run()
-    project._index(folder, right, {}, InlineExecutor(right))
+    project._index(folder, right, {}, InlineExecutor(right), {})
     assert folder.is_run()

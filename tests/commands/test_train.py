@@ -141,7 +141,7 @@ def test_the_recipe_names_the_encoder_and_its_processes_a_copy(
     from xner_ray.train import ray
 
     pinned = f"org/encoder@{'a' * 40}"
-    monkeypatch.setattr(hub, "pin", lambda name: (pinned, "a" * 40))
+    monkeypatch.setattr(hub, "pin", lambda name, say: (pinned, "a" * 40))
     monkeypatch.setattr(hub, "mirror", lambda name, models: f"{models}/{name.partition('@')[2]}")
     asked: list[Any] = []
 

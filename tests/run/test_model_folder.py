@@ -27,7 +27,7 @@ class KilledError(Exception):
 
 
 def _made(root: Path, seed: int, *, fresh: bool = False) -> dict[str, Any]:
-    folder, keys = ModelFolder(str(root), "student", "training.json"), {"seed": str(seed)}
+    folder, keys = ModelFolder(str(root), "student", "training.json", "builtin"), {"seed": str(seed)}
     folder.refuse_other_files()
     with folder.claim():
         if not fresh and (done := folder.finished(keys)) is not None:
@@ -126,7 +126,7 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
 
 def test_a_model_is_not_written_over_what_it_is_made_from(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    folder = ModelFolder(str(tmp_path / "link" / "model"), "student", "training.json")
+    folder = ModelFolder(str(tmp_path / "link" / "model"), "student", "training.json", "builtin")
     folder.refuse_sources([None, "builtin", "org/model", "s3://bucket/model", str(tmp_path)])
     with pytest.raises(RecipeError, match="link/model: is what the student is made from"):
         folder.refuse_sources([str(tmp_path / "model")])

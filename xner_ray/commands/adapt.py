@@ -20,7 +20,7 @@ from xner_ray.adapt.pairs import Pair, Tally, load
 from xner_ray.adapt.recipe import Adaptation
 from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
-from xner_ray.models.hub import pin
+from xner_ray.models import hub
 from xner_ray.models.trainer import Progress, State
 from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.model_folder import ModelFolder, flat
@@ -51,7 +51,8 @@ def adapt(
     memory does not suffice.
     """
     adaptation = load_adaptation(recipe, overrides)
-    target = ModelFolder(os.fspath(folder), "adapted encoder", "adaptation.json")
+    encoder = identity = adaptation.model.encoder
+    target = ModelFolder(os.fspath(folder), "adapted encoder", "adaptation.json", encoder)
     target.refuse_sources([adaptation.model.encoder, *(origin.run for origin in adaptation.data)])
     resources = adaptation.resources
     if resources.gpus and not torch.cuda.is_available():
@@ -59,7 +60,12 @@ def adapt(
     if resources.threads is not None:
         torch.set_num_threads(resources.threads)
     pairs, origins, tallies = load(adaptation)
-    keys = _fingerprint(adaptation, pairs)
+    if encoder != BUILTIN:
+        known = {} if fresh else hub.recorded({"model.encoder": encoder}, *target.recorded())
+        encoder, identity = hub.pin(known.get("model.encoder", encoder), say)
+        model = adaptation.model.model_copy(update={"encoder": encoder})
+        adaptation = adaptation.model_copy(update={"model": model})
+    keys = _fingerprint(adaptation, pairs, identity)
     target.refuse_other_files()
     if not fresh and (report := target.finished(keys)) is not None:
         return report
@@ -115,20 +121,18 @@ def _fitted(
     return loop.fit(learner, sides, adaptation, resume=resume, checkpoint=write)
 
 
-def _fingerprint(adaptation: Adaptation, pairs: Sequence[Pair]) -> dict[str, str]:
-    """Return what decides the weights, by key: recipe keys but for speed and places, the encoder, every word."""
+def _fingerprint(adaptation: Adaptation, pairs: Sequence[Pair], encoder: str) -> dict[str, str]:
+    """Return what decides the weights, by key: recipe keys but for speed and places, every word, and the encoder.
+
+    encoder: its identity.
+    """
     settings = flat(
         adaptation.model_dump(mode="json", exclude={"data": True, "resources": True, "fit": {"micro_batch_tokens"}})
     )
-    encoder = adaptation.model.encoder
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps(pair).encode())
-    return {
-        **settings,
-        "model.encoder": BUILTIN if encoder == BUILTIN else pin(encoder)[1],
-        "pairs": digest.hexdigest(),
-    }
+    return {**settings, "model.encoder": encoder, "pairs": digest.hexdigest()}
 
 
 def _report(

@@ -14,7 +14,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -137,13 +137,13 @@ def cross_validate(
 ) -> Validated:
     """Project the runs of an experiment file to `out`/runs, train its students, and write `out`/compare.md and .json.
 
-    The same call again trains only what is missing. samples, seed: of the bootstrap. RecipeError is raised before any
-    work.
+    The same call again trains only what is missing, with the commits of encoders that `out`/encoders.json holds since
+    the first call. samples, seed: of the bootstrap. RecipeError is raised before any work.
     """
     console = console or Console(quiet=True)
     experiment = load_experiment(path, overrides)
     base, root = Path(path).resolve().parent, RunFolder(os.fspath(out)).root
-    items = _items(experiment, base, root)
+    items = _items(experiment, base, root, lambda line: console.print(Text(line)))
     with ray_cluster.cluster(experiment.address):
         for name, data in experiment.runs.items():
             console.print(Text(f"run {name}", "bold"))
@@ -167,9 +167,13 @@ def cross_validate(
     return validated
 
 
-def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int], list[Item]]:
-    """Return the trainings by seed and fold."""
+def _items(
+    experiment: Experiment, base: Path, root: str, say: Callable[[str], None]
+) -> dict[tuple[int, int], list[Item]]:
+    """Return the trainings by seed and fold, with encoders as the experiment began with them, which is written down."""
     found: dict[tuple[int, int], list[Item]] = {}
+    record = storage.join(root, "encoders.json")
+    known: dict[str, str] = json.loads(storage.read_bytes(record)) if storage.exists(record) else {}
     pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
     for student, own in experiment.students.items():
         per_language = _LANG in json.dumps(own)
@@ -184,7 +188,7 @@ def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int
                     training = load_training({**data, "resources": {"threads": 1}}, base=base)
                     encoder = training.model.encoder
                     if encoder not in pins:
-                        pins[encoder] = hub.pin(encoder)
+                        pins[encoder] = hub.pin(known.get(encoder, encoder), say)
                 except RecipeError as error:
                     raise RecipeError(f"students.{student}: {error}") from None
                 pinned, identity = pins[encoder]
@@ -192,6 +196,8 @@ def _items(experiment: Experiment, base: Path, root: str) -> dict[tuple[int, int
                 path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
                 item = Item(student, training.with_encoder(pinned), path, identity)
                 found.setdefault((seed, fold), []).append(item)
+    if new := {asked: pinned for asked, (pinned, _) in pins.items() if asked != pinned and asked not in known}:
+        storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
     return found
 
 

@@ -62,7 +62,8 @@ def project(
     refuse_passing(folder.root)
     given = load_recipe(recipe, overrides)
     inputs, parallel = resolve.check_cheap(given)
-    checked, models = resolve.resolve(given)
+    known = {} if fresh else resolve.recorded(given, folder)
+    checked, models = resolve.resolve(given, recorded=known, say=lambda line: console.print(Text(line)))
     keys = fingerprint(checked, inputs, parallel, models)
     with (
         opened(folder, checked, keys, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
@@ -72,7 +73,7 @@ def project(
             return report
         choice = before_the_scan(checked, input_bytes(checked))
         executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
-        index = _index(folder, checked, keys, executor)
+        index = _index(folder, checked, keys, executor, dict(given.models()))
         done = folder.parts()
         missing = [unit for unit in index.units if unit.name not in done]
         if choice is None:
@@ -108,11 +109,8 @@ def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
     """Return the recipe for workers on other machines; models of the hub are copied to the run's storage once."""
     from xner_ray.models import hub
 
-    for key, model in recipe.models():
-        stage, name = key.split(".")
-        place = hub.mirror(model, folder.path("_run", "models"))
-        recipe = recipe.model_copy(update={stage: getattr(recipe, stage).model_copy(update={name: place})})
-    return recipe
+    places = {key: hub.mirror(model, folder.path("_run", "models")) for key, model in recipe.models()}
+    return recipe.with_models(places)
 
 
 def _check_reasons(names: Collection[str]) -> None:
@@ -144,7 +142,9 @@ def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice
     return choice
 
 
-def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], executor: Executor) -> Index:
+def _index(
+    folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], executor: Executor, asked: Mapping[str, str]
+) -> Index:
     """Return the units as listed before, or scan the input; a scan for further targets keeps the units' size.
 
     What the run is comes to the folder with its units, not before: until the input could be read, nothing is fixed.
@@ -158,7 +158,7 @@ def _index(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], executor:
             unit_rows = old.unit_rows
     index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
     resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
-    begin(folder, recipe, keys, index)
+    begin(folder, recipe, keys, index, asked)
     return index
 
 
@@ -223,7 +223,8 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     """
     given = load_recipe(recipe, overrides)
     resolve.check_cheap(given)
-    checked, models = resolve.resolve(given)
+    said: list[str] = []
+    checked, models = resolve.resolve(given, say=said.append)
     choice = before_the_scan(checked, input_bytes(checked))
     joins = choice is not None and choice.name == "ray" and reaches_ray(checked)
     with executors.opened("ray", checked) if joins else nullcontext(InlineExecutor(checked)) as executor:
@@ -245,6 +246,7 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
         + (f"; dropped: {', '.join(index.labels_dropped)}" if index.labels_dropped else ""),
         *[f"{key}: {name} ({identity[:12]})" for key, name, identity in resolve.model_lines(checked, models)],
         f"columns: {', '.join(row_schema(index.extra).names)}",
+        *said,
         *resolve.notices(checked),
     ]
     return Group(_pools_table(groups, capacity), rows, *map(Text, lines))

@@ -94,7 +94,7 @@ def _begin_or_resume(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any],
             "--fresh to discard what is there"
         )
     if there < wanted:
-        begin(folder, recipe, keys, index)
+        begin(folder, recipe, keys, index, old.record().asked)
 
 
 def _listed(index: Index) -> set[tuple[Any, ...]]:

@@ -89,11 +89,11 @@ def _finished(folder: RunFolder, recipe: Recipe) -> Report | None:
     return replace(read_report(folder), max_reject_rate=recipe.output.max_reject_rate)
 
 
-def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index) -> None:
-    """Write what the run is, and its units; of a run that had some, further languages are coming."""
+def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, asked: Mapping[str, str]) -> None:
+    """Write down what the run is, and list its units. asked: the models by the names of the user's recipe, by key."""
     sink = io.BytesIO()
     pq.write_table(index.to_table(), sink, compression="zstd")
-    folder.begin(recipe, keys, sink.getvalue(), index.unit_rows)
+    folder.begin(recipe, keys, sink.getvalue(), index.unit_rows, asked)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from xner_ray.models import hub
 from xner_ray.run.model_folder import ModelFolder
@@ -30,11 +31,12 @@ def train(
     """
     console = console or Console(quiet=True)
     training = load_training(source, overrides)
-    folder = ModelFolder(os.fspath(model_dir), "student", "training.json")
     encoder, identity = training.model.encoder, None
+    folder = ModelFolder(os.fspath(model_dir), "student", "training.json", encoder)
     folder.refuse_sources([encoder, *(source.run for source in training.data)])
     if encoder != "builtin":
-        pinned, identity = hub.pin(encoder)
+        known = {} if fresh else hub.recorded({"model.encoder": encoder}, *folder.recorded())
+        pinned, identity = hub.pin(known.get("model.encoder", encoder), lambda line: console.print(Text(line)))
         training = training.with_encoder(pinned)
     keys = fingerprint(training, encoder=identity)
     folder.refuse_other_files()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module, metadata
 
 from xner_ray.errors import RecipeError, require
@@ -10,6 +10,7 @@ from xner_ray.models import e5, hub, vllm
 from xner_ray.read.inputs import identities as input_identities
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
+from xner_ray.run.folder import RunFolder
 
 _TRANSLATORS = {
     "nllb": "xner_ray.translate.nllb",
@@ -65,13 +66,30 @@ def _check_settings(recipe: Recipe) -> None:
         e5.weights_file()
 
 
-def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
+def recorded(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
+    """Return by key the pinned models of the run in a folder that a resume keeps (`hub.recorded`); none without a run.
+
+    Local folders keep their names, so that their content is looked at again.
+    """
+    if not folder.is_run():
+        return {}
+    return hub.recorded(dict(recipe.models()), folder.models(), folder.record().asked)
+
+
+def resolve(
+    recipe: Recipe, *, recorded: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda line: None
+) -> tuple[Recipe, dict[str, str]]:
     """Return the recipe with models, layers and labels made definite, and the identity of each model by its key.
 
-    Errors as of `check_cheap` but for files, and RecipeError for a model, a layer or a language that cannot work.
-    Reads configurations and tokenizers, no weights.
+    recorded: models that are pinned already, by key. say: gets what a user should know, as `hub.pin` says it. Errors
+    as of `check_cheap` but for files, and RecipeError for a model, a layer or a language that cannot work. Reads
+    configurations and tokenizers, no weights.
     """
     _check_settings(recipe)
+    recipe = recipe.with_models(recorded or {})
+    hub_ids = {model for key, model in recipe.models() if _from_hub(recipe, key, model)}
+    pins = {model: hub.pin(model, say)[0] for model in sorted(hub_ids)}
+    recipe = recipe.with_models({key: pins[model] for key, model in recipe.models() if model in hub_ids})
     identities: dict[str, str] = {}
     for stage in recipe.stages:
         if stage in _BACKENDS:
@@ -81,6 +99,11 @@ def resolve(recipe: Recipe) -> tuple[Recipe, dict[str, str]]:
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
         identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
     return recipe, identities
+
+
+def _from_hub(recipe: Recipe, key: str, model: str) -> bool:
+    """Return True for a model of the hub; one of a Python package is none."""
+    return recipe.engine_of(key.partition(".")[0]) != "spacy" and model != "builtin" and hub.is_hub_id(model)
 
 
 def _resolve_stage(recipe: Recipe, stage: str) -> Resolved:

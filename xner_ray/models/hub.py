@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ Pinned = TypeVar("Pinned", Tag, Translating)
 
 _SUMS = "SHA256SUMS"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-_PINNED = re.compile("[^@:]+@[0-9a-f]{40}")  # a hub id with its commit
+_PINNED = re.compile("([^@:]+)@([0-9a-f]{40})")  # a hub id with its commit
 # Files that loading a model reads; no weights in formats that can run code.
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.spm", "*.bpe", "*.tiktoken"]
 
@@ -47,7 +47,7 @@ def local_folder(name: str) -> Path | None:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if name.startswith(("/", "~", ".")) or name.count("/") > 1:
+    if name.startswith(("/", "~", ".")) or name.partition("@")[0].count("/") > 1:
         raise RecipeError(f"model {name!r}: no such folder; give a folder, or a hub id such as owner/name@revision")
     return None
 
@@ -92,10 +92,16 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def pin(name: str) -> tuple[str, str]:
+def is_hub_id(name: str) -> bool:
+    """Return True for a name of the hub's; RecipeError as of `local_folder`."""
+    return "://" not in name and local_folder(name) is None
+
+
+def pin(name: str, say: Callable[[str], None] = lambda line: None) -> tuple[str, str]:
     """Return the name with its revision fixed, and its identity: tree hash, commit on the hub, or that of an address.
 
-    If the hub cannot be reached, the model is looked for in the local hub cache.
+    If the hub cannot be reached, the model is looked for in the local hub cache. say: gets a line if a commit is taken
+    that nobody named, because the cache has no other.
     """
     if "://" in name:
         address, _, wanted = name.partition("#")
@@ -106,7 +112,9 @@ def pin(name: str) -> tuple[str, str]:
     if folder is not None:
         _refuse_half(folder)
         return name, tree_hash(folder)
-    from huggingface_hub import HfApi, errors, snapshot_download
+    if known := _PINNED.fullmatch(name):
+        return name, known[2]
+    from huggingface_hub import HfApi, errors
 
     # The base class of the HTTP library that the hub's client uses: no answer, or a refusal.
     unreachable = getattr(errors, "HTTPError", errors.HfHubHTTPError)
@@ -115,18 +123,62 @@ def pin(name: str) -> tuple[str, str]:
         commit = str(HfApi().model_info(repository, revision=revision or None, timeout=10).sha)
     except errors.RepositoryNotFoundError:
         raise RecipeError(f"model {name!r}: neither a folder here nor a model on the hub") from None
+    except errors.RevisionNotFoundError:
+        raise RecipeError(f"model {name!r}: the hub has the model, but no revision {revision!r} of it") from None
     except (unreachable, OSError):
-        try:
-            cached = snapshot_download(
-                repository, revision=revision or None, local_files_only=True, allow_patterns=["config.json"]
-            )
-        except (errors.LocalEntryNotFoundError, OSError):
-            raise RecipeError(
-                f"model {name!r}: no such folder, the hub cannot be reached, and it is not in the local hub cache; "
-                "give a folder, or fetch the model where there is a network"
-            ) from None
-        commit = Path(cached).name
+        commit = _cached_commit(name, repository, revision, say)
     return f"{repository}@{commit}", commit
+
+
+def _cached_commit(name: str, repository: str, revision: str, say: Callable[[str], None]) -> str:
+    """Return the commit that a name stands for in the local hub cache; RecipeError if it stands for none, or several.
+
+    A cache that was filled by commits, as runs fill it, says of no commit that it is main.
+    """
+    from huggingface_hub import constants, errors, snapshot_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    try:
+        cached = snapshot_download(
+            repository, revision=revision or None, local_files_only=True, allow_patterns=["config.json"]
+        )
+        return Path(cached).name
+    except (errors.LocalEntryNotFoundError, OSError):
+        pass
+    folder = Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repository, repo_type="model")
+    commits = sorted(path.parent.name for path in folder.glob("snapshots/*/config.json"))
+    if len(commits) == 1 and not revision:
+        say(f"{repository}: the hub cannot be reached; {commits[0]} is taken, the only commit in the local hub cache")
+        return commits[0]
+    if commits:
+        choices = ", ".join(f"{repository}@{commit}" for commit in commits)
+        raise RecipeError(
+            f"model {name!r}: the hub cannot be reached, and the local hub cache does not say which commit "
+            f"{revision or 'main'} is; name one that it has: {choices}"
+        )
+    raise RecipeError(
+        f"model {name!r}: no such folder, the hub cannot be reached, and it is not in the local hub cache; "
+        "give a folder, or fetch the model where there is a network"
+    )
+
+
+def recorded(models: Mapping[str, str], known: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """Return by key the models that a run keeps: its own, pinned, where they are asked for by the words of its start.
+
+    models: the names now. known: the run's, pinned. asked: the names at its start; a run of an earlier version has
+    none, and is taken to have asked for no revision.
+    """
+    return {
+        key: known[key]
+        for key, name in models.items()
+        if key in known and name == asked.get(key, _unpinned(known[key]))
+    }
+
+
+def _unpinned(name: str) -> str:
+    if known := _PINNED.fullmatch(name):
+        return known[1]
+    return name.partition("#")[0] if "://" in name else name
 
 
 def pinned(section: Pinned) -> tuple[Pinned, str]:

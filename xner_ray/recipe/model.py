@@ -6,7 +6,7 @@ Sizes carry their unit in the name. Unknown keys, wrong types and unknown values
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -351,6 +351,15 @@ class Recipe(Section):
             stage, name = key.split(".")
             if stage in self.stages and self.engine_of(stage) != "apertium":
                 yield key, getattr(getattr(self, stage), name) or BUILTIN_TAGGER
+
+    def with_models(self, names: Mapping[str, str]) -> Recipe:
+        """Return the recipe with other names of models, by their keys."""
+        recipe = self
+        for key, model in names.items():
+            stage, name = key.split(".")
+            section = getattr(recipe, stage).model_copy(update={name: model})
+            recipe = recipe.model_copy(update={stage: section})
+        return recipe
 
 
 DECISIONS = decisions(Recipe)

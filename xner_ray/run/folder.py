@@ -25,16 +25,16 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from xner_ray.errors import DamageError, RunFolderError, StorageError
-from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.decides import Decides
+from xner_ray.recipe.model import Recipe, keys_that
 from xner_ray.run.record import Record, versions
 from xner_ray.run.sealed import Sealed, damage, split_of
 from xner_ray.run.whole import LEAST_BYTES
 from xner_ray.storage import files as storage
-from xner_ray.storage.lease import LOCK, Lease, claim
+from xner_ray.storage.lease import Lease, claim, is_claimed
 
 RECORD = "_run/fingerprint.json"
 
@@ -73,9 +73,10 @@ class RunFolder:
         """Return True once units are listed, the last step before the first unit; also if that list was lost since."""
         if storage.exists(self.units_path):
             return True
-        with suppress(DamageError):
+        try:
             return storage.exists(self.path(RECORD)) and self._last_attempt() >= self.first_attempt()
-        return True
+        except DamageError:
+            return True
 
     @property
     def sealed_path(self) -> str:
@@ -196,9 +197,7 @@ class RunFolder:
         first = self.first_attempt()
         for info in storage.files_below(self.path("_run", kind)):
             attempt = info.path.split("/")[-2]
-            if info.extension != "parquet" or info.size < LEAST_BYTES:
-                continue
-            if attempt.isdigit() and int(attempt) >= first:
+            if _is_part(info) and attempt.isdigit() and int(attempt) >= first:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
                 yield int(attempt), unit_of(info.path), self.path("_run", kind, relative)
 
@@ -224,9 +223,8 @@ class RunFolder:
     def refined(self) -> dict[str, str]:
         """Return the path of each unit's part after the second matching."""
         folder = self.refined_folder
-        files = [info for info in storage.files_below(folder) if info.size >= LEAST_BYTES]
-        names = [info.base_name for info in files if info.extension == "parquet"]
-        return {name.removesuffix(".parquet"): storage.join(folder, name) for name in names}
+        names = [info.base_name for info in storage.files_below(folder) if _is_part(info)]
+        return {unit_of(name): storage.join(folder, name) for name in names}
 
     def record(self) -> Record:
         """Return what the run is. DamageError if that is not what was written."""
@@ -260,16 +258,15 @@ class RunFolder:
         """Return what is wrong with the files that say what the run is, by their name below the run folder."""
         wanted = self.record().sums or {"units.parquet": ""}
         found = {}
-        for name, digest in wanted.items():
-            path = self.path("_run", name)
-            if not storage.exists(path):
-                found[f"_run/{name}"] = "is missing"
-            elif digest and hashlib.sha256(storage.read_bytes(path)).hexdigest() != digest:
-                found[f"_run/{name}"] = "is not the one that fingerprint.json names"
+        for name in wanted:
+            try:
+                self.read_record(name)
+            except DamageError as error:
+                found[f"_run/{name}"] = error.what
         return found
 
     def read_record(self, name: str) -> bytes:
-        """Return recipe.yaml or units.parquet as it was recorded. RunFolderError if there is no run, DamageError."""
+        """Return recipe.yaml or units.parquet as recorded. RunFolderError if there is no run, DamageError."""
         if not self.is_run():
             raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
         path = self.path("_run", name)
@@ -279,6 +276,15 @@ class RunFolder:
         if (wanted := self.record().sums.get(name)) and hashlib.sha256(data).hexdigest() != wanted:
             raise DamageError(path, "is not the one that fingerprint.json names")
         return data
+
+    def models(self) -> dict[str, str]:
+        """Return by key the names of the run's models, pinned if a stage uses them."""
+        if found := self.record().models:
+            return found
+        data = yaml.safe_load(self.read_record("recipe.yaml"))  # of an earlier version, whose keys may be others
+        keys = {key: key.split(".") for key in keys_that(Decides.MODEL)}
+        named = {key: (data.get(stage) or {}).get(name) for key, (stage, name) in keys.items()}
+        return {key: name for key, name in named.items() if isinstance(name, str)}
 
     def _last_attempt(self) -> int:
         kinds = "attempts", "parts", "retried"
@@ -313,10 +319,21 @@ class RunFolder:
     def check(self, keys: Mapping[str, Any], targets: Sequence[str]) -> None:
         """Raise RunFolderError if the folder holds the run of another recipe."""
         if self.is_run():
-            self.record().check(self.root, keys, targets)
+            self.record().check(self.root, keys, targets, self.models())
 
-    def begin(self, recipe: Recipe, keys: Mapping[str, Any], units: bytes, unit_rows: int) -> None:
-        """Write what the run is and its units, before the first of them is made."""
+    def begin(
+        self,
+        recipe: Recipe,
+        keys: Mapping[str, Any],
+        units: bytes,
+        unit_rows: int,
+        asked: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what the run is and its units, before the first of them is made.
+
+        asked: the names of models that the user's recipe has, by key. A resume that asks by these names again gets the
+        models of `recipe`, whatever the names mean by then.
+        """
         self.unseal()
         first = self.first_attempt() if storage.exists(self.path(RECORD)) else self._last_attempt() + 1
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -326,7 +343,8 @@ class RunFolder:
             "units.parquet": units,
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        record = Record(dict(keys), recipe.languages, first, unit_rows, sums)
+        models = dict(recipe.models())
+        record = Record(dict(keys), recipe.languages, first, unit_rows, sums, dict(asked or {}), models)
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])
@@ -350,25 +368,9 @@ class RunFolder:
         if self.lease is not None:
             self.lease.check()
 
-    @property
-    def _lock_path(self) -> str:
-        return f"{storage.locate(self.path('_run'))[1]}/{LOCK}"
-
     def is_claimed(self) -> bool | None:
         """Return True if a driver lives in this folder; None where that cannot be known. Writes nothing."""
-        if not storage.is_local(self.root):
-            return None
-        if not os.path.exists(self._lock_path):
-            return False
-        lock = FileLock(self._lock_path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        except OSError:  # somebody else's folder, which may not be locked
-            return None
-        lock.release()
-        return False
+        return is_claimed(self.path("_run"))
 
     def discard(self) -> None:
         """Delete what a run made, and nothing else."""
@@ -390,6 +392,10 @@ class RunFolder:
                 RECORD,  # last: while it stands, the folder is a run that --fresh may discard
             ):
                 storage.delete(self.path(name))
+
+
+def _is_part(info: fs.FileInfo) -> bool:
+    return info.extension == "parquet" and info.size >= LEAST_BYTES
 
 
 def unit_of(file: str) -> str:

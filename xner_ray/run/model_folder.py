@@ -1,7 +1,8 @@
 """The folder of a trained model: its recipe, its checkpoints, and its files, published as a whole.
 
 MODEL/_train/fingerprint.json  what decides the model, while it is trained
-MODEL/_train/recipe.yaml       the recipe, while it is trained
+MODEL/_train/recipe.yaml       the recipe, while it is trained, its encoder pinned
+MODEL/_train/asked.json        the encoder by the name in the user's recipe
 MODEL/_train/...               checkpoints, until the model is complete
 MODEL/...                      the model's files; config.json, which every loader needs, is written after the others
 MODEL/SHA256SUMS               written last: all listed files are complete
@@ -25,19 +26,21 @@ from xner_ray.storage import cache
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import LOCK, claim
 
-_SUMS, _WORK, _FINGERPRINT = "SHA256SUMS", "_train", "fingerprint.json"
+_SUMS, _WORK, _FINGERPRINT, _RECIPE, _ASKED = "SHA256SUMS", "_train", "fingerprint.json", "recipe.yaml", "asked.json"
 
 
 @dataclass
 class ModelFolder:
     """A folder at a path or an address; nothing is created before `claim`.
 
-    kind: what messages call the model. report: the name of its report, which holds the fingerprint.
+    kind: what messages call the model. report: the name of its report, which holds the fingerprint. asked: the encoder
+    by the name in the user's recipe.
     """
 
     root: str
     kind: str
     report: str
+    asked: str
 
     def __post_init__(self) -> None:
         self.root = storage.join(self.root) if "://" in self.root else os.path.abspath(self.root)
@@ -105,6 +108,22 @@ class ModelFolder:
             storage.delete(self.work)  # there if a process was killed after it wrote SHA256SUMS
         return report
 
+    def recorded(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the encoder that the model is made from, pinned, and the name that asked for it; each by its key.
+
+        Empty where the folder holds no model, and where an older one did not record it.
+        """
+        names = self._names()
+        if f"{_WORK}/{_RECIPE}" in names:
+            recipe = yaml.safe_load(storage.read_bytes(storage.join(self.work, _RECIPE)))
+            asked = self._read(self._asked) if f"{_WORK}/{_ASKED}" in names else {}
+        elif self.report in self._listed():
+            report = self._read(self.path(self.report))
+            recipe, asked = report.get("recipe"), report.get("asked", {})
+        else:
+            return {}, {}
+        return {"model.encoder": recipe["model"]["encoder"]} if recipe else {}, asked
+
     def begin(self, keys: Mapping[str, str], recipe: Section, *, fresh: bool) -> None:
         """Record what is trained here. fresh: discard the model and its checkpoints first, but no other files.
 
@@ -120,11 +139,12 @@ class ModelFolder:
             storage.delete(self.path(name))
         storage.delete(self.path(_SUMS))
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        storage.publish(storage.join(self.work, "recipe.yaml"), text.encode())
+        storage.publish(self._asked, json.dumps({"model.encoder": self.asked}).encode())
+        storage.publish(storage.join(self.work, _RECIPE), text.encode())
 
     def publish(self, folder: Path, report: dict[str, Any], keys: Mapping[str, str]) -> None:
-        """Copy a model from a local folder, with its report, to which the fingerprint is added."""
-        report["fingerprint"] = dict(keys)
+        """Copy a model from a local folder, with its report, to which fingerprint and asked name are added."""
+        report |= {"fingerprint": dict(keys), "asked": {"model.encoder": self.asked}}
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         (folder / self.report).write_text(text, encoding="utf-8")
         sums = cache.sums(folder)
@@ -136,6 +156,10 @@ class ModelFolder:
     @property
     def _fingerprint(self) -> str:
         return storage.join(self.work, _FINGERPRINT)
+
+    @property
+    def _asked(self) -> str:
+        return storage.join(self.work, _ASKED)
 
     def _read(self, path: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(storage.read_bytes(path))

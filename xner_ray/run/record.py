@@ -28,6 +28,8 @@ class Record:
     first_attempt: int = 1  # since the last `--fresh`
     unit_rows: int | None = None  # of a full unit; None: a run of an earlier version
     sums: dict[str, str] = field(default_factory=dict)  # SHA-256 by name below `_run`
+    asked: dict[str, str] = field(default_factory=dict)  # models as the user's recipe names them, by key
+    models: dict[str, str] = field(default_factory=dict)  # the same, pinned
 
     @classmethod
     def load(cls, path: str) -> Record:
@@ -37,8 +39,8 @@ class Record:
     def dump(self) -> bytes:
         return whole.dump(vars(self))
 
-    def check(self, root: str, keys: Mapping[str, Any], targets: Sequence[str]) -> None:
-        """Raise RunFolderError if this is the run of another recipe. root: of the run folder."""
+    def check(self, root: str, keys: Mapping[str, Any], targets: Sequence[str], models: Mapping[str, str]) -> None:
+        """Raise RunFolderError if this is the run of another recipe. root: of the run folder. models: the run's."""
         further = set(targets) - set(self.targets)
 
         def brought(key: str) -> bool:
@@ -48,9 +50,15 @@ class Record:
                 return key.split(" ")[1] in further
             return bool(further) and key.startswith(("translate.", "engine."))
 
+        def kept(key: str) -> str:
+            """Return how the recipe keeps the run's own model, where that is a pinned one."""
+            name, identity = models.get(key.removesuffix(" identity"), ""), self.keys.get(key)
+            pinned = key.endswith(" identity") and name.endswith((f"@{identity}", f"#{identity}"))
+            return f" ({key.removesuffix(' identity')}: {name} resumes the run as it is)" if pinned else ""
+
         gone = sorted(set(self.targets) - set(targets))
         differing = [
-            f"  {key}: {self.keys.get(key)!r} there, {keys.get(key)!r} now"
+            f"  {key}: {self.keys.get(key)!r} there, {keys.get(key)!r} now{kept(key)}"
             for key in sorted(set(self.keys) | set(keys))
             if self.keys.get(key) != keys.get(key) and not (key not in self.keys and brought(key))
         ]

@@ -61,6 +61,24 @@ def claim(root: str, own: str) -> Iterator[Lease | None]:
         lock.release()
 
 
+def is_claimed(own: str) -> bool | None:
+    """Return True if a driver holds the lock in a folder; None where that cannot be known. Writes nothing."""
+    if not storage.is_local(own):
+        return None
+    path = f"{storage.locate(own)[1]}/{LOCK}"
+    if not os.path.exists(path):
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # somebody else's folder, which may not be locked
+        return None
+    lock.release()
+    return False
+
+
 class Lease:
     """The lease of one driver on `path`; `renew_s` and `expire_s` in seconds, the second much longer."""
 

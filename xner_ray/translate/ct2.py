@@ -12,7 +12,6 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 
 from __future__ import annotations
 
-import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
-from xner_ray.models.hub import local_folder, pin, pretrained
+from xner_ray.models.hub import pin, pretrained
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
@@ -76,7 +75,7 @@ def converted_folder(model: str, quantization: str, cache: Path | None = None, k
     require(key)
     import ctranslate2
 
-    model, identity = _identity(model)
+    model, identity = pin(model)
     name = f"ctranslate2-{ctranslate2.__version__}-{quantization}-{identity[:32]}-{_LAYOUT}"
     return cached_folder(name, lambda own: _convert(model, quantization, own, key), cache)
 
@@ -161,13 +160,6 @@ def _refuse_other_kinds(model: str, key: str) -> Any:
             "as NLLB-200 is; choose engine nllb"
         )
     return config
-
-
-def _identity(model: str) -> tuple[str, str]:
-    """Return `hub.pin`, without asking the hub about a name that has its commit."""
-    if local_folder(model) is None and re.fullmatch("[^@]+@[0-9a-f]{40}", model):
-        return model, model[-40:]
-    return pin(model)
 
 
 def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
