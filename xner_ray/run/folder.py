@@ -31,8 +31,7 @@ from xner_ray.errors import DamageError, RunFolderError, StorageError
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.model import Recipe, keys_that
 from xner_ray.run.record import Record, versions
-from xner_ray.run.sealed import Sealed, damage, split_of
-from xner_ray.run.whole import LEAST_BYTES
+from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease, claim, is_claimed
 
@@ -73,10 +72,7 @@ class RunFolder:
         """Return True once units are listed, the last step before the first unit; also if that list was lost since."""
         if storage.exists(self.units_path):
             return True
-        try:
-            return storage.exists(self.path(RECORD)) and self._last_attempt() >= self.first_attempt()
-        except DamageError:
-            return True
+        return storage.exists(self.path(RECORD)) and self._last_attempt() >= self.first_attempt()
 
     @property
     def sealed_path(self) -> str:
@@ -197,7 +193,7 @@ class RunFolder:
         first = self.first_attempt()
         for info in storage.files_below(self.path("_run", kind)):
             attempt = info.path.split("/")[-2]
-            if _is_part(info) and attempt.isdigit() and int(attempt) >= first:
+            if is_part(info) and attempt.isdigit() and int(attempt) >= first:
                 relative = info.path[len(inner.rstrip("/")) + 1 :]
                 yield int(attempt), unit_of(info.path), self.path("_run", kind, relative)
 
@@ -223,36 +219,45 @@ class RunFolder:
     def refined(self) -> dict[str, str]:
         """Return the path of each unit's part after the second matching."""
         folder = self.refined_folder
-        names = [info.base_name for info in storage.files_below(folder) if _is_part(info)]
+        names = [info.base_name for info in storage.files_below(folder) if is_part(info)]
         return {unit_of(name): storage.join(folder, name) for name in names}
 
     def record(self) -> Record:
-        """Return what the run is. DamageError if that is not what was written."""
-        return Record.load(self.path(RECORD))
+        """Return what the run is, from a driver's copy if need be. DamageError if none is what was written."""
+        try:
+            return Record.load(self.path(RECORD))
+        except DamageError:
+            for copy in self._copies():
+                with suppress(DamageError):
+                    return Record.load(copy)
+            raise
+
+    def _copies(self) -> list[str]:
+        """Return the copies of fingerprint.json that drivers made, the last one first."""
+        marks = storage.files_below(self.path("_run", "attempts"))
+        return [self.path("_run", "attempts", info.base_name) for info in reversed(marks) if info.size]
 
     def first_attempt(self) -> int:
         """Return the first attempt since the last `--fresh`."""
-        return self.record().first_attempt if storage.exists(self.path(RECORD)) else 1
+        try:
+            return self.record().first_attempt
+        except DamageError:
+            return 1
 
     def keys(self) -> dict[str, Any]:
         """Return the fingerprint that the run was made with."""
         return self.record().keys
 
     def restore_record(self) -> bool:
-        """Write fingerprint.json again from the last driver's copy, if it is damaged; return whether it was.
-
-        DamageError if no copy is whole.
-        """
-        try:
-            self.record()
-            return False
-        except DamageError:
-            for info in reversed(storage.files_below(self.path("_run", "attempts"))):
-                path = self.path("_run", "attempts", info.base_name)
-                with suppress(DamageError):
-                    storage.publish(self.path(RECORD), Record.load(path).dump())
-                    return True
-            raise
+        """Write fingerprint.json and its last copy again where damaged; return whether the first was. DamageError."""
+        record, damaged = self.record(), []
+        for path in [self.path(RECORD), *self._copies()[:1]]:
+            try:
+                Record.load(path)
+            except DamageError:
+                storage.publish(path, record.dump())
+                damaged.append(path)
+        return self.path(RECORD) in damaged
 
     def record_damage(self) -> dict[str, str]:
         """Return what is wrong with the files that say what the run is, by their name below the run folder."""
@@ -279,8 +284,8 @@ class RunFolder:
 
     def models(self) -> dict[str, str]:
         """Return by key the names of the run's models, pinned if a stage uses them."""
-        if found := self.record().models:
-            return found
+        if (record := self.record()).sums:
+            return record.models
         data = yaml.safe_load(self.read_record("recipe.yaml"))  # of an earlier version, whose keys may be others
         keys = {key: key.split(".") for key in keys_that(Decides.MODEL)}
         named = {key: (data.get(stage) or {}).get(name) for key, (stage, name) in keys.items()}
@@ -392,12 +397,3 @@ class RunFolder:
                 RECORD,  # last: while it stands, the folder is a run that --fresh may discard
             ):
                 storage.delete(self.path(name))
-
-
-def _is_part(info: fs.FileInfo) -> bool:
-    return info.extension == "parquet" and info.size >= LEAST_BYTES
-
-
-def unit_of(file: str) -> str:
-    """Return the unit of a part's path."""
-    return file.rpartition("/")[2].removesuffix(".parquet")

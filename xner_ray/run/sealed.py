@@ -52,6 +52,16 @@ def split_of(file: str) -> tuple[str, bool]:
     return split.removeprefix("incomplete-"), split.startswith("incomplete-")
 
 
+def is_part(info: fs.FileInfo) -> bool:
+    """Return whether a file can be a part: one that is too short for Parquet is none."""
+    return bool(info.extension == "parquet" and info.size >= whole.LEAST_BYTES)
+
+
+def unit_of(file: str) -> str:
+    """Return the unit of a part's path."""
+    return file.rpartition("/")[2].removesuffix(".parquet")
+
+
 def sum_of(data: bytes) -> dict[str, Any]:
     """Return size and SHA-256, as entries have them."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
