@@ -22,10 +22,10 @@ from xner_ray.read.index import Index
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
 from xner_ray.report.progress import cost
-from xner_ray.run import publish, repair
+from xner_ray.run import publish, record, repair
 from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import PriorUse, Report
-from xner_ray.run.folder import RECORD, RunFolder
+from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 _SHOWN = 20  # damaged files
@@ -50,10 +50,10 @@ def opened(
     with folder.claim():
         if fresh:
             folder.discard()
-        restored = folder.is_run() and folder.restore_record()
+        restored = folder.is_run() and record.restore(folder.root)
         folder.check(keys, recipe.languages)
         if restored:
-            console.print(Text(f"{folder.path(RECORD)} was damaged; the last driver's copy of it is taken"))
+            console.print(Text(f"{folder.path(record.RECORD)} was damaged; the last driver's copy of it is taken"))
         damaged = folder.is_run() and _mended(folder, console)
         report = None if damaged or restored else _finished(folder, recipe)
         report = None if report is not None and again(report) else report
@@ -155,7 +155,7 @@ class Session:
             self.executor.map,
             retried=folder.retried(),
             incarnation=folder.incarnation(),
-            standing=[RECORD],
+            standing=[record.RECORD],
         )
         return report
 

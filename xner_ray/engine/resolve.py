@@ -8,8 +8,10 @@ from importlib import import_module, metadata
 from xner_ray.errors import RecipeError, require
 from xner_ray.models import e5, hub, vllm
 from xner_ray.read.inputs import identities as input_identities
+from xner_ray.read.inputs import input_files
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
+from xner_ray.run import repair
 from xner_ray.run.folder import RunFolder
 
 _TRANSLATORS = {
@@ -41,6 +43,7 @@ def check_cheap(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str
             hub.local_folder(model)
     if recipe.input.labels.keep is not None and recipe.target_tag.engine in ("spacy", "llm"):
         check_tags(recipe, recipe.input.labels.keep)
+    repair.require_whole_files(file.path for file in input_files(recipe) if file.format == "run")
     return input_identities(recipe)
 
 

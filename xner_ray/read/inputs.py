@@ -127,11 +127,15 @@ def parallel_keys(parallel: dict[str, Text], links: dict[str, Text]) -> dict[str
 
 def input_bytes(recipe: Recipe) -> int:
     """Return the size of all input files together, as they are stored."""
-    texts = (text for found in find_texts(recipe) for text in found.values())
-    return sum(int(file.identity.partition("-")[0]) for text in texts for file in text.files)
+    return sum(int(file.identity.partition("-")[0]) for file in input_files(recipe))
 
 
 def identities(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Return what Index.inputs and Index.parallel_inputs would be, without reading the files."""
     inputs, parallel, links = find_texts(recipe)
     return input_keys(inputs), parallel_keys(parallel, links)
+
+
+def input_files(recipe: Recipe) -> list[File]:
+    """Return all files that the recipe's input means."""
+    return [file for found in find_texts(recipe) for text in found.values() for file in text.files]

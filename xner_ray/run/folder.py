@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -30,12 +30,11 @@ from pyarrow import fs
 from xner_ray.errors import DamageError, RunFolderError, StorageError
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.model import Recipe, keys_that
-from xner_ray.run.record import Record, versions
+from xner_ray.run import record
+from xner_ray.run.record import RECORD, Record, versions
 from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease, claim, is_claimed
-
-RECORD = "_run/fingerprint.json"
 
 
 class RunFolder:
@@ -47,6 +46,7 @@ class RunFolder:
         self.root = storage.join(root) if "://" in root else os.path.abspath(root)
         self.lease: Lease | None = None
         self._finished: Sealed | None = None
+        self._record: Record | None = None
 
     def path(self, *parts: str) -> str:
         return storage.join(self.root, *parts)
@@ -223,19 +223,10 @@ class RunFolder:
         return {unit_of(name): storage.join(folder, name) for name in names}
 
     def record(self) -> Record:
-        """Return what the run is, from a driver's copy if need be. DamageError if none is what was written."""
-        try:
-            return Record.load(self.path(RECORD))
-        except DamageError:
-            for copy in self._copies():
-                with suppress(DamageError):
-                    return Record.load(copy)
-            raise
-
-    def _copies(self) -> list[str]:
-        """Return the copies of fingerprint.json that drivers made, the last one first."""
-        marks = storage.files_below(self.path("_run", "attempts"))
-        return [self.path("_run", "attempts", info.base_name) for info in reversed(marks) if info.size]
+        """Return what the run is; read once. DamageError if neither that nor a driver's copy is what was written."""
+        if self._record is None:
+            self._record = record.read(self.root)
+        return self._record
 
     def first_attempt(self) -> int:
         """Return the first attempt since the last `--fresh`."""
@@ -247,17 +238,6 @@ class RunFolder:
     def keys(self) -> dict[str, Any]:
         """Return the fingerprint that the run was made with."""
         return self.record().keys
-
-    def restore_record(self) -> bool:
-        """Write fingerprint.json and its last copy again where damaged; return whether the first was. DamageError."""
-        record, damaged = self.record(), []
-        for path in [self.path(RECORD), *self._copies()[:1]]:
-            try:
-                Record.load(path)
-            except DamageError:
-                storage.publish(path, record.dump())
-                damaged.append(path)
-        return self.path(RECORD) in damaged
 
     def record_damage(self) -> dict[str, str]:
         """Return what is wrong with the files that say what the run is, by their name below the run folder."""
@@ -284,8 +264,8 @@ class RunFolder:
 
     def models(self) -> dict[str, str]:
         """Return by key the names of the run's models, pinned if a stage uses them."""
-        if (record := self.record()).sums:
-            return record.models
+        if self.record().sums:
+            return self.record().models
         data = yaml.safe_load(self.read_record("recipe.yaml"))  # of an earlier version, whose keys may be others
         keys = {key: key.split(".") for key in keys_that(Decides.MODEL)}
         named = {key: (data.get(stage) or {}).get(name) for key, (stage, name) in keys.items()}
@@ -349,11 +329,12 @@ class RunFolder:
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         models = dict(recipe.models())
-        record = Record(dict(keys), recipe.languages, first, unit_rows, sums, dict(asked or {}), models)
+        begun = Record(dict(keys), recipe.languages, first, unit_rows, sums, dict(asked or {}), models)
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])
-        storage.publish(self.path(RECORD), record.dump())
+        self._record = None
+        storage.publish(self.path(RECORD), begun.dump())
         storage.publish(self.units_path, units)
 
     @contextmanager
@@ -380,6 +361,7 @@ class RunFolder:
     def discard(self) -> None:
         """Delete what a run made, and nothing else."""
         if self.is_run():
+            self._record = None
             self.unseal()
             # What was made of a file goes before it: if this is cut short, the rest can still be resumed.
             for name in (

