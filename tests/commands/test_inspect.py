@@ -41,7 +41,7 @@ def _begin(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     units = [Unit(name, "spa_Latn", "train", 10 * n, 10 * n + 10, None, (), (), (), 0) for n, name in enumerate(UNITS)]
     sink = io.BytesIO()
     rows = {"spa_Latn": 60}
-    pq.write_table(Index(units, ["PER"], {}, {}, rows, rows, 0, {}, {}, [], 10).to_table(), sink)
+    pq.write_table(Index(units, ["PER"], {}, {}, rows, rows, 0, [], 10).to_table(), sink)
     folder.begin(_recipe(overrides), {}, sink.getvalue(), 10)
     return folder
 

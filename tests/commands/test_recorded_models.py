@@ -200,7 +200,7 @@ def test_every_model_of_a_recipe_is_kept(hub: HubServer, tmp_path: Path, monkeyp
     }
     first, identities = resolve.resolve(recipe)
     folder = RunFolder(str(tmp_path / "run"))
-    folder.begin(first, {}, b"", 10, asked)
+    folder.begin(first, {}, b"", 10, asked=asked)
     hub.commit("owner/nllb", nllb, README="edited")
     hub.requests.clear()
     assert resolve.resolve(recipe, recorded=resolve.recorded(recipe, folder)) == (first, identities)

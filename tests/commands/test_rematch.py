@@ -25,6 +25,7 @@ from synthetic_runs import (
 
 from xner_ray.commands import inspect, project
 from xner_ray.commands.rematch import rematch
+from xner_ray.commands.session import Begun
 from xner_ray.data.links import METHODS
 from xner_ray.engine import second_pass
 from xner_ray.engine.inline import InlineExecutor
@@ -250,7 +251,7 @@ def test_a_tagger_of_other_labels_is_refused_before_the_run_is_recorded(tmp_path
     folder = RunFolder(str(tmp_path / "run"))
     wrong, right = (load_recipe(section, [tagger % label, "match.scores={tagger: 1.0}"]) for label in ("LOC", "PER"))
     with pytest.raises(RecipeError, match=r"^target_tag\.labels: the tagger's labels \(LOC\) are none"):
-        project._index(folder, wrong, {}, InlineExecutor(wrong), {})
+        project._index(folder, Begun(wrong, {}), InlineExecutor(wrong))
     assert not folder.is_run()
-    project._index(folder, right, {}, InlineExecutor(right), {})
+    project._index(folder, Begun(right, {}), InlineExecutor(right))
     assert folder.is_run()

@@ -11,7 +11,6 @@ from tiny_chat import chat_model
 
 from xner_ray.engine.resolve import check_cheap, check_tags, model_lines, notices, resolve
 from xner_ray.errors import MissingExtraError, RecipeError
-from xner_ray.read.inputs import identities
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
@@ -26,7 +25,7 @@ from xner_ray.errors import InputError, RecipeError
 from xner_ray.recipe.load import load_recipe
 for data in json.load(sys.stdin):
     try:
-        print(check_cheap(load_recipe(data)))
+        print(check_cheap(load_recipe(data)) or "fine")
     except (InputError, RecipeError) as error:
         print(error)
 print(sorted({"torch", "transformers", "ray", "datasets"} & set(sys.modules)))
@@ -62,15 +61,9 @@ def test_what_is_cheap_is_checked_before_any_model_library_is_imported(tmp_path:
     )
     *errors, fine, imported = done.stdout.splitlines()
     assert imported == "[]"
-    assert "train/a.conll" in fine
+    assert fine == "fine"
     for said, error in zip(wrong, errors, strict=True):
         assert said in error
-
-
-def test_the_cheap_check_returns_the_identities_of_the_inputs(tmp_path: Path) -> None:
-    (tmp_path / "a.conll").write_text("Kim B-PER\n\n")
-    recipe = load_recipe({**_PLAIN, "input": {"path": str(tmp_path / "a.conll")}})
-    assert check_cheap(recipe) == identities(recipe)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def finished(
             units.append(unit)
     sink = io.BytesIO()
     counts = {lang: len(all_rows) for lang, all_rows in rows.items()}
-    pq.write_table(Index(units, ["PER"], {}, {}, counts, counts, 0, {}, {}, [], unit_rows).to_table(), sink)
+    pq.write_table(Index(units, ["PER"], {}, {}, counts, counts, 0, [], unit_rows).to_table(), sink)
     folder.begin(recipe, keys, sink.getvalue(), unit_rows)
     for unit, part in zip(units, parts, strict=True):
         for kind in ("parts", "refined"):

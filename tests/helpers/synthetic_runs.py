@@ -69,7 +69,7 @@ def make_run(path: Path, overrides: Sequence[str] = (), rows: dict[str, list[Row
     keys = {f"parallel {lang} /nowhere/{lang}": "3-4" for lang in rows}
     keys |= {"input file a": "1-2", "align.method": recipe.align.method}
     sizes, sink = {lang: len(own) for lang, own in rows.items()}, io.BytesIO()
-    pq.write_table(Index(units, ["PER"], {}, {}, sizes, sizes, 0, {}, {}, [], unit_rows).to_table(), sink)
+    pq.write_table(Index(units, ["PER"], {}, {}, sizes, sizes, 0, [], unit_rows).to_table(), sink)
     folder.begin(recipe, keys, sink.getvalue(), unit_rows)
     for unit in units:
         own = rows[unit.lang][unit.start : unit.stop]

@@ -54,8 +54,9 @@ def test_several_columns_come_in_one_order_and_none_if_none_is_wanted(tmp_path: 
 
 def test_an_index_that_was_written_is_the_same(tmp_path: Path) -> None:
     path = str(_jsonl(tmp_path, {"image": 1}))
-    index = build_index(load_recipe({"input": {"path": path, "carry": ["image"]}, "targets": ["spa_Latn"]}))
-    assert Index.from_table(index.to_table()) == index
+    recipe = load_recipe({"input": {"path": path, "carry": ["image"]}, "targets": ["spa_Latn"]})
+    index = build_index(recipe)
+    assert Index.from_table(index.to_table()).bound(recipe) == index
     assert Index.from_table(index.to_table()).to_table().equals(index.to_table())  # as rematch writes it again
 
 

@@ -43,7 +43,7 @@ def test_index_survives_its_table(tmp_path: Path) -> None:
     index = build_index(recipe)
     assert index.repaired == 9
     pq.write_table(index.to_table(), tmp_path / "units.parquet")
-    again = Index.from_table(pq.read_table(tmp_path / "units.parquet"))
+    again = Index.from_table(pq.read_table(tmp_path / "units.parquet")).bound(recipe)
     assert again == index
     assert read_all(recipe, again) == read_all(recipe, index)
 

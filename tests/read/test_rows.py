@@ -78,8 +78,11 @@ def test_several_languages_of_direction_test(tmp_path: Path) -> None:
     given = {"lang": ["swh_Latn", "yor_Latn"], "parallel": {"eng_Latn": str(tmp_path / "{lang}.txt")}}
     recipe = to_test(tmp_path / "{lang}.conll", input=given)
     index = build_index(recipe)
-    assert list(index.inputs) == ["swh_Latn/train/swh_Latn.conll", "yor_Latn/train/yor_Latn.conll"]
-    assert (index.inputs, index.parallel_inputs) == identities(recipe)
+    stated, beside = identities(recipe)
+    assert list(stated) == ["swh_Latn/train/swh_Latn.conll", "yor_Latn/train/yor_Latn.conll"]
+    assert {lang: list(files) for lang, files in beside.items()} == {
+        lang: [f"train/{lang}.txt"] for lang in ("swh_Latn", "yor_Latn")
+    }
     rows = read_all(recipe, index).to_pylist()
     assert [(r["lang"], r["tokens"], r["source_text"]) for r in rows] == [
         ("swh_Latn", ["swh_Latn"], "English of swh_Latn"),
@@ -142,18 +145,16 @@ def test_ids_are_one_line(tmp_path: Path, name: str, value: str) -> None:
 
 
 def test_identities_say_which_file_is_which(tmp_path: Path) -> None:
-    a, b = str(write_conll(tmp_path / "a.conll", 2)), str(write_conll(tmp_path / "b.conll", 2))
+    a, b = str(write_conll(tmp_path / "a.conll", 2)), str(write_conll(tmp_path / "b.conll", 3))
     one = identities(to_train({"train": a, "validation": b}))
     assert list(one[0]) == ["train/a.conll", "validation/b.conll"]
-    assert all(value.startswith("conll ") for value in one[0].values())
+    assert all(value.startswith("conll sha256:") for value in one[0].values())
     assert one != identities(to_train({"train": b, "validation": a}))
     assert one == identities(to_train({"train": a, "validation": b}, input={"format": "conll"}))
     assert one != identities(to_train({"train": a, "validation": b}, input={"format": "text"}))
     given = {"parallel": {"spa_Latn": a}}
     recipe = to_train(b, input=given)
-    index = build_index(recipe)
-    assert (index.inputs, index.parallel_inputs) == identities(recipe)
-    assert list(index.parallel_inputs["spa_Latn"]) == ["train/a.conll"]
+    assert list(identities(recipe)[1]["spa_Latn"]) == ["train/a.conll"]
     assert identities(recipe) != identities(to_train(b, input={**given, "parallel_format": "text"}))
 
 

@@ -90,9 +90,9 @@ def _of_files(given: Input, tally: Tally) -> Iterator[Pair]:
     path: Any = given.path
     lang = str(given.lang)
     tally.langs = [lang, *given.parallel]
-    files, _ = find_files(path, format=given.format, lang=lang, side="source", columns=given.columns, carried=False)
+    files = find_files(path, format=given.format, lang=lang, side="source", columns=given.columns, carried=False)
     for other, other_path in given.parallel.items():
-        beside, _ = find_files(
+        beside = find_files(
             other_path, format=given.parallel_format, lang=other, side="target", columns=given.columns, carried=False
         )
         both = zip_longest(_records(files), _records(beside))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from xner_ray.commands.inspect import read_index, whole_parts
 from xner_ray.commands.rematch import _begin_or_resume, _listed
-from xner_ray.commands.session import Session, opened
+from xner_ray.commands.session import Begun, Session, opened
 from xner_ray.engine import choice as executors
 from xner_ray.engine import second_pass
 from xner_ray.engine.choice import for_tasks
@@ -80,11 +80,12 @@ def combine(
     keys: dict[str, Any] = {"method": method, "weights": weights}
     for number, old in enumerate(olds, start=1):  # what a key begins with says which further languages may bring it
         keys |= {f"{key} of run {number}": value for key, value in old.keys().items()}
-    with opened(folder, recipe, keys, console, fresh=fresh) as report:
+    begun = Begun(recipe, keys, olds[0].record().asked)
+    with opened(folder, begun, console, fresh=fresh) as report:
         if report is not None:
             return report
         index = indices[0]
-        _begin_or_resume(folder, recipe, keys, index, olds[0])
+        _begin_or_resume(folder, begun, index, olds[0])
         choice = for_tasks(recipe, len(olds) * sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, recipe, stages=False) as executor:
             session = Session(folder, recipe, index, executor, console, started)

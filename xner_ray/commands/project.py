@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group
 from rich.text import Text
 
-from xner_ray.commands.session import Session, begin, listed, opened, seconds_of
+from xner_ray.commands.session import Begun, Session, begin, listed, opened, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
@@ -20,12 +21,13 @@ from xner_ray.engine.executor import Events, Executor, Work
 from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
-from xner_ray.errors import Reason, RecipeError, did_you_mean
+from xner_ray.errors import FatalError, InputError, Reason, RecipeError, did_you_mean
+from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index import Index, build_index
-from xner_ray.read.inputs import input_bytes
+from xner_ray.read.inputs import identities, input_bytes
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
-from xner_ray.recipe.fingerprint import fingerprint
+from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report.progress import Progress
@@ -35,6 +37,7 @@ from xner_ray.run import whole
 from xner_ray.run.attempts import attempts
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.record import as_recorded
 from xner_ray.storage import files as storage
 
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
@@ -60,20 +63,17 @@ def project(
     _check_reasons(retry_rejects)
     folder = RunFolder(os.fspath(run))
     refuse_passing(folder.root)
-    given = load_recipe(recipe, overrides)
-    inputs, parallel = resolve.check_cheap(given)
-    known = {} if fresh else resolve.recorded(given, folder)
-    checked, models = resolve.resolve(given, recorded=known, say=lambda line: console.print(Text(line)))
-    keys = fingerprint(checked, inputs, parallel, models)
+    begun = _begun(load_recipe(recipe, overrides), folder, fresh, lambda line: console.print(Text(line)))
+    checked = begun.recipe
     with (
-        opened(folder, checked, keys, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
+        opened(folder, begun, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
         ExitStack() as stack,
     ):
         if report is not None:
             return report
-        choice = before_the_scan(checked, input_bytes(checked))
+        choice = None if begun.gone else before_the_scan(checked, input_bytes(checked))
         executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
-        index = _index(folder, checked, keys, executor, dict(given.models()))
+        index = _index(folder, begun, executor)
         done = folder.parts()
         missing = [unit for unit in index.units if unit.name not in done]
         if choice is None:
@@ -85,6 +85,9 @@ def project(
         _describe(session, groups, missing, choice)
         lost = set(folder.lost_retries())
         works = missing or retry_rejects or lost
+        if works and begun.gone:
+            n_units = len({unit.name for unit in missing} | lost)
+            raise FatalError(f"{folder.root}: {n_units:,} units are to be made, and that cannot be: {begun.gone}")
         workers = mirrored(checked, folder) if works and not executor.capacity.local else checked
         if missing:
             _make(session, missing, groups, workers)
@@ -103,6 +106,29 @@ def project(
                 folder.unseal()
                 _make(session, units, groups, workers, retry)
         return session.seal()
+
+
+def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], None]) -> Begun:
+    """Make a recipe definite; where that cannot be done any more, take what the run of the same recipe recorded.
+
+    RecipeError or InputError if neither can be.
+    """
+    wanted = digest(given)
+    record = folder.record() if folder.is_run() and not fresh else None
+    try:
+        resolve.check_cheap(given)
+        known = resolve.recorded(given, folder) if record else {}
+        checked, models = resolve.resolve(given, recorded=known, say=say)
+        inputs, parallel = identities(given, partial(contents, known=record.tags if record else None))
+        files = of_files(*identities(given, paths))
+        keys = fingerprint(checked, inputs, parallel, models)
+        keys = as_recorded(keys, record, lambda: of_files(*identities(given, stamps)))
+        return Begun(checked, keys, dict(given.models()), wanted, files)
+    except (RecipeError, InputError) as error:
+        if record is None or (record.given, record.asked) != (wanted, dict(given.models())):
+            raise
+        now = {"engine": given.engine, "output": given.output}
+        return Begun(folder.recipe().model_copy(update=now), record.keys, record.asked, wanted, gone=str(error))
 
 
 def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
@@ -142,23 +168,23 @@ def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice
     return choice
 
 
-def _index(
-    folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], executor: Executor, asked: Mapping[str, str]
-) -> Index:
+def _index(folder: RunFolder, begun: Begun, executor: Executor) -> Index:
     """Return the units as listed before, or scan the input; a scan for further targets keeps the units' size.
 
     What the run is comes to the folder with its units, not before: until the input could be read, nothing is fixed.
     """
-    unit_rows = None
+    recipe, unit_rows = begun.recipe, None
     if folder.is_run():
         unit_rows = folder.record().unit_rows
         if (old := listed(folder)) is not None:
             if {unit.lang for unit in old.units} >= set(recipe.languages):
-                return old
+                return old if begun.gone else old.bound(recipe)
             unit_rows = old.unit_rows
+    if begun.gone:
+        raise FatalError(f"{folder.units_path} is to be made again, and that cannot be: {begun.gone}")
     index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
     resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
-    begin(folder, recipe, keys, index, asked)
+    begin(folder, begun, index)
     return index
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from xner_ray.commands.inspect import read_index, whole_parts
-from xner_ray.commands.session import Session, begin, listed, opened
+from xner_ray.commands.session import Begun, Session, begin, listed, opened
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve, second_pass
 from xner_ray.engine.choice import for_tasks
@@ -66,10 +66,11 @@ def rematch(
         raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
     if missing := [unit.name for unit in index.units if unit.name not in parts]:
         raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
-    with opened(folder, changed, keys, console, fresh=fresh) as report:
+    begun = Begun(changed, keys, old.record().asked)
+    with opened(folder, begun, console, fresh=fresh) as report:
         if report is not None:
             return report
-        _begin_or_resume(folder, changed, keys, index, old)
+        _begin_or_resume(folder, begun, index, old)
         choice = for_tasks(changed, sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, changed, stages=False) as executor:
             session = Session(folder, changed, index, executor, console, started)
@@ -84,7 +85,7 @@ def rematch(
             return session.seal()
 
 
-def _begin_or_resume(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, old: RunFolder) -> None:
+def _begin_or_resume(folder: RunFolder, begun: Begun, index: Index, old: RunFolder) -> None:
     """List the units of `old`; of a folder that has some listed, those that `old` has had since."""
     known = listed(folder)
     there, wanted = _listed(known) if known else set(), _listed(index)
@@ -94,7 +95,7 @@ def _begin_or_resume(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any],
             "--fresh to discard what is there"
         )
     if there < wanted:
-        begin(folder, recipe, keys, index, old.record().asked)
+        begin(folder, begun, index)
 
 
 def _listed(index: Index) -> set[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -27,15 +27,34 @@ from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import PriorUse, Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
+from xner_ray.storage import sums
 
 _SHOWN = 20  # damaged files
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run is, as it will be written down."""
+
+    recipe: Recipe  # definite
+    keys: Mapping[str, Any]  # its fingerprint
+    asked: Mapping[str, str] = field(default_factory=dict)  # models as the user's recipe names them, by key
+    given: str = ""  # digest of the user's recipe
+    files: Mapping[str, str] = field(default_factory=dict)  # paths of input files, by key
+    gone: str = ""  # why inputs and models cannot be looked at, if the run must do without them
+
+    def tags(self) -> dict[str, str]:
+        """Return the sums of inputs on object stores by their stamp, so that a resume elsewhere need not read them."""
+        far = {key: path for key, path in self.files.items() if not storage.is_local(path)}
+        stamps = {key: sums.stamp(path) for key, path in far.items()}
+        found = {stamp: str(self.keys[key]) for key, stamp in stamps.items() if stamp}
+        return {stamp: text.partition("sha256:")[2].partition(" ")[0] for stamp, text in found.items()}
 
 
 @contextmanager
 def opened(
     folder: RunFolder,
-    recipe: Recipe,
-    keys: Mapping[str, Any],
+    begun: Begun,
     console: Console,
     *,
     fresh: bool,
@@ -47,11 +66,12 @@ def opened(
     says of a report that the run is to be resumed, complete as it is.
     """
     folder.refuse_other_files()
+    recipe = begun.recipe
     with folder.claim():
         if fresh:
             folder.discard()
         restored = folder.is_run() and record.restore(folder.root)
-        folder.check(keys, recipe.languages)
+        folder.check(begun.keys, recipe.languages, begun.files)
         if restored:
             console.print(Text(f"{folder.path(record.RECORD)} was damaged; the last driver's copy of it is taken"))
         damaged = folder.is_run() and _mended(folder, console)
@@ -89,11 +109,19 @@ def _finished(folder: RunFolder, recipe: Recipe) -> Report | None:
     return replace(read_report(folder), max_reject_rate=recipe.output.max_reject_rate)
 
 
-def begin(folder: RunFolder, recipe: Recipe, keys: Mapping[str, Any], index: Index, asked: Mapping[str, str]) -> None:
-    """Write down what the run is, and list its units. asked: the models by the names of the user's recipe, by key."""
+def begin(folder: RunFolder, begun: Begun, index: Index) -> None:
+    """Write down what the run is, and list its units."""
     sink = io.BytesIO()
     pq.write_table(index.to_table(), sink, compression="zstd")
-    folder.begin(recipe, keys, sink.getvalue(), index.unit_rows, asked)
+    folder.begin(
+        begun.recipe,
+        begun.keys,
+        sink.getvalue(),
+        index.unit_rows,
+        asked=begun.asked,
+        given=begun.given,
+        tags=begun.tags(),
+    )
 
 
 @dataclass

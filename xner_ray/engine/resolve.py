@@ -7,7 +7,6 @@ from importlib import import_module, metadata
 
 from xner_ray.errors import RecipeError, require
 from xner_ray.models import e5, hub, vllm
-from xner_ray.read.inputs import identities as input_identities
 from xner_ray.read.inputs import input_files
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
@@ -31,8 +30,8 @@ _BACKENDS = {
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
 
 
-def check_cheap(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Check what needs no model library, and return the identities of the inputs (`read.inputs.identities`).
+def check_cheap(recipe: Recipe) -> None:
+    """Check what needs no model library.
 
     RecipeError or InputError for settings that cannot work, a missing file, plug-in or folder of a model;
     MissingExtraError for a missing package. `resolve` needs torch and transformers, whose import takes seconds.
@@ -44,7 +43,6 @@ def check_cheap(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str
     if recipe.input.labels.keep is not None and recipe.target_tag.engine in ("spacy", "llm"):
         check_tags(recipe, recipe.input.labels.keep)
     repair.require_whole_files(file.path for file in input_files(recipe) if file.format == "run")
-    return input_identities(recipe)
 
 
 def _check_settings(recipe: Recipe) -> None:

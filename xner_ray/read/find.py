@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -23,6 +23,7 @@ from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, split_name, split_of_file
 from xner_ray.recipe.model import SPLITS, Columns
 from xner_ray.storage import files as storage
+from xner_ray.storage import sums
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou"),
@@ -42,12 +43,12 @@ _COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that an input means: address, path below the folder that the user named, split, identity."""
+    """A file that an input means: address, path below the folder that the user named, split, stamp."""
 
     path: str
     relative: str
     split: str
-    identity: str  # size and time of last change
+    stamp: str  # size and time of last change
     features: str = ""
 
 
@@ -61,11 +62,8 @@ def find_files(
     sentences: bool = False,
     carried: bool = True,
     carry: Sequence[str] | None = None,
-) -> tuple[list[File], dict[str, str]]:
-    """Return the files of one input in reading order, and one entry a file that a resume must find unchanged.
-
-    An entry is the format and identity of a file under `<split>/<short name>`; in a folder of save_to_disk, whose
-    order is not that of the names, also its number and its features, which are in another file.
+) -> list[File]:
+    """Return the files of one input in reading order.
 
     path: `{lang}` in it becomes `lang`. carried: whether other columns are carried. carry: their names; None: all.
     InputError if there is no file, or the format cannot be guessed.
@@ -79,16 +77,39 @@ def find_files(
     names = _short_names([item for _, item in found])
     given = (side, sentences, columns)
     wanted = None if carry is None else tuple(carry)
-    result = [
-        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.identity, wanted)
+    return [
+        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.stamp, wanted)
         for (kind, item), name in zip(found, names, strict=True)
     ]
-    stated = {f"{file.split}/{file.name}": f"{file.format} {file.identity}" for file in result}
-    for number, file in enumerate(result):
-        if file.format == "dataset":
-            features = f" {zlib.crc32(file.features.encode()):08x}" if file.features else ""
-            stated[f"{file.split}/{file.name}"] += f" {number}{features}"
-    return result, stated
+
+
+def contents(files: Sequence[File], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a resume must find the same: format and SHA-256 of each file under `<split>/<short name>`.
+
+    In a folder of save_to_disk, whose order is not that of the names, also the file's number and its features, which
+    are in another file. known: sums of objects by their `storage.sums.stamp`. StorageError.
+    """
+    found = sums.sums([_here(file.path) for file in files], known)
+    return _stated(files, [f"sha256:{digest}" for digest in found])
+
+
+def stamps(files: Sequence[File]) -> dict[str, str]:
+    """Return the same with size and time of last change, as earlier versions recorded it."""
+    return _stated(files, [file.stamp for file in files])
+
+
+def _stated(files: Sequence[File], identities: Sequence[str]) -> dict[str, str]:
+    stated = {}
+    for number, (file, identity) in enumerate(zip(files, identities, strict=True)):
+        features = f" {zlib.crc32(file.features.encode()):08x}" if file.features else ""
+        order = f" {number}{features}" if file.format == "dataset" else ""
+        stated[f"{file.split}/{file.name}"] = f"{file.format} {identity}{order}"
+    return stated
+
+
+def paths(files: Sequence[File]) -> dict[str, str]:
+    """Return the path of each file under the same names."""
+    return {f"{file.split}/{file.name}": file.path for file in files}
 
 
 def _short_names(found: Sequence[Found]) -> list[str]:
@@ -107,7 +128,7 @@ def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Ki
     info = _info(path)
     if info.type == fs.FileType.File:
         kind = format or guess(path, [inner])
-        return [(kind, Found(path, info.base_name, "train", _identity(path, info)))]
+        return [(kind, Found(path, info.base_name, "train", _stamp(path, info)))]
     if info.type == fs.FileType.Directory:
         return _folder(path, inner, format, lang, side)
     if not any(sign in inner for sign in _MAGIC):
@@ -151,7 +172,7 @@ def _below(path: str, root: str) -> list[Found]:
         relative = info.path[len(root) :].lstrip("/")
         if not any(part.startswith((".", "_")) for part in relative.split("/")):
             full = storage.within(path, info.path)
-            found.append(Found(full, relative, split_of_file(relative) or "train", _identity(path, info)))
+            found.append(Found(full, relative, split_of_file(relative) or "train", _stamp(path, info)))
     return found
 
 
@@ -162,7 +183,7 @@ def _info(path: str) -> fs.FileInfo:
         raise InputError(f"{path}: cannot be reached: {error}") from None
 
 
-def _identity(path: str, info: fs.FileInfo) -> str:
+def _stamp(path: str, info: fs.FileInfo) -> str:
     """Return size and time of last change; of an object in seconds, as S3 says no more of a single object.
 
     A file in a job's working directory is known by its content instead of the time: each node and each job has a copy.
@@ -246,7 +267,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
             name = folder + str(entry["filename"])
             if name not in files:
                 raise InputError(f"{path}: {name}, which {folder}state.json lists, is missing")
-            found.append(Found(files[name].path, name, split, files[name].identity, features))
+            found.append(Found(files[name].path, name, split, files[name].stamp, features))
     if not found:
         raise InputError(f"{path}: the dataset lists no data file")
     return found
@@ -273,7 +294,7 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 def unchanged(file: File) -> File:
     """Return the file with the path where this process finds it; InputError if it has changed since it was indexed."""
     file = replace(file, path=_here(file.path))
-    if file.identity and _identity(file.path, _info(file.path)) != file.identity:
+    if file.stamp and _stamp(file.path, _info(file.path)) != file.stamp:
         raise changed(file)
     return file
 

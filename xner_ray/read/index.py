@@ -16,7 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from xner_ray.errors import InputError
 from xner_ray.read.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
-from xner_ray.read.inputs import Text, find_texts, input_keys, input_of, parallel_keys
+from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.record import File, Place
 from xner_ray.read.scan import ScanJob, scan_file
 from xner_ray.read.units import Rows, Scan, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
@@ -37,6 +37,7 @@ _PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()),
 _SEGMENT = pa.list_(
     pa.struct([("file", pa.int32()), *_PLACE, ("row", pa.int64()), ("skip", pa.int64()), ("take", pa.int64())])
 )
+_HERE = ("path", "stamp")  # of a file, on this machine
 _PARTS = ("segments", "parallel", "links")
 _UNITS = pa.schema(
     [
@@ -66,18 +67,16 @@ class Index:
     n_rows: dict[str, int]  # by `lang`, after limit and sample
     n_words: dict[str, int]
     repaired: int  # tags of the same files that were read as another
-    inputs: dict[str, str]  # format and identity of each input file by split/name (of several languages: lang/...)
-    parallel_inputs: dict[str, dict[str, str]]  # the same by language, files of links under links/
     extra: list[pa.Field] = field(default_factory=list)  # the user's own columns
     unit_rows: int = 0  # of a full unit
 
     def to_table(self) -> pa.Table:
-        """Return one row a unit, with the rest as JSON in the schema's metadata."""
+        """Return one row a unit, with the rest as JSON in the schema's metadata; not where files are: see `bound`."""
         files: dict[File, int] = {}
         rows = [_unit_cells(unit, files) for unit in self.units]
         rest = {name: value for name, value in vars(self).items() if name not in ("units", "extra")}
         rest["extra"] = base64.b64encode(pa.schema(self.extra).serialize().to_pybytes()).decode()
-        names = File.__slots__
+        names = [name for name in File.__slots__ if name not in _HERE]
         rest["files"] = [{n: getattr(f, n) for n in names} | {"columns": f.columns.model_dump()} for f in files]
         metadata = {b"xner_ray.index": json.dumps(rest, sort_keys=True).encode()}
         return pa.Table.from_pylist(rows, _UNITS.with_metadata(metadata))
@@ -86,13 +85,38 @@ class Index:
     def from_table(cls, table: pa.Table) -> Index:
         """Return the index that `to_table` wrote."""
         rest: dict[str, Any] = json.loads(table.schema.metadata[b"xner_ray.index"])
+        for gone in ("inputs", "parallel_inputs"):  # of earlier versions
+            rest.pop(gone, None)
         files = [_file(data) for data in rest.pop("files")]
         rest["extra"] = list(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(rest["extra"]))))
         return cls(units=[_unit(cells, files) for cells in table.to_pylist()], **rest)
 
+    def bound(self, recipe: Recipe) -> Index:
+        """Return the index with the files where the recipe has them now. InputError if one is missing."""
+        inputs, parallel, links = find_texts(recipe)
+        known: dict[int, dict[tuple[str, str], File]] = {}  # by text: a run's languages may share one
+
+        def found(part: Segment, text: Text | None) -> Segment:
+            assert text is not None, "it was listed with the units"
+            files = known.setdefault(id(text), {(file.split, file.name): file for file in text.files})
+            if (file := files.get((part.file.split, part.file.name))) is None:
+                raise InputError(f"{part.file.split}/{part.file.name}: the input does not have this file any more")
+            return replace(part, file=file)
+
+        units = []
+        for unit in self.units:
+            texts = (input_of(inputs, unit.lang), parallel.get(unit.lang), links.get(unit.lang))
+            parts: dict[str, Any] = {
+                name: tuple(found(part, text) for part in getattr(unit, name))
+                for name, text in zip(_PARTS, texts, strict=True)
+            }
+            units.append(replace(unit, **parts))
+        return replace(self, units=units)
+
 
 def _file(data: dict[str, Any]) -> File:
     carry = data.get("carry")  # JSON has no tuples
+    data = {name: value for name, value in data.items() if name != "identity"} | dict.fromkeys(_HERE, "")
     return File(**data | {"columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)})
 
 
@@ -186,8 +210,6 @@ def build_index(
         n_rows={lang: sum(len(rows) for _, rows in splits) for lang, splits in selections.items()},
         n_words={lang: sum(unit.n_words for unit in units if unit.lang == lang) for lang in selections},
         repaired=sum(scan.repaired for text in labelled for scan in text.scans),
-        inputs=input_keys(inputs),
-        parallel_inputs=parallel_keys(parallel, links),
         extra=extra,
         unit_rows=unit_rows,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from xner_ray.errors import RecipeError
-from xner_ray.read.find import find_files
+from xner_ray.read.find import contents, find_files
 from xner_ray.read.record import File
 from xner_ray.read.units import Scan, Stretch
 from xner_ray.recipe.model import SPLITS, Recipe
@@ -21,7 +21,6 @@ class Text:
     lang: str
     described: str
     files: list[File]
-    identities: dict[str, str]
     scans: list[Scan] = field(default_factory=list)
 
     @property
@@ -67,7 +66,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
         )
     inputs, parallel, links = {}, {}, {}
     for lang in [recipe.source_side] if train else recipe.languages:
-        files, identities = find_files(
+        files = find_files(
             given.path if isinstance(given.path, str) else {str(split): path for split, path in given.path.items()},
             format=given.format,
             lang=lang,
@@ -81,14 +80,14 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
                 problem = f"{file.path} ({file.format}) is in sentences already"
                 raise RecipeError(f"input.split: sentences is for raw text; {problem}")
         shown = given.path if isinstance(given.path, str) else ", ".join(given.path.values())
-        inputs[lang] = Text(lang, shown.replace("{lang}", lang), files, identities)
+        inputs[lang] = Text(lang, shown.replace("{lang}", lang), files)
     for lang in recipe.languages:
         own = lang if train else recipe.source_lang
         if own not in given.parallel:
             continue
         # In direction test {lang} is the language of the input, since the translation is always in source_lang.
         path = given.parallel[own].replace("{lang}", lang)
-        files, identities = find_files(
+        files = find_files(
             path,
             format=given.parallel_format,
             lang=own,
@@ -96,44 +95,39 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
             columns=given.columns,
             carried=False,
         )
-        parallel[lang] = Text(own, path, files, identities)
+        parallel[lang] = Text(own, path, files)
     for lang in recipe.languages if given.links is not None else ():
         path = str(given.links).replace("{lang}", lang)
-        files, identities = find_files(
-            path, format="links", lang=lang, side="target", columns=given.columns, carried=False
-        )
-        links[lang] = Text(lang, path, files, identities)
+        files = find_files(path, format="links", lang=lang, side="target", columns=given.columns, carried=False)
+        links[lang] = Text(lang, path, files)
     return inputs, parallel, links
-
-
-def input_keys(inputs: dict[str, Text]) -> dict[str, str]:
-    """Return format and identity of each input file by split/name; of several languages by lang/split/name."""
-    several = len(inputs) > 1
-    return {
-        f"{text.lang}/{name}" if several else name: identity
-        for text in inputs.values()
-        for name, identity in text.identities.items()
-    }
-
-
-def parallel_keys(parallel: dict[str, Text], links: dict[str, Text]) -> dict[str, dict[str, str]]:
-    """Return the same of parallel text by language, and of files of links under links/split/name."""
-    return {
-        lang: text.identities
-        | {f"links/{name}": identity for name, identity in (links[lang].identities if lang in links else {}).items()}
-        for lang, text in parallel.items()
-    }
 
 
 def input_bytes(recipe: Recipe) -> int:
     """Return the size of all input files together, as they are stored."""
-    return sum(int(file.identity.partition("-")[0]) for file in input_files(recipe))
+    return sum(int(file.stamp.partition("-")[0]) for file in input_files(recipe))
 
 
-def identities(recipe: Recipe) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return what Index.inputs and Index.parallel_inputs would be, without reading the files."""
+def identities(
+    recipe: Recipe, stated: Callable[[Sequence[File]], dict[str, str]] = contents
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return what is stated of each file: of the input, and by the run's language of what is parallel to it.
+
+    Names of the input are split/name, of several languages lang/split/name; files of links are under links/split/name.
+    stated: of `read.find`, by default what a resume must find the same.
+    """
     inputs, parallel, links = find_texts(recipe)
-    return input_keys(inputs), parallel_keys(parallel, links)
+    several = len(inputs) > 1
+    of_input = {
+        f"{text.lang}/{name}" if several else name: value
+        for text in inputs.values()
+        for name, value in stated(text.files).items()
+    }
+    beside = {lang: stated(text.files) for lang, text in parallel.items()}
+    for lang, text in links.items():
+        if lang in beside:
+            beside[lang] |= {f"links/{name}": value for name, value in stated(text.files).items()}
+    return of_input, beside
 
 
 def input_files(recipe: Recipe) -> list[File]:

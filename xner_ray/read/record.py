@@ -62,7 +62,7 @@ class File:
     columns: Columns = field(default_factory=Columns)
     features: str = ""  # dataset: JSON of dataset_info.json, for files without features of their own
     carried: bool = True  # its other columns go into the rows; those of parallel text do not
-    identity: str = ""  # size and time of last change when it was found
+    stamp: str = ""  # size and time of last change when it was found
     carry: tuple[str, ...] | None = None  # the only ones of them that do; None: all
 
     def ends_with(self, suffix: str) -> bool:

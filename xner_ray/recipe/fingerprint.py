@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,18 +24,18 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Return all that decides the rows, by dotted key of the recipe, then by what is read.
 
-    inputs: the identity (format, size, time) of each input file; parallel: the same by language, with files of links;
+    inputs: format and SHA-256 of each input file; parallel: the same by language, with files of links;
     models: the revision or tree hash of each model, by its key. A key is there if its field decides rows
     (`recipe/decides.py`) and its stage runs and reads it.
 
     >>> recipe = Recipe.model_validate({"input": {"path": "a.conll"}, "targets": ["swh_Latn"], "align": {"gpus": 1}})
-    >>> keys = fingerprint(recipe, {"train/a.conll": "conll 140-17"}, {}, {"align.encoder": "1571fc98"})
+    >>> keys = fingerprint(recipe, {"train/a.conll": "conll sha256:5e1f"}, {}, {"align.encoder": "1571fc98"})
     >>> [key for key in keys if key.startswith("align.t")]  # neither align.gpus nor align.threads
     ['align.temperature', 'align.threshold']
     >>> [key for key in keys if key.startswith("tag.")]  # no tagger runs
     []
     >>> {key: value for key, value in keys.items() if " " in key}  # not where the file is, and not the model's name
-    {'input file train/a.conll': 'conll 140-17', 'align.encoder identity': '1571fc98'}
+    {'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
     """
     stages = {*recipe.stages} - ({"match"} if recipe.projector != "match" else set())
     data = recipe.model_dump(mode="json")
@@ -54,10 +56,21 @@ def fingerprint(
             found.setdefault(f"match.thresholds.{name}", at_most)
     if "apertium" in map(recipe.engine_of, stages):
         found["engine.unit_rows"] = recipe.engine.unit_rows  # its tagger remembers earlier sentences of a call
-    found |= {f"input file {name}": identity for name, identity in inputs.items()}
+    return found | of_files(inputs, parallel) | {f"{key} identity": identity for key, identity in models.items()}
+
+
+def digest(recipe: Recipe) -> str:
+    """Return the SHA-256 of what decides the rows in a recipe as the user gives it, models and files left aside."""
+    decides = [fingerprint(recipe, {}, {}, {}), sorted(recipe.languages)]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def of_files(inputs: Mapping[str, str], parallel: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return what is stated of the files (`read.inputs.identities`) by key."""
+    found = {f"input file {name}": stated for name, stated in inputs.items()}
     for lang, files in parallel.items():
-        found |= {f"parallel {lang} {name}": identity for name, identity in files.items()}
-    return found | {f"{key} identity": identity for key, identity in models.items()}
+        found |= {f"parallel {lang} {name}": stated for name, stated in files.items()}
+    return found
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

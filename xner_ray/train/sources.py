@@ -79,9 +79,7 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
     given = source.input
     assert given is not None and isinstance(given.lang, str)
     path: Any = given.path
-    files, _ = find_files(
-        path, format=given.format, lang=given.lang, side="target", columns=given.columns, carried=False
-    )
+    files = find_files(path, format=given.format, lang=given.lang, side="target", columns=given.columns, carried=False)
     rows: list[dict[str, Any]] = []
     records = ((file, record) for file in files for _, record in read_records(file))
     for number, (file, record) in enumerate(islice(records, given.limit)):
