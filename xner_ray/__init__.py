@@ -10,7 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from xner_ray.errors import XnerError
 from xner_ray.version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from xner_ray.commands.rematch import rematch
     from xner_ray.commands.sweep import sweep
     from xner_ray.commands.train import train
+    from xner_ray.errors import XnerError
     from xner_ray.recipe.load import load_recipe
     from xner_ray.recipe.model import Recipe
     from xner_ray.run.counters import Report
@@ -54,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Recipe": "xner_ray.recipe.model",
     "Report": "xner_ray.run.counters",
+    "XnerError": "xner_ray.errors",
     "adapt": "xner_ray.commands.adapt",
     "load_recipe": "xner_ray.recipe.load",
     "combine": "xner_ray.commands.combine",

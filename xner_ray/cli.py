@@ -1,4 +1,7 @@
-"""The command line. Exit status: 0 done, 1 failed, 2 bad recipe or input, 3 more rejects than max_reject_rate."""
+"""The command line. Exit status: 0 done, 1 failed, 2 bad recipe or input, 3 more rejects than max_reject_rate.
+
+An interrupt, 130 or 143, is `interrupts.py`'s.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from xner_ray import defaults
+from xner_ray import defaults, interrupts
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
 
@@ -37,7 +40,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSO
 Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p-values; 0: none")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 TOO_MANY_REJECTS = 3
-INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt, as shells do
 WIDE = 110  # characters: room for an interval beside each score
 
 
@@ -371,9 +373,6 @@ def main() -> None:
     try:
         app()
     except XnerError as error:
+        interrupts.check()  # which may have come out of a library as a fault
         Console(stderr=True).print(f"[bold red]xner-ray:[/bold red] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_status)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            typer.echo("xner-ray: interrupted; the same command resumes", err=True)
-        raise

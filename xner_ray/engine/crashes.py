@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from xner_ray import interrupts
+
 DEATHS = 5  # of processes in a row by one unit: then its stages get it in pieces
 DYING = "killed, mostly because host memory ran out, or crashed in native code"
 
@@ -32,8 +34,10 @@ class CrashCounter:
         descriptor, path = self._file(self._place(name))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            interrupts.marks.add(path)
             yield deaths
         finally:
+            interrupts.marks.discard(path)
             Path(path).unlink(missing_ok=True)
             os.close(descriptor)
             self.forget(name)

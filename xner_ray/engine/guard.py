@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from xner_ray import interrupts
 from xner_ray.data.row import accepted_rows, fill, frequencies, rejected
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.errors import FatalError, Flag, Reason, XnerError
@@ -78,6 +79,7 @@ def _call(stage: Stage, table: pa.Table) -> pa.Table | Exception:
     except XnerError:
         raise
     except Exception as error:  # whatever a model or a library raises
+        interrupts.check()
         torch = sys.modules.get("torch")  # a stage without a model must not pay for its import
         if torch is not None and isinstance(error, torch.OutOfMemoryError):
             raise _OutOfMemoryError(str(error)) from error

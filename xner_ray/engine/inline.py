@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from xner_ray import interrupts
 from xner_ray.engine.crashes import DEATHS, CrashCounter
 from xner_ray.engine.executor import Events, Work
 from xner_ray.engine.guard import run_stage
@@ -102,6 +103,7 @@ class _Run:
                 set_threads(self.threads[stage.name])
                 table, stats = run_stage(stage, table, self.crashes if in_pieces else None, unit.name)
                 counted[stage.name] = asdict(stats)
+            interrupts.check()  # a library may have made a fault of one row out of it
             return self.writer.write(unit.name, table, counted)
 
     def release(self) -> None:

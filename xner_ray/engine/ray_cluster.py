@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +18,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.autoscaler.sdk import request_resources
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 
+from xner_ray import interrupts
 from xner_ray.engine.pools import Capacity, Group, bundles, needs
 from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
 
@@ -30,29 +33,66 @@ def cluster(address: str) -> Iterator[Capacity]:
     RAY_ADDRESS comes first, because `ray job submit` sets it; a Ray that this process already runs comes before all.
     """
     address = os.environ.get("RAY_ADDRESS") or address
-    started = not ray.is_initialized()
-    if started:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
-        with _quiet():
-            _init(address)
+    started, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
     try:
+        if started:
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
+            with _quiet():
+                _init(address)
+            _handle(handler)
         yield _capacity(local=address == "local")
     finally:
         if started:
-            ray.shutdown()
+            _shut_down(handler)
+
+
+def _shut_down(handler: Any) -> None:
+    """Shut Ray down. Its core takes SIGTERM's handler away, and seconds follow in which its processes end."""
+    node: Any = getattr(ray._private.worker, "_global_node", None)
+    if node is not None:
+        kill = node.kill_all_processes
+
+        def handled(*arguments: Any, **options: Any) -> None:
+            _handle(handler)
+            kill(*arguments, **options)
+
+        node.kill_all_processes = handled
+    ray.shutdown()
+    _handle(handler)
+
+
+def _handle(handler: Any) -> None:
+    """Put SIGTERM's handler back: Ray has set its own, its core one that prints a stack and aborts, later none."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _init(address: str) -> None:
-    local = address == "local"
-    options: dict[str, Any] = {"include_dashboard": False} if local else {}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        _start(options)
+        return
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise RecipeError(
             f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); allowed: local, "
             "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off"
         ) from None
+
+
+def _start(options: Mapping[str, Any]) -> None:
+    try:
+        ray.init(address="local", include_dashboard=False, **options)
+    except Exception as error:  # Ray raises plain ones; whatever it is, no Ray runs here
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logs = os.path.join(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "session_latest", "logs")
+        raise FatalError(
+            f"Ray did not start on this machine: {why} Mostly the machine is too busy, or short of memory or disk: "
+            "free it, and the same command resumes; a small project needs no Ray (--set engine.executor=inline), and "
+            f"engine.address names one that runs already. Ray's logs: {logs}"
+        ) from error
 
 
 def _capacity(*, local: bool) -> Capacity:
@@ -114,14 +154,15 @@ def _quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except XnerError:
+        except (XnerError, KeyboardInterrupt):
             raise
         except BaseException:
             held.seek(0)
             os.write(terminal, held.read())
             raise
         finally:
-            os.dup2(terminal, 2)
+            if not interrupts.came():  # then the file is silent to the end
+                os.dup2(terminal, 2)
             os.close(terminal)
 
 

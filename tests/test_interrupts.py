@@ -1,0 +1,160 @@
+"""Ctrl-C and SIGTERM at any moment of a command: one line, the exit status, and a folder that resumes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from published import digests
+
+import xner_ray
+
+SAID = "xner-ray: interrupted"
+RESUMES = f"{SAID}; the same command resumes\n"
+# Tests may have been started in the background of a shell, where Ctrl-C is ignored
+_BEGIN = "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+
+
+def _start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start Python in a process group of its own, and wait until it says a line."""
+    command = [sys.executable, "-c", _BEGIN + code, *arguments]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = subprocess.Popen(command, start_new_session=True, **pipes)
+    assert started.stdout is not None and started.stderr is not None
+    assert started.stdout.readline() == "began\n", started.stderr.read()
+    return started
+
+
+def _ended(code: str, *signals: int, command: Sequence[str] = ("project",)) -> tuple[int, str]:
+    """Send signals to a block of the command line, given as code; return the exit status and what it said.
+
+    The code calls `wait()` where the signals are to come.
+    """
+    body = "".join(f"\n    {line}" for line in code.splitlines())
+    wait = "def wait():\n    print('began', flush=True)\n    time.sleep(60)"
+    block = f"from xner_ray import interrupts\n{wait}\nwith interrupts.handled():{body}"
+    started = _start("\n" + block, *command)
+    for number in signals:
+        os.killpg(started.pid, number)
+        time.sleep(1.2 * (number != signals[-1]))  # the same signal by two ways comes sooner
+    _, err = started.communicate(timeout=60)
+    return started.returncode, err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_line_and_the_status(number: int, status: int) -> None:
+    assert _ended("wait()", number) == (status, RESUMES)
+    assert _ended("wait()", number, command=["status", "RUN"]) == (status, f"{SAID}\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try: wait()\nfinally: raise RuntimeError('of the interrupt')",
+        "try: wait()\nexcept BaseException: sys.exit(1)",
+        "try: wait()\nfinally: print('noise of a library', file=sys.stderr)",
+        "import atexit; atexit.register(lambda: 1 / 0)\nwait()",
+        "import threading; threading.Thread(target=time.sleep, args=(60,)).start()\nwait()",
+        "class Lost:\n    def __del__(self): wait()\nlost = Lost()\ndel lost\ntime.sleep(60)",
+        "try: wait()\nexcept Exception: pass",
+    ],
+    ids=["another error", "an exit", "noise", "atexit", "a thread", "a destructor", "except"],
+)
+def test_whatever_becomes_of_the_interrupt(code: str) -> None:
+    assert _ended(code, signal.SIGINT) == (130, RESUMES)
+
+
+@pytest.mark.slow
+def test_a_second_signal_and_patience_end_what_does_not_listen(tmp_path: Path) -> None:
+    deaf = "interrupts.marks.add(sys.argv[2])\nwhile True:\n    try: wait()\n    except BaseException: pass"
+    for hurry in (f"interrupts.GRACE_S = 0.5\n{deaf}", deaf):
+        mark = tmp_path / "mark"
+        mark.touch()
+        sent = [signal.SIGINT] * (2 if hurry == deaf else 1)
+        assert _ended(hurry, *sent, command=["project", str(mark)]) == (130, RESUMES)
+        assert not mark.exists(), "an interrupt is no death of a unit"
+
+
+def test_what_ends_by_itself_is_not_interrupted() -> None:
+    code = "try: wait()\nexcept KeyboardInterrupt: print('all is well', file=sys.__stdout__)"
+    assert _ended(code, signal.SIGTERM) == (0, "")
+    began = "print('began', flush=True)"
+    assert _ended(f"{began}; sys.exit(3)") == (3, "")
+    status, err = _ended(f"{began}; 1 / 0")
+    assert status == 1 and err.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_fork_and_a_caller_from_python_have_their_own_handlers() -> None:
+    code = (
+        "print('began', flush=True)\n"
+        "if (child := os.fork()) == 0: os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)\n"
+        "sys.exit(os.waitpid(child, 0)[1])"
+    )
+    assert _ended(code) == (0, "")
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert xner_ray.plan is not None
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def _recipe(folder: Path, executor: str) -> Path:
+    n_rows = 60
+    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
+    (folder / "in.conll").write_text("\n\n".join(map(sentence.format, range(n_rows))) + "\n")
+    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * n_rows)
+    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * n_rows)
+    recipe = {
+        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
+        "targets": ["deu_Latn"],
+        "align": {"backend": "provided"},
+        "output": {"rows_per_file": 20},
+        "engine": {"unit_rows": 5, "executor": executor},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def _moments(folder: Path, executor: str, numbers: Sequence[int], seed: int) -> None:
+    """Send each signal at a random moment to a run of its own, and resume it."""
+    main = "from xner_ray.__main__ import main; print('began', flush=True); main()"
+    recipe = str(_recipe(folder, executor))
+    started = time.monotonic()
+    whole = _start(main, "project", recipe, str(folder / "whole"))
+    assert (whole.communicate()[1], whole.returncode) == ("", 0)
+    duration = time.monotonic() - started
+    expected, rng, interrupted = digests(folder / "whole"), random.Random(seed), 0
+    print(f"seed {seed}, {duration:.1f} s on {executor}")
+    for number in numbers:
+        after, run = rng.uniform(0.02, duration), folder / f"{number}-{rng.random()}"
+        driver = _start(main, "project", recipe, str(run))
+        time.sleep(after)
+        if driver.poll() is None and number == signal.SIGINT:
+            os.killpg(driver.pid, number)  # as a terminal does
+        elif driver.poll() is None:
+            driver.send_signal(number)
+        err = driver.communicate(timeout=60)[1]
+        ended = driver.returncode, err
+        assert ended in ((128 + number, RESUMES), (0, "")), f"signal {number} after {after:.3f} s: {ended}"
+        interrupted += driver.returncode != 0
+        resumed = _start(main, "project", recipe, str(run))
+        assert (resumed.communicate()[1], resumed.returncode) == ("", 0), f"signal {number} after {after:.3f} s"
+        assert digests(run) == expected, f"signal {number} after {after:.3f} s"
+    assert interrupted > len(numbers) / 2
+
+
+@pytest.mark.long
+def test_any_moment_of_a_run(tmp_path: Path) -> None:
+    _moments(tmp_path, "inline", [signal.SIGINT, signal.SIGINT, signal.SIGINT, signal.SIGTERM] * 5, seed=0)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_any_moment_of_a_run_on_ray(tmp_path: Path) -> None:
+    _moments(tmp_path, "ray", [signal.SIGINT, signal.SIGTERM] * 2, seed=1)

@@ -1,0 +1,176 @@
+"""Ctrl-C and SIGTERM in the command line: at any moment one line, an exit status, and a folder that resumes.
+
+The first signal raises KeyboardInterrupt in the main thread: locks, leases, Ray and the terminal are given back.
+A thread watches what Python runs no handler for, such as a long call of a library: after `GRACE_S`, or at once when a
+second signal says so, it ends the process as it stands, which resumes as well. Callers from Python keep their handlers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+RESUMES = ("project", "rematch", "combine", "sweep", "train", "cross-validate", "adapt")
+GRACE_S = 20.0  # for giving back what is held
+_AGAIN_S = 1.0  # a second signal within this time is the same one, which came by two ways
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+marks: set[str] = set()
+"""Files that say that this process is at work, and must not outlive a process that is ended on purpose."""
+
+
+class _State:
+    received: int | None = None  # the first signal, also one that a library's handler got
+    raised = False
+    lost = False  # the exception was raised where Python can only ignore it
+    over = False  # the command has ended by itself
+    said = False  # the line is written
+    terminal = 2  # where the line goes; file 2 is silent once a signal has come
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Take over both signals for the rest of the process, which the block is: its end is the command's."""
+    try:
+        _install()
+        yield
+    except SystemExit as end:
+        if _State.received is None or end.code in (0, None):
+            _finished()
+            raise
+        _end()
+    except BaseException:  # what the interrupt has become on its way through libraries
+        if _State.received is None:
+            _finished()
+            raise
+        _end()
+    else:
+        _finished()
+
+
+def came() -> bool:
+    """Return True once a signal has come."""
+    return _State.received is not None
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if a signal has come: for places that must not take an interrupt for a fault."""
+    if came():
+        raise KeyboardInterrupt
+
+
+def _install() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    _State.terminal = os.dup(2)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and shells in the background want it
+            signal.signal(number, _interrupt)
+    sys.unraisablehook, sys.excepthook = _ignored, _uncaught
+    os.register_at_fork(after_in_child=_in_child)
+    threading.Thread(target=_watch, args=(reader,), daemon=True, name="xner_ray signals").start()
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    if not _State.raised or _State.lost:
+        _State.received, _State.raised, _State.lost = number, True, False
+        _silence()  # libraries that are cut short have much to say
+        raise KeyboardInterrupt
+
+
+def _silence() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    if _State.received is not None:
+        _end()
+    sys.__excepthook__(kind, error, traceback)
+
+
+def _ignored(unraisable: Any) -> None:
+    """Let the exception be raised again, soon and elsewhere, if it was lost in a callback or a destructor."""
+    if _State.received is None:
+        sys.__unraisablehook__(unraisable)
+    elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _State.lost = True
+
+
+def _watch(reader: int) -> None:
+    number = 0
+    while number not in _SIGNALS:
+        number = os.read(reader, 1)[0]
+    _State.received = number
+    signal.alarm(0)  # by which Ray's core would abort us, if the signal met it before our handler was back
+    first, own = time.monotonic(), 0
+    while time.monotonic() < first + GRACE_S and not _State.over:
+        if select.select([reader], [], [], 0.1)[0] and os.read(reader, 1)[0] in _SIGNALS:
+            if own:
+                own -= 1
+            elif time.monotonic() > first + _AGAIN_S:
+                break
+        if _State.lost and not own:
+            own += 1
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+    if _State.over:
+        return
+    _say(number)
+    for mark in tuple(marks):
+        with suppress(OSError):
+            os.unlink(mark)
+    os._exit(128 + number)
+
+
+def _say(number: int) -> None:
+    if _State.said:
+        return
+    _State.said = True
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    line = "xner-ray: interrupted" + ("; the same command resumes" if command in RESUMES else "")
+    with suppress(OSError):
+        if os.isatty(1):
+            os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
+        os.write(_State.terminal, f"{line}\n".encode())
+
+
+def _end() -> None:
+    """Say the line and end the process; what libraries do at its end is done, and silent."""
+    number = _State.received or signal.SIGINT
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    _silence()
+    with suppress(BaseException):
+        sys.stdout.flush()
+    _say(number)
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    os._exit(128 + number)
+
+
+def _finished() -> None:
+    """Leave the end of the process to Python; a signal comes too late from here on."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if _State.received is not None:
+        os.dup2(_State.terminal, 2)
+    _State.over = True
+
+
+def _in_child() -> None:
+    """Give a forked process the handlers that it would have without us."""
+    signal.set_wakeup_fd(-1)
+    if signal.getsignal(signal.SIGINT) == _interrupt:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) == _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
