@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -276,6 +277,41 @@ def test_fresh_discards_on_an_object_store_too(s3: S3Server) -> None:
     assert [path for path in s3.objects if not path.endswith("/")] == ["/bucket/run/notes.txt"]
     with pytest.raises(RunFolderError, match=r"holds files that are no run .*notes\.txt"):
         folder.refuse_other_files()
+
+
+def test_of_drivers_that_begin_at_once_one_has_the_lease(s3: S3Server) -> None:
+    n_drivers = 4
+    for _ in range(5):
+        begin, done, outcomes = threading.Barrier(n_drivers), threading.Event(), list[str]()
+
+        def drive(begin: threading.Barrier, done: threading.Event, outcomes: list[str]) -> None:
+            begin.wait()
+            try:
+                with _lease(s3).held():
+                    outcomes.append("taken")
+                    done.wait(60)
+            except RunFolderError as error:
+                outcomes.append(str(error))
+
+        threads = [threading.Thread(target=drive, args=(begin, done, outcomes)) for _ in range(n_drivers)]
+        for thread in threads:
+            thread.start()
+        _until(lambda outcomes=outcomes: len(outcomes) == n_drivers)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert outcomes.count("taken") == 1, outcomes
+        assert sum("another xner-ray works in this folder" in outcome for outcome in outcomes) == n_drivers - 1
+        assert _locks(s3) == []
+
+
+def test_a_driver_that_died_while_it_began_is_forgotten(s3: S3Server) -> None:
+    s3.put("/bucket/run/_run/LOCK.x", b'{"owner": "x", "host": "far", "pid": 1, "processes": "another boot"}')
+    with pytest.raises(RunFolderError, match=r"another xner-ray begins in this folder \(process 1 on far\)"):
+        _lease(s3)._take()
+    s3.clock_ahead_s = 40
+    with _lease(s3).held():
+        pass
 
 
 def test_of_two_drivers_with_the_lease_one_stops(s3: S3Server) -> None:

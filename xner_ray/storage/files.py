@@ -243,14 +243,15 @@ def info_of(path: str) -> fs.FileInfo:
         return filesystem.get_file_info(inner)
 
 
-def files_below(folder: str) -> list[fs.FileInfo]:
+def files_below(folder: str, *, recursive: bool = True) -> list[fs.FileInfo]:
     """Return the files at any depth below `folder`, sorted by path; none if the folder does not exist.
 
+    recursive: False for the files of the folder itself alone.
     Paths are those of the filesystem; hidden files (a leading dot, as temporary ones have) are left out.
     """
     filesystem, inner = locate(folder)
     with _failing(folder, "listed"):
-        infos = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True, recursive=True))
+        infos = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True, recursive=recursive))
     return sorted(
         (info for info in infos if info.type == fs.FileType.File and not info.base_name.startswith(".")),
         key=lambda info: str(info.path),

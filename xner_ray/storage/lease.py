@@ -1,8 +1,9 @@
 """The lock on a folder: a local file lock, or on an object store a lease that its driver renews.
 
-The object is advisory, since an object store has no lock: two drivers that begin in the same second may both continue
-until the next renewal, where all but the last notice. Nothing depends on it, for a second writer of a unit writes the
-same rows.
+An object store has no lock, but shows what was written before. A driver that begins writes a candidate of its own by
+the lease, and takes the lease only if it then sees no other candidate: of two that begin at once at least one sees the
+other, and who sees one steps back and looks again. The lease is advisory all the same: a driver that the store does not
+hear of for long enough is followed. Nothing depends on it, for a second writer of a unit writes the same rows.
 Ages are differences of the store's own times, so that clocks of machines do not matter.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -26,6 +28,8 @@ from xner_ray.storage import files as storage
 
 RENEW_S = 20.0
 EXPIRE_S = 90.0  # after the last sign of life
+_BEGINS_S = 30.0  # longest time between a candidate's first and last look, but for one that died
+_STEPS_BACK_S = (0.2, 0.5, 1.0, 2.0)
 LOCK = ".lock"  # of a local folder
 _held: set[str] = set()  # owners in this process
 
@@ -91,8 +95,12 @@ class Lease:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lease for the block, renewed by a thread. RunFolderError while another driver lives."""
-        self._take()
         _held.add(self.owner)
+        try:
+            self._take()
+        except BaseException:
+            _held.discard(self.owner)
+            raise
         thread = threading.Thread(target=self._renew, daemon=True, name="xner_ray lease")
         thread.start()
         try:
@@ -114,16 +122,55 @@ class Lease:
             )
 
     def _take(self) -> None:
-        other = self._read()
-        if other is not None and not _dead_here(other):
-            age = self._age()
-            if age is not None and age < self.expire_s:
-                raise RunFolderError(
-                    f"{self.path}: another xner-ray works in this folder ({_described(other)}; last sign of life "
-                    f"{age:.0f} s ago); wait for it, or name another folder. If it is dead, the folder is free in "
-                    f"{self.expire_s - age:.0f} s"
-                )
-        self._write()
+        """Write the lease. RunFolderError while another driver lives, or begins at the same time again and again."""
+        for wait in (*_STEPS_BACK_S, None):
+            with self._candidate() as now:
+                others = self._candidates(now)
+                self._refuse_living(now)
+                if not others:
+                    self._write()
+                    return
+            if wait is not None:
+                time.sleep(wait * random.uniform(0.5, 1.5))
+        names = ", ".join(sorted(map(_described, others)))
+        raise RunFolderError(
+            f"{self.path}: another xner-ray begins in this folder ({names}); wait for it, or name another folder"
+        )
+
+    def _refuse_living(self, now: int) -> None:
+        """Raise RunFolderError if the lease is another living driver's. now: in nanoseconds, by the store's clock."""
+        other, info = self._read(), storage.info_of(self.path)
+        if other is None or info.type != fs.FileType.File or _dead_here(other):
+            return
+        age = (now - info.mtime_ns) / 1e9
+        if age < self.expire_s:
+            raise RunFolderError(
+                f"{self.path}: another xner-ray works in this folder ({_described(other)}; last sign of life "
+                f"{age:.0f} s ago); wait for it, or name another folder. If it is dead, the folder is free in "
+                f"{self.expire_s - age:.0f} s"
+            )
+
+    @contextmanager
+    def _candidate(self) -> Iterator[int]:
+        """Stand as a candidate for the block; yield the store's time of that, in nanoseconds."""
+        own = storage.within(self.path, f"{storage.locate(self.path)[1]}.{self.owner}")
+        storage.publish(own, self._about())
+        try:
+            yield storage.info_of(own).mtime_ns
+        finally:
+            storage.delete(own)
+
+    def _candidates(self, now: int) -> list[dict[str, Any]]:
+        """Return what other living candidates say of themselves; one that died while it began is soon forgotten."""
+        inner = storage.locate(self.path)[1]
+        folder = storage.within(self.path, inner.rpartition("/")[0])
+        found = []
+        for info in storage.files_below(folder, recursive=False):
+            if info.path.startswith(f"{inner}.") and info.path != f"{inner}.{self.owner}":
+                about = self._read(storage.within(self.path, str(info.path)))
+                if about is not None and (now - info.mtime_ns) / 1e9 < _BEGINS_S and not _dead_here(about):
+                    found.append(about)
+        return found
 
     def _renew(self) -> None:
         while not self._stop.wait(self.renew_s):
@@ -137,28 +184,22 @@ class Lease:
                 continue  # what the run itself reads and writes will tell, if it lasts
 
     def _write(self) -> None:
-        about = {"owner": self.owner, "host": socket.gethostname(), "pid": os.getpid(), "processes": _processes()}
-        storage.publish(self.path, json.dumps({**about, "renewed": time.time()}).encode())
+        storage.publish(self.path, self._about())
 
-    def _read(self) -> dict[str, Any] | None:
-        """Return what the lock says; of an unknown driver if it is not JSON; None if it is not there."""
-        if not storage.exists(self.path):
+    def _about(self) -> bytes:
+        about = {"owner": self.owner, "host": socket.gethostname(), "pid": os.getpid(), "processes": _processes()}
+        return json.dumps({**about, "renewed": time.time()}).encode()
+
+    def _read(self, path: str | None = None) -> dict[str, Any] | None:
+        """Return what the lock or a candidate says; of an unknown driver if it is no JSON; None if it is not there."""
+        path = path or self.path
+        if not storage.exists(path):
             return None
         for _ in range(2):  # an object that is replaced while it is read may come in two halves
             with suppress(ValueError):
-                found = json.loads(storage.read_bytes(self.path))
+                found = json.loads(storage.read_bytes(path))
                 return found if isinstance(found, dict) else {}
         return {}
-
-    def _age(self) -> float | None:
-        """Return the seconds since the lock was written, by the store's clock alone; None if it is gone."""
-        probe = storage.within(self.path, f"{storage.locate(self.path)[1]}.{self.owner}")
-        storage.publish(probe, b"")
-        try:
-            now, then = storage.info_of(probe), storage.info_of(self.path)
-        finally:
-            storage.delete(probe)
-        return (now.mtime_ns - then.mtime_ns) / 1e9 if then.type == fs.FileType.File else None
 
 
 def _described(about: dict[str, Any]) -> str:
