@@ -305,6 +305,18 @@ def test_of_drivers_that_begin_at_once_one_has_the_lease(s3: S3Server) -> None:
         assert _locks(s3) == []
 
 
+def test_a_lease_that_is_given_back_while_it_is_read_is_none(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    _lease(s3)._write()
+    read = storage.read_bytes
+
+    def late(path: str) -> bytes:
+        storage.delete(path)
+        return read(path)
+
+    monkeypatch.setattr(storage, "read_bytes", late)
+    assert _lease(s3)._read() is None
+
+
 def test_a_driver_that_died_while_it_began_is_forgotten(s3: S3Server) -> None:
     s3.put("/bucket/run/_run/LOCK.x", b'{"owner": "x", "host": "far", "pid": 1, "processes": "another boot"}')
     with pytest.raises(RunFolderError, match=r"another xner-ray begins in this folder \(process 1 on far\)"):
