@@ -114,3 +114,11 @@ def test_documents_of_earlier_versions_have_no_sum(tmp_path: Path) -> None:
         whole.load(str(path), ["others"])
     with pytest.raises(DamageError, match="is missing"):
         whole.load(str(tmp_path / "none"), ["files"])
+
+
+def test_a_run_of_this_version_has_no_file_without_a_sum(tmp_path: Path) -> None:
+    path = tmp_path / "parts/0001/u.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(TABLE, path)
+    assert whole.damaged([str(path)]) == {}
+    assert "it has no sum" in whole.damaged([str(path)], summed=True)[str(path)]

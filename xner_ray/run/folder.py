@@ -316,7 +316,9 @@ class RunFolder:
     ) -> None:
         """Write what the run is and its units, before the first of them is made. further: fields of `Record`."""
         self.unseal()
-        first = self.first_attempt() if storage.exists(self.path(RECORD)) else self._last_attempt() + 1
+        begun = storage.exists(self.path(RECORD))
+        first = self.first_attempt() if begun else self._last_attempt() + 1
+        summed = not begun or self.record().summed
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         files = {
             "recipe.yaml": text.encode(),
@@ -324,12 +326,14 @@ class RunFolder:
             "units.parquet": units,
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        begun = Record(dict(keys), recipe.languages, first, unit_rows, sums, models=dict(recipe.models()), **further)
+        new = Record(
+            dict(keys), recipe.languages, first, unit_rows, sums, models=dict(recipe.models()), summed=summed, **further
+        )
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])
         self._record = None
-        storage.publish(self.path(RECORD), begun.dump())
+        storage.publish(self.path(RECORD), new.dump())
         storage.publish(self.units_path, units)
 
     @contextmanager

@@ -38,6 +38,7 @@ class Record:
     asked: Mapping[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # the same, pinned
     given: str = ""  # digest of the user's recipe
+    summed: bool = False  # no file of the run is of an earlier version, which made none with a sum
     tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
 
     @classmethod

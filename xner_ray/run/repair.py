@@ -29,7 +29,9 @@ def find(folder: RunFolder) -> dict[str, str]:
     if sealed is not None:
         found |= damage(folder.root, [*sealed.files, *sealed.others])
     names = dict(folder.files_made())
-    return found | {names[path]: what for path, what in whole.damaged(list(names)).items()}
+    return found | {
+        names[path]: what for path, what in whole.damaged(list(names), summed=folder.record().summed).items()
+    }
 
 
 def missing(folder: RunFolder, units: Iterable[str], *, two_passes: bool) -> dict[str, str]:
@@ -54,7 +56,7 @@ def whole_parts(folder: RunFolder, units: Sequence[str], *, two_passes: bool, fi
             raise DamageError(folder.path(name), what)
     listed, found = set(units), folder.parts() if first else folder.final_parts()
     parts = {unit: path for unit, path in found.items() if unit in listed}
-    for path, what in whole.damaged(list(parts.values())).items():
+    for path, what in whole.damaged(list(parts.values()), summed=folder.record().summed).items():
         raise DamageError(path, what)
     return parts
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -92,24 +93,25 @@ def read(path: str) -> bytes:
     return data
 
 
-def _damage(data: bytes, place: str) -> str | None:
-    """Return what is wrong with the file that stands at a place."""
+def _damage(data: bytes, place: str, summed: bool = False) -> str | None:
+    """Return what is wrong with the file that stands at a place. summed: it is no file of an earlier version."""
     try:
         footer = pq.ParquetFile(pa.BufferReader(data)).metadata.metadata or {}
     except (pa.ArrowException, OSError, ValueError) as error:
         return f"is no whole Parquet file ({str(error).strip()})"
     at = _digits(data)
     if at < 0:
-        return None
+        return "is no file of this run: it has no sum" if summed else None
     if _sum(data, at) != data[at : at + 64]:
         return "was altered: its sum is another"
     own = footer.get(_PLACE, b"").decode()
     return None if own == place else f"is the file {own}"
 
 
-def damaged(paths: Sequence[str]) -> dict[str, str]:
+def damaged(paths: Sequence[str], *, summed: bool = False) -> dict[str, str]:
     """Return what is wrong with the files that are not whole, by path; a missing one is "is missing". StorageError.
 
+    summed: none of them is of an earlier version.
     Files are read whole, several at a time, unless the same bytes were found whole before (`storage.sums`).
     """
     found: dict[str, str] = {}
@@ -117,13 +119,12 @@ def damaged(paths: Sequence[str]) -> dict[str, str]:
         stamps = dict(zip(paths, pool.map(_stamp, paths), strict=True))
         known = sums.remembered([stamp for stamp in stamps.values() if stamp])
         todo = [path for path in paths if known.get(stamps[path] or "") != _verdict(path)]
-        for path, what in zip(todo, pool.map(_checked, todo), strict=True):
+        for path, what in zip(todo, pool.map(partial(_checked, summed=summed), todo), strict=True):
             if what:
                 found[path] = what
         again = dict(zip(todo, pool.map(_stamp, todo), strict=True))
-    sums.remember({
-        stamp: _verdict(path) for path in todo if path not in found and (stamp := stamps[path]) and again[path] == stamp
-    })  # fmt: skip
+    right = [path for path in todo if path not in found and stamps[path] and stamps[path] == again[path]]
+    sums.remember({str(stamps[path]): _verdict(path) for path in right} if summed else {})
     return found
 
 
@@ -138,9 +139,9 @@ def _stamp(path: str) -> str | None:
         return None
 
 
-def _checked(path: str) -> str | None:
+def _checked(path: str, summed: bool) -> str | None:
     try:
-        return _damage(storage.read_bytes(path), place_of(path))
+        return _damage(storage.read_bytes(path), place_of(path), summed)
     except StorageError:
         if storage.exists(path):
             raise
