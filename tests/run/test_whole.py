@@ -93,7 +93,7 @@ def test_a_document_is_read_as_written_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     document = {"files": [{"file": "data/a", "bytes": 3}], "others": ["ä"], "attempt": 1}
-    text = bytearray(whole.dump(document))
+    text = bytearray(whole.dump(document, "SEALED"))
     if data.draw(st.booleans()):
         text[data.draw(st.integers(0, len(text) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     else:
@@ -101,19 +101,21 @@ def test_a_document_is_read_as_written_or_not_at_all(
     path = tmp_path_factory.mktemp("documents") / "SEALED"
     path.write_bytes(bytes(text))
     with suppress(DamageError):
-        assert whole.load(str(path), ["files"]) == document  # white space may have changed
-    path.write_bytes(whole.dump(document))
-    assert whole.load(str(path), ["files"]) == document
+        assert whole.load(str(path), "SEALED", ["files"]) == document  # white space may have changed
+    path.write_bytes(whole.dump(document, "SEALED"))
+    assert whole.load(str(path), "SEALED", ["files"]) == document
+    with pytest.raises(DamageError, match="is the file SEALED"):
+        whole.load(str(path), "fingerprint.json", ["files"])
 
 
 def test_documents_of_earlier_versions_have_no_sum(tmp_path: Path) -> None:
     path = tmp_path / "SEALED"
     path.write_text(json.dumps({"files": []}))
-    assert whole.load(str(path), ["files"]) == {"files": []}
+    assert whole.load(str(path), "SEALED", ["files"]) == {"files": []}
     with pytest.raises(DamageError, match="its sum is another"):
-        whole.load(str(path), ["others"])
+        whole.load(str(path), "SEALED", ["others"])
     with pytest.raises(DamageError, match="is missing"):
-        whole.load(str(tmp_path / "none"), ["files"])
+        whole.load(str(tmp_path / "none"), "SEALED", ["files"])
 
 
 def test_a_run_of_this_version_has_no_file_without_a_sum(tmp_path: Path) -> None:

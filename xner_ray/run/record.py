@@ -44,10 +44,10 @@ class Record:
     @classmethod
     def load(cls, path: str) -> Record:
         """Read a record. DamageError if it is not what was written."""
-        return cls(**whole.load(path, _OLD))
+        return cls(**whole.load(path, RECORD, _OLD))
 
     def dump(self) -> bytes:
-        return whole.dump(vars(self))
+        return whole.dump(vars(self), RECORD)
 
     def check(
         self,

@@ -14,7 +14,7 @@ from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
 Entry = Mapping[str, Any]  # file (relative to the run folder), bytes, sha256, and rows of a published file
-_OLD = ("files",)
+_SEALED, _OLD = "_run/SEALED", ("files",)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sealed:
     @classmethod
     def load(cls, path: str) -> Sealed:
         """Read what `dump` wrote. DamageError."""
-        return cls(**whole.load(path, _OLD))
+        return cls(**whole.load(path, _SEALED, _OLD))
 
     def with_other(self, name: str, data: bytes) -> Sealed:
         """Return the same with another document under a name."""
@@ -37,7 +37,7 @@ class Sealed:
         return replace(self, others=[*kept, {"file": name, **sum_of(data)}])
 
     def dump(self) -> bytes:
-        return whole.dump(vars(self))
+        return whole.dump(vars(self), _SEALED)
 
 
 def split_of(file: str) -> tuple[str, bool]:

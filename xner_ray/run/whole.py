@@ -169,13 +169,14 @@ def counters(path: str) -> dict[str, Any]:
     return found
 
 
-def dump(document: Mapping[str, Any]) -> bytes:
-    """Return a document as JSON with its own sum."""
-    return _json({**document, "sha256": hashlib.sha256(_json(document)).hexdigest()})
+def dump(document: Mapping[str, Any], name: str) -> bytes:
+    """Return a document as JSON with its name and its own sum."""
+    named = {**document, "name": name}
+    return _json({**named, "sha256": hashlib.sha256(_json(named)).hexdigest()})
 
 
-def load(path: str, old: Sequence[str]) -> dict[str, Any]:
-    """Return a document that `dump` made. old: the keys of earlier versions, which had no sum. DamageError."""
+def load(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:
+    """Return a document that `dump` made. old: the keys of earlier versions, which had neither. DamageError."""
     try:
         found: dict[str, Any] = json.loads(storage.read_bytes(path))
         stated = found.pop("sha256", None)
@@ -185,8 +186,12 @@ def load(path: str, old: Sequence[str]) -> dict[str, Any]:
         if storage.exists(path):
             raise
         raise DamageError(path, "is missing") from None
-    if stated != hashlib.sha256(_json(found)).hexdigest() and not (stated is None and set(found) <= set(old)):
+    if stated is None and set(found) <= set(old):
+        return found
+    if stated != hashlib.sha256(_json(found)).hexdigest():
         raise DamageError(path, "was altered: its sum is another")
+    if (own := found.pop("name", None)) != name:
+        raise DamageError(path, f"is the file {own}")
     return found
 
 
