@@ -299,7 +299,8 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
             final, prior = table, None
             if final_parts[unit.name] != first[unit.name]:
                 final = part_files.read_part(final_parts[unit.name], ROW.names, checked=True)
-                prior = Prior.from_parquet(whole.read(storage.join(folder.priors_folder, f"{unit.lang}.parquet")))
+                counts = storage.join(folder.priors_folder, f"{unit.lang}.parquet")
+                prior = Prior.from_parquet(whole.read(counts, summed=folder.record().summed))
             row = final.slice(at, 1).to_pylist()[0]
             shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))
     if not shown:

@@ -85,10 +85,10 @@ def _sum(data: bytes, at: int) -> bytes:
     return digest.hexdigest().encode()
 
 
-def read(path: str) -> bytes:
-    """Return the bytes of a file of a run. DamageError if they are not what was written."""
+def read(path: str, *, summed: bool = False) -> bytes:
+    """Return the bytes of a file of a run. DamageError if they are not what was written. summed: see `damaged`."""
     data = storage.read_bytes(path)
-    if what := _damage(data, place_of(path)):
+    if what := _damage(data, place_of(path), summed):
         raise DamageError(path, what)
     return data
 
