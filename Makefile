@@ -3,6 +3,7 @@
 # make test       what a developer runs before a commit (24 minutes of CPU time)
 # make test-long  kills, clusters, browsers, long properties, real trainings (30 minutes of CPU time)
 # make chaos      30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
+# make damage     500 random damages to runs of four kinds, each mended or named (ten minutes)
 # make bench      benchmarks; each prints a ratio against a named baseline
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo check test test-long lint doctests chaos bench apertium chromium
+.PHONY: setup demo check test test-long lint doctests chaos damage bench apertium chromium
 
 setup: $(VENV)/.ready
 
@@ -62,6 +63,9 @@ doctests: setup
 
 chaos: setup
 	$(BIN)/pytest -m chaos -s
+
+damage: setup
+	XNER_DAMAGES=500 $(BIN)/pytest -n 2 -s -m long tests/engine/test_damage.py
 
 bench: setup
 	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
