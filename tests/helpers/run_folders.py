@@ -30,7 +30,7 @@ def finished(
     """A sealed run with these rows of each language, in units of `unit_rows`."""
     parallel = {lang: f"/nowhere/{lang}" for lang in rows}
     given = {"path": "/nowhere/a.conll", "parallel": parallel}
-    recipe = load_recipe({"input": given, "targets": list(rows)}, overrides)
+    recipe = load_recipe({"input": given, "targets": list(rows)}, ["match.prior=none", *overrides])
     folder = RunFolder(str(path))
     inputs = {lang: {f"/nowhere/{lang}": "size 1"} for lang in rows}
     keys = fingerprint(recipe, {"/nowhere/a.conll": "size 1"}, inputs, {"align.encoder": encoder})
@@ -49,7 +49,6 @@ def finished(
     pq.write_table(Index(units, ["PER"], {}, {}, counts, counts, 0, [], unit_rows).to_table(), sink)
     folder.begin(recipe, keys, sink.getvalue(), unit_rows)
     for unit, part in zip(units, parts, strict=True):
-        for kind in ("parts", "refined"):
-            part_files.write_part(folder.path("_run", kind, "0001", f"{unit.name}.parquet"), part, {})
+        part_files.write_part(folder.path("_run", "parts", "0001", f"{unit.name}.parquet"), part, {})
     publish.seal(folder.root, [], {})
     return path

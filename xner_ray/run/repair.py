@@ -34,7 +34,7 @@ def find(folder: RunFolder) -> dict[str, str]:
     }
 
 
-def missing(folder: RunFolder, units: Iterable[str], *, two_passes: bool) -> dict[str, str]:
+def missing(folder: RunFolder, units: Sequence[str], *, two_passes: bool) -> dict[str, str]:
     """Return the parts that a sealed run lacks, as `find` does. units: their names."""
     parts, refined, lost = folder.parts(), folder.refined(), folder.lost_retries()
     found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in lost}
@@ -43,6 +43,11 @@ def missing(folder: RunFolder, units: Iterable[str], *, two_passes: bool) -> dic
             found[f"_run/parts/*/{unit}.parquet"] = "is missing"
         elif two_passes and unit not in refined:
             found[f"_run/refined/*/{unit}.parquet"] = "is missing"
+    if two_passes:
+        langs = {unit.rpartition("-")[0] for unit in units}
+        priors = {info.base_name for info in storage.files_below(folder.priors_folder)}
+        lacking = sorted(lang for lang in langs if f"{lang}.parquet" not in priors)
+        found |= {f"_run/priors/*/{lang}.parquet": "is missing" for lang in lacking}
     return found
 
 
@@ -61,7 +66,7 @@ def whole_parts(folder: RunFolder, units: Sequence[str], *, two_passes: bool, fi
     return parts
 
 
-def require_whole(folder: RunFolder, units: Iterable[str], *, two_passes: bool) -> None:
+def require_whole(folder: RunFolder, units: Sequence[str], *, two_passes: bool) -> None:
     """Raise DamageError unless every published file and document of a sealed run is as it was sealed."""
     sealed = folder.require_sealed()
     found = damage(folder.root, [*sealed.files, *sealed.others]) or missing(folder, units, two_passes=two_passes)
