@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,10 @@ _token.write_text(secrets.token_hex(32))
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(_token))
 
 
+# A shell starts its background jobs deaf to Ctrl-C, and programs that a test interrupts would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # `make check` sets "quick". Timings never gate a test: the machine may be shared.
 settings.register_profile("full", deadline=None)
 settings.register_profile("quick", settings.get_profile("full"), max_examples=25)
@@ -40,6 +45,7 @@ HEAVY_FIRST = (
     *("engine/test_faults.py", "commands/test_object_store_run.py", "engine/test_kill_points.py"),
     *("engine/test_ray_jobs.py", "align/test_linking.py", "engine/test_retry.py", "commands/test_sweep.py"),
     *("jobs/test_student_reads.py", "cluster/test_slurm.py", "commands/test_cross_validate.py"),
+    *("engine/test_damage.py", "test_interrupts.py", "commands/test_two_drivers.py"),
 )
 
 
