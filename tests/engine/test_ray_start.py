@@ -18,6 +18,10 @@ def test_whatever_ray_raises_is_one_error(monkeypatch: pytest.MonkeyPatch) -> No
     def fails(**options: object) -> None:
         raise Exception("The current node timed out.\nAnd more.")
 
+    # A Ray that an earlier test has left running is neither taken nor shut down.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray._private.worker, "_global_node", None)
     monkeypatch.setattr(ray, "init", fails)
     with (
         pytest.raises(FatalError, match=r"^Ray did not start on this machine: The current node timed out\. Mostly"),
