@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,15 @@ def test_a_commit_on_main_and_a_hub_that_is_gone_do_not_change_a_run(
     xner_ray.project(recipe, run, fresh=True)
     assert RunFolder(str(run)).recipe().align.encoder == f"{ENCODER}@{edited}", "fresh is a new run"
     hub.close()
-    xner_ray.project(recipe, tmp_path / "gone")
-    assert digests(tmp_path / "gone") == expected
+    elsewhere = tmp_path / "elsewhere"  # a copy of input and run; of the originals nothing is left
+    elsewhere.mkdir()
+    for name in ("in.conll", "out.txt"):
+        shutil.copy(tmp_path / name, elsewhere)
+        (tmp_path / name).unlink()
+    shutil.copytree(tmp_path / "gone", elsewhere / "run", copy_function=shutil.copy)
+    shutil.rmtree(tmp_path / "gone")
+    xner_ray.project(_recipe(elsewhere), elsewhere / "run")
+    assert digests(elsewhere / "run") == expected
 
 
 def test_another_name_or_revision_is_what_it_says(hub: HubServer, encoder: Path, tmp_path: Path) -> None:
