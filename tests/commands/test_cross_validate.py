@@ -131,7 +131,7 @@ def test_students_are_trained_without_what_they_are_scored_on(
 ) -> None:
     """On an encoder of the hub, which the driver alone asks: workers find a copy in the experiment's folder."""
     pinned = f"org/encoder@{'a' * 40}"
-    monkeypatch.setattr(hub, "pin", lambda name: (pinned, "a" * 40))
+    monkeypatch.setattr(hub, "pin", lambda name, say: (pinned, "a" * 40))
     path, out = _written(tmp_path), tmp_path / "out"
     monkeypatch.setattr(hub, "mirror", lambda name, models: {pinned: f"{models}/a"}.get(name, name))
     tiny(out / "models" / "a", "bert")

@@ -188,7 +188,7 @@ class Lease:
 
     def _about(self) -> bytes:
         about = {"owner": self.owner, "host": socket.gethostname(), "pid": os.getpid(), "processes": _processes()}
-        return json.dumps({**about, "renewed": time.time()}).encode()
+        return json.dumps({**about, "renewed": int(time.time())}).encode()
 
     def _read(self, path: str | None = None) -> dict[str, Any] | None:
         """Return what the lock or a candidate says; of an unknown driver if it is no JSON; None if it is not there."""
