@@ -283,8 +283,11 @@ def publish(path: str, data: bytes) -> None:
         if isinstance(filesystem, fs.LocalFileSystem):
             _publish_local(Path(inner), data)
         else:
-            put(filesystem, inner, data)
-            size = filesystem.get_file_info(inner).size
+            for _ in range(3):  # another writer's object, as whole and of another length, may come between
+                put(filesystem, inner, data)
+                size = filesystem.get_file_info(inner).size
+                if size == len(data):
+                    break
     if not isinstance(filesystem, fs.LocalFileSystem) and size != len(data):
         raise RetryableError(
             f"{path}: {len(data)} bytes were written, but {size} are there; run the same command again"
