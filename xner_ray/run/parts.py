@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from xner_ray.data.arrow import flat, ints, lengths, nested, offsets, ranges, with_column
 from xner_ray.data.row import REJECTED, ROW, fill, frequencies, rejected
-from xner_ray.errors import DamageError, FatalError, Reason
+from xner_ray.errors import FatalError, Reason
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
 
@@ -118,17 +118,11 @@ def read_part(path: str, columns: Sequence[str] | None = None, *, checked: bool 
     checked: the file was found whole already, so that its other columns need not be read. DamageError if it is not
     whole; of a checked or published file only if what is read is no Parquet.
     """
-    try:
+    with whole.reading(path):
         source = storage.locate(path)[0].open_input_file(storage.locate(path)[1]) if checked else whole.read(path)
         # ParquetFile, not read_table: that one would make a column out of a folder named like key=value.
         with pq.ParquetFile(source if checked else pa.BufferReader(source), pre_buffer=True) as part:
             table = part.read(columns=columns).replace_schema_metadata(None)
-    except OSError as error:
-        if storage.refused(error):
-            raise storage.failure(path, "read", error) from None
-        raise DamageError(path, f"cannot be read ({error})") from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DamageError(path, f"cannot be read ({error})") from None
     names = list(table.schema.names)
     wanted = [*ROW.names, *(name for name in names if name not in ROW.names)] if columns is None else list(columns)
     for name in ROW.names:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -148,14 +149,11 @@ def _checked(path: str, summed: bool) -> str | None:
         return "is missing"
 
 
-def counters(path: str) -> dict[str, Any]:
-    """Return the counters in a file's footer; nothing else is read. DamageError."""
-    filesystem, inner = storage.locate(path)
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn what Arrow raises of a Parquet file in the block into DamageError, or StorageError of a store that fails."""
     try:
-        with filesystem.open_input_file(inner) as stream:
-            footer = pq.ParquetFile(stream, pre_buffer=True).metadata.metadata or {}
-            counted = footer[_COUNTERS]
-            found: dict[str, Any] = json.loads(counted)
+        yield
     except OSError as error:
         # Of a footer that is cut off it is an OSError too, but neither the system's nor the store's.
         if storage.refused(error):
@@ -163,6 +161,15 @@ def counters(path: str) -> dict[str, Any]:
         raise DamageError(path, f"cannot be read ({error})") from None
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise DamageError(path, f"cannot be read ({error})") from None
+
+
+def counters(path: str) -> dict[str, Any]:
+    """Return the counters in a file's footer; nothing else is read. DamageError."""
+    filesystem, inner = storage.locate(path)
+    with reading(path), filesystem.open_input_file(inner) as stream:
+        footer = pq.ParquetFile(stream, pre_buffer=True).metadata.metadata or {}
+        counted = footer[_COUNTERS]
+        found: dict[str, Any] = json.loads(counted)
     stated = footer.get(_COUNTERS_SUM)
     if stated is not None and stated != _counters_sum(place_of(path), counted).encode():
         raise DamageError(path, "was altered, or is another file: its counters have another sum")
