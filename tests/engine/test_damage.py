@@ -27,12 +27,16 @@ from synthetic_runs import Killed
 
 import xner_ray
 from xner_ray.commands import inspect
+from xner_ray.commands.compare import compare
 from xner_ray.commands.export import export
 from xner_ray.errors import XnerError
 from xner_ray.read.inputs import input_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import repair
 from xner_ray.storage import files as storage
+from xner_ray.train.recipe import Source
+from xner_ray.train.sentences import Tally
+from xner_ray.train.sources import run_rows
 
 N_DAMAGES = int(os.environ.get("XNER_DAMAGES", "120"))
 SEED = int(os.environ.get("XNER_SEED", random.randrange(10**6)))
@@ -84,6 +88,7 @@ class Kind:
 
     place: Place
     command: Callable[[], Any]
+    copy: str  # of the finished run
     finished: Files
     answers: dict[str, Any]
     halves: list[Files] = field(default_factory=list)
@@ -151,7 +156,9 @@ def kind_of(
     begun = place.files()
     with _dying(monkeypatch, at=-1) as changes:
         command()
-    kind = Kind(place, command, place.files(), answers(place.run), old=old)
+    copy = Place(folder / "undisturbed" / place.root.name, None)
+    copy.set(place.files())
+    kind = Kind(place, command, copy.run, place.files(), answers(place.run, copy.run), old=old)
     for at in random.Random(SEED).sample(range(1, len(changes)), HALVES):
         place.restore(begun)
         with _dying(monkeypatch, at):
@@ -177,7 +184,7 @@ def _dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[str]]:
         yield made
 
 
-def answers(run: str) -> dict[str, Any]:
+def answers(run: str, undisturbed: str) -> dict[str, Any]:
     """What the commands that read a run say, or that they refuse; any other exception is a fault."""
     found: dict[str, Any] = {}
 
@@ -199,6 +206,9 @@ def answers(run: str) -> dict[str, Any]:
     read("status", lambda: inspect.run_progress(run)["report"]["rows"])
     given = {"input": {"path": f"{run}", "format": "run", "lang": "deu_Latn"}, "direction": "test"}
     recipe = load_recipe({**given, "source_lang": "eng_Latn", "tag": {"engine": "spacy"}})
+    source = Source(run=run, langs=["deu_Latn"])
+    read("train", lambda: [table.to_pylist() for table in run_rows(source, True, Tally(run))])
+    read("compare", lambda: json.dumps(compare([run, undisturbed], samples=0).to_dict(), default=str))
     read("format: run", lambda: repair.require_whole_files([file.path for file in input_files(recipe)]) or "whole")
     return found
 
@@ -247,12 +257,12 @@ def test_random_damage_is_mended_or_named(
         about = f"XNER_SEED={SEED}, {name}, damage {number} of a {'finished' if sealed else 'half'} run: {what}"
         kind.place.restore(files)
         kind.place.set(changes)
-        said = answers(kind.place.run)
+        said = answers(kind.place.run, kind.copy)
         for command, answer in said.items():
             right = kind.answers[command]
             if sealed:
                 assert answer in (None, right), f"{about}: {command} answers wrongly"
-            elif command in ("evaluate", "export", "format: run") and "_run/SEALED" not in files:
+            elif command in ("evaluate", "export", "compare", "train", "format: run") and "_run/SEALED" not in files:
                 assert answer is None, f"{about}: {command} reads half a run"
         try:
             kind.command()
@@ -263,7 +273,7 @@ def test_random_damage_is_mended_or_named(
         except Exception as error:
             raise AssertionError(about) from error
         assert published(kind.place.files()) == kind.published, about
-        assert answers(kind.place.run) == kind.answers, about
+        assert answers(kind.place.run, kind.copy) == kind.answers, about
         counts["mended"] += 1
     print(dict(counts))
     assert counts.keys() <= {"mended", "named"}

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xner_ray.errors import DamageError
+from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.run import whole
+from xner_ray.run.record import Record
+from xner_ray.run.sealed import Sealed
 
 TABLE = pa.table({"row": list(range(200)), "words": [f"word {n}" for n in range(200)]})
 
@@ -92,8 +94,8 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 def test_a_document_is_read_as_written_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    document = {"files": [{"file": "data/a", "bytes": 3}], "others": ["ä"], "attempt": 1}
-    text = bytearray(whole.dump(document, "SEALED"))
+    document = Sealed([{"file": "data/a", "bytes": 3}], [], ["ä"], "1")
+    text = bytearray(document.dump())
     if data.draw(st.booleans()):
         text[data.draw(st.integers(0, len(text) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     else:
@@ -101,21 +103,28 @@ def test_a_document_is_read_as_written_or_not_at_all(
     path = tmp_path_factory.mktemp("documents") / "SEALED"
     path.write_bytes(bytes(text))
     with suppress(DamageError):
-        assert whole.load(str(path), "SEALED", ["files"]) == document  # white space may have changed
-    path.write_bytes(whole.dump(document, "SEALED"))
-    assert whole.load(str(path), "SEALED", ["files"]) == document
-    with pytest.raises(DamageError, match="is the file SEALED"):
-        whole.load(str(path), "fingerprint.json", ["files"])
+        assert Sealed.load(str(path)) == document  # white space may have changed
+    path.write_bytes(document.dump())
+    assert Sealed.load(str(path)) == document
+    with pytest.raises(DamageError, match="is the file _run/SEALED"):
+        Record.load(str(path))
 
 
 def test_documents_of_earlier_versions_have_no_sum(tmp_path: Path) -> None:
     path = tmp_path / "SEALED"
     path.write_text(json.dumps({"files": []}))
-    assert whole.load(str(path), "SEALED", ["files"]) == {"files": []}
+    assert Sealed.load(str(path)) == Sealed([])
     with pytest.raises(DamageError, match="its sum is another"):
-        whole.load(str(path), "SEALED", ["others"])
+        Record.load(str(path))
     with pytest.raises(DamageError, match="is missing"):
-        whole.load(str(tmp_path / "none"), "SEALED", ["files"])
+        Sealed.load(str(tmp_path / "none"))
+
+
+def test_a_document_of_a_newer_version_is_named_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "SEALED"
+    path.write_bytes(whole.dump({**vars(Sealed([])), "shards": 3}, "_run/SEALED"))
+    with pytest.raises(RunFolderError, match="a newer version of xner_ray wrote it"):
+        Sealed.load(str(path))
 
 
 def test_a_run_of_this_version_has_no_file_without_a_sum(tmp_path: Path) -> None:

@@ -251,7 +251,10 @@ class RunFolder:
         return found
 
     def read_record(self, name: str) -> bytes:
-        """Return recipe.yaml or units.parquet as recorded. RunFolderError if there is no run, DamageError."""
+        """Return recipe.yaml or units.parquet as recorded. DamageError.
+
+        RunFolderError if there is no run, or if another driver is writing it at this moment.
+        """
         if not self.is_run():
             raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
         path = self.path("_run", name)
@@ -259,6 +262,8 @@ class RunFolder:
             raise DamageError(path, "is missing")
         data = storage.read_bytes(path)
         if (wanted := self.record().sums.get(name)) and hashlib.sha256(data).hexdigest() != wanted:
+            if self.lease is None and self.is_claimed():
+                raise RunFolderError(f"{self.root}: another driver is beginning its work; ask again in some seconds")
             raise DamageError(path, "is not the one that fingerprint.json names")
         return data
 

@@ -44,7 +44,7 @@ class Record:
     @classmethod
     def load(cls, path: str) -> Record:
         """Read a record. DamageError if it is not what was written."""
-        return cls(**whole.load(path, RECORD, _OLD))
+        return whole.load(cls, path, RECORD, _OLD)
 
     def dump(self) -> bytes:
         return whole.dump(vars(self), RECORD)

@@ -29,7 +29,7 @@ class Sealed:
     @classmethod
     def load(cls, path: str) -> Sealed:
         """Read what `dump` wrote. DamageError."""
-        return cls(**whole.load(path, _SEALED, _OLD))
+        return whole.load(cls, path, _SEALED, _OLD)
 
     def with_other(self, name: str, data: bytes) -> Sealed:
         """Return the same with another document under a name."""

@@ -13,17 +13,22 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xner_ray.errors import DamageError, StorageError
+from xner_ray.errors import DamageError, RunFolderError, StorageError
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 LEAST_BYTES = 12  # of any Parquet file: twice its magic, and the length of its footer
 PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
 _COUNTERS, _COUNTERS_SUM, _PLACE, _SUM = b"xner_ray", b"xner_ray.counters", b"xner_ray.place", b"xner_ray.sum"
@@ -182,8 +187,21 @@ def dump(document: Mapping[str, Any], name: str) -> bytes:
     return _json({**named, "sha256": hashlib.sha256(_json(named)).hexdigest()})
 
 
-def load(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:
-    """Return a document that `dump` made. old: the keys of earlier versions, which had neither. DamageError."""
+def load(made: type[T], path: str, name: str, old: Sequence[str]) -> T:
+    """Return the document that `dump` made of an object's fields.
+
+    old: the fields that earlier versions wrote, without a sum.
+    DamageError if it is not what was written, RunFolderError if a newer version wrote it.
+    """
+    found = _document(path, name, old)
+    if unknown := sorted(found.keys() - {field.name for field in fields(made)}):
+        raise RunFolderError(
+            f"{path}: a newer version of xner_ray wrote it ({unknown[0]!r} is not known here); use that version"
+        )
+    return made(**found)
+
+
+def _document(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(storage.read_bytes(path))
         stated = found.pop("sha256", None)
