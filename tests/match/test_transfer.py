@@ -5,8 +5,8 @@ from fakes import FakeTagger
 
 from xner_ray.data.row import ROW, table_from_rows
 from xner_ray.match.stage import TransferStage
+from xner_ray.recipe.input import Labels
 from xner_ray.recipe.load import load_recipe
-from xner_ray.recipe.model import Labels
 from xner_ray.tag.stage import TargetTagStage
 
 RECIPE = load_recipe(

@@ -97,7 +97,10 @@ def test_a_run_feeds_its_columns_back(tmp_path: Path) -> None:
         ({"carry": [""]}, "allowed: names of columns"),
         ({"carry": ["a\n"]}, "allowed: names of columns"),
         ({"carry": "image"}, "input.carry is 'image': input should be a valid list"),
-        ({"carry": ["image"], "format": "conll"}, "format conll has no columns; allowed: jsonl, parquet, dataset, run"),
+        (
+            {"carry": ["image"], "format": "conll"},
+            "format conll has no columns; allowed: jsonl, json, parquet, dataset, run",
+        ),
     ],
 )
 def test_names_that_cannot_be_carried_are_errors_of_the_recipe(given: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ from xner_ray.errors import InputError
 from xner_ray.read.find import contents, find_files, guess
 from xner_ray.read.formats import iterate
 from xner_ray.read.record import Place, split_of_file
-from xner_ray.recipe.model import Columns
+from xner_ray.recipe.columns import Columns
 
 
 def test_guess_names_what_it_knows() -> None:

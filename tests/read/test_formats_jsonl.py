@@ -9,7 +9,7 @@ from format_files import file_of, records_of
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.read.record import Record
-from xner_ray.recipe.model import Columns
+from xner_ray.recipe.columns import Columns
 
 
 def _jsonl(tmp_path: Path, *rows: object, columns: Columns | None = None) -> list[Record]:

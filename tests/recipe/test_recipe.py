@@ -6,8 +6,8 @@ import pytest
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.fingerprint import fingerprint
+from xner_ray.recipe.input import Labels
 from xner_ray.recipe.load import load_recipe
-from xner_ray.recipe.model import Labels
 from xner_ray.recipe.sections import THRESHOLDS
 
 BASE: dict[str, Any] = {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}

@@ -16,8 +16,9 @@ from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderEr
 from xner_ray.read.find import find_files
 from xner_ray.read.formats import read_records
 from xner_ray.read.index import build_index
+from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.load import load_recipe
-from xner_ray.recipe.model import Columns, Recipe
+from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files
 from xner_ray.run import whole
 from xner_ray.run.folder import RunFolder

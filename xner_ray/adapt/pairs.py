@@ -16,7 +16,7 @@ from xner_ray.read.find import find_files
 from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, Record
 from xner_ray.read.rows import side
-from xner_ray.recipe.model import Input, Labels
+from xner_ray.recipe.input import Input, Labels
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from xner_ray.align.linking import AlignOptions
-from xner_ray.recipe.decides import Decides
-from xner_ray.recipe.model import Input, LanguageCode
-from xner_ray.recipe.sections import Section
+from xner_ray.recipe.decides import Decides, Section
+from xner_ray.recipe.input import Input, LanguageCode
 
 
 class Pairs(Section):

@@ -40,9 +40,9 @@ from xner_ray.evaluate.comparison import Comparison, Run
 from xner_ray.evaluate.counting import count
 from xner_ray.models import hub
 from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
+from xner_ray.recipe.decides import Section
+from xner_ray.recipe.input import LanguageCode
 from xner_ray.recipe.load import checked, overridden, place, read_mapping
-from xner_ray.recipe.model import LanguageCode
-from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
 from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder

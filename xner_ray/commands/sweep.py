@@ -28,9 +28,9 @@ from xner_ray.errors import RecipeError, XnerError, did_you_mean
 from xner_ray.evaluate.comparison import Comparison
 from xner_ray.evaluate.scores import By
 from xner_ray.recipe.data_set import DataSet, Settings, overrides_of, refuse_names
+from xner_ray.recipe.decides import Section
 from xner_ray.recipe.load import checked, load_recipe, read_mapping
 from xner_ray.recipe.model import Recipe
-from xner_ray.recipe.sections import Section
 from xner_ray.report.comparison import markdown
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder

@@ -20,8 +20,9 @@ from xner_ray.match.cells import add_scores, read_tags
 from xner_ray.match.prior import Prior
 from xner_ray.match.pruning import best_first
 from xner_ray.match.scores import Floats, threshold
+from xner_ray.recipe.input import Labels
 from xner_ray.recipe.limits import limits
-from xner_ray.recipe.model import Labels, Recipe
+from xner_ray.recipe.model import Recipe
 from xner_ray.stage import Budgeted, ModelStage
 
 

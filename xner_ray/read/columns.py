@@ -28,7 +28,8 @@ from xner_ray.read.record import REFUSED, File, Record, name_text, refuse_charac
 from xner_ray.read.table_formats import class_names, read_columns, table_records, table_schema
 from xner_ray.read.text_formats import byte_lines, link_columns, link_record
 from xner_ray.read.units import Segment, Unit
-from xner_ray.recipe.model import Labels, Recipe
+from xner_ray.recipe.input import Labels
+from xner_ray.recipe.model import Recipe
 
 Bools = NDArray[np.bool_]
 Records = Iterator[tuple[int, Record, File]]  # with their input rows

@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, split_name, split_of_file
-from xner_ray.recipe.model import SPLITS, Columns
+from xner_ray.recipe.columns import SPLITS, Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 

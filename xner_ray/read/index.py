@@ -28,7 +28,8 @@ from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.record import File, Place
 from xner_ray.read.scan import ScanJob, scan_file
 from xner_ray.read.units import Rows, Scan, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
-from xner_ray.recipe.model import SPLITS, Columns, Recipe
+from xner_ray.recipe.columns import SPLITS, Columns
+from xner_ray.recipe.model import Recipe
 from xner_ray.storage import files as storage
 
 MapFiles = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]

@@ -11,7 +11,8 @@ from xner_ray.errors import RecipeError
 from xner_ray.read.find import contents, find_files
 from xner_ray.read.record import File
 from xner_ray.read.units import Scan, Stretch
-from xner_ray.recipe.model import SPLITS, Recipe
+from xner_ray.recipe.columns import SPLITS
+from xner_ray.recipe.model import Recipe
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ from icu4py.breakers import SentenceBreaker
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.spans import Span, tags_to_spans
 from xner_ray.errors import Reason
-from xner_ray.recipe.model import SPLITS, Columns, Format
+from xner_ray.recipe.columns import SPLITS, Columns, Format
 from xner_ray.storage.files import bare
 
 Kind = Literal[Format, "links"]

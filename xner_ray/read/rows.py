@@ -30,7 +30,8 @@ from xner_ray.read.formats import iterate
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.text_formats import link_pairs
 from xner_ray.read.units import Segment, Unit
-from xner_ray.recipe.model import Labels, Recipe
+from xner_ray.recipe.input import Labels
+from xner_ray.recipe.model import Recipe
 
 _WHITE = re.compile(r"\s")
 _NOT_BLANK = re.compile(r"[^ \t]+")

@@ -17,7 +17,7 @@ from xner_ray.read.formats import read_records
 from xner_ray.read.record import START, TABLES, File, record_id
 from xner_ray.read.table_formats import table_schema
 from xner_ray.read.units import Scan
-from xner_ray.recipe.model import SPLITS
+from xner_ray.recipe.columns import SPLITS
 
 STRIDE_ROWS = 512  # a unit reads at most this many rows in vain
 _SURE_ROWS = 10  # as many rows, all malformed: the file is of another format

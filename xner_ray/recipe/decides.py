@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 
@@ -21,6 +21,12 @@ class Decides(Enum):
     FILES = auto()  # paths, relative to the recipe; the fingerprint has the identities of the files
     MODEL = auto()  # a folder, relative to the recipe, or a name elsewhere; the fingerprint has the model's identity
     RUN = auto()  # no row: where and how fast the run goes, and for which languages
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, and nothing changes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def decisions(model: type[BaseModel], prefix: str = "") -> dict[str, Decides]:

@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from xner_ray.errors import InputError, RecipeError, did_you_mean
-from xner_ray.recipe.decides import Decides, decision, inner_section
+from xner_ray.recipe.decides import Decides, Section, decision, inner_section
 from xner_ray.recipe.model import Recipe
-from xner_ray.recipe.sections import Evidence, Section
+from xner_ray.recipe.sections import Evidence
 from xner_ray.storage import files as storage
 
 Checked = TypeVar("Checked", bound=BaseModel)

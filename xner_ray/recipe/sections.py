@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from keyword import iskeyword
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from xner_ray.recipe.decides import Decides
+from xner_ray.recipe.decides import Decides, Section
 from xner_ray.recipe.limits import limits
 
 TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
@@ -32,10 +32,6 @@ def _candidates(names: str) -> str:
     if not set(parts) <= set(CANDIDATES) or len(set(parts)) < len(parts):
         raise ValueError(f"allowed: {', '.join(CANDIDATES)}, or several joined by +, as in window+tagger")
     return names
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Resolved(NamedTuple):
@@ -154,7 +150,9 @@ class Evidence(Runtime):
     """A user's own scores of candidates (`match/plugin.py` has their contract)."""
 
     plugin: Annotated[str | None, Decides.FILES] = None  # a file, NAME.py, or a module that every node can import
-    scores: Annotated[list[str], Decides.ROWS] = []  # its functions; none: the one named like the file
+    scores: Annotated[list[str], Decides.ROWS] = Field(
+        default_factory=list
+    )  # its functions; none: the one named like the file
 
     @model_validator(mode="after")
     def _named(self) -> Evidence:
@@ -198,7 +196,7 @@ class Tag(ModelRuntime):
     # spacy: None is the built-in model; hf, llm: hub id (name@revision) or folder
     model: Annotated[str | None, Decides.MODEL] = None
     # hf: the model's label -> ours, null drops it, others stay; llm: label -> its meaning in one line, or null
-    labels: Annotated[dict[str, str | None], Decides.ROWS] = {}
+    labels: Annotated[dict[str, str | None], Decides.ROWS] = Field(default_factory=dict)
     # hf: how a word's probabilities come from its subwords'
     pooling: Annotated[Literal["first", "mean", "max"], Decides.ROWS] = "first"
     temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # hf: for the softmax
@@ -282,14 +280,13 @@ class Match(Runtime):
     candidates: Annotated[str, AfterValidator(_candidates), Decides.CELLS] = "window"
     sub_ranges: Annotated[bool, Decides.CELLS] = False  # for candidates tagger: parts of its spans too
     max_words: Annotated[int, Decides.CELLS] = Field(default=60, ge=1)
-    scores: Annotated[dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]], Decides.WINNERS] = {
-        "soft": 1.0,
-        "edges": 0.2,
-    }
+    scores: Annotated[dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]], Decides.WINNERS] = Field(
+        default_factory=lambda: {"soft": 1.0, "edges": 0.2}
+    )
     # a score of at most this counts as 0, before the weight
-    thresholds: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = {}
+    thresholds: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = Field(default_factory=dict)
     # drops a candidate with a score of at most this
-    filters: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = {}
+    filters: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = Field(default_factory=dict)
     tagger: TaggerScore = TaggerScore()
     # an entity without a candidate above this stays unprojected
     min_score: Annotated[float, Decides.WINNERS] = Field(default=0.6, ge=0, le=1)

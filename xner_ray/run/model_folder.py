@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from xner_ray.errors import RecipeError, RunFolderError
-from xner_ray.recipe.sections import Section
+from xner_ray.recipe.decides import Section
 from xner_ray.storage import cache
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import LOCK, claim

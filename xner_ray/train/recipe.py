@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xner_ray.errors import Flag
-from xner_ray.recipe.decides import Decides
-from xner_ray.recipe.model import Input, LanguageCode
-from xner_ray.recipe.model import Labels as LabelMap
-from xner_ray.recipe.sections import Section
+from xner_ray.recipe.decides import Decides, Section
+from xner_ray.recipe.input import Input, LanguageCode
+from xner_ray.recipe.input import Labels as LabelMap
 
 Split = Literal["train", "validation", "test"]
 _PROJECTED = {"incomplete", "min_score", "mask_below", "min_translation_score", "flags"}  # filters of these alone

@@ -18,7 +18,7 @@ from xner_ray.data.arrow import flat, lengths, nested, with_column
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.row import ROW, span_cells
 from xner_ray.data.spans import Span, outermost
-from xner_ray.recipe.model import Labels
+from xner_ray.recipe.input import Labels
 from xner_ray.train.recipe import Filters, Folds, Source
 from xner_ray.translate.health import LanguageIdentifier
 
