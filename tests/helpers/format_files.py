@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, Record
+from xner_ray.read.records import read_records
 
 
 def file_of(tmp_path: Path, content: str | bytes, format: str, name: str = "a.x", **options) -> File:

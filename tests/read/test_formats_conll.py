@@ -8,7 +8,7 @@ from format_files import conll, file_of, records_of
 
 from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.formats import read_records
+from xner_ray.read.records import read_records
 
 # CoNLL
 

@@ -8,8 +8,8 @@ import pytest
 
 from xner_ray.errors import InputError
 from xner_ray.read.find import contents, find_files, guess
-from xner_ray.read.formats import iterate
 from xner_ray.read.record import Place, split_of_file
+from xner_ray.read.records import iterate
 from xner_ray.recipe.columns import Columns
 
 

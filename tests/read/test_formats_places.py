@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xner_ray.data.spans import Span, spans_to_tags
-from xner_ray.read.formats import read_records
+from xner_ray.read.records import read_records
 
 _WORD = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=6)
 
@@ -66,6 +66,6 @@ def test_blocks_do_not_depend_on_where_chunks_end(tmp_path: Path, monkeypatch: p
     whole = list(read_records(file_of(tmp_path, content, "conll")))
     lines = list(read_records(file_of(tmp_path, content, "text", "b.txt")))
     for size in range(3, 20):
-        monkeypatch.setattr("xner_ray.read.text_formats._CHUNK_BYTES", size)
+        monkeypatch.setattr("xner_ray.read.formats.lines._CHUNK_BYTES", size)
         assert list(read_records(file_of(tmp_path, content, "conll"))) == whole
         assert list(read_records(file_of(tmp_path, content, "text", "b.txt"))) == lines

@@ -10,8 +10,9 @@ from format_files import file_of, records_of
 
 from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.formats import read_records
-from xner_ray.read.record import File, char_span
+from xner_ray.read.mapping import char_span
+from xner_ray.read.record import File
+from xner_ray.read.records import read_records
 
 
 def test_struct_of_lists_and_numbered_labels() -> None:

@@ -6,7 +6,8 @@ import pytest
 from format_files import conll, file_of, records_of
 
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.record import Record, cut
+from xner_ray.read.record import Record
+from xner_ray.read.records import cut
 
 # line ends
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from xner_ray.adapt.recipe import Adaptation, Pairs
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
-from xner_ray.read.formats import read_records
 from xner_ray.read.record import File, Record
+from xner_ray.read.records import read_records
 from xner_ray.read.rows import side
 from xner_ray.recipe.input import Input, Labels
 from xner_ray.run.folder import RunFolder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 _BEGIN, _INSIDE, _END, _SINGLE = "B", "I", "EL", "SU"
@@ -47,6 +48,48 @@ def split_tag(tag: str) -> tuple[str, str]:
     if dash and len(prefix) == 1 and prefix in "BIESLU" and label and label.strip() == label:
         return prefix, label
     raise ValueError(f"illegal tag {tag!r}; allowed: O, or B- I- E- S- L- U- and a label, as in B-PER")
+
+
+PREFIXES = {"any": "BIESLU", "iob1": "BI", "iob2": "BI", "bioes": "BIESLU", "bmes": "BMESWI", "io": ""}
+_MEANT = {"M": "I", "W": "S"}  # of BMES and BMEWO
+
+
+@dataclass(frozen=True, slots=True)
+class TagStyle:
+    """How a file spells its tags; the default takes IOB1, IOB2, IOBES and BILOU alike.
+
+    >>> TagStyle("bmes", separator="_").canonical("M_PER"), TagStyle("io").canonical("PERSON")
+    ('I-PER', 'I-PERSON')
+    """
+
+    scheme: str = "any"  # a key of PREFIXES; io: labels alone
+    separator: str = "-"
+    last: bool = False  # the prefix stands last, as in PER-B
+    outside: str = "O"
+
+    def canonical(self, tag: str) -> str:
+        """Return a tag as `split_tag` reads it. ValueError if it is none."""
+        return tag if self == _PLAIN else _canonical(self, tag)
+
+
+_PLAIN = TagStyle()
+
+
+@lru_cache(maxsize=4096)
+def _canonical(style: TagStyle, tag: str) -> str:
+    if tag == style.outside:
+        return "O"
+    prefixes = PREFIXES[style.scheme]
+    if not prefixes:
+        if tag and tag.strip() == tag:
+            return f"I-{tag}"
+        raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or a label")
+    one, mark, other = tag.rpartition(style.separator) if style.last else tag.partition(style.separator)
+    prefix, label = (other, one) if style.last else (one, other)
+    if mark and len(prefix) == 1 and prefix in prefixes and label and label.strip() == label:
+        return f"{_MEANT.get(prefix, prefix)}-{label}"
+    shown = [f"X{style.separator}{prefix}" if style.last else f"{prefix}{style.separator}X" for prefix in prefixes]
+    raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or {', '.join(shown)} with a label for X")
 
 
 def tags_to_spans(tags: Sequence[str]) -> tuple[list[Span], int]:

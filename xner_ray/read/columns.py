@@ -24,9 +24,10 @@ from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
 from xner_ray.data.spans import split_tag
 from xner_ray.read.find import changed, unchanged
+from xner_ray.read.formats.lines import byte_lines
+from xner_ray.read.formats.links import link_columns, link_record
+from xner_ray.read.formats.tables import class_names, read_columns, record, table_raws, table_schema
 from xner_ray.read.record import REFUSED, File, Record, name_text, refuse_characters, refused
-from xner_ray.read.table_formats import class_names, read_columns, table_records, table_schema
-from xner_ray.read.text_formats import byte_lines, link_columns, link_record
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
@@ -115,10 +116,11 @@ def _records(parts: Sequence[_Part], rows: Ints) -> Records:
     for part in parts:
         at = np.flatnonzero(np.isin(part.rows, rows))
         for batch in part.table.take(at).combine_chunks().to_batches():
-            records = table_records(batch, part.lines[at].tolist(), part.file, part.names)
-            for row, record in zip(part.rows[at].tolist(), records, strict=True):
-                refuse_characters(record)
-                yield row, record, part.file
+            found = table_raws(batch, part.lines[at].tolist(), part.names)
+            for row, raw in zip(part.rows[at].tolist(), found, strict=True):
+                made = record(raw, part.file)
+                refuse_characters(made)
+                yield row, made, part.file
 
 
 def _parts(segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> list[_Part] | None:

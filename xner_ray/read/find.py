@@ -20,7 +20,7 @@ from itertools import takewhile
 from pyarrow import fs
 
 from xner_ray.errors import InputError, StorageError
-from xner_ray.read.record import TABLES, File, Kind, split_name, split_of_file
+from xner_ray.read.record import TABLES, File, Kind, Stated, split_name, split_of_file
 from xner_ray.recipe.columns import SPLITS, Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
@@ -36,6 +36,7 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "links": (),
 }
 _MAGIC = "*?["
+_NOTHING = Stated()
 
 
 _COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
@@ -62,10 +63,12 @@ def find_files(
     sentences: bool = False,
     carried: bool = True,
     carry: Sequence[str] | None = None,
+    stated: Stated = _NOTHING,
 ) -> list[File]:
     """Return the files of one input in reading order.
 
     path: `{lang}` in it becomes `lang`. carried: whether other columns are carried. carry: their names; None: all.
+    stated: how the recipe says that they are written.
     InputError if there is no file, or the format cannot be guessed.
     """
     paths: dict[str, str] = path if isinstance(path, dict) else {"": path}
@@ -78,7 +81,7 @@ def find_files(
     given = (side, sentences, columns)
     wanted = None if carry is None else tuple(carry)
     return [
-        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.stamp, wanted)
+        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.stamp, wanted, stated)
         for (kind, item), name in zip(found, names, strict=True)
     ]
 

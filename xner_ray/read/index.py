@@ -25,7 +25,7 @@ import pyarrow as pa
 from xner_ray.errors import InputError
 from xner_ray.read.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
 from xner_ray.read.inputs import Text, find_texts, input_of
-from xner_ray.read.record import File, Place
+from xner_ray.read.record import File, Place, Reading
 from xner_ray.read.scan import ScanJob, scan_file
 from xner_ray.read.units import Rows, Scan, Segment, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
 from xner_ray.recipe.columns import SPLITS, Columns
@@ -38,7 +38,7 @@ _PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()),
 _SEGMENT = pa.list_(
     pa.struct([("file", pa.int32()), *_PLACE, ("row", pa.int64()), ("skip", pa.int64()), ("take", pa.int64())])
 )
-_HERE = ("path", "stamp")  # of a file, on this machine
+_HERE = ("path", "stamp", "stated")  # of a file: where it is on this machine, and what its reading has settled
 _PARTS = ("segments", "parallel", "links")
 _UNITS = pa.schema(
     [
@@ -78,7 +78,11 @@ class Index:
         rest = {name: value for name, value in vars(self).items() if name not in ("units", "extra")}
         rest["extra"] = base64.b64encode(pa.schema(self.extra).serialize().to_pybytes()).decode()
         names = [name for name in File.__slots__ if name not in _HERE]
-        rest["files"] = [{n: getattr(f, n) for n in names} | {"columns": f.columns.model_dump()} for f in files]
+        rest["files"] = [
+            {name: getattr(file, name) for name in names}
+            | {"columns": file.columns.model_dump(), "reading": file.reading.to_json()}
+            for file in files
+        ]
         metadata = {b"xner_ray.index": json.dumps(rest, sort_keys=True).encode()}
         return pa.Table.from_pylist(rows, _UNITS.with_metadata(metadata))
 
@@ -100,8 +104,11 @@ class Index:
         def found(part: Segment, text: Text | None) -> Segment:
             assert text is not None, "it was listed with the units"
             files = known.setdefault(id(text), {(file.split, file.name): file for file in text.files})
-            if (file := files.get((part.file.split, part.file.name))) is None:
+            key = (part.file.split, part.file.name)
+            if (file := files.get(key)) is None:
                 raise InputError(f"{part.file.split}/{part.file.name}: the input does not have this file any more")
+            if file.reading != part.file.reading:
+                file = files[key] = replace(file, reading=part.file.reading)
             return replace(part, file=file)
 
         units = []
@@ -117,8 +124,10 @@ class Index:
 
 def _file(data: dict[str, Any]) -> File:
     carry = data.get("carry")  # JSON has no tuples
-    data = {name: value for name, value in data.items() if name != "identity"} | dict.fromkeys(_HERE, "")
-    return File(**data | {"columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)})
+    data = {name: value for name, value in data.items() if name != "identity"} | {"path": "", "stamp": ""}
+    reading = Reading.from_json(data["reading"]) if "reading" in data else Reading()  # earlier versions had none
+    parts = {"columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)}
+    return File(**data | parts | {"reading": reading})
 
 
 def _unit_cells(unit: Unit, files: dict[File, int]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from itertools import accumulate
 
 from xner_ray.errors import RecipeError
 from xner_ray.read.find import contents, find_files
-from xner_ray.read.record import File
+from xner_ray.read.record import File, Stated
 from xner_ray.read.units import Scan, Stretch
 from xner_ray.recipe.columns import SPLITS
+from xner_ray.recipe.input import Input
 from xner_ray.recipe.model import Recipe
 
 
@@ -75,6 +76,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
             columns=given.columns,
             sentences=given.split == "sentences",
             carry=given.carry,
+            stated=stated_of(given),
         )
         for file in files if given.split == "sentences" else ():
             if file.format in ("conll", "uner", "run"):
@@ -95,6 +97,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
             side="target" if train else "source",
             columns=given.columns,
             carried=False,
+            stated=stated_of(given),
         )
         parallel[lang] = Text(own, path, files)
     for lang in recipe.languages if given.links is not None else ():
@@ -102,6 +105,18 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
         files = find_files(path, format="links", lang=lang, side="target", columns=given.columns, carried=False)
         links[lang] = Text(lang, path, files)
     return inputs, parallel, links
+
+
+def stated_of(given: Input) -> Stated:
+    """Return what a recipe says of how its files are written."""
+    names, answers = given.labels.names, given.answers
+    return Stated(
+        given.scheme,
+        given.offsets,
+        given.ends,
+        None if names is None else tuple(names),
+        ("accept",) if answers is None else tuple(answers),
+    )
 
 
 def input_bytes(recipe: Recipe) -> int:

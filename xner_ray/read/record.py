@@ -1,24 +1,22 @@
 """The record that files of any format are read into, and the place where reading can start again.
 
-A reader is a generator over one file. It yields `(place, record)`: the sentence, and the place from which reading
-would yield this sentence first, or None if the format cannot start there. A record that its format does not allow
-is yielded too, with a reason: one bad row never ends a file.
+A format (`read/format.py`) yields raw records in the order of the file: what stands there, and the place from which
+reading would yield this one first, or None if the format cannot start there. Of each it makes a `Record` by the file's
+`Reading`. A record that its format does not allow is made too, with a reason: one bad row never ends a file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
-from icu4py.breakers import SentenceBreaker
 
-from xner_ray.data.languages import LANGUAGES
-from xner_ray.data.spans import Span, tags_to_spans
+from xner_ray.data.spans import Span, TagStyle
 from xner_ray.errors import Reason
-from xner_ray.recipe.columns import SPLITS, Columns, Format
+from xner_ray.recipe.columns import Columns, Ends, Format, Offsets, Scheme
 from xner_ray.storage.files import bare
 
 Kind = Literal[Format, "links"]
@@ -49,6 +47,49 @@ START = Place()
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """What the recipe says of how files are written; None: it is found out."""
+
+    scheme: Scheme | None = None
+    offsets: Offsets | None = None
+    ends: Ends | None = None
+    names: tuple[str, ...] | None = None  # of tags or labels that are numbers
+    answers: tuple[str, ...] = ("accept",)  # of Prodigy that count
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one file is read, as stated or found out. The defaults are what versions before it did.
+
+    Columns of files with a word a line count from 0; what is negative counts from the last one.
+    """
+
+    width: int | None = None  # columns; None: any number
+    tokens: int = 0
+    tags: int | None = -1
+    number: int | None = None  # the column that counts the words of a sentence
+    header: bool = False  # the first line names the columns
+    prefix: str = ""  # before every word, as in en:Nora
+    cut: bool = False  # sentences are cut by their punctuation: the file has no blank lines
+    style: TagStyle = TagStyle()  # noqa: RUF009  frozen
+    names: tuple[str, ...] | None = None
+    shape: str = ""  # of objects: how they hold text and labels (`read/shapes`)
+    keys: tuple[tuple[str, str], ...] = ()  # of objects: our name of a column and the file's, where found out
+    offsets: Offsets = "characters"
+    ends: Ends = "exclusive"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reading:
+        """Return what `to_json` made."""
+        lists = {"names": None if data["names"] is None else tuple(data["names"]), "keys": ()}
+        lists["keys"] = tuple((ours, theirs) for ours, theirs in data["keys"])
+        return cls(**{**data, **lists, "style": TagStyle(**data["style"])})
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """One input file and all that is needed to read it, on any machine."""
 
@@ -64,6 +105,8 @@ class File:
     carried: bool = True  # its other columns go into the rows; those of parallel text do not
     stamp: str = ""  # size and time of last change when it was found
     carry: tuple[str, ...] | None = None  # the only ones of them that do; None: all
+    stated: Stated = Stated()
+    reading: Reading = Reading()
 
     def ends_with(self, suffix: str) -> bool:
         return bare(self.path).endswith(suffix)
@@ -72,6 +115,19 @@ class File:
     def stem(self) -> str:
         folder, slash, base = self.name.rpartition("/")
         return folder + slash + base.removesuffix(".gz").rpartition(".")[0] if "." in base else self.name
+
+
+@dataclass(slots=True)
+class Raw:
+    """One record as the file has it, before anything is made of it."""
+
+    place: Place | None
+    line: int  # as in `Record`
+    data: Any  # by its format: the lines of a sentence, an object, a line
+    valid: bool = True  # UTF-8
+    doc_id: str | None = None  # of the document that it stands in
+    extra: tuple[pa.RecordBatch, int] | None = None  # a row of a batch that holds what is carried
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of numbers, by column (ClassLabel)
 
 
 @dataclass(slots=True)
@@ -103,9 +159,6 @@ class BadRecord(Exception):  # noqa: N818  no error of the program
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason, self.detail = reason, detail
-
-
-Reader = Iterator[tuple[Place | None, Record]]
 
 
 def split_name(word: str) -> str | None:
@@ -148,155 +201,6 @@ def short(value: Any) -> str:
     """Return the `repr` of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def from_mapping(
-    data: Mapping[str, Any],
-    columns: Columns,
-    line: int,
-    *,
-    tag_names: Sequence[str] | None = None,
-    span_names: Sequence[str] | None = None,
-) -> Record:
-    """Make a record of named values (a line of JSONL, a row of a table): tokens with tags, or text with spans.
-
-    If a row has both, the tags count. Tags that are numbers need `tag_names`, labels of spans that are numbers
-    `span_names`.
-    """
-    record = Record(line)
-    try:
-        record.id = name_text(data.get(columns.id), columns.id)
-        record.doc_id = name_text(data.get(columns.doc_id), columns.doc_id)
-        if (split := name_text(data.get(columns.split), columns.split)) is not None:
-            record.split = split_name(split)
-            if record.split is None:
-                raise BadRecord(Reason.MALFORMED, f"{columns.split} is {split!r}; allowed: {', '.join(SPLITS)}")
-        text = data.get(columns.text)
-        if not isinstance(text, str | None):
-            raise BadRecord(Reason.MALFORMED, f"{columns.text} is {short(text)}; allowed: text")
-        record.text = text
-        record.tokens = _tokens(data.get(columns.tokens), columns.tokens)
-        if record.text is None and record.tokens is None:
-            keys = ", ".join(map(str, data)) or "none"
-            raise BadRecord(Reason.MALFORMED, f"has neither {columns.tokens!r} nor {columns.text!r}; keys: {keys}")
-        tags, spans = data.get(columns.tags), data.get(columns.spans)
-        if tags is not None and record.tokens is not None:
-            names = _tags(tags, columns.tags, tag_names)
-            if len(names) != len(record.tokens):
-                raise BadRecord(Reason.MALFORMED, f"{len(record.tokens)} tokens but {len(names)} {columns.tags}")
-            record.spans, record.repaired = tag_spans(names)
-        elif tags is not None:
-            raise BadRecord(Reason.MALFORMED, f"has {columns.tags!r} but no {columns.tokens!r}")
-        elif spans is not None:
-            if record.text is None:
-                raise BadRecord(Reason.MALFORMED, f"has {columns.spans!r} of characters but no {columns.text!r}")
-            record.chars = [char_span(item, len(record.text), span_names) for item in span_items(spans)]
-    except BadRecord as bad:
-        record.reason, record.detail = bad.reason, bad.detail
-    return record
-
-
-def tag_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
-    """Call `tags_to_spans`, with BadRecord instead of ValueError."""
-    if tags.count("O") == len(tags):
-        return [], 0
-    try:
-        return tags_to_spans(tags)
-    except ValueError as error:
-        raise BadRecord(Reason.ILLEGAL_TAG, str(error)) from None
-
-
-def _tokens(value: Any, column: str) -> list[str] | None:
-    if value is None:
-        return None
-    if isinstance(value, list):
-        if _all_text(value):
-            return value
-        # Prodigy writes its tokens as {"text": ..., "start": ..., "end": ...}.
-        items = [item.get("text") if isinstance(item, dict) else item for item in value]
-        words = [item for item in items if isinstance(item, str)]
-        if len(words) == len(items):
-            return words
-    raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: a list of text")
-
-
-def _all_text(items: list[Any]) -> bool:
-    """Return whether all items are text, ten times as fast as a loop over them."""
-    return set(map(type, items)) <= {str}
-
-
-def _tags(value: Any, column: str, names: Sequence[str] | None) -> list[str]:
-    if not isinstance(value, list):
-        raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: a list of tags")
-    if _all_text(value):
-        return value
-    return [_named(item, names, Reason.ILLEGAL_TAG) for item in value]
-
-
-def _named(item: Any, names: Sequence[str] | None, reason: Reason) -> str:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, int) and not isinstance(item, bool):
-        if names is None:
-            raise BadRecord(
-                Reason.MALFORMED, f"{item} is a number, and no ClassLabel names it; write the tag or label itself"
-            )
-        if 0 <= item < len(names):
-            return names[item]
-    raise BadRecord(reason, f"{short(item)} is not a tag or label")
-
-
-def span_items(value: Any) -> list[Any]:
-    """Return the items of a list of spans, or of the struct of lists that older `datasets` made of it."""
-    if isinstance(value, dict):
-        start, end, label = (value.get(key) for key in ("start", "end", "label"))
-        columns = [column for column in (start, end, label) if isinstance(column, list)]
-        if len(columns) == 3 and len({len(column) for column in columns}) == 1:
-            return list(zip(*columns, strict=True))
-    elif isinstance(value, list):
-        return value
-    raise BadRecord(Reason.BAD_SPAN, f"spans are {short(value)}; allowed: a list of {{start, end, label}}")
-
-
-def char_span(item: Any, length: int, names: Sequence[str] | None = None) -> tuple[int, int, str]:
-    """Return (start, end, label) of a half-open span of characters; BadRecord if it is no range inside the text."""
-    if isinstance(item, dict):
-        label = item.get("label")
-        if label is None and isinstance(item.get("labels"), list) and len(item["labels"]) == 1:
-            label = item["labels"][0]  # Label Studio
-        start, end = item.get("start"), item.get("end")
-    elif isinstance(item, (list, tuple)) and len(item) == 3:
-        start, end, label = item
-    else:
-        start = end = label = None
-    if type(start) is not int or type(end) is not int:
-        raise BadRecord(
-            Reason.BAD_SPAN, f"span {short(item)} is not a range; allowed: {{start, end, label}}, whole numbers"
-        )
-    if not 0 <= start < end <= length:
-        raise BadRecord(Reason.BAD_SPAN, f"span {short(item)} is empty or leaves the {length} characters")
-    name = _named(label, names, Reason.BAD_SPAN)
-    if not name or name != name.strip():
-        raise BadRecord(Reason.BAD_SPAN, f"span {short(item)} has no valid label")
-    return start, end, name
-
-
-def cut(record: Record, file: File) -> list[Record]:
-    """Cut a raw document into sentences by ICU's rules, common abbreviations excepted; other records stay whole.
-
-    A sentence's id is `<document>#<number from 0>`; its doc_id is the document's, else the document's id.
-    """
-    if record.text is None or record.tokens is not None or record.labelled or record.reason is not None:
-        return [record]
-    document = record.id or f"{file.name}:{record.line}"
-    language = LANGUAGES[file.lang]
-    locale = f"{language.iso639_1 or language.iso639_3}@ss=standard"
-    pieces = [piece.strip() for piece in SentenceBreaker(without_surrogates(record.text), locale)]
-    sentences = [piece for piece in pieces if piece] or [""]
-    return [
-        replace(record, id=f"{document}#{number}", doc_id=record.doc_id or document, text=sentence)
-        for number, sentence in enumerate(sentences)
-    ]
 
 
 def refused(text: str, *, name: bool = False) -> bool:

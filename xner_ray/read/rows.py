@@ -26,9 +26,9 @@ from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import Flag, Reason
 from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.find import changed
-from xner_ray.read.formats import iterate
+from xner_ray.read.formats.links import link_pairs
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
-from xner_ray.read.text_formats import link_pairs
+from xner_ray.read.records import iterate
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe

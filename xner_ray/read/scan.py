@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.duplicates import IdWriter
-from xner_ray.read.formats import read_records
+from xner_ray.read.formats.tables import table_schema
 from xner_ray.read.record import START, TABLES, File, record_id
-from xner_ray.read.table_formats import table_schema
+from xner_ray.read.records import read_records
 from xner_ray.read.units import Scan
 from xner_ray.recipe.columns import SPLITS
 

@@ -15,8 +15,8 @@ from xner_ray.data.arrow import lengths, nested
 from xner_ray.data.row import ROW, refuse_extension_types, span_cells
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
-from xner_ray.read.formats import read_records
 from xner_ray.read.record import record_id, without_surrogates
+from xner_ray.read.records import read_records
 from xner_ray.read.rows import side
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 from xner_ray.data.row import ROW, refuse_collisions, refuse_extension_types
 from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason, did_you_mean
-from xner_ray.read.record import BadRecord, File, Place, Reader, Record, from_mapping, name_text, short, split_name
+from xner_ray.read.format import Format
+from xner_ray.read.mapping import from_mapping
+from xner_ray.read.record import BadRecord, File, Place, Raw, Record, name_text, short, split_name
 from xner_ray.storage import files as storage
 
 _BATCH_ROWS = 1024
@@ -77,8 +79,8 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
     return schema, extra
 
 
-def read_table(file: File, start: Place, *, skip: int = 0, extra: bool = True) -> Reader:
-    """Yield the records from a place on, after `skip` rows of it; without `extra` no carried column is read."""
+def raws(file: File, start: Place, stop: int | None = None, *, skip: int = 0, extra: bool = True) -> Iterator[Raw]:
+    """Yield the rows from a place on, after `skip` rows of it; without `extra` no carried column is read."""
     schema, carried = table_schema(file, need_labels=False)
     wanted = [name for name in schema.names if name in _consumed(file)]
     names = class_names(file, schema)
@@ -87,33 +89,36 @@ def read_table(file: File, start: Place, *, skip: int = 0, extra: bool = True) -
         columns = [*wanted, *(field.name for field in carried)] if extra else wanted
         batches = _arrow_batches(stream, start.offset, columns) if file.ends_with(".arrow") else None
         for place, batch in batches or _parquet_batches(stream, start.offset, columns):
+            if stop is not None and place is not None and place >= stop:
+                return
             if skip >= batch.num_rows:
                 skip, row = skip - batch.num_rows, row + batch.num_rows
                 continue
             rest = batch.select([field.name for field in carried]) if extra and carried else None
-            lines = range(row + skip, row + batch.num_rows)
-            records = table_records(batch.select(wanted).slice(skip), lines, file, names)
-            for index, record in enumerate(records, start=skip):
+            found = table_raws(batch.select(wanted).slice(skip), range(row + skip, row + batch.num_rows), names)
+            for index, raw in enumerate(found, start=skip):
                 if rest is not None:
-                    record.extra = (rest, index)
-                yield Place(place, row) if place is not None and index == 0 else None, record
+                    raw.extra = (rest, index)
+                if place is not None and index == 0:
+                    raw.place = Place(place, row)
+                yield raw
             row += batch.num_rows
             skip = 0
 
 
-def table_records(
-    batch: pa.RecordBatch, lines: Sequence[int], file: File, names: Mapping[str, Sequence[str]]
-) -> Iterator[Record]:
-    """Yield the records of all rows of a batch. lines: their numbers in the file. names: `class_names` of the file."""
-    tags, labels = names.get(file.columns.tags), names.get(file.columns.spans)
+def table_raws(batch: pa.RecordBatch, lines: Sequence[int], names: Mapping[str, Sequence[str]]) -> Iterator[Raw]:
+    """Yield all rows of a batch. lines: their numbers in the file. names: `class_names` of the file."""
     for line, (data, valid) in zip(lines, _rows(batch), strict=True):
-        if file.format == "run":
-            record = _run_record(data, line, file)
-        else:
-            record = from_mapping(data, file.columns, line, tag_names=tags, span_names=labels)
-        if not valid:
-            record.reason, record.detail = Reason.BAD_UTF8, "not UTF-8"
-        yield record
+        yield Raw(None, line, data, valid, names=names)
+
+
+def record(raw: Raw, file: File) -> Record:
+    """Return the record of one row."""
+    made = _run_record(raw.data, raw.line, file) if file.format == "run" else from_mapping(raw, file)
+    made.extra = raw.extra
+    if not raw.valid:
+        made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
+    return made
 
 
 def read_columns(file: File, start: Place, skip: int, take: int, columns: list[str]) -> pa.Table | None:
@@ -376,3 +381,6 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     except BadRecord as bad:
         record.reason, record.detail = bad.reason, bad.detail
     return record
+
+
+TABLE = Format(raws, record)

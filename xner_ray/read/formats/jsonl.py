@@ -1,0 +1,84 @@
+"""JSON Lines: every line that is not blank is an object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from xner_ray.errors import Reason
+from xner_ray.read.format import Format
+from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
+from xner_ray.read.mapping import from_mapping
+from xner_ray.read.record import SURROGATES, File, Place, Raw, Record, without_surrogates
+
+
+def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
+    """Yield the objects of a file; of a line that is none, the fault as an exception."""
+    for number, (offset, raw) in enumerate(byte_lines(file, start.offset, stop), start=start.line + 1):
+        if not raw.strip():
+            continue
+        text, valid = decode(raw)
+        data: Any
+        try:
+            data = json.loads(text, parse_constant=_no_constant)
+            if not isinstance(data, dict):
+                raise TypeError(f"a line of JSONL is an object, this is {type(data).__name__}")
+        except TypeError as error:
+            data = Fault(text, str(error))
+        except (ValueError, RecursionError) as error:
+            data = Fault(text, f"not JSON: {error}")
+        yield Raw(Place(offset, number - 1), number, data, valid)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is no object."""
+
+    text: str
+    what: str
+
+
+def record(raw: Raw, file: File) -> Record:
+    """Return the record of one object.
+
+    Keys that are no columns of ours are carried: all as one JSON text, or each that `file.carry` names, text as it
+    is, any other value as JSON, null if missing.
+    """
+    data = raw.data
+    if isinstance(data, Fault):
+        made = Record(raw.line, text=data.text, reason=Reason.MALFORMED, detail=data.what)
+    else:
+        made = from_mapping(raw, file)
+        if file.carry is not None:
+            made.extra = {name: _carried_text(data[name]) for name in file.carry if name in data}
+        elif rest := {key: value for key, value in data.items() if key not in _known(file)}:
+            made.extra = _json(rest)
+    if not raw.valid:
+        made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
+    return made
+
+
+@lru_cache
+def _known(file: File) -> frozenset[str]:
+    """Return the keys that are columns."""
+    return frozenset(str(name) for _, name in file.columns)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _carried_text(value: Any) -> str | None:
+    return without_surrogates(value) if isinstance(value, str) else None if value is None else _json(value)
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    # Half a surrogate pair is legal in JSON's escapes only.
+    return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
+
+
+JSONL = Format(raws, record, pieces=line_pieces)
