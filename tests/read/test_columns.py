@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xner_ray.errors import InputError
+from xner_ray.read.build import build_index
 from xner_ray.read.columns import Plain, read_plain
 from xner_ray.read.formats.links import link_columns
-from xner_ray.read.index import Index, build_index
+from xner_ray.read.index import Index
 from xner_ray.read.rows import ReadPlan, read_rows, read_unit
 from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe

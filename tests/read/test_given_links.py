@@ -11,7 +11,8 @@ from reading import read_all
 
 from xner_ray.data.links import METHODS
 from xner_ray.errors import Flag, InputError, RecipeError
-from xner_ray.read.index import Index, build_index
+from xner_ray.read.build import build_index
+from xner_ray.read.index import Index
 from xner_ray.read.inputs import identities
 from xner_ray.recipe.load import load_recipe
 

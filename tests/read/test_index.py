@@ -1,5 +1,6 @@
 """Index and units: that no row is lost however the input is cut, and files that cannot be used."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from reading import read_all, reasons, to_test, to_train, write, write_conll
 
 from xner_ray.errors import InputError
-from xner_ray.read.index import Index, build_index
+from xner_ray.read import scan as scanning
+from xner_ray.read.build import build_index
+from xner_ray.read.index import Index
 from xner_ray.read.units import MOST_UNITS, grown_unit_rows
 
 # index and units
@@ -87,14 +90,14 @@ def test_rows_do_not_depend_on_the_size_of_units(tmp_path: Path, monkeypatch: py
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     unit_rows=st.sampled_from([1, 2, 3, 7, 50]),
-    stride=st.sampled_from([1, 3, 8]),
+    grid=st.sampled_from([1, 30, 100]),
     sample=st.none() | st.tuples(st.integers(1, 60), st.integers(0, 3)),
 )
 def test_units_over_many_files(
     tmp_path_factory: pytest.TempPathFactory,
     sizes: list[int],
     unit_rows: int,
-    stride: int,
+    grid: int,
     sample: tuple[int, int] | None,
 ) -> None:
     folder = tmp_path_factory.mktemp("units")
@@ -106,12 +109,12 @@ def test_units_over_many_files(
         given_["sample"] = {"rows": sample[0], "seed": sample[1]}
     recipe = to_train(folder / "*.conll", unit_rows=unit_rows, input=given_)
 
-    def with_stride(function: Any, jobs: list[Any]) -> list[Any]:
-        for job in jobs:
-            object.__setattr__(job, "stride", stride)
-        return list(map(function, reversed(jobs)))  # answers in any order
+    def in_any_order(function: Any, jobs: list[Any]) -> list[Any]:
+        return list(map(function, reversed(jobs)))
 
-    index = build_index(recipe, map_files=with_stride)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanning, "GRID_BYTES", grid)
+        index = build_index(recipe, map_files=in_any_order)
     table = read_all(recipe, index)
     total = sum(sizes)
     assert table.num_rows == (min(sample[0], total) if sample else total)
@@ -150,7 +153,7 @@ def test_a_sample_reads_only_near_its_rows(tmp_path: Path) -> None:
     index = build_index(to_train(path, input={"sample": {"rows": 4, "seed": 0}}))
     (unit,) = index.units
     assert len(unit.segments) == 4
-    assert all(segment.skip < 520 and segment.take == 1 for segment in unit.segments)
+    assert all(segment.skip < 2_100 and segment.take == 1 for segment in unit.segments)
     assert pytest.approx(8, abs=1) == unit.n_words
 
 
@@ -245,3 +248,52 @@ def test_a_file_replaced_by_one_of_as_many_rows_is_noticed(tmp_path: Path) -> No
         os.utime(changed, ns=(1, 1))
         with pytest.raises(InputError, match=rf"{changed.name}: has changed since it was indexed.*--fresh"):
             read_all(recipe, index)
+
+
+def test_ids_are_unique_within_their_split(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        rows = [{"tokens": ["w"], "ner_tags": ["O"], "id": str(number)} for number in (0, 1, 0)]
+        write(tmp_path / f"{split}.jsonl", *rows)
+    table = read_all(to_train(tmp_path, unit_rows=2)).sort_by("row")
+    assert reasons(table) == [None, None, "duplicate_id"] * 3
+
+
+@settings(max_examples=25)
+@given(
+    form=st.sampled_from(["conll", "jsonl"]),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=2),
+    piece=st.sampled_from([16, 64, 256]),
+    docs=st.booleans(),
+)
+def test_any_cut_of_a_file_gives_the_same_index(
+    tmp_path_factory: pytest.TempPathFactory, form: str, sizes: list[int], piece: int, docs: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("cuts")
+    for number, size in enumerate(sizes):
+        rows = []
+        for row in range(size):
+            words = [f"ä{row}", "b"][: 1 + row % 2]
+            tags = ["B-PER" if row % 3 != 1 else "Q", "O"][: len(words)]
+            if form == "jsonl":
+                ids = {"id": str(row % 17)} if number else {}
+                split = {"split": "test"} if row % 5 == 4 else {}
+                rows.append(json.dumps({"tokens": words, "ner_tags": tags, **ids, **split}, ensure_ascii=False) + "\n")
+            else:
+                start = f"-DOCSTART- -X- {'O' if row % 6 else f'd{row}'}\n\n" if docs and row % 3 == 0 else ""
+                lines = "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True))
+                rows.append(start + lines + "\n" * (1 + row % 3))
+        (folder / f"f{number}.{form}").write_text("".join(rows))
+    recipe = to_train(folder, unit_rows=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanning, "GRID_BYTES", 16)
+        whole = build_index(recipe)
+        patch.setattr(scanning, "PIECE_BYTES", piece)
+        jobs: list[int] = []
+
+        def map_files(function: Any, given_: list[Any]) -> Any:
+            jobs.append(len(given_))
+            return map(function, given_)
+
+        assert build_index(recipe, map_files=map_files).to_table().equals(whole.to_table(), check_metadata=True)
+    assert jobs[0] > len(sizes) or all(path.stat().st_size <= piece + 100 for path in folder.iterdir())
+    assert read_all(recipe, whole).num_rows == sum(sizes)

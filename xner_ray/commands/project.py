@@ -22,8 +22,9 @@ from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
 from xner_ray.errors import FatalError, InputError, Reason, RecipeError, did_you_mean
+from xner_ray.read.build import build_index
 from xner_ray.read.find import contents, paths, stamps
-from xner_ray.read.index import Index, build_index
+from xner_ray.read.index import Index
 from xner_ray.read.inputs import identities, input_bytes
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit

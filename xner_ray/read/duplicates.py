@@ -22,7 +22,7 @@ from xner_ray.storage import files as storage
 PIECE_ROWS = 1 << 20  # at most; a scan needs 110 MB while it sorts as many
 RANGE_ROWS = 1 << 21  # of one comparison, 160 MB; more when there are more than 256 times as many
 _BUCKETS = 256
-_FILE_SHIFT = 40  # file number above, row of the file below
+_FILE_SHIFT = 40  # number of the scan above, row of what it scanned below
 _AT_ONCE = 16  # pieces that are read; an object store answers slowly
 _HASH = np.dtype([("high", "<u8"), ("low", "<u8")])
 _ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8")])
@@ -32,16 +32,19 @@ Integers = npt.NDArray[np.int64]
 
 
 class IdWriter:
-    """A writer of the hashes of one file's ids as pieces in `folder`. Ids are equal if all 128 bits are."""
+    """A writer of the hashes of one scan's ids as pieces in `folder`. Ids are equal if all 128 bits are."""
 
     def __init__(self, folder: str, file_number: int) -> None:
         self.folder, self.file_number = folder, file_number
         self.pieces: list[str] = []
         self._hashes, self._rows = bytearray(), 0
 
-    def add(self, row_id: str) -> None:
-        """Take the id of the next row."""
-        self._hashes += blake2b(row_id.encode(errors="surrogatepass"), digest_size=_HASH.itemsize).digest()
+    def add(self, split: str, row_id: str | None) -> None:
+        """Take the id of the next row, which no other row of its split may have; None: it has none of its own."""
+        named = f"\0{self.file_number}:{self._rows + len(self._hashes) // _HASH.itemsize}"
+        if row_id is not None:
+            named = f"{split}\0{row_id}"
+        self._hashes += blake2b(named.encode(errors="surrogatepass"), digest_size=_HASH.itemsize).digest()
         if len(self._hashes) == PIECE_ROWS * _HASH.itemsize:
             self._publish()
 
@@ -118,5 +121,5 @@ def _entries(path: str, first: int, stop: int) -> npt.NDArray[np.void]:
 
 
 def places(keys: Integers) -> tuple[Integers, Integers]:
-    """Decode keys into file numbers and rows of the files."""
+    """Decode keys into the numbers of scans, and rows of what they scanned."""
     return keys >> _FILE_SHIFT, keys & ((1 << _FILE_SHIFT) - 1)

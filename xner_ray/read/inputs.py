@@ -24,6 +24,7 @@ class Text:
     described: str
     files: list[File]
     scans: list[Scan] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # how its files are read, where that is not plain
 
     @property
     def rows(self) -> int:
@@ -43,11 +44,7 @@ class Text:
 
     def split_runs(self) -> Iterator[tuple[str, int, int]]:
         """Yield (split, start, stop) of consecutive input rows, in order."""
-        for start, file, scan in zip(self.starts(), self.files, self.scans, strict=False):
-            if not scan.splits:
-                if scan.rows:
-                    yield file.split, start, start + scan.rows
-                continue
+        for start, scan in zip(self.starts(), self.scans, strict=False):
             begin = 0
             for code, end in zip(scan.splits, scan.split_ends, strict=True):
                 yield SPLITS[code], start + begin, start + end
@@ -121,7 +118,7 @@ def stated_of(given: Input) -> Stated:
 
 def input_bytes(recipe: Recipe) -> int:
     """Return the size of all input files together, as they are stored."""
-    return sum(int(file.stamp.partition("-")[0]) for file in input_files(recipe))
+    return sum(file.size for file in input_files(recipe))
 
 
 def identities(

@@ -112,6 +112,15 @@ class File:
         return bare(self.path).endswith(suffix)
 
     @property
+    def size(self) -> int:
+        """The size of the file when it was found, in bytes as it is stored."""
+        return int(self.stamp.partition("-")[0])
+
+    def numbered(self, document: int) -> str:
+        """Return the id of a document that has none of its own. document: its number among these, from 1."""
+        return f"{self.stem}-{document}"
+
+    @property
     def stem(self) -> str:
         folder, slash, base = self.name.rpartition("/")
         return folder + slash + base.removesuffix(".gz").rpartition(".")[0] if "." in base else self.name

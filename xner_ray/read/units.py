@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from xner_ray.read.record import File, Place
+from xner_ray.read.format import Evidence, NoEvidence
+from xner_ray.read.record import START, File, Place, Reading
 
 MOST_UNITS = 60_000
 
@@ -61,7 +62,7 @@ class Marks:
 
 @dataclass(slots=True)
 class Scan:
-    """What one pass over a file finds out."""
+    """What one pass over a file, or over a piece of it, finds out."""
 
     number: int
     rows: int = 0
@@ -72,9 +73,57 @@ class Scan:
     labels: Counter[str] = field(default_factory=Counter)  # of proper records, as the file spells them
     extra: list[pa.Field] = field(default_factory=list)
     carried: set[str] = field(default_factory=set)  # of jsonl: the columns of input.carry that any row has
-    splits: bytes = b""  # where rows name their split: an index of SPLITS for each run of rows with the same one,
+    splits: bytearray = field(default_factory=bytearray)  # an index of SPLITS for each run of rows with the same one,
     split_ends: array[int] = field(default_factory=_integers)  # and the row after that run
     pieces: tuple[str, ...] = ()  # files of hashes, where rows have ids of their own
+    rejects: dict[str, tuple[int, int]] = field(default_factory=dict)  # by reason: how many rows, and the first of them
+    reading: Reading = Reading()  # noqa: RUF009  frozen; with which it was read
+    evidence: Evidence = field(default_factory=NoEvidence)
+    # The first record, and the first one behind the piece, with lines and documents as counted from its beginning
+    first: Place = START
+    end: Place = START
+    firsts: list[tuple[int, int]] = field(default_factory=list)  # number and first row of each piece
+
+    def merge(self, later: Scan, file: File) -> None:
+        """Take in the scan of the piece of the file behind this one."""
+        if not later.rows:
+            return
+        # Behind this one stands the later one's first record
+        lines, docs = self.end.line - later.first.line, self.end.docs - later.first.docs
+        before = Place(0, lines, self.end.doc_id, docs)
+        self.firsts.append((later.number, self.rows))
+        for number, row in enumerate(later.marks.rows):
+            if self.rows + row:  # the first row is read from the start of the file
+                place = _behind(before, later.marks.place(number), file)
+                self.marks.add(self.rows + row, place, self.words + later.marks.words[number])
+        self.labels.update(later.labels)
+        self.carried |= later.carried
+        for split, end in zip(later.splits, later.split_ends, strict=True):
+            if self.splits and self.splits[-1] == split:
+                self.split_ends.pop()
+            else:
+                self.splits.append(split)
+            self.split_ends.append(self.rows + end)
+        for reason, (count, row) in later.rejects.items():
+            known, first = self.rejects.get(reason, (0, self.rows + row))
+            self.rejects[reason] = (known + count, first)
+        self.end = _behind(before, later.end, file)
+        self.rows += later.rows
+        self.words += later.words
+        self.labelled += later.labelled
+        self.repaired += later.repaired
+        self.pieces += later.pieces
+        self.evidence.merge(later.evidence)
+
+
+def _behind(before: Place, place: Place, file: File) -> Place:
+    """Return a place of a piece, as lines and documents count from the beginning of the file; before: the piece."""
+    docs, doc_id = before.docs + place.docs, place.doc_id
+    if doc_id is None:
+        doc_id = before.doc_id
+    elif doc_id == file.numbered(place.docs):
+        doc_id = file.numbered(docs)
+    return Place(place.offset, before.line + place.line, doc_id, docs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class _Documents:
     def begin(self, doc_id: str | None) -> None:
         if not doc_id:
             self.docs += 1
-            doc_id = f"{self.file.stem}-{self.docs}"
+            doc_id = self.file.numbered(self.docs)
         self.doc_id = doc_id
 
 
