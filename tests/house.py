@@ -29,6 +29,7 @@ ORDER = (  # from the ground up
         "models",
         "evaluate",
         "read",
+        "write",
         "translate",
     ],
     *["tag", "align", "match", "report", "engine", "train", "adapt", "commands", "cli", "__main__"],

@@ -310,11 +310,13 @@ def explain(
 @app.command()
 def export(
     run: Run,
-    to: Annotated[Literal["conll", "jsonl"], typer.Option("--format", help="file format")] = "conll",
+    to: Annotated[defaults.ExportFormat, typer.Option("--format", help="file format")] = "conll",
     output: Annotated[str | None, typer.Option("--output", "-o", help="folder; by default RUN/export")] = None,
-    ids: Annotated[bool, typer.Option("--ids", help="conll: write '# id = ...' before each sentence")] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="conll: '# id = ...' before each sentence, as others have ids")
+    ] = False,
 ) -> None:
-    """Write RUN as one CoNLL or JSONL file per language and split."""
+    """Write RUN for other tools, a file per language and split: CoNLL, JSON lines, annotation tools, spaCy."""
     from xner_ray.commands import export as command
 
     for path in command.export(run, to=to, output=output, ids=ids):

@@ -1,5 +1,8 @@
-"""Defaults that the command line and Python functions share. Without imports, so that `--help` costs none."""
+"""Defaults that the command line and Python functions share. Without imports of ours, so that `--help` costs none."""
+
+from typing import Literal
 
 SAMPLES = 1000  # bootstrap resamples behind an interval
 PAIRED_SAMPLES = 10_000  # behind the test of a difference; its smallest p is 1 / (1 + PAIRED_SAMPLES)
 PAGE_ROWS = 50_000  # rows that the scores, distributions and sentences of report.html are of
+ExportFormat = Literal["conll", "jsonl", "label-studio", "doccano", "prodigy", "spacy"]

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from xner_ray.commands import export
 from xner_ray.errors import InputError, RecipeError
 from xner_ray.read.build import build_index
 from xner_ray.read.index import Index
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
+from xner_ray.write import jsonl
 
 IMAGE = {"path": "a.jpg", "box": [0, 1.5, None]}
 
@@ -141,7 +141,7 @@ def test_jsonl_exports_carry_columns_of_any_type() -> None:
         "none": None,
         "flag": True,
     }
-    (line,) = export.jsonl([{**ROW, "status": "ok", **values}])
+    (line,) = jsonl.write([{**ROW, "status": "ok", **values}])
     record = json.loads(line)
     assert {name: record[name] for name in values} == {
         "image": "a.jpg",
@@ -154,4 +154,4 @@ def test_jsonl_exports_carry_columns_of_any_type() -> None:
     }
     assert "status" not in record
     with pytest.raises(InputError, match="row x: the carried column 'tags' has the name of a key of this export"):
-        list(export.jsonl([{**ROW, "tags": "sport"}]))
+        list(jsonl.write([{**ROW, "tags": "sport"}]))

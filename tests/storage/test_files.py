@@ -111,3 +111,18 @@ def test_a_disk_that_is_full_for_this_process_is_the_same(tmp_path: Path) -> Non
 def _full(folder: Path) -> None:
     (folder / "weights").write_text("half", encoding="utf-8")
     raise OSError("no space")
+
+
+def test_a_stream_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = str(tmp_path / "d" / "f")
+    storage.publish_stream(path, iter([b"one", b"", b" two"]))
+    assert storage.read_bytes(path) == b"one two"
+
+    def broken() -> Iterator[bytes]:
+        yield b"x" * (1 << 20)
+        assert storage.read_bytes(path) == b"one two"
+        raise InputError("a row that cannot be written")
+
+    with pytest.raises(InputError, match="cannot be written"):
+        storage.publish_stream(path, broken())
+    assert storage.read_bytes(path) == b"one two" and [file.name for file in (tmp_path / "d").iterdir()] == ["f"]

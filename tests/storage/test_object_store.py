@@ -4,7 +4,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +47,22 @@ def test_objects_are_written_read_listed_and_deleted(s3: S3Server) -> None:
     storage.delete(run)
     assert not storage.exists(storage.join(run, "x", "y.txt"))
     assert not storage.is_local(run)
+
+
+def test_a_stream_becomes_one_whole_object_or_none(s3: S3Server) -> None:
+    path = s3.uri("bucket/x")
+    storage.publish_stream(path, (b"%d" % (n % 10) * 1_000_000 for n in range(12)))  # more than one part of an upload
+    assert storage.read_bytes(path) == b"".join(b"%d" % (n % 10) * 1_000_000 for n in range(12))
+    storage.publish_stream(path, iter(()))
+    assert storage.read_bytes(path) == b""
+
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 100
+        raise InputError("a row that cannot be written")
+
+    with pytest.raises(InputError, match="cannot be written"):
+        storage.publish_stream(path, broken())
+    assert storage.read_bytes(path) == b""
 
 
 def test_the_environment_names_the_endpoint(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

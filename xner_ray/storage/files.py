@@ -19,14 +19,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
+import pyarrow as pa
 from pyarrow import fs
 
 from xner_ray.errors import InputError, RetryableError, StorageError, XnerError
@@ -276,12 +278,12 @@ def read_range(path: str, offset: int, length: int) -> bytes:
     return data
 
 
-def publish(path: str, data: bytes) -> None:
+def publish(path: str, data: bytes | pa.Buffer) -> None:
     """Write `data` under `path` so that a reader sees the old file, no file, or all of it."""
     filesystem, inner = locate(path)
     with _failing(path, "written"):
         if isinstance(filesystem, fs.LocalFileSystem):
-            _publish_local(Path(inner), data)
+            _publish_local(Path(inner), [data])
         else:
             for _ in range(3):  # another writer's object, as whole and of another length, may come between
                 put(filesystem, inner, data)
@@ -294,20 +296,37 @@ def publish(path: str, data: bytes) -> None:
         )
 
 
-def put(filesystem: fs.FileSystem, inner: str, data: bytes) -> None:
+def publish_stream(path: str, chunks: Iterable[bytes]) -> None:
+    """Publish what the chunks make up, of which none but the present one is held in memory.
+
+    For an object store they are gathered in a temporary file of this machine: an object is put whole.
+    """
+    filesystem, inner = locate(path)
+    with _failing(path, "written"):
+        if isinstance(filesystem, fs.LocalFileSystem):
+            _publish_local(Path(inner), chunks)
+        else:
+            with tempfile.NamedTemporaryFile() as gathered:
+                gathered.writelines(chunks)
+                gathered.flush()
+                with pa.memory_map(gathered.name) as whole:
+                    publish(path, whole.read_buffer())
+
+
+def put(filesystem: fs.FileSystem, inner: str, data: bytes | pa.Buffer) -> None:
     """Write one object from one buffer. `with` would close it, and so publish it, on an exception too."""
     stream = filesystem.open_output_stream(inner)
     stream.write(data)
     stream.close()
 
 
-def _publish_local(target: Path, data: bytes) -> None:
+def _publish_local(target: Path, chunks: Iterable[bytes]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # The dot keeps listings, globs and `datasets` from ever seeing it.
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as stream:
-            stream.write(data)
+            stream.writelines(chunks)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
