@@ -57,6 +57,9 @@ def project(
             help="try rows rejected for REASON again, as for stage_error",
         ),
     ] = None,
+    allow_rejects: Annotated[
+        bool, typer.Option("--allow-rejects", help="begin even if more rows are bad than output.max_reject_rate")
+    ] = False,
     show: Show = 0,
 ) -> None:
     """Make the data set of RECIPE in RUN. The same command resumes after any interruption."""
@@ -64,7 +67,13 @@ def project(
 
     console = Console()
     report = command.project(
-        recipe, run, overrides=overrides or (), fresh=fresh, retry_rejects=retry_rejects or (), console=console
+        recipe,
+        run,
+        overrides=overrides or (),
+        fresh=fresh,
+        retry_rejects=retry_rejects or (),
+        allow_rejects=allow_rejects,
+        console=console,
     )
     _show(console, run, report, show)
 

@@ -101,7 +101,8 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"  # more words than input.max_words
     BAD_SPAN = "bad_span"  # outside the text, without a word, discontinuous, or without a proper label
     BAD_TOKEN = "bad_token"  # white space inside, or an empty token
-    DUPLICATE_ID = "duplicate_id"
+    DUPLICATE_ID = "duplicate_id"  # an earlier row of its split has it
+    LEFT_OUT = "left_out"  # the file itself says that it is no gold; does not count for output.max_reject_rate
     SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
     TRANSLATION_EMPTY = "translation_empty"
     TRANSLATION_TRUNCATED = "translation_truncated"

@@ -41,6 +41,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.run.record import as_recorded
 from xner_ray.storage import files as storage
 
+_EARLY_BYTES = 1 << 26  # an input of this size is read within a minute
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -51,20 +52,26 @@ def project(
     overrides: Sequence[str] = (),
     fresh: bool = False,
     retry_rejects: Collection[str] = (),
+    allow_rejects: bool = False,
     console: Console | None = None,
 ) -> Report:
     """Make the data set of `recipe` in the folder `run`, or resume it; return the report.
 
     The same call again does only what is missing. `fresh` discards what the folder holds. `retry_rejects`: units with
     rows that were rejected for one of these reasons (`errors.Reason`) are made again, for these rows alone: all other
-    rows stay as they are. RecipeError, InputError and RunFolderError come before any work is done.
+    rows stay as they are. `allow_rejects` begins even where the input has more bad rows than the recipe allows.
+    RecipeError, InputError and RunFolderError come before any work is done.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
     _check_reasons(retry_rejects)
     folder = RunFolder(os.fspath(run))
     refuse_passing(folder.root)
-    begun = _begun(load_recipe(recipe, overrides), folder, fresh, lambda line: console.print(Text(line)))
+    given = load_recipe(recipe, overrides)
+    early = None if folder.is_run() and not fresh else _read_early(given)
+    if early is not None:
+        _judge(early, given, allow_rejects)
+    begun = _begun(given, folder, fresh, lambda line: console.print(Text(line)))
     checked = begun.recipe
     with (
         opened(folder, begun, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
@@ -74,7 +81,7 @@ def project(
             return report
         choice = None if begun.gone else before_the_scan(checked, input_bytes(checked))
         executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
-        index = _index(folder, begun, executor)
+        index = _index(folder, begun, executor, early, allow_rejects)
         done = folder.parts()
         missing = [unit for unit in index.units if unit.name not in done]
         if choice is None:
@@ -169,10 +176,27 @@ def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice
     return choice
 
 
-def _index(folder: RunFolder, begun: Begun, executor: Executor) -> Index:
+def _read_early(given: Recipe) -> Index | None:
+    """Scan a small input before any model is asked for; None: a large one is scanned by the workers of the run."""
+    resolve.check_cheap(given)
+    return build_index(given) if input_bytes(given) <= _EARLY_BYTES else None
+
+
+def _judge(index: Index, recipe: Recipe, allow: bool) -> None:
+    """Raise InputError if more rows will be rejected than the recipe allows."""
+    if (worst := index.reject_rate) > recipe.output.max_reject_rate and not allow:
+        found = "".join(f"\n  {line}" for line in index.problems())
+        raise InputError(
+            f"{worst:.2%} of the rows will be rejected, output.max_reject_rate is {recipe.output.max_reject_rate:.2%}:"
+            f"{found}\nMend the input, or give --allow-rejects to go on without these rows."
+        )
+
+
+def _index(folder: RunFolder, begun: Begun, executor: Executor, early: Index | None, allow_rejects: bool) -> Index:
     """Return the units as listed before, or scan the input; a scan for further targets keeps the units' size.
 
     What the run is comes to the folder with its units, not before: until the input could be read, nothing is fixed.
+    early: what a scan has found already.
     """
     recipe, unit_rows = begun.recipe, None
     if folder.is_run():
@@ -183,7 +207,11 @@ def _index(folder: RunFolder, begun: Begun, executor: Executor) -> Index:
             unit_rows = old.unit_rows
     if begun.gone:
         raise FatalError(f"{folder.units_path} is to be made again, and that cannot be: {begun.gone}")
-    index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
+    index = early
+    if index is None or unit_rows is not None:
+        index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
+    if not folder.is_run():
+        _judge(index, recipe, allow_rejects)
     resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
     begin(folder, begun, index)
     return index
@@ -196,6 +224,8 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
         f"{len(missing):,} units to do"
     )
     session.say(_where(groups, choice))
+    for line in (*session.index.said, *session.index.problems()) if missing else ():
+        session.say(line)
     for line in resolve.unweighted(recipe):
         session.say(line)
     root = session.folder.root
@@ -251,11 +281,11 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     given = load_recipe(recipe, overrides)
     resolve.check_cheap(given)
     said: list[str] = []
-    checked, models = resolve.resolve(given, say=said.append)
-    choice = before_the_scan(checked, input_bytes(checked))
-    joins = choice is not None and choice.name == "ray" and reaches_ray(checked)
-    with executors.opened("ray", checked) if joins else nullcontext(InlineExecutor(checked)) as executor:
-        index = build_index(checked, map_files=executor.map, compare=False)
+    choice = before_the_scan(given, input_bytes(given))
+    joins = choice is not None and choice.name == "ray" and reaches_ray(given)
+    with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
+        index = build_index(given, map_files=executor.map)
+        checked, models = resolve.resolve(given, say=said.append)
         choice = choice or by_work(checked, sum(unit.n_rows for unit in index.units), len(index.units))
         starts = choice.name == "ray" and not joins
         capacity = local_capacity(checked) if starts else executor.capacity
@@ -273,9 +303,13 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
         + (f"; dropped: {', '.join(index.labels_dropped)}" if index.labels_dropped else ""),
         *[f"{key}: {name} ({identity[:12]})" for key, name, identity in resolve.model_lines(checked, models)],
         f"columns: {', '.join(row_schema(index.extra).names)}",
+        *index.said,
+        *index.problems(),
         *said,
         *resolve.notices(checked),
     ]
+    if index.reject_rate > checked.output.max_reject_rate:
+        lines.append(f"project stops: {index.reject_rate:.2%} of the rows, more than output.max_reject_rate")
     return Group(_pools_table(groups, capacity), rows, *map(Text, lines))
 
 

@@ -64,6 +64,7 @@ def build_index(
     extra = _extra(list(inputs.values()))
     labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))
     found = sum((_renamed(text.labels, recipe.input.labels.rename) for text in labelled), Counter[str]())
+    said = _label_notes(labelled, recipe) if labelled and recipe.entities_given else []
     gold = {lang: _renamed(text.labels, recipe.input.labels.rename) for lang, text in parallel.items()}
     keep = recipe.input.labels.keep
     selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
@@ -86,9 +87,27 @@ def build_index(
         repaired=sum(scan.repaired for text in labelled for scan in text.scans),
         extra=extra,
         unit_rows=unit_rows,
-        said=[line for text in texts for line in text.said],
+        said=[*(line for text in texts for line in text.said), *said],
         rejects=[reject for text in texts for reject in _rejects(text, recipe)],
     )
+
+
+def _label_notes(texts: Sequence[Text], recipe: Recipe) -> list[str]:
+    """Say which labels of the recipe do not occur. InputError if rename or keep names none that does."""
+    given = sum((text.labels for text in texts), Counter[str]())
+    labels = recipe.input.labels
+    renamed = _renamed(given, labels.rename)
+    said = []
+    for key, wanted, found in (("rename", list(labels.rename), given), ("keep", labels.keep or [], renamed)):
+        missing = [label for label in wanted if label not in found]
+        shown = ", ".join(f"{label} {count:,}" for label, count in found.most_common(20)) or "none"
+        if given and wanted and len(missing) == len(wanted):
+            raise InputError(
+                f"input.labels.{key}: {', '.join(wanted)}: none of these occurs; labels found: {shown}"
+                + (" (input.labels.rename maps them, as in {PERSON: PER})" if key == "keep" else "")
+            )
+        said += [f"input.labels.{key}: {', '.join(missing)} does not occur; labels found: {shown}"] if missing else []
+    return said
 
 
 def _rejects(text: Text, recipe: Recipe) -> Iterator[Rejected]:

@@ -1,14 +1,14 @@
-"""A unit of tables -> its rows, by Arrow and NumPy over whole columns: a tenth of the time of reading row by row.
+"""A unit -> its rows, by Arrow and NumPy over whole columns: a tenth of the time of reading row by row.
 
-For units of Parquet files and dataset folders in the shape tokens with tags, with whatever is parallel to them in that
-shape, and their links. Each word is looked at once, and each pair of neighbours; only sentences with quotes or a dash
-have their text joined one by one. A row about which anything is odd is marked, and `rows.py` reads it from its record.
+For units of files in the shape words with tags, with whatever is parallel to them in that shape, and their links. Each
+word is looked at once, and each pair of neighbours; only sentences with quotes or a dash have their text joined one by
+one. A row about which anything is odd is marked, and `rows.py` reads it from its record.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -22,12 +22,14 @@ from xner_ray.data import words
 from xner_ray.data.arrow import Ints, flat, lengths, nested, nested_structs, offsets
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
-from xner_ray.data.spans import split_tag
+from xner_ray.data.spans import TagStyle, split_tag
 from xner_ray.read.find import changed, unchanged
+from xner_ray.read.format import Tagged
 from xner_ray.read.formats.lines import byte_lines
 from xner_ray.read.formats.links import link_columns, link_record
 from xner_ray.read.formats.tables import class_names, read_columns, record, table_raws, table_schema
 from xner_ray.read.record import REFUSED, File, Record, name_text, refuse_characters, refused
+from xner_ray.read.records import FORMATS, read_raws, records_of
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
@@ -35,6 +37,8 @@ from xner_ray.recipe.model import Recipe
 Bools = NDArray[np.bool_]
 Records = Iterator[tuple[int, Record, File]]  # with their input rows
 
+_TABLES = ("parquet", "dataset")
+_ODD = Tagged(["void"], None, None, None)
 _BREAKS = re.compile(rf"\s|{REFUSED.pattern}")  # no word holds one
 _CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")
 
@@ -50,15 +54,27 @@ class Plain:
     links: Records
 
 
+class _Source(NamedTuple):
+    """Rows of one file as it has them: words, tags (None: no labels), names, carried columns."""
+
+    lines: Ints  # rows or lines of the file
+    tokens: pa.Array
+    tags: pa.Array | None
+    ids: list[str | None]
+    docs: list[str | None]
+    carried: dict[str, pa.Array]
+    odd: Bools
+    labels: Sequence[str] | None  # what tags that are numbers stand for
+    records: Callable[[Ints], Iterator[Record]]  # of some of the rows, by their indices
+
+
 class _Part(NamedTuple):
-    """Rows of one file: the table that the file has, which of them are odd, and what comes of the others."""
+    """Rows of one file: which of them are odd, their records, and what comes of the others."""
 
     file: File
     rows: Ints  # input rows
-    lines: Ints  # rows of the file
-    table: pa.Table
-    names: dict[str, list[str]]  # ClassLabel names by column
     odd: Bools
+    records: Callable[[Ints], Iterator[Record]]
     columns: pa.Table  # id, doc_id, text, tokens, offsets, spans (null: unlabelled), then those that are carried
 
 
@@ -68,7 +84,7 @@ def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field]) -> Plain |
     extra: the user's columns that are carried through.
     """
     files = [segment.file for segment in (*unit.segments, *unit.parallel)]
-    if any(file.format not in ("parquet", "dataset") or file.sentences for file in files):
+    if any(file.sentences or not (file.format in _TABLES or FORMATS[file.format].tagged) for file in files):
         return None
     rows = np.arange(unit.start, unit.stop) if unit.picked is None else np.array(unit.picked)
     own, beside = _parts(unit.segments, rows, recipe, extra), _parts(unit.parallel, rows, recipe, ())
@@ -112,15 +128,11 @@ def _empty(name: str, n_rows: int) -> pa.Array:
 
 
 def _records(parts: Sequence[_Part], rows: Ints) -> Records:
-    """Yield the records of some of the rows, as `formats.read_records` does."""
+    """Yield the records of some of the rows, as `records.read_records` does."""
     for part in parts:
         at = np.flatnonzero(np.isin(part.rows, rows))
-        for batch in part.table.take(at).combine_chunks().to_batches():
-            found = table_raws(batch, part.lines[at].tolist(), part.names)
-            for row, raw in zip(part.rows[at].tolist(), found, strict=True):
-                made = record(raw, part.file)
-                refuse_characters(made)
-                yield row, made, part.file
+        for row, made in zip(part.rows[at].tolist(), part.records(at), strict=True):
+            yield row, made, part.file
 
 
 def _parts(segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> list[_Part] | None:
@@ -137,6 +149,41 @@ def _parts(segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Seque
 def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> _Part | None:
     """Read those rows of a segment that are among `rows`; None if its file does not have the shape."""
     file = unchanged(segment.file)
+    at = np.flatnonzero(np.isin(np.arange(segment.row, segment.row + segment.take), rows))
+    source = (_of_table if file.format in _TABLES else _of_raws)(file, segment, at, extra)
+    if source is None:
+        return None
+    tokens = source.tokens
+    sizes, codes, distinct = _encoded(tokens)
+    odd = source.odd | (sizes < 1) | (sizes > recipe.input.max_words)
+    if "" in distinct or _BREAKS.search("".join(distinct)):
+        bad = np.array([not word or _BREAKS.search(word) is not None for word in distinct])
+        odd |= _any(bad[codes], sizes)
+    spans = pa.nulls(len(at), ROW.field("gold_spans").type)
+    if source.tags is not None:
+        spans, wrong = _spans(source.tags, source.labels, file.reading.style, recipe.input.labels)
+        tagged = source.tags.is_valid().to_numpy(zero_copy_only=False)
+        odd |= wrong | (tagged & (lengths(source.tags) != sizes))
+    odd |= _refused(source.ids) | _refused(source.docs)
+    if odd.any():
+        tokens = pc.if_else(pa.array(odd), pa.scalar(["void"], tokens.type), tokens)
+        sizes, codes, distinct = _encoded(tokens)
+    text, places = _joined(tokens, sizes, codes, distinct, file.lang)
+    ids = [name or f"{file.name}:{line}" for name, line in zip(source.ids, source.lines.tolist(), strict=True)]
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "doc_id": pa.array(source.docs, pa.string()),
+        "text": text,
+        "tokens": tokens,
+        "offsets": places,
+        "spans": spans,
+        **source.carried,
+    }
+    return _Part(file, segment.row + at, odd, source.records, pa.table(columns))
+
+
+def _of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> _Source | None:
+    """Read rows of a table, by their numbers in the segment; None if it does not have the shape."""
     schema, _ = table_schema(file, need_labels=False)
     given = file.columns
     names = [name for name in schema.names if name in (given.id, given.doc_id, given.tokens, given.tags)]
@@ -148,39 +195,55 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
         return None
     if table.num_rows < segment.take:
         raise changed(file)
-    at = np.flatnonzero(np.isin(np.arange(segment.row, segment.row + segment.take), rows))
     table = table if len(at) == table.num_rows else table.take(at).combine_chunks()
     lines = segment.place.line + segment.skip + at
-
-    tokens = table.column(given.tokens).combine_chunks()
-    sizes, codes, distinct = _encoded(tokens)
-    odd = (sizes < 1) | (sizes > recipe.input.max_words)
-    if "" in distinct or _BREAKS.search("".join(distinct)):
-        bad = np.array([not word or _BREAKS.search(word) is not None for word in distinct])
-        odd |= _any(bad[codes], sizes)
-    spans = pa.nulls(len(at), ROW.field("gold_spans").type)
     class_labels = class_names(file, schema)
-    if given.tags in names:
-        tags = table.column(given.tags).combine_chunks()
-        spans, wrong = _spans(tags, class_labels.get(given.tags), recipe.input.labels)
-        odd |= wrong | (tags.is_valid().to_numpy(zero_copy_only=False) & (lengths(tags) != sizes))
-    ids, docs = (_names(table, column) for column in (given.id, given.doc_id))
-    odd |= _refused(ids) | _refused(docs)
-    if odd.any():
-        tokens = pc.if_else(pa.array(odd), pa.scalar(["void"], tokens.type), tokens)
-        sizes, codes, distinct = _encoded(tokens)
-    text, places = _joined(tokens, sizes, codes, distinct, file.lang)
-    ids = [name or f"{file.name}:{line}" for name, line in zip(ids, lines.tolist(), strict=True)]
-    columns = {
-        "id": pa.array(ids, pa.string()),
-        "doc_id": pa.array(docs, pa.string()),
-        "text": text,
-        "tokens": tokens,
-        "offsets": places,
-        "spans": spans,
-        **{name: table.column(name) for name in carried},
-    }
-    return _Part(file, segment.row + at, lines, table.select(names), class_labels, odd, pa.table(columns))
+
+    def records(wanted: Ints) -> Iterator[Record]:
+        for batch in table.select(names).take(wanted).combine_chunks().to_batches():
+            for raw in table_raws(batch, lines[wanted].tolist(), class_labels):
+                made = record(raw, file)
+                refuse_characters(made)
+                yield made
+
+    return _Source(
+        lines,
+        table.column(given.tokens).combine_chunks(),
+        table.column(given.tags).combine_chunks() if given.tags in names else None,
+        _names(table, given.id),
+        _names(table, given.doc_id),
+        {name: table.column(name) for name in carried},
+        np.zeros(len(at), bool),
+        class_labels.get(given.tags),
+        records,
+    )
+
+
+def _of_raws(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> _Source:
+    """Read rows of any other file, by their numbers in the segment."""
+    found = list(islice(read_raws(file, segment.place, skip=segment.skip), segment.take))
+    if len(found) < segment.take:
+        raise changed(file)
+    raws = found if len(at) == len(found) else [found[index] for index in at.tolist()]
+    tagged = FORMATS[file.format].tagged
+    assert tagged is not None, "only such formats are read by columns"
+    rows = [tagged(raw, file) or _ODD for raw in raws]
+    carried = {}
+    for column in extra:
+        cells = [row.extra.get(column.name) if isinstance(row.extra, dict) else row.extra for row in rows]
+        carried[column.name] = pa.array(cells, column.type)
+    kind = pa.list_(pa.string())
+    return _Source(
+        np.array([raw.line for raw in raws], np.int64),
+        pa.array([row.tokens for row in rows], kind),
+        pa.array([row.tags for row in rows], kind),
+        [row.id for row in rows],
+        [row.doc_id for row in rows],
+        carried,
+        np.array([row is _ODD for row in rows], bool),
+        file.reading.names,
+        lambda wanted: (made for index in wanted.tolist() for made in records_of(raws[index], file)),
+    )
 
 
 def _is_plain(file: File, schema: pa.Schema) -> bool:
@@ -269,13 +332,13 @@ def _gaps(codes: Ints, distinct: Sequence[str], first: Ints, wanted: Bools, lang
     return kinds, gap
 
 
-def _spans(tags: pa.Array, names: Sequence[str] | None, labels: Labels) -> tuple[pa.Array, Bools]:
+def _spans(tags: pa.Array, names: Sequence[str] | None, style: TagStyle, labels: Labels) -> tuple[pa.Array, Bools]:
     """Return `spans.tags_to_spans` of every row with the labels that are kept, and the rows with a tag that is none.
 
-    names: what tags that are numbers stand for. Rows without tags are null.
+    names: what tags that are numbers stand for. style: how the others are spelled. Rows without tags are null.
     """
     encoded = tags.flatten().dictionary_encode(null_encoding="encode")
-    parts = [_parsed(tag, names) for tag in encoded.dictionary.to_pylist()]
+    parts = [_parsed(tag, names, style) for tag in encoded.dictionary.to_pylist()]
     codes, sizes = encoded.indices.to_numpy(), lengths(tags)
     known = sorted({label for _, label in parts if label})
     prefixes = np.array([prefix for prefix, _ in parts], str)
@@ -303,12 +366,12 @@ def _spans(tags: pa.Array, names: Sequence[str] | None, labels: Labels) -> tuple
     return spans, _any((prefixes == "")[codes], sizes)
 
 
-def _parsed(tag: str | int | None, names: Sequence[str] | None) -> tuple[str, str]:
+def _parsed(tag: str | int | None, names: Sequence[str] | None, style: TagStyle) -> tuple[str, str]:
     """Return prefix and label of a tag; two empty strings if it is none, or its label could not be written out."""
     if isinstance(tag, int):
         tag = names[tag] if names is not None and 0 <= tag < len(names) else None
     try:
-        prefix, label = split_tag(tag or "")
+        prefix, label = split_tag(style.canonical(tag or ""))
     except ValueError:
         return "", ""
     return ("", "") if refused(label, name=True) else (prefix, label)

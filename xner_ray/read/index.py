@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from xner_ray.errors import InputError
+from xner_ray.errors import InputError, Reason
 from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.record import File, Place, Reading
 from xner_ray.read.units import Segment, Unit
@@ -69,6 +69,22 @@ class Index:
     unit_rows: int = 0  # of a full unit
     said: list[str] = field(default_factory=list)  # how files are read, where that is not plain
     rejects: list[Rejected] = field(default_factory=list)
+
+    @property
+    def reject_rate(self) -> float:
+        """The share of rows that will be rejected, of the text with most of them; what is left out does not count."""
+        shares: dict[str, float] = {}
+        for one in self.rejects:
+            share = 0.0 if one.reason == Reason.LEFT_OUT else one.rows / one.of
+            shares[one.text] = shares.get(one.text, 0.0) + share
+        return max(shares.values(), default=0.0)
+
+    def problems(self) -> list[str]:
+        """Return a line for each reason to reject rows."""
+        return [
+            f"{one.text}: {one.rows:,} of {one.of:,} rows will be rejected: {one.reason}; the first: {one.example}"
+            for one in self.rejects
+        ]
 
     def to_table(self) -> pa.Table:
         """Return one row a unit, with the rest as JSON in the schema's metadata; not where files are: see `bound`."""

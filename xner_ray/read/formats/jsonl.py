@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from xner_ray.errors import Reason
-from xner_ray.read.format import Format
+from xner_ray.read.format import Format, Tagged
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
 from xner_ray.read.mapping import from_mapping
 from xner_ray.read.record import SURROGATES, File, Place, Raw, Record, without_surrogates
@@ -52,13 +52,47 @@ def record(raw: Raw, file: File) -> Record:
         made = Record(raw.line, text=data.text, reason=Reason.MALFORMED, detail=data.what)
     else:
         made = from_mapping(raw, file)
-        if file.carry is not None:
-            made.extra = {name: _carried_text(data[name]) for name in file.carry if name in data}
-        elif rest := {key: value for key, value in data.items() if key not in _known(file)}:
-            made.extra = _json(rest)
+        made.extra = _carried(data, file)
     if not raw.valid:
         made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
     return made
+
+
+def tagged(raw: Raw, file: File) -> Tagged | None:
+    """Return words and tags of an object that has these alone; see `Format.tagged`."""
+    data, columns = raw.data, file.columns
+    if isinstance(data, Fault) or not raw.valid or not _others(file).isdisjoint(data):
+        return None
+    tokens, tags, own, doc_id = (data.get(name) for name in (columns.tokens, columns.tags, columns.id, columns.doc_id))
+    if (
+        not _texts(tokens)
+        or not (tags is None or _texts(tags))
+        or type(own) not in _NAMES
+        or type(doc_id) not in _NAMES
+    ):
+        return None
+    extra = _carried(data, file)
+    return Tagged(tokens, tags, own or None, doc_id or None, extra)
+
+
+_NAMES = {str, type(None)}
+
+
+def _texts(value: Any) -> bool:
+    return type(value) is list and set(map(type, value)) <= {str}
+
+
+@lru_cache
+def _others(file: File) -> frozenset[str]:
+    """Return the keys that make an object another shape than words with tags."""
+    return frozenset((file.columns.text, file.columns.spans, file.columns.split))
+
+
+def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
+    if file.carry is not None:
+        return {name: _carried_text(data[name]) for name in file.carry if name in data}
+    rest = {key: value for key, value in data.items() if key not in _known(file)}
+    return _json(rest) if rest else None
 
 
 @lru_cache
@@ -81,4 +115,4 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
 
 
-JSONL = Format(raws, record, pieces=line_pieces)
+JSONL = Format(raws, record, pieces=line_pieces, tagged=tagged)
