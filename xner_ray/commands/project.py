@@ -21,7 +21,7 @@ from xner_ray.engine.executor import Events, Executor, Work
 from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
-from xner_ray.errors import FatalError, InputError, Reason, RecipeError, did_you_mean
+from xner_ray.errors import FatalError, InputError, Reason, RecipeError, RetryableError, did_you_mean
 from xner_ray.read.build import build_index
 from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index import Index
@@ -40,6 +40,7 @@ from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.record import as_recorded
 from xner_ray.storage import files as storage
+from xner_ray.storage import hub
 
 _EARLY_BYTES = 1 << 26  # an input of this size is read within a minute
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
@@ -119,10 +120,11 @@ def project(
 def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], None]) -> Begun:
     """Make a recipe definite; where that cannot be done any more, take what the run of the same recipe recorded.
 
-    RecipeError or InputError if neither can be.
+    RecipeError, InputError or RetryableError if neither can be.
     """
     wanted = digest(given)
     record = folder.record() if folder.is_run() and not fresh else None
+    hub.begin(record.commits if record else None)
     try:
         resolve.check_cheap(given)
         known = resolve.recorded(given, folder) if record else {}
@@ -131,8 +133,8 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
         files = of_files(*identities(given, paths))
         keys = fingerprint(checked, inputs, parallel, models)
         keys = as_recorded(keys, record, lambda: of_files(*identities(given, stamps)))
-        return Begun(checked, keys, dict(given.models()), wanted, files)
-    except (RecipeError, InputError) as error:
+        return Begun(checked, keys, dict(given.models()), wanted, files, hub.commits())
+    except (RecipeError, InputError, RetryableError) as error:
         if record is None or (record.given, record.asked) != (wanted, dict(given.models())):
             raise
         now = {"engine": given.engine, "output": given.output}
@@ -141,9 +143,9 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
 
 def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
     """Return the recipe for workers on other machines; models of the hub are copied to the run's storage once."""
-    from xner_ray.models import hub
+    from xner_ray.models.hub import mirror
 
-    places = {key: hub.mirror(model, folder.path("_run", "models")) for key, model in recipe.models()}
+    places = {key: mirror(model, folder.path("_run", "models")) for key, model in recipe.models()}
     return recipe.with_models(places)
 
 
@@ -224,13 +226,17 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
         f"{len(missing):,} units to do"
     )
     session.say(_where(groups, choice))
-    for line in (*session.index.said, *session.index.problems()) if missing else ():
-        session.say(line)
-    for line in resolve.unweighted(recipe):
+    shown = [*session.index.said, *session.index.problems()] if missing else []
+    for line in [*shown, *_commits(), *resolve.unweighted(recipe)]:
         session.say(line)
     root = session.folder.root
     if not capacity.local and storage.is_local(root):
         session.say(f"{root} is a local path: every node of the cluster must reach it there")
+
+
+def _commits() -> list[str]:
+    """Return a line for each revision of a data set on the hub that this command reads."""
+    return [f"{hub.SCHEME}datasets/{name}: commit {commit}" for name, commit in hub.commits().items()]
 
 
 def _make(
@@ -306,6 +312,7 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
         *index.said,
         *index.problems(),
         *said,
+        *_commits(),
         *resolve.notices(checked),
     ]
     if index.reject_rate > checked.output.max_reject_rate:

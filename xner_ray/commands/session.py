@@ -41,6 +41,7 @@ class Begun:
     asked: Mapping[str, str] = field(default_factory=dict)  # models as the user's recipe names them, by key
     given: str = ""  # digest of the user's recipe
     files: Mapping[str, str] = field(default_factory=dict)  # paths of input files, by key
+    commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub (`storage.hub.commits`)
     gone: str = ""  # why inputs and models cannot be looked at, if the run must do without them
 
     def tags(self) -> dict[str, str]:
@@ -121,6 +122,7 @@ def begin(folder: RunFolder, begun: Begun, index: Index) -> None:
         asked=begun.asked,
         given=begun.given,
         tags=begun.tags(),
+        commits=begun.commits,
     )
 
 

@@ -2,7 +2,8 @@
 
 A path is a file, a folder (all files of the format at any depth, except below names with a leading `.` or `_`), a
 glob, or a URI. Files are read in the order of their splits, then of their paths. In a folder or a glob their names
-give the split, as in `datasets` (`train-00000.parquet`, `dev/a.conll`); a single file is `train`.
+give the split, as in `datasets` (`train-00000.parquet`, `dev/a.conll`); a single file is `train`. The address of each
+file of a data set on the hub names the commit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, Stated, split_name, split_of_file
 from xner_ray.recipe.columns import SPLITS, Columns
 from xner_ray.storage import files as storage
-from xner_ray.storage import sums
+from xner_ray.storage import hub, sums
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou"),
@@ -117,7 +118,7 @@ def paths(files: Sequence[File]) -> dict[str, str]:
 
 def _short_names(found: Sequence[Found]) -> list[str]:
     """Return the base names if they differ, else the paths below the last folder that all files share."""
-    paths = [storage.bare(item.path).split("/") for item in found]
+    paths = [hub.unpinned(storage.bare(item.path)).split("/") for item in found]
     if len({parts[-1] for parts in paths}) == len(paths):
         return [parts[-1] for parts in paths]
     levels = zip(*(parts[:-1] for parts in paths), strict=False)
@@ -127,6 +128,7 @@ def _short_names(found: Sequence[Found]) -> list[str]:
 
 def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
     """Return the files of a path, with their formats. InputError if there is none."""
+    path = storage.pinned(path)
     inner = storage.locate(path)[1]
     info = _info(path)
     if info.type == fs.FileType.File:
@@ -161,7 +163,23 @@ def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) ->
         files = below  # the user says what they are, whatever they are called
     if not files:
         raise InputError(f"{path}: no file of format {kind} in this folder (they end in {_endings(suffixes)})")
+    if path.startswith(hub.SCHEME):
+        _refuse_several(path, files)
     return [(kind, item) for item in files]
+
+
+def _refuse_several(path: str, files: Sequence[Found]) -> None:
+    """Raise InputError if the files of a data set on the hub lie in several folders, apart from those of splits."""
+    folders = [[part for part in item.relative.split("/")[:-1] if not split_of_file(part)] for item in files]
+    several = sorted({"/".join(parts) for parts in folders})
+    if len(several) > 1:
+        names = ", ".join([name or "the folder itself" for name in several[:20]] + ["..."] * (len(several) > 20))
+        every = storage.join(path, "**", "*" + os.path.splitext(files[0].path)[1])
+        raise InputError(
+            f"{path}: its files lie in {len(several)} folders, as configurations or languages of a data set do "
+            f"({names}); name one, as {storage.join(path, several[-1])}, or {{lang}} in its place; "
+            f"all of them are {every}"
+        )
 
 
 def _below(path: str, root: str) -> list[Found]:
@@ -189,10 +207,13 @@ def _info(path: str) -> fs.FileInfo:
 def _stamp(path: str, info: fs.FileInfo) -> str:
     """Return size and time of last change; of an object in seconds, as S3 says no more of a single object.
 
-    A file in a job's working directory is known by its content instead of the time: each node and each job has a copy.
+    A file in a job's working directory is known by its content instead of the time: each node and each job has a copy;
+    a file of a data set on the hub by the commit.
     """
     if _COPIES in path:
         return f"{info.size}-{_sha256(path, info.mtime_ns)}"
+    if path.startswith(hub.SCHEME):
+        return f"{info.size}-{path.partition('@')[2][:40]}"
     return f"{info.size}-{int(info.mtime_ns / 1e9) if '://' in path else info.mtime_ns}"
 
 
@@ -238,6 +259,12 @@ def guess(path: str, names: Sequence[str]) -> Kind:
     if len(kinds) == 1:
         return kinds.pop()
     known = "; ".join(f"{kind}: {_endings(suffixes)}" for kind, suffixes in SUFFIXES.items() if suffixes)
+    if not kinds and (scripts := [name for name in names if name.endswith(".py")]):
+        raise InputError(
+            f"{path}: holds a loading script ({scripts[0]}) and no file of a known format. No code of a data set is "
+            "run: name the files that it loads; of a data set on the hub, "
+            "hf://datasets/owner/name@refs/convert/parquet has them as Parquet where the hub converted it"
+        )
     problem = f"its files have several formats ({', '.join(sorted(kinds))})" if kinds else "no file has a known ending"
     raise InputError(f"{path}: the format cannot be guessed, {problem}; set input.format (known endings: {known})")
 

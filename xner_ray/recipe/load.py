@@ -15,6 +15,7 @@ from xner_ray.recipe.decides import Decides, Section, decision, inner_section
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Evidence
 from xner_ray.storage import files as storage
+from xner_ray.storage import hub
 
 Checked = TypeVar("Checked", bound=BaseModel)
 Placed = TypeVar("Placed", bound=Section)
@@ -36,6 +37,7 @@ def load_checked(
     model: type[Checked], source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> tuple[Checked, Path]:
     """Load a recipe of any kind, and return it with the folder at which its relative paths start; see `load_recipe`."""
+    hub.begin()  # each command asks anew what a revision of a data set is
     if isinstance(source, Mapping):
         data, base, where = dict(source), Path.cwd(), "recipe"
     else:

@@ -42,6 +42,7 @@ class RunFolder:
 
     def __init__(self, root: str) -> None:
         storage.refuse_secrets(root)
+        storage.refuse_read_only(root)
         # Workers have working folders of their own, so a local path must not depend on ours.
         self.root = storage.join(root) if "://" in root else os.path.abspath(root)
         self.lease: Lease | None = None

@@ -14,6 +14,7 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
+from xner_ray.storage import hub
 
 PACKAGES = (
     *("xner_ray", "ray", "torch", "transformers", "ctranslate2", "py3langid", "pyarrow", "ortools", "icu4py"),
@@ -40,6 +41,7 @@ class Record:
     given: str = ""  # digest of the user's recipe
     summed: bool = False  # no file of the run is of an earlier version, which made none with a sum
     tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
+    commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub, as `storage.hub.commits`
 
     @classmethod
     def load(cls, path: str) -> Record:
@@ -79,7 +81,10 @@ class Record:
         def named(key: str) -> str:
             """Say what differs, and what keeps the run."""
             if key in files and key in self.keys:
-                return f"  {key}: {files[key]} {_changed(files[key])}; put the old file back to resume the run"
+                own = [f"{hub.SCHEME}datasets/{name.split('@')[0]}@{commit}" for name, commit in self.commits.items()]
+                of_hub = own and files[key].startswith(hub.SCHEME)
+                cure = f"{', '.join(own)} resumes" if of_hub else "put the old file back to resume"
+                return f"  {key}: {files[key]} {_changed(files[key])}; {cure} the run"
             return f"  {key}: {self.keys.get(key)!r} there, {keys.get(key)!r} now{kept(key)}"
 
         gone = sorted(set(self.targets) - set(targets))
@@ -99,8 +104,8 @@ class Record:
 
 def _changed(path: str) -> str:
     info = storage.info_of(path)
-    time = info.mtime.astimezone(UTC).isoformat(" ", "seconds") if info.mtime else "at an unknown time"
-    return f"is another file than the run began with (last change {time}, {info.size:,} bytes)"
+    time = f"last change {info.mtime.astimezone(UTC).isoformat(' ', 'seconds')}, " if info.mtime else ""
+    return f"is another file than the run began with ({time}{info.size:,} bytes)"
 
 
 def as_recorded(

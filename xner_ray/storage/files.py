@@ -1,4 +1,4 @@
-"""Files wherever pyarrow's filesystems reach: a local path, `s3://`, `gs://`.
+"""Files wherever pyarrow's filesystems reach: a local path, `s3://`, `gs://`; to read alone, `hf://datasets/`.
 
 A file is published in one step: locally a temporary name, fsync and rename; on an object store one put.
 Nothing here appends, and nothing half-written ever has its final name.
@@ -32,11 +32,12 @@ import pyarrow as pa
 from pyarrow import fs
 
 from xner_ray.errors import InputError, RetryableError, StorageError, XnerError
+from xner_ray.storage import hub
 
-_ALLOWED = "allowed: a path, s3://, gs://"
+_ALLOWED = "allowed: a path, s3://, gs://, and to read hf://datasets/"
 _CREDENTIALS = (
     "give credentials by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE; "
-    "GOOGLE_APPLICATION_CREDENTIALS), by configuration files or by the machine's role"
+    "GOOGLE_APPLICATION_CREDENTIALS; HF_TOKEN), by configuration files or by the machine's role"
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _OPTIONS = {
@@ -61,7 +62,7 @@ def refuse_secrets(address: str) -> None:
     authority, _, _ = re.split("[/?#]", address[scheme.end() :], maxsplit=1)[0].rpartition("@")
     rest = address.partition("?")[2].partition("#")[0]
     named = [name for name, _ in parse_qsl(rest, keep_blank_values=True) if _SECRET.search(name)]
-    if named or ":" in authority or (authority and scheme[1] in ("s3", "gs", "gcs")):
+    if named or ":" in authority or (authority and scheme[1] in ("s3", "gs", "gcs", "hf")):
         what = f"the option {named[0]}" if named else "what stands before its @"
         raise InputError(
             f"{scheme[0]}...: the address holds a secret ({what}), which would end up in logs and recipes; "
@@ -88,6 +89,9 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     refuse_secrets(path)
     if "://" not in path:
         return fs.LocalFileSystem(), os.path.abspath(path)
+    if path.startswith(hub.SCHEME):
+        with _failing(path, "reached"):
+            return hub.filesystem(), hub.inner_of(path)
     scheme, _, place = bare(path).partition("://")
     scheme = {"gcs": "gs"}.get(scheme, scheme)
     try:
@@ -102,6 +106,17 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
             raise failure(path, "reached", error) from None
         raise InputError(f"{path}: no filesystem for this address ({error}); {_ALLOWED}") from None
     return filesystem, inner
+
+
+def pinned(path: str) -> str:
+    """Return an address at the hub with the commit that its revision is in this command; others as they are."""
+    return within(path, locate(path)[1]) if path.startswith(hub.SCHEME) else path
+
+
+def refuse_read_only(path: str) -> None:
+    """Raise InputError for an address that nothing can be written to."""
+    if path.startswith(hub.SCHEME):
+        raise InputError(f"{path}: {hub.READ_ONLY}")
 
 
 def _options(path: str, scheme: str) -> dict[str, str]:
@@ -184,8 +199,11 @@ def refused(error: OSError) -> bool:
 def failure(path: str, what: str, error: BaseException, kind: Callable[[str], XnerError] = StorageError) -> XnerError:
     """Return our error for one of storage. what: the verb of `cannot be {what}`.
 
-    RetryableError if it may be gone later; StorageError for a full disk; else `kind`.
+    RetryableError if it may be gone later; StorageError for a full disk; InputError for what the hub refuses; else
+    `kind`.
     """
+    if isinstance(error, hub.HubError):
+        return (RetryableError if error.passes else InputError)(str(error))
     if transient(error):
         return RetryableError(
             f"{path}: cannot be {what}: the storage does not answer, or refuses for now, also after several tries "

@@ -5,7 +5,8 @@ A local file is not read again if its device, inode, size, time of change (mtime
 rights, copy and restore, and offers no call to set it back: another file in the place of this one has another stamp,
 old times or not. A change within two seconds before the reading is not trusted, as clocks tick coarsely, and neither
 is a file system that may invent ctime (FUSE, FAT, CIFS). An object is known by its address, its size and the store's
-own tag (ETag, generation), which change with its content.
+own tag (ETag, generation), which change with its content; a file of a data set on the hub by its SHA-256, which the hub
+states of files of git LFS, and by the id of git's blob.
 
 What is remembered stands in `sums.sqlite` of the cache folder, outside all that is summed, so that it is not copied or
 restored together with a run. It sees no bits that rot on the disk under an unchanged inode; a copy elsewhere does.
@@ -26,12 +27,14 @@ from functools import lru_cache
 from pyarrow import fs
 
 from xner_ray.storage import files as storage
+from xner_ray.storage import hub
 from xner_ray.storage.cache import cache_folder
 
 _AT_ONCE = 16  # object stores answer slowly
 _CHUNK_BYTES = 4 << 20
 _SETTLED_NS = 2 * 10**9
 _KEEP_DAYS = 365
+_STATED = "sha256:"  # a stamp that is the sum itself
 _INVENTED = ("fuse", "vfat", "exfat", "msdos", "cifs", "smb", "9p", "ntfs")  # beginnings of file system types
 
 
@@ -43,6 +46,7 @@ def sums(paths: Sequence[str], known: Mapping[str, str] | None = None) -> list[s
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         stamps = list(pool.map(stamp, paths))
         found = remembered([each for each in stamps if each]) | dict(known or {})
+        found |= {each: each.removeprefix(_STATED) for each in stamps if each and each.startswith(_STATED)}
         missing = [path for path, each in zip(paths, stamps, strict=True) if each not in found]
         read = dict(zip(missing, pool.map(read_sum, missing), strict=True))
         after = dict(zip(missing, pool.map(stamp, missing), strict=True))
@@ -71,6 +75,8 @@ def stamp(path: str) -> str | None:
 
 def _tag(path: str, filesystem: fs.FileSystem, inner: str) -> str | None:
     try:
+        if path.startswith(hub.SCHEME):
+            return hub.identity(inner)
         with filesystem.open_input_stream(inner) as stream:
             stated = {str(key).lower(): value for key, value in (stream.metadata() or {}).items()}
             size = stream.size() if stream.seekable() else stated.get("content-length", b"")
