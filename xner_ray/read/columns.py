@@ -7,7 +7,6 @@ have their text joined one by one. A row about which anything is odd is marked, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,11 +22,12 @@ from xner_ray.data.arrow import Ints, flat, lengths, nested, nested_structs, off
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
 from xner_ray.data.spans import split_tag
+from xner_ray.data.tokens import sound
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.formats.lines import byte_lines
 from xner_ray.read.formats.links import link_columns, link_record
 from xner_ray.read.formats.tables import class_names, read_columns, record, table_raws, table_schema
-from xner_ray.read.record import REFUSED, File, Record, name_text, refuse_characters, refused
+from xner_ray.read.record import File, Record, name_text, refuse_characters, refused
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
@@ -35,7 +35,6 @@ from xner_ray.recipe.model import Recipe
 Bools = NDArray[np.bool_]
 Records = Iterator[tuple[int, Record, File]]  # with their input rows
 
-_BREAKS = re.compile(rf"\s|{REFUSED.pattern}")  # no word holds one
 _CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")
 
 
@@ -155,8 +154,8 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
     tokens = table.column(given.tokens).combine_chunks()
     sizes, codes, distinct = _encoded(tokens)
     odd = (sizes < 1) | (sizes > recipe.input.max_words)
-    if "" in distinct or _BREAKS.search("".join(distinct)):
-        bad = np.array([not word or _BREAKS.search(word) is not None for word in distinct])
+    if not sound(distinct) or refused("".join(distinct)):
+        bad = np.array([not sound([word]) or refused(word) for word in distinct])
         odd |= _any(bad[codes], sizes)
     spans = pa.nulls(len(at), ROW.field("gold_spans").type)
     class_labels = class_names(file, schema)
