@@ -62,7 +62,7 @@ TEXT = "# id = one\nAnna B-PER\nruns O\n. O\n\n# id = two\nIn O\nNew B-LOC\nYork
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     text = TEXT + "\n# id = four\nBad X-TAG\n"
-    xner_ray.project(_recipe(folder, text), folder / "run")
+    xner_ray.project(_recipe(folder, text), folder / "run", allow_rejects=True)
     return folder / "run"
 
 
@@ -131,9 +131,15 @@ def test_bad_recipes_end_with_2_and_one_message(tmp_path: Path, option: str, mes
     assert not (tmp_path / "run" / "_run" / "parts").exists()
 
 
-def test_too_many_rejects_end_with_3_and_a_finished_run(tmp_path: Path) -> None:
+def test_too_many_rejects_stop_before_the_work_or_end_with_3_and_a_finished_run(tmp_path: Path) -> None:
     path = _recipe(tmp_path, TEXT + "\nBad X-TAG\n")
-    result = _main("project", str(path), str(tmp_path / "run"))
+    planned = " ".join(_main("plan", str(path)).stdout.split())
+    assert "1 of 4 rows will be rejected: illegal_tag; the first: " in planned
+    assert "project stops: 25.00% of the rows" in planned
+    stopped = _main("project", str(path), str(tmp_path / "run"))
+    assert stopped.returncode == 2 and "give --allow-rejects to go on" in stopped.stderr
+    assert "illegal tag 'X-TAG'" in stopped.stderr and not (tmp_path / "run").exists()
+    result = _main("project", str(path), str(tmp_path / "run"), "--allow-rejects")
     assert result.returncode == 3, result.stderr
     assert "1 of 4 rows were rejected (25.00%), more than output.max_reject_rate (1.00%)" in " ".join(
         result.stdout.split()

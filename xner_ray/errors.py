@@ -100,7 +100,7 @@ class Reason(StrEnum):
     EMPTY = "empty"  # no word on one side
     TOO_LONG = "too_long"  # more words than input.max_words
     BAD_SPAN = "bad_span"  # outside the text, without a word, discontinuous, or without a proper label
-    BAD_TOKEN = "bad_token"  # white space inside, or an empty token
+    BAD_TOKEN = "bad_token"  # white space in a word that given links count: aligners differ in whether they cut there
     DUPLICATE_ID = "duplicate_id"  # an earlier row of its split has it
     LEFT_OUT = "left_out"  # the file itself says that it is no gold; does not count for output.max_reject_rate
     SOURCE_TOO_LONG = "source_too_long"  # more subwords than the translator reads
@@ -123,6 +123,8 @@ class Flag(StrEnum):
     """Oddities of a row that is kept, in the column `flags`."""
 
     SNAPPED = "snapped"  # the edges of a character span were moved to word edges
+    TOKENS_MENDED = "tokens_mended"  # of either side: blanks dropped, words cut at white space, marks joined to a word
+    SENTENCES_JOINED = "sentences_joined"  # input.split: sentences that a span crosses stay together
     BY_LLM = "by_llm"  # another run on the same machine may give this row another text or other entities
     MEMORY_HALVED = "memory_halved"  # made in smaller batches than the recipe's, after an out-of-memory error
     BISECTED = "bisected"  # made in other batches than the recipe's, because a row beside it made the stage raise

@@ -251,7 +251,7 @@ def test_a_tagger_of_other_labels_is_refused_before_the_run_is_recorded(tmp_path
     folder = RunFolder(str(tmp_path / "run"))
     wrong, right = (load_recipe(section, [tagger % label, "match.scores={tagger: 1.0}"]) for label in ("LOC", "PER"))
     with pytest.raises(RecipeError, match=r"^target_tag\.labels: the tagger's labels \(LOC\) are none"):
-        project._index(folder, Begun(wrong, {}), InlineExecutor(wrong))
+        project._index(folder, Begun(wrong, {}), InlineExecutor(wrong), None, False)
     assert not folder.is_run()
-    project._index(folder, Begun(right, {}), InlineExecutor(right))
+    project._index(folder, Begun(right, {}), InlineExecutor(right), None, False)
     assert folder.is_run()

@@ -32,13 +32,16 @@ def _line(row: int) -> bytes:
         return b'{"id": "r%d", "tokens": ["Ada", ' % row
     if kind == "bad_utf8":
         return json.dumps(record).encode().replace(b"Ada", b"Ad\xff")
-    if kind == "bad_token":
-        record["tokens"][1] = "met with"
     if kind == "duplicate_id":
         record["id"] = f"r{row - 1}"
     if kind == "too_long":
         record |= {"tokens": ["word"] * 41, "tags": ["O"] * 41}
     return json.dumps(record).encode()
+
+
+def _translation(row: int) -> str:
+    text = f"In Rom{row} traf Ada Bo"
+    return text.replace(" traf ", "\u00a0traf ") if KINDS.get(row % 1000) == "bad_token" else text
 
 
 def _check(row: Mapping[str, Any]) -> None:
@@ -49,7 +52,7 @@ def _check(row: Mapping[str, Any]) -> None:
 @pytest.mark.slow
 def test_all_and_only_the_poison_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.jsonl").write_bytes(b"".join(_line(row) + b"\n" for row in range(N_ROWS)))
-    (tmp_path / "out.txt").write_text("".join(f"In Rom{row} traf Ada Bo\n" for row in range(N_ROWS)))
+    (tmp_path / "out.txt").write_text("".join(f"{_translation(row)}\n" for row in range(N_ROWS)))
     (tmp_path / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
     recipe = {
         "input": {

@@ -121,8 +121,37 @@ def test_words_of_plain_text_are_those_that_an_aligner_sees(tmp_path: Path) -> N
     assert (first["text"], _pairs(first["links"]), first["flags"]) == (" n'a x. ", [(2, 1)], [Flag.SNAPPED])
     assert [(s["start"], s["end"]) for s in first["source_spans"]] == [(0, 1), (2, 3)]
     assert (second["reason"], second["detail"][:11]) == ("bad_token", "a.jsonl:2: ")  # one word to some aligners
+    assert second["detail"].endswith("a word holds white space where some aligners cut: 'a\\xa0b'")
     plain = load_recipe({"input": {"path": path, "parallel": {"spa_Latn": parallel}}, "targets": ["spa_Latn"]})
     assert read_all(plain).column("tokens").to_pylist()[0] == ["n'a", "x", "."]  # without links nothing changes
+
+
+def test_links_follow_the_words_that_tokens_are_mended_to(tmp_path: Path) -> None:
+    """Dropped: its links go; cut: they go to all parts; joined: to the word that it joined."""
+    rows = [
+        {"tokens": [" ", "New York", "lo", "\u0301", "x"], "ner_tags": ["O", "B-LOC", "O", "O", "O"]},
+        {"tokens": ["a", "b"], "ner_tags": ["O", "O"]},
+        {"tokens": ["a", ""], "ner_tags": ["O", "O"]},
+    ]
+    target = [{"tokens": ["p", "q"]}, {"tokens": ["\ufeff", "p q"]}, {"tokens": ["p"]}]
+    path, parallel = write(tmp_path / "a.jsonl", rows), write(tmp_path / "b.jsonl", target)
+    links = write(tmp_path / "c", "0-0 1-1 3-0 2-0 4-1\n0-0 1-1\n2-0\n")
+    first, second, third = read_all(to_train(path, parallel, links)).to_pylist()
+    assert first["source_tokens"] == ["New", "York", "lo\u0301", "x"]
+    assert _pairs(first["links"]) == [(0, 1), (1, 1), (2, 0), (3, 1)]
+    assert [(s["start"], s["end"]) for s in first["source_spans"]] == [(0, 2)]
+    assert (second["tokens"], _pairs(second["links"])) == (["p", "q"], [(1, 0), (1, 1)])
+    assert [row["flags"] for row in (first, second)] == [[Flag.TOKENS_MENDED]] * 2
+    assert (third["reason"], third["links"]) == ("malformed", None)  # links count the words that the user has
+    assert "link 2-0 leaves the 2 words of the source side" in third["detail"]
+    words = write(tmp_path / "b.txt", "p\u200bq r\n\ufeff \u0301 p q\np\n")
+    links = write(tmp_path / "c", "1-0 1-1\n0-1 0-2\n\n")
+    first, second, third = read_all(to_train(path, words, links)).to_pylist()
+    assert (first["tokens"], _pairs(first["links"])) == (
+        ["p", "q", "r"],
+        [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)],
+    )
+    assert (second["tokens"], _pairs(second["links"])) == (["\u0301", "p", "q"], [(0, 0), (0, 1)])
 
 
 def _many(folder: Path, count: int) -> tuple[str, str, list[str]]:

@@ -178,13 +178,13 @@ def test_every_reject_reason(tmp_path: Path) -> None:
         ({"text": " \t\n", "spans": []}, Reason.EMPTY),
         ({"tokens": ["a"] * 6, "ner_tags": ["O"] * 6}, Reason.TOO_LONG),
         ({"text": "abc", "spans": [[2, 9, "PER"]]}, Reason.BAD_SPAN),
-        ({"tokens": ["a b"], **labels}, Reason.BAD_TOKEN),
-        ({"tokens": [""], **labels}, Reason.BAD_TOKEN),
-        ({"tokens": ["a\u00a0b"], **labels}, Reason.BAD_TOKEN),
+        ({"tokens": ["a b"], **labels}, None),
+        ({"tokens": [""], **labels}, Reason.EMPTY),
+        ({"tokens": ["a", "\u3000"], "ner_tags": ["O", "B-PER"]}, Reason.BAD_SPAN),
         ({"tokens": ["x"], "text": "y", "spans": []}, Reason.MALFORMED),
         ({"id": 1, "tokens": ["a"], **labels}, None),
         ({"id": "1", "tokens": ["b"], **labels}, Reason.DUPLICATE_ID),
-        ({"tokens": ["\u200b"], **labels}, None),  # no width, yet a word
+        ({"tokens": ["\u200b"], **labels}, Reason.EMPTY),
         ({"text": "tab\tand\nnewline", "spans": []}, None),
     ]
     path = write(tmp_path / "a.jsonl", *(row for row, _ in rows))
@@ -195,9 +195,9 @@ def test_every_reject_reason(tmp_path: Path) -> None:
         assert row["reason"] is None or row["detail"].startswith(f"a.jsonl:{number}: "), row["detail"]
     details = table.column("detail").to_pylist()
     assert "U+0000" in details[4]
-    assert "'a b'" in details[10]
+    assert details[12] == "a.jsonl:13: span [1, 2, 'PER'] covers no word"
     assert "row 14 already has the id '1'" in details[15]
-    assert table.column("source_tokens").to_pylist()[10] == ["a b"]  # what is known is kept
+    assert table.column("source_tokens").to_pylist()[8] == ["a"] * 6  # what is known is kept
 
 
 def test_blank_line_of_text_is_an_empty_row(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_files_lose_no_sentence_in_silence(tmp_path: Path) -> None:
     lines = [
         {"id": "one", "doc_id": "D", "tokens": ["Al", "ran"], "ner_tags": ["B-PERSON", "O"]},
         {"tokens": ["Bonn"], "ner_tags": ["B-LOC"]},
-        {"tokens": ["a b"], "ner_tags": ["O"]},
+        {"tokens": [" "], "ner_tags": ["O"]},
         {"tokens": ["no", "labels"]},
         {"tokens": ["in", "Rome"], "ner_tags": ["O", "B-MISC"]},
     ]
@@ -167,7 +167,7 @@ def test_files_lose_no_sentence_in_silence(tmp_path: Path) -> None:
     assert table.column("doc_id").to_pylist() == ["D", None, None]
     labels = [[span["label"] for span in spans] for spans in table.column("spans").to_pylist()]
     assert labels == [["HUM"], ["LOC"], []]
-    assert tally["dropped"] == {"bad_token": 1, "no labels": 1} and tally["labels_dropped"] == {"MISC": 1}
+    assert tally["dropped"] == {"empty": 1, "no labels": 1} and tally["labels_dropped"] == {"MISC": 1}
     assert _read({"input": {**given, "limit": 2}})[1]["read"] == 2
     with pytest.raises(InputError, match="no sentence is left"):
         _read({"input": given, "splits": ["test"]})

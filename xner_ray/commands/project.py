@@ -69,6 +69,7 @@ def project(
     folder = RunFolder(os.fspath(run))
     refuse_passing(folder.root)
     given = load_recipe(recipe, overrides)
+    hub.begin(None)
     early = None if folder.is_run() and not fresh else _read_early(given)
     if early is not None:
         _judge(early, given, allow_rejects)
@@ -124,7 +125,8 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
     """
     wanted = digest(given)
     record = folder.record() if folder.is_run() and not fresh else None
-    hub.begin(record.commits if record else None)
+    if record:
+        hub.begin(record.commits)
     try:
         resolve.check_cheap(given)
         known = resolve.recorded(given, folder) if record else {}

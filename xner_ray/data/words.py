@@ -34,6 +34,7 @@ from itertools import accumulate, pairwise
 from icu4py.breakers import WordBreaker
 
 from xner_ray.data.languages import LANGUAGES, resolve
+from xner_ray.data.tokens import UNSEEN
 
 # Scripts that put no space between words (Thai, Lao, Tibetan, Burmese, Khmer, Han, kana, full-width forms), as
 # the inside of a character class. Their marks that patterns below look for stand apart.
@@ -199,7 +200,9 @@ def split(text: str, lang: str) -> list[tuple[int, int]]:
 
 
 def locate(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """Return the range of each token in the text, or None unless the tokens tile it with only white space between.
+    """Return the range of each token in the text, or None unless the tokens tile it with only blanks between.
+
+    Blanks are white space and the characters that `tokens.mend` drops.
 
     >>> locate(["It", "'s", "."], "It's ."), locate(["de", "a"], "da")
     ([(0, 2), (2, 4), (5, 6)], None)
@@ -207,13 +210,15 @@ def locate(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
     offsets = []
     position = 0
     for token in tokens:
-        while not text.startswith(token, position) and text[position : position + 1].isspace():
+        while not text.startswith(token, position) and (
+            (one := text[position : position + 1]).isspace() or one in UNSEEN
+        ):
             position += 1
         if not token or not text.startswith(token, position):
             return None
         offsets.append((position, position + len(token)))
         position += len(token)
-    return None if text[position:].strip() else offsets
+    return offsets if UNSEEN.issuperset("".join(text[position:].split())) else None
 
 
 def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:

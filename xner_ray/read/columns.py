@@ -7,7 +7,6 @@ one. A row about which anything is odd is marked, and `rows.py` reads it from it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,13 +22,13 @@ from xner_ray.data.arrow import Ints, flat, lengths, nested, nested_structs, off
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
 from xner_ray.data.spans import TagStyle, split_tag
+from xner_ray.data.tokens import sound
 from xner_ray.read.find import changed, unchanged
-from xner_ray.read.format import Tagged
 from xner_ray.read.formats.lines import byte_lines
 from xner_ray.read.formats.links import link_columns, link_record
-from xner_ray.read.formats.tables import class_names, read_columns, record, table_raws, table_schema
-from xner_ray.read.record import REFUSED, File, Record, name_text, refuse_characters, refused
-from xner_ray.read.records import FORMATS, read_raws, records_of
+from xner_ray.read.record import File, Record, refused
+from xner_ray.read.records import FORMATS
+from xner_ray.read.sources import TABLES, of_raws, of_table
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
@@ -37,9 +36,6 @@ from xner_ray.recipe.model import Recipe
 Bools = NDArray[np.bool_]
 Records = Iterator[tuple[int, Record, File]]  # with their input rows
 
-_TABLES = ("parquet", "dataset")
-_ODD = Tagged(["void"], None, None, None)
-_BREAKS = re.compile(rf"\s|{REFUSED.pattern}")  # no word holds one
 _CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")
 
 
@@ -52,20 +48,6 @@ class Plain:
     own: Records
     beside: Records
     links: Records
-
-
-class _Source(NamedTuple):
-    """Rows of one file as it has them: words, tags (None: no labels), names, carried columns."""
-
-    lines: Ints  # rows or lines of the file
-    tokens: pa.Array
-    tags: pa.Array | None
-    ids: list[str | None]
-    docs: list[str | None]
-    carried: dict[str, pa.Array]
-    odd: Bools
-    labels: Sequence[str] | None  # what tags that are numbers stand for
-    records: Callable[[Ints], Iterator[Record]]  # of some of the rows, by their indices
 
 
 class _Part(NamedTuple):
@@ -84,7 +66,7 @@ def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field]) -> Plain |
     extra: the user's columns that are carried through.
     """
     files = [segment.file for segment in (*unit.segments, *unit.parallel)]
-    if any(file.sentences or not (file.format in _TABLES or FORMATS[file.format].tagged) for file in files):
+    if any(file.sentences or not (file.format in TABLES or FORMATS[file.format].tagged) for file in files):
         return None
     rows = np.arange(unit.start, unit.stop) if unit.picked is None else np.array(unit.picked)
     own, beside = _parts(unit.segments, rows, recipe, extra), _parts(unit.parallel, rows, recipe, ())
@@ -150,14 +132,14 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
     """Read those rows of a segment that are among `rows`; None if its file does not have the shape."""
     file = unchanged(segment.file)
     at = np.flatnonzero(np.isin(np.arange(segment.row, segment.row + segment.take), rows))
-    source = (_of_table if file.format in _TABLES else _of_raws)(file, segment, at, extra)
+    source = (of_table if file.format in TABLES else of_raws)(file, segment, at, extra)
     if source is None:
         return None
     tokens = source.tokens
     sizes, codes, distinct = _encoded(tokens)
     odd = source.odd | (sizes < 1) | (sizes > recipe.input.max_words)
-    if "" in distinct or _BREAKS.search("".join(distinct)):
-        bad = np.array([not word or _BREAKS.search(word) is not None for word in distinct])
+    if not sound(distinct) or refused("".join(distinct)):
+        bad = np.array([not sound([word]) or refused(word) for word in distinct])
         odd |= _any(bad[codes], sizes)
     spans = pa.nulls(len(at), ROW.field("gold_spans").type)
     if source.tags is not None:
@@ -182,82 +164,6 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
     return _Part(file, segment.row + at, odd, source.records, pa.table(columns))
 
 
-def _of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> _Source | None:
-    """Read rows of a table, by their numbers in the segment; None if it does not have the shape."""
-    schema, _ = table_schema(file, need_labels=False)
-    given = file.columns
-    names = [name for name in schema.names if name in (given.id, given.doc_id, given.tokens, given.tags)]
-    if not _is_plain(file, schema):
-        return None
-    carried = [field.name for field in extra]
-    table = read_columns(file, segment.place, segment.skip, segment.take, [*names, *carried])
-    if table is None:
-        return None
-    if table.num_rows < segment.take:
-        raise changed(file)
-    table = table if len(at) == table.num_rows else table.take(at).combine_chunks()
-    lines = segment.place.line + segment.skip + at
-    class_labels = class_names(file, schema)
-
-    def records(wanted: Ints) -> Iterator[Record]:
-        for batch in table.select(names).take(wanted).combine_chunks().to_batches():
-            for raw in table_raws(batch, lines[wanted].tolist(), class_labels):
-                made = record(raw, file)
-                refuse_characters(made)
-                yield made
-
-    return _Source(
-        lines,
-        table.column(given.tokens).combine_chunks(),
-        table.column(given.tags).combine_chunks() if given.tags in names else None,
-        _names(table, given.id),
-        _names(table, given.doc_id),
-        {name: table.column(name) for name in carried},
-        np.zeros(len(at), bool),
-        class_labels.get(given.tags),
-        records,
-    )
-
-
-def _of_raws(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> _Source:
-    """Read rows of any other file, by their numbers in the segment."""
-    found = list(islice(read_raws(file, segment.place, skip=segment.skip), segment.take))
-    if len(found) < segment.take:
-        raise changed(file)
-    raws = found if len(at) == len(found) else [found[index] for index in at.tolist()]
-    tagged = FORMATS[file.format].tagged
-    assert tagged is not None, "only such formats are read by columns"
-    rows = [tagged(raw, file) or _ODD for raw in raws]
-    carried = {}
-    for column in extra:
-        cells = [row.extra.get(column.name) if isinstance(row.extra, dict) else row.extra for row in rows]
-        carried[column.name] = pa.array(cells, column.type)
-    kind = pa.list_(pa.string())
-    return _Source(
-        np.array([raw.line for raw in raws], np.int64),
-        pa.array([row.tokens for row in rows], kind),
-        pa.array([row.tags for row in rows], kind),
-        [row.id for row in rows],
-        [row.doc_id for row in rows],
-        carried,
-        np.array([row is _ODD for row in rows], bool),
-        file.reading.names,
-        lambda wanted: (made for index in wanted.tolist() for made in records_of(raws[index], file)),
-    )
-
-
-def _is_plain(file: File, schema: pa.Schema) -> bool:
-    """Return whether a file has tokens in lists of text, no text, spans or splits, and tags in lists if any."""
-    types = {name: schema.field(column).type for name, column in file.columns if column in schema.names}
-    tags = types.get("tags", pa.list_(pa.string()))
-    return (
-        types.keys().isdisjoint(("text", "spans", "split"))
-        and types.get("tokens") == pa.list_(pa.string())
-        and pa.types.is_list(tags)
-        and (pa.types.is_string(tags.value_type) or pa.types.is_integer(tags.value_type))
-    )
-
-
 def _encoded(lists: pa.Array) -> tuple[Ints, Ints, list[str]]:
     """Return the lists' lengths, a number for each word, and the words that the numbers stand for; null as ""."""
     encoded = lists.flatten().dictionary_encode(null_encoding="encode")
@@ -267,12 +173,6 @@ def _encoded(lists: pa.Array) -> tuple[Ints, Ints, list[str]]:
 def _any(mask: Bools, sizes: Ints) -> Bools:
     """Return for each list of these sizes whether the mask is true for any of its elements."""
     return np.diff(offsets(mask)[offsets(sizes)]) > 0
-
-
-def _names(table: pa.Table, column: str) -> list[str | None]:
-    if column not in table.column_names:
-        return [None] * table.num_rows
-    return [name_text(value, column) for value in table.column(column).to_pylist()]
 
 
 def _refused(names: Sequence[str | None]) -> Bools:

@@ -156,6 +156,10 @@ class Record:
     extra: str | dict[str, str | None] | tuple[pa.RecordBatch, int] | None = None
     reason: Reason | None = None
     detail: str = ""
+    # Of a sentence that was cut out of a document (`records.cut`)
+    number: int | None = None  # among the sentences of a document without an id
+    start: int | None = None  # where it begins there: code points of the text, or words where it came as tokens
+    joined: bool = False  # it is several, which a span holds together
 
     @property
     def labelled(self) -> bool:
@@ -244,5 +248,7 @@ def refuse_characters(record: Record) -> None:
 
 
 def record_id(record: Record, file: File) -> str:
-    """Return the user's id, else `<file>:<line>`."""
-    return record.id if record.id is not None else f"{file.name}:{record.line}"
+    """Return the user's id, else `<file>:<line>`, or `<file>:<line>#<number>` of a sentence of a document."""
+    if record.id is not None:
+        return record.id
+    return f"{file.name}:{record.line}" + ("" if record.number is None else f"#{record.number}")

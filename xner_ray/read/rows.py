@@ -2,8 +2,10 @@
 
 A row that cannot be used is kept with status, reason and `<file>:<line>: problem`, and with all that is known of it.
 Given links count words, so where there are links, text without words is cut at blanks, as aligners read it.
-Spans of characters become spans of the words that they touch (flag `snapped` if an edge moved); a span over white
-space alone rejects the row. Of spans that share words the longest is projected; the others go to `unprojected`.
+Tokens that are no words are mended (`data/tokens.py`), with their spans and links; if they do not tile the given text
+any more, the text is joined of them. Spans of characters become spans of the words that they touch (flag `snapped` if
+an edge moved); a span over white space alone rejects the row. Of spans that share words the longest is projected; the
+others go to `unprojected`.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ from xner_ray.data.arrow import with_column
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells, table_from_rows
 from xner_ray.data.spans import Span, outermost
+from xner_ray.data.tokens import mend
 from xner_ray.errors import Flag, Reason
 from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.find import changed
 from xner_ray.read.formats.links import link_pairs
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
-from xner_ray.read.records import iterate
+from xner_ray.read.records import DOCUMENT_START, iterate
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
@@ -45,7 +48,9 @@ class ReadSide:
     tokens: list[str] | None = None
     offsets: list[tuple[int, int]] | None = None
     spans: list[Span] | None = None  # sorted, those that share words included; None: unlabelled
-    flags: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)  # of the words
+    snapped: int = 0  # spans
+    places: Sequence[range] | None = None  # the words of each token that was counted; None: they are the words
     reason: Reason | None = None
     detail: str = ""
 
@@ -84,8 +89,11 @@ def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
     picked = set(unit.picked) if unit.picked is not None else None
     parts = (_records(part, picked) for part in (unit.segments, unit.parallel, unit.links))
     table, records = _read(unit, plan.recipe, *parts)
+    starts = plan.recipe.input.split is not None  # no file has such a column of its own then
     for column in plan.extra:
-        table = table.append_column(column, _carried(records, column))
+        own = starts and column.name == DOCUMENT_START.name
+        cells = pa.array([record.start for record in records], column.type) if own else _carried(records, column)
+        table = table.append_column(column, cells)
     return table
 
 
@@ -149,8 +157,10 @@ def _links(record: Record, file: File, source: ReadSide, target: ReadSide) -> li
     """Return the links of a row whose sides are both good; bad links reject the row, which then has none."""
     if source.reason is not None or target.reason is not None:
         return []
+    own, other = (one.places or [range(at, at + 1) for at in range(len(one.tokens or ()))] for one in (source, target))
     try:
-        return link_pairs(record, len(source.tokens or ()), len(target.tokens or ()))
+        pairs = link_pairs(record, len(own), len(other))
+        return [(i, j) for one, another in pairs for i in own[one] for j in other[another]]
     except BadRecord as bad:
         source.reject(bad.reason, f"{file.name}:{record.line}: {bad.detail}")
         return []
@@ -158,13 +168,13 @@ def _links(record: Record, file: File, source: ReadSide, target: ReadSide) -> li
 
 def _cells(source: ReadSide | None, target: ReadSide | None, *, labelled: bool) -> dict[str, Any]:
     """Return the cells of a row that come from its sides. labelled: the source side brings the entities."""
-    cells: dict[str, Any] = {"flags": []}
+    cells: dict[str, Any] = {"flags": [*dict.fromkeys(flag for one in (source, target) if one for flag in one.flags)]}
     if source is not None:
         cells |= {"source_text": source.text, "source_tokens": source.tokens}
         cells["source_offsets"] = source.offsets  # Arrow takes pairs as cells too, 6 times as fast as dicts
         if labelled and source.spans is not None:
             cells |= {"source_spans": span_cells(source.spans), "unprojected": nested_losses(source.spans)}
-            cells["flags"] += source.flags
+            cells["flags"] += [Flag.SNAPPED] * source.snapped
     if target is not None:
         cells |= {"text": target.text, "tokens": target.tokens, "offsets": target.offsets}
         if target.spans is not None:
@@ -187,41 +197,61 @@ def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blank
         made.text = without_surrogates(made.text) if made.text is not None else None
         made.tokens = [without_surrogates(token) for token in made.tokens] if made.tokens is not None else None
         return made
+    if record.joined:
+        made.flags.append(Flag.SENTENCES_JOINED)
     if made.tokens is None:
         text = made.text or ""
         made.offsets = [m.span() for m in _NOT_BLANK.finditer(text)] if at_blanks else words.split(text, file.lang)
         made.tokens = [text[start:end] for start, end in made.offsets]
-    if "" in made.tokens or _WHITE.search("".join(made.tokens)):
-        bad = next(token for token in made.tokens if not token or _WHITE.search(token))
-        made.reject(Reason.BAD_TOKEN, f"{where}a word is empty or holds white space: {short(bad)}")
-        return made
+        if at_blanks and _WHITE.search("".join(made.tokens)):
+            bad = next(token for token in made.tokens if _WHITE.search(token))
+            made.reject(Reason.BAD_TOKEN, f"{where}a word holds white space where some aligners cut: {short(bad)}")
+            return made
+    given, at = made.tokens, made.offsets
+    mended = mend(given)
+    if mended is not None:
+        made.tokens, made.places, made.offsets = mended.tokens, mended.places, None
     if not made.tokens:
         made.reject(Reason.EMPTY, f"{where}no word")
         return made
+    if made.offsets is None and made.text is not None:
+        made.offsets = words.locate(made.tokens, made.text)
+    tiles = made.offsets is not None
     if made.offsets is None:
-        made.offsets = words.locate(made.tokens, made.text) if made.text is not None else None
-        if made.offsets is None:
-            if record.chars is not None:
+        made.text, made.offsets = words.join(made.tokens, file.lang)
+        if record.chars is not None:  # they can still be told if the tokens as given tile the text
+            at = at or words.locate(given, record.text or "")
+            if at is None:
                 made.reject(Reason.MALFORMED, f"{where}the tokens do not match the text that the spans refer to")
-            made.text, made.offsets = words.join(made.tokens, file.lang)
+    if mended is not None and (record.tokens is not None or not tiles):  # else the words are ours, and so are the cuts
+        made.flags.append(Flag.TOKENS_MENDED)
     if len(made.tokens) > max_words:
         made.reject(Reason.TOO_LONG, f"{where}{len(made.tokens)} words; input.max_words is {max_words}")
     if record.labelled and made.reason in (None, Reason.TOO_LONG):
+        offsets = made.offsets if tiles else at or []  # in the text that spans of characters refer to
         try:
-            spans = record.spans if record.chars is None else _snap(record.chars, made, labels)
-            made.spans = sorted(set(labels.map(spans or [])))
+            spans = (
+                record.spans if record.chars is None else _snap(record.chars, record.text or "", offsets, made, labels)
+            )
+            spans = labels.map(spans or [])
+            if mended is not None and (record.chars is None or not tiles):
+                spans = mended.spans(spans)
+            made.spans = sorted(set(spans))
         except BadRecord as bad:
             made.reject(bad.reason, where + bad.detail)
+        except ValueError as lost:
+            made.reject(Reason.BAD_SPAN, f"{where}{lost}")
     return made
 
 
-def _snap(chars: Sequence[tuple[int, int, str]], made: ReadSide, labels: Labels) -> list[Span]:
+def _snap(
+    chars: Sequence[tuple[int, int, str]], text: str, offsets: Sequence[tuple[int, int]], made: ReadSide, labels: Labels
+) -> list[Span]:
     """Return the spans of the words that spans of characters touch, of those whose label is kept.
 
-    BadRecord for a span that touches no word.
+    offsets: of the words in the text. BadRecord for a span that touches no word.
     """
     spans = []
-    text, offsets = made.text or "", made.offsets or []
     for start, end, label in chars:
         if not labels.map([Span(start, end, label)]):
             continue
@@ -230,8 +260,7 @@ def _snap(chars: Sequence[tuple[int, int, str]], made: ReadSide, labels: Labels)
             raise BadRecord(Reason.BAD_SPAN, f"span {short([start, end, label])} covers white space and no word")
         inside = text[start:end]
         trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
-        if trimmed != (offsets[touched[0]][0], offsets[touched[-1]][1]):
-            made.flags.append(Flag.SNAPPED)
+        made.snapped += trimmed != (offsets[touched[0]][0], offsets[touched[-1]][1])
         spans.append(Span(touched[0], touched[-1] + 1, label))
     return spans
 

@@ -19,7 +19,7 @@ from xner_ray.errors import InputError, Reason
 from xner_ray.read.duplicates import IdWriter
 from xner_ray.read.formats.tables import table_schema
 from xner_ray.read.record import START, TABLES, File, Place, Reading, Record
-from xner_ray.read.records import FORMATS, iterate, read_raws, records_of
+from xner_ray.read.records import FORMATS, iterate, read_raws, records_of, with_document_start
 from xner_ray.read.units import Scan
 from xner_ray.recipe.columns import SPLITS
 
@@ -61,6 +61,7 @@ def scan_file(job: ScanJob) -> Scan:
         _, scan.extra = table_schema(file, need_labels=job.need_labels)
     elif file.format in ("jsonl", "json"):
         scan.extra = [pa.field(name, pa.string()) for name in (("extra",) if file.carry is None else file.carry)]
+    scan.extra = with_document_start(scan.extra, file)
     if not job.settled:
         file = replace(file, reading=_suggested(file))
     scan.reading, scan.evidence = file.reading, FORMATS[file.format].evidence(file)

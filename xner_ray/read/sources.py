@@ -1,0 +1,134 @@
+"""Rows of one file as whole columns: words and tags as they stand there, and the records of the odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from xner_ray.data.arrow import Ints
+from xner_ray.read.find import changed
+from xner_ray.read.format import Tagged
+from xner_ray.read.formats.tables import class_names, read_columns, record, table_raws, table_schema
+from xner_ray.read.record import SURROGATES, File, Raw, Record, name_text, refuse_characters
+from xner_ray.read.records import FORMATS, read_raws, records_of
+from xner_ray.read.units import Segment
+
+TABLES = ("parquet", "dataset")
+_ODD = Tagged(["void"], None, None, None)
+_LISTS = pa.list_(pa.string())
+
+
+class Source(NamedTuple):
+    """Rows of one file as it has them: words, tags (None: no labels), names, carried columns."""
+
+    lines: Ints  # rows or lines of the file
+    tokens: pa.Array
+    tags: pa.Array | None
+    ids: list[str | None]
+    docs: list[str | None]
+    carried: dict[str, pa.Array]
+    odd: NDArray[np.bool_]
+    labels: Sequence[str] | None  # what tags that are numbers stand for
+    records: Callable[[Ints], Iterator[Record]]  # of some of the rows, by their indices
+
+
+def of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source | None:
+    """Read rows of a table, by their numbers in the segment; None if it does not have the shape."""
+    schema, _ = table_schema(file, need_labels=False)
+    given = file.columns
+    names = [name for name in schema.names if name in (given.id, given.doc_id, given.tokens, given.tags)]
+    if not _is_plain(file, schema):
+        return None
+    carried = [field.name for field in extra]
+    table = read_columns(file, segment.place, segment.skip, segment.take, [*names, *carried])
+    if table is None:
+        return None
+    if table.num_rows < segment.take:
+        raise changed(file)
+    table = table if len(at) == table.num_rows else table.take(at).combine_chunks()
+    lines = segment.place.line + segment.skip + at
+    class_labels = class_names(file, schema)
+
+    def records(wanted: Ints) -> Iterator[Record]:
+        for batch in table.select(names).take(wanted).combine_chunks().to_batches():
+            for raw in table_raws(batch, lines[wanted].tolist(), class_labels):
+                made = record(raw, file)
+                refuse_characters(made)
+                yield made
+
+    return Source(
+        lines,
+        table.column(given.tokens).combine_chunks(),
+        table.column(given.tags).combine_chunks() if given.tags in names else None,
+        _names(table, given.id),
+        _names(table, given.doc_id),
+        {name: table.column(name) for name in carried},
+        np.zeros(len(at), bool),
+        class_labels.get(given.tags),
+        records,
+    )
+
+
+def of_raws(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source:
+    """Read rows of any other file, by their numbers in the segment."""
+    found = list(islice(read_raws(file, segment.place, skip=segment.skip), segment.take))
+    if len(found) < segment.take:
+        raise changed(file)
+    raws = found if len(at) == len(found) else [found[index] for index in at.tolist()]
+    tagged = FORMATS[file.format].tagged
+    assert tagged is not None, "only such formats are read by columns"
+    rows = [tagged(raw, file) or _ODD for raw in raws]
+    try:
+        return _source(raws, rows, file, extra)
+    except UnicodeEncodeError:  # half a surrogate pair, which no table can hold
+        return _source(raws, [row if _writable(row) else _ODD for row in rows], file, extra)
+
+
+def _source(raws: Sequence[Raw], rows: Sequence[Tagged], file: File, extra: Sequence[pa.Field]) -> Source:
+    carried = {}
+    if extra:
+        pairs = zip(raws, rows, strict=True)
+        cells = [records_of(raw, file)[0].extra if row is _ODD else row.extra for raw, row in pairs]
+        for column in extra:
+            values = [cell.get(column.name) if isinstance(cell, dict) else cell for cell in cells]
+            carried[column.name] = pa.array(values, column.type)
+    ids, docs = [row.id for row in rows], [row.doc_id for row in rows]
+    "".join(filter(None, (*ids, *docs))).encode()
+    return Source(
+        np.array([raw.line for raw in raws], np.int64),
+        pa.array([row.tokens for row in rows], _LISTS),
+        pa.array([row.tags for row in rows], _LISTS),
+        ids,
+        docs,
+        carried,
+        np.array([row is _ODD for row in rows], bool),
+        file.reading.names,
+        lambda wanted: (made for index in wanted.tolist() for made in records_of(raws[index], file)),
+    )
+
+
+def _writable(row: Tagged) -> bool:
+    return not SURROGATES.search("".join((*row.tokens, *(row.tags or ()), row.id or "", row.doc_id or "")))
+
+
+def _is_plain(file: File, schema: pa.Schema) -> bool:
+    """Return whether a file has tokens in lists of text, no text, spans or splits, and tags in lists if any."""
+    types = {name: schema.field(column).type for name, column in file.columns if column in schema.names}
+    tags = types.get("tags", pa.list_(pa.string()))
+    return (
+        types.keys().isdisjoint(("text", "spans", "split"))
+        and types.get("tokens") == pa.list_(pa.string())
+        and pa.types.is_list(tags)
+        and (pa.types.is_string(tags.value_type) or pa.types.is_integer(tags.value_type))
+    )
+
+
+def _names(table: pa.Table, column: str) -> list[str | None]:
+    if column not in table.column_names:
+        return [None] * table.num_rows
+    return [name_text(value, column) for value in table.column(column).to_pylist()]
