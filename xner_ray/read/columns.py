@@ -18,25 +18,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from xner_ray.data import words
-from xner_ray.data.arrow import Ints, flat, lengths, nested, nested_structs, offsets
+from xner_ray.data.arrow import Ints, lengths, nested, nested_structs, offsets
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
-from xner_ray.data.spans import TagStyle, split_tag
-from xner_ray.data.tokens import sound
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.formats.lines import byte_lines
 from xner_ray.read.formats.links import link_columns, link_record
-from xner_ray.read.record import File, Record, refused
+from xner_ray.read.record import File, Record
 from xner_ray.read.records import FORMATS
-from xner_ray.read.sources import TABLES, of_raws, of_table
+from xner_ray.read.sources import TABLES, TagSpans, any_of, encoded, looked_at, of_raws, of_table
 from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
 
 Bools = NDArray[np.bool_]
 Records = Iterator[tuple[int, Record, File]]  # with their input rows
-
-_CONTINUES, _CLOSES = frozenset("IEL"), frozenset("ELSU")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +132,15 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
     if source is None:
         return None
     tokens = source.tokens
-    sizes, codes, distinct = _encoded(tokens)
-    odd = source.odd | (sizes < 1) | (sizes > recipe.input.max_words)
-    if not sound(distinct) or refused("".join(distinct)):
-        bad = np.array([not sound([word]) or refused(word) for word in distinct])
-        odd |= _any(bad[codes], sizes)
+    odd, found = looked_at(source, file.reading.style, recipe.input.max_words)
     spans = pa.nulls(len(at), ROW.field("gold_spans").type)
-    if source.tags is not None:
-        spans, wrong = _spans(source.tags, source.labels, file.reading.style, recipe.input.labels)
-        tagged = source.tags.is_valid().to_numpy(zero_copy_only=False)
-        odd |= wrong | (tagged & (lengths(source.tags) != sizes))
-    odd |= _refused(source.ids) | _refused(source.docs)
+    if source.tags is not None and found is not None:
+        spans = _spans(found, len(at), recipe.input.labels)
+        if source.tags.null_count:
+            spans = pc.if_else(source.tags.is_valid(), spans, pa.scalar(None, spans.type))
     if odd.any():
         tokens = pc.if_else(pa.array(odd), pa.scalar(["void"], tokens.type), tokens)
-        sizes, codes, distinct = _encoded(tokens)
+    sizes, codes, distinct = encoded(tokens)
     text, places = _joined(tokens, sizes, codes, distinct, file.lang)
     ids = [name or f"{file.name}:{line}" for name, line in zip(source.ids, source.lines.tolist(), strict=True)]
     columns = {
@@ -162,23 +153,6 @@ def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field
         **source.carried,
     }
     return _Part(file, segment.row + at, odd, source.records, pa.table(columns))
-
-
-def _encoded(lists: pa.Array) -> tuple[Ints, Ints, list[str]]:
-    """Return the lists' lengths, a number for each word, and the words that the numbers stand for; null as ""."""
-    encoded = lists.flatten().dictionary_encode(null_encoding="encode")
-    return lengths(lists), encoded.indices.to_numpy(), [word or "" for word in encoded.dictionary.to_pylist()]
-
-
-def _any(mask: Bools, sizes: Ints) -> Bools:
-    """Return for each list of these sizes whether the mask is true for any of its elements."""
-    return np.diff(offsets(mask)[offsets(sizes)]) > 0
-
-
-def _refused(names: Sequence[str | None]) -> Bools:
-    if not refused("".join(filter(None, names)), name=True):
-        return np.zeros(len(names), bool)
-    return np.array([refused(name or "", name=True) for name in names])
 
 
 def _joined(tokens: pa.Array, sizes: Ints, codes: Ints, distinct: list[str], lang: str) -> tuple[pa.Array, pa.Array]:
@@ -195,7 +169,7 @@ def _joined(tokens: pa.Array, sizes: Ints, codes: Ints, distinct: list[str], lan
     """
     first = offsets(sizes)[:-1]
     around = np.array([words.looks_around(word) for word in distinct])
-    others = _any(around[codes], sizes)
+    others = any_of(around[codes], sizes)
     kinds, gap = _gaps(codes, distinct, first, np.repeat(~others, sizes), lang)
     before = pa.array(kinds).take(pa.array(gap))
     spaced = pc.binary_join_element_wise(before, tokens.flatten(), "")
@@ -232,49 +206,17 @@ def _gaps(codes: Ints, distinct: Sequence[str], first: Ints, wanted: Bools, lang
     return kinds, gap
 
 
-def _spans(tags: pa.Array, names: Sequence[str] | None, style: TagStyle, labels: Labels) -> tuple[pa.Array, Bools]:
-    """Return `spans.tags_to_spans` of every row with the labels that are kept, and the rows with a tag that is none.
-
-    names: what tags that are numbers stand for. style: how the others are spelled. Rows without tags are null.
-    """
-    encoded = tags.flatten().dictionary_encode(null_encoding="encode")
-    parts = [_parsed(tag, names, style) for tag in encoded.dictionary.to_pylist()]
-    codes, sizes = encoded.indices.to_numpy(), lengths(tags)
-    known = sorted({label for _, label in parts if label})
-    prefixes = np.array([prefix for prefix, _ in parts], str)
-    label = np.array([known.index(label) if label else -1 for _, label in parts], np.int64)[codes]
-    goes_on = np.isin(prefixes, list(_CONTINUES))[codes]
-    stays_open = (~np.isin(prefixes, list(_CLOSES)))[codes] & (label >= 0)
-    row, place, _ = flat(tags)
-    continued = np.zeros(len(codes), dtype=bool)
-    continued[1:] = goes_on[1:] & stays_open[:-1] & (label[1:] == label[:-1]) & (row[1:] == row[:-1])
-    starts = np.flatnonzero((label >= 0) & ~continued)
-    borders = np.append(np.flatnonzero(~continued), len(codes))
-    ends = borders[np.searchsorted(borders, starts, side="right")]
-    renamed = [labels.rename.get(name, name) for name in known]
-    kept = np.array([labels.keep is None or name in labels.keep for name in renamed], dtype=bool)[label[starts]]
-    starts, size = starts[kept], (ends - starts)[kept]
+def _spans(found: TagSpans, n_rows: int, labels: Labels) -> pa.Array:
+    """Return the spans of every row with the labels that are kept."""
+    renamed = [labels.rename.get(name, name) for name in found.labels]
+    kept = np.array([labels.keep is None or name in labels.keep for name in renamed], dtype=bool)[found.label]
+    row, start, size = found.row[kept], found.start[kept], found.size[kept]
     cells = {
-        "start": place[starts],
-        "end": place[starts] + size,
-        "label": pa.array(renamed, pa.string()).take(pa.array(label[starts])),
+        "start": start,
+        "end": start + size,
+        "label": pa.array(renamed, pa.string()).take(pa.array(found.label[kept])),
     }
-    kind, n_spans = ROW.field("gold_spans").type, np.bincount(row[starts], minlength=len(tags))
-    spans = nested_structs(n_spans, cells, kind)
-    if tags.null_count:
-        spans = pc.if_else(tags.is_valid(), spans, pa.scalar(None, kind))
-    return spans, _any((prefixes == "")[codes], sizes)
-
-
-def _parsed(tag: str | int | None, names: Sequence[str] | None, style: TagStyle) -> tuple[str, str]:
-    """Return prefix and label of a tag; two empty strings if it is none, or its label could not be written out."""
-    if isinstance(tag, int):
-        tag = names[tag] if names is not None and 0 <= tag < len(names) else None
-    try:
-        prefix, label = split_tag(style.canonical(tag or ""))
-    except ValueError:
-        return "", ""
-    return ("", "") if refused(label, name=True) else (prefix, label)
+    return nested_structs(np.bincount(row, minlength=n_rows), cells, ROW.field("gold_spans").type)
 
 
 def _scored(spans: pa.Array) -> pa.Array:

@@ -41,8 +41,9 @@ class IdWriter:
 
     def add(self, split: str, row_id: str | None) -> None:
         """Take the id of the next row, which no other row of its split may have; None: it has none of its own."""
-        named = f"\0{self.file_number}:{self._rows + len(self._hashes) // _HASH.itemsize}"
-        if row_id is not None:
+        if row_id is None:
+            named = f"\0{self.file_number}:{self._rows + len(self._hashes) // _HASH.itemsize}"
+        else:
             named = f"{split}\0{row_id}"
         self._hashes += blake2b(named.encode(errors="surrogatepass"), digest_size=_HASH.itemsize).digest()
         if len(self._hashes) == PIECE_ROWS * _HASH.itemsize:

@@ -8,23 +8,27 @@ them the units, do not depend on how a file was cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 
 from xner_ray.data import words
+from xner_ray.data.tokens import mend
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.duplicates import IdWriter
 from xner_ray.read.formats.tables import table_schema
-from xner_ray.read.record import START, TABLES, File, Place, Reading, Record
+from xner_ray.read.record import START, TABLES, File, Place, Raw, Reading, Record
 from xner_ray.read.records import FORMATS, iterate, read_raws, records_of, with_document_start
+from xner_ray.read.sources import looked_at, tagged_rows
 from xner_ray.read.units import Scan
 from xner_ray.recipe.columns import SPLITS
 
 GRID_BYTES = 1 << 14  # a unit reads at most so much in vain, of tables a row group
 PIECE_BYTES = 1 << 24  # a multiple of GRID_BYTES
+_BATCH_ROWS = 1024
 _HEAD_ROWS = 500  # that suggest how a file is read, until all of it is known
 
 
@@ -65,47 +69,15 @@ def scan_file(job: ScanJob) -> Scan:
     if not job.settled:
         file = replace(file, reading=_suggested(file))
     scan.reading, scan.evidence = file.reading, FORMATS[file.format].evidence(file)
-    ids = IdWriter(job.ids, job.number) if job.ids is not None else None
-    own_ids = False
-    if not job.start:
-        scan.marks.add(0, START, 0)
-    at, by_group = 0 if not job.start else -1, file.format in TABLES and not file.ends_with(".arrow")
-    for place, record in _rows(scan, file, job):
-        if place is not None and (by_group or place.offset // GRID_BYTES > at // GRID_BYTES):
-            at = place.offset
-            if scan.rows or job.start:
-                scan.marks.add(scan.rows, place, scan.words)
-        n_words = len(record.tokens if record.tokens is not None else (record.text or "").split())
-        scan.words += n_words
-        if (reason := _reason(record, n_words, file, job)) is not None:
-            count, first = scan.rejects.get(reason, (0, scan.rows))
-            scan.rejects[reason] = (count + 1, first)
-        if record.labelled:
-            scan.labelled += 1
-            scan.repaired += record.repaired
-        if record.reason is None:  # what rejected rows hold may be no label at all
-            scan.labels.update(span.label for span in record.spans or ())
-            scan.labels.update(label for _, _, label in record.chars or ())
-        split = record.split or file.split
-        if ids is not None:
-            own_ids = own_ids or record.id is not None
-            ids.add(split, record.id)
-        if isinstance(record.extra, dict):
-            scan.carried.update(record.extra)
-        if not scan.splits or scan.splits[-1] != SPLITS.index(split):
-            scan.splits.append(SPLITS.index(split))
-            scan.split_ends.append(scan.rows)
-        scan.split_ends[-1] += 1
-        scan.rows += 1
-        if scan.rows == job.limit:
-            break
-    if ids is not None and own_ids:
-        scan.pieces = ids.close()
-    return scan
+    scanner = _Scanner(scan, file, job)
+    raws = _raws(scan, file, job)
+    while not scanner.full and (batch := list(islice(raws, min(job.limit or _BATCH_ROWS, _BATCH_ROWS)))):
+        scanner.add(batch)
+    return scanner.close()
 
 
-def _rows(scan: Scan, file: File, job: ScanJob) -> Iterator[tuple[Place | None, Record]]:
-    """Yield places and records of the piece; evidence and the end of the piece go into the scan."""
+def _raws(scan: Scan, file: File, job: ScanJob) -> Iterator[Raw]:
+    """Yield the raw records of the piece; evidence and the end of the piece go into the scan."""
     for number, raw in enumerate(read_raws(file, Place(job.start), extra=False)):
         if job.stop is not None and raw.place is not None and raw.place.offset >= job.stop:
             scan.end = raw.place
@@ -113,10 +85,98 @@ def _rows(scan: Scan, file: File, job: ScanJob) -> Iterator[tuple[Place | None, 
         if number == 0:
             scan.first = raw.place or START
         scan.evidence.add(raw)
-        place = raw.place
-        for record in records_of(raw, file):
-            yield place, record
+        yield raw
+
+
+class _Scanner:
+    """What a scan takes from raw records: of words with tags by whole columns, of others one by one."""
+
+    def __init__(self, scan: Scan, file: File, job: ScanJob) -> None:
+        self.scan, self.file, self.job = scan, file, job
+        self.ids = IdWriter(job.ids, job.number) if job.ids is not None else None
+        self.own_ids = self.full = False
+        self.by_group = file.format in TABLES and not file.ends_with(".arrow")
+        self.marked = -1 if job.start else 0
+        if not job.start:
+            scan.marks.add(0, START, 0)
+
+    def add(self, raws: Sequence[Raw]) -> None:
+        """Take raw records, until there are as many rows as wanted."""
+        scan, file, job = self.scan, self.file, self.job
+        found = tagged_rows(raws, file)
+        if found is None:
+            for raw in raws:
+                self._add_records(raw)
+            return
+        rows, source = found
+        odd, spans = looked_at(source, file.reading.style, job.max_words)
+        if spans is not None:
+            good = ~odd
+            counts = np.bincount(spans.label[good[spans.row]], minlength=len(spans.labels)).tolist()
+            scan.labels.update({label: n for label, n in zip(spans.labels, counts, strict=True) if n})
+            scan.repaired += int(spans.repaired[good].sum())
+        for raw, row, is_odd in zip(raws, rows, odd.tolist(), strict=True):
+            if is_odd:
+                self._add_records(raw)
+            else:
+                labelled = row.tags is not None
+                reason = None if labelled or not job.need_labels else Reason.MALFORMED
+                self._add_row(raw.place, len(row.tokens), row.id, file.split, reason, labelled, row.extra)
+
+    def _add_records(self, raw: Raw) -> None:
+        place, scan = raw.place, self.scan
+        for record in () if self.full else records_of(raw, self.file):
+            if record.labelled:
+                scan.repaired += record.repaired
+            if record.reason is None:  # what rejected rows hold may be no label at all
+                scan.labels.update(span.label for span in record.spans or ())
+                scan.labels.update(label for _, _, label in record.chars or ())
+            n_words = len(record.tokens if record.tokens is not None else (record.text or "").split())
+            reason = _reason(record, n_words, self.file, self.job)
+            split = record.split or self.file.split
+            self._add_row(place, n_words, record.id, split, reason, record.labelled, record.extra)
             place = None
+
+    def _add_row(
+        self,
+        place: Place | None,
+        n_words: int,
+        own_id: str | None,
+        split: str,
+        reason: Reason | None,
+        labelled: bool,
+        extra: object,
+    ) -> None:
+        scan = self.scan
+        if self.full:
+            return
+        if place is not None and (self.by_group or place.offset // GRID_BYTES > self.marked // GRID_BYTES):
+            self.marked = place.offset
+            if scan.rows or self.job.start:
+                scan.marks.add(scan.rows, place, scan.words)
+        scan.words += n_words
+        scan.labelled += labelled
+        if reason is not None:
+            count, first = scan.rejects.get(reason, (0, scan.rows))
+            scan.rejects[reason] = (count + 1, first)
+        if self.ids is not None:
+            self.own_ids = self.own_ids or own_id is not None
+            self.ids.add(split, own_id)
+        if isinstance(extra, dict):
+            scan.carried.update(extra)
+        code = SPLITS.index(split)
+        if not scan.splits or scan.splits[-1] != code:
+            scan.splits.append(code)
+            scan.split_ends.append(scan.rows)
+        scan.split_ends[-1] += 1
+        scan.rows += 1
+        self.full = scan.rows == self.job.limit
+
+    def close(self) -> Scan:
+        """Return the scan."""
+        if self.ids is not None and self.own_ids:
+            self.scan.pieces = self.ids.close()
+        return self.scan
 
 
 def _suggested(file: File) -> Reading:
@@ -134,6 +194,14 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | 
     """Return why the row of a record will be rejected. n_words: by its tokens, or its blanks."""
     if record.reason is not None:
         return record.reason
+    if record.tokens is not None and (mended := mend(record.tokens)) is not None:
+        n_words = len(mended.tokens)
+        if not n_words:
+            return Reason.EMPTY
+        try:
+            mended.spans(record.spans or ())
+        except ValueError:
+            return Reason.BAD_SPAN
     if n_words == 0 and not (record.tokens or (record.text or "").strip()):
         return Reason.EMPTY
     if record.tokens is None and len(record.text or "") > job.max_words:  # a word has a character
