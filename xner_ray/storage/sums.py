@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from xner_ray.errors import StorageError
 from xner_ray.storage import files as storage
 from xner_ray.storage.cache import cache_folder
 
+_SUM = re.compile("[0-9a-f]{64}")
 _AT_ONCE = 16  # object stores answer slowly
 _CHUNK_BYTES = 4 << 20
 _SETTLED_NS = 2 * 10**9
@@ -38,7 +40,7 @@ _INVENTED = ("fuse", "vfat", "exfat", "msdos", "cifs", "smb", "9p", "ntfs")  # b
 
 def sums(paths: Sequence[str], known: Mapping[str, str] | None = None) -> list[str]:
     """Return the SHA-256 of each file in hex. known: sums by `stamp`, from elsewhere; StorageError."""
-    found = said(paths, read_sum, known)
+    found = said(paths, read_sum, known, lambda path, text: bool(_SUM.fullmatch(text)))
     return [found[path] for path in paths]
 
 
