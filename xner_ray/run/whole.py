@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xner_ray.errors import DamageError, RunFolderError, StorageError
+from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
@@ -97,6 +97,13 @@ def read(path: str, *, summed: bool = False) -> bytes:
     return data
 
 
+def read_any(path: str) -> bytes:
+    """Return the bytes of a file that a run has, whatever they are. DamageError if it is missing."""
+    if (data := storage.read_if_there(path)) is None:
+        raise DamageError(path, "is missing")
+    return data
+
+
 def _damage(data: bytes, place: str, summed: bool = False) -> str | None:
     """Return what is wrong with the file that stands at a place. summed: it is no file of an earlier version."""
     try:
@@ -128,12 +135,8 @@ def _verdict(path: str) -> str:
 
 def _checked(path: str, summed: bool) -> str:
     """Return what is wrong with a file, else its verdict; "" where it may be of an earlier version, without a sum."""
-    try:
-        what = _damage(storage.read_bytes(path), place_of(path), summed)
-    except StorageError:
-        if storage.exists(path):
-            raise
-        what = "is missing"
+    data = storage.read_if_there(path)
+    what = "is missing" if data is None else _damage(data, place_of(path), summed)
     return what or (_verdict(path) if summed else "")
 
 
@@ -186,14 +189,10 @@ def load(made: type[T], path: str, name: str, old: Sequence[str]) -> T:
 
 def _document(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(storage.read_bytes(path))
+        found: dict[str, Any] = json.loads(read_any(path))
         stated = found.pop("sha256", None)
     except (ValueError, AttributeError):
         raise DamageError(path, "is no JSON document") from None
-    except StorageError:
-        if storage.exists(path):
-            raise
-        raise DamageError(path, "is missing") from None
     if stated is None and set(found) <= set(old):
         return found
     if stated != hashlib.sha256(_json(found)).hexdigest():
