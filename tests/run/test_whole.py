@@ -121,6 +121,9 @@ def test_documents_of_earlier_versions_have_no_sum(tmp_path: Path) -> None:
         Record.load(str(path))
     with pytest.raises(DamageError, match="is missing"):
         Sealed.load(str(tmp_path / "none"))
+    path.write_text("[]")
+    with pytest.raises(DamageError, match="is no JSON document"):
+        Sealed.load(str(path))
 
 
 def test_a_document_of_a_newer_version_is_named_as_one(tmp_path: Path) -> None:

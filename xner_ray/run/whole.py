@@ -191,7 +191,7 @@ def _document(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(read_any(path))
         stated = found.pop("sha256", None)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise DamageError(path, "is no JSON document") from None
     if stated is None and set(found) <= set(old):
         return found
