@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from xner_ray.commands.session import Begun, Session, begin, listed, opened, seconds_of
+from xner_ray.commands.session import Begun, Session, begin, known_index, opened, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
@@ -201,7 +201,7 @@ def _index(folder: RunFolder, begun: Begun, executor: Executor, early: Index | N
     recipe, unit_rows = begun.recipe, None
     if folder.is_run():
         unit_rows = folder.record().unit_rows
-        if (old := listed(folder)) is not None:
+        if (old := known_index(folder)) is not None:
             if {unit.lang for unit in old.units} >= set(recipe.languages):
                 return old if begun.gone else old.bound(recipe)
             unit_rows = old.unit_rows
