@@ -17,7 +17,7 @@ import xner_ray
 from xner_ray.commands import inspect
 from xner_ray.errors import FatalError, InputError, RunFolderError
 from xner_ray.read.find import stamps
-from xner_ray.read.inputs import identities
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.fingerprint import of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run.folder import RunFolder
@@ -112,7 +112,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_read(home: Path, monkeypatch
     _project(home)
     folder = RunFolder(str(home / "run"))
     recipe = load_recipe(home / "recipe.yaml")
-    keys = {**folder.keys(), **of_files(*identities(recipe, stamps))}
+    keys = {**folder.keys(), **of_files(*find_texts(recipe).identities(stamps))}
     old = {"keys": keys, "targets": ["deu_Latn"], "first_attempt": 1}
     (home / "run/_run/fingerprint.json").write_text(json.dumps(old))
     (home / "run/_run/attempts/0001").write_bytes(b"")

@@ -30,7 +30,7 @@ from xner_ray.commands import inspect
 from xner_ray.commands.compare import compare
 from xner_ray.commands.export import export
 from xner_ray.errors import XnerError
-from xner_ray.read.inputs import input_files
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import repair
 from xner_ray.storage import files as storage
@@ -204,7 +204,7 @@ def answers(run: str, undisturbed: str) -> dict[str, Any]:
     source = Source(run=run, langs=["deu_Latn"])
     read("train", lambda: [table.to_pylist() for table in run_rows(source, True, Tally(run))])
     read("compare", lambda: json.dumps(compare([run, undisturbed], samples=0).to_dict(), default=str))
-    read("format: run", lambda: repair.require_whole_files([file.path for file in input_files(recipe)]) or "whole")
+    read("format: run", lambda: repair.require_whole_files([file.path for file in find_texts(recipe).files]) or "whole")
     return found
 
 

@@ -25,7 +25,6 @@ from xner_ray.errors import FatalError, InputError, Reason, RecipeError, did_you
 from xner_ray.read.build import build_index
 from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index import Index
-from xner_ray.read.inputs import identities, input_bytes
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
@@ -79,7 +78,7 @@ def project(
     ):
         if report is not None:
             return report
-        choice = None if begun.gone else before_the_scan(checked, input_bytes(checked))
+        choice = None if begun.gone else before_the_scan(checked, begun.input_bytes)
         executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
         index = _index(folder, begun, executor, early, allow_rejects)
         done = folder.parts()
@@ -124,14 +123,14 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
     wanted = digest(given)
     record = folder.record() if folder.is_run() and not fresh else None
     try:
-        resolve.check_cheap(given)
+        texts = resolve.check_cheap(given)
         known = resolve.recorded(given, folder) if record else {}
         checked, models = resolve.resolve(given, recorded=known, say=say)
-        inputs, parallel = identities(given, partial(contents, known=record.tags if record else None))
-        files = of_files(*identities(given, paths))
+        inputs, parallel = texts.identities(partial(contents, known=record.tags if record else None))
+        files = of_files(*texts.identities(paths))
         keys = fingerprint(checked, inputs, parallel, models)
-        keys = as_recorded(keys, record, lambda: of_files(*identities(given, stamps)))
-        return Begun(checked, keys, dict(given.models()), wanted, files)
+        keys = as_recorded(keys, record, lambda: of_files(*texts.identities(stamps)))
+        return Begun(checked, keys, dict(given.models()), wanted, files, texts.n_bytes)
     except (RecipeError, InputError) as error:
         if record is None or (record.given, record.asked) != (wanted, dict(given.models())):
             raise
@@ -178,8 +177,8 @@ def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice
 
 def _read_early(given: Recipe) -> Index | None:
     """Scan a small input before any model is asked for; None: a large one is scanned by the workers of the run."""
-    resolve.check_cheap(given)
-    return build_index(given) if input_bytes(given) <= _EARLY_BYTES else None
+    texts = resolve.check_cheap(given)
+    return build_index(given) if texts.n_bytes <= _EARLY_BYTES else None
 
 
 def _judge(index: Index, recipe: Recipe, allow: bool) -> None:
@@ -279,9 +278,9 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     A cluster is asked what it has; a Ray of this machine's own is not started.
     """
     given = load_recipe(recipe, overrides)
-    resolve.check_cheap(given)
+    texts = resolve.check_cheap(given)
     said: list[str] = []
-    choice = before_the_scan(given, input_bytes(given))
+    choice = before_the_scan(given, texts.n_bytes)
     joins = choice is not None and choice.name == "ray" and reaches_ray(given)
     with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
         index = build_index(given, map_files=executor.map)

@@ -41,6 +41,7 @@ class Begun:
     asked: Mapping[str, str] = field(default_factory=dict)  # models as the user's recipe names them, by key
     given: str = ""  # digest of the user's recipe
     files: Mapping[str, str] = field(default_factory=dict)  # paths of input files, by key
+    input_bytes: int = 0  # of all input files together
     gone: str = ""  # why inputs and models cannot be looked at, if the run must do without them
 
     def tags(self) -> dict[str, str]:
