@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from given_files import write_recipe, write_sentences
 from published import digests
 
 import xner_ray
@@ -104,21 +104,9 @@ def test_a_fork_and_a_caller_from_python_have_their_own_handlers() -> None:
 
 
 def _recipe(folder: Path, executor: str) -> Path:
-    n_rows = 60
-    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    (folder / "in.conll").write_text("\n\n".join(map(sentence.format, range(n_rows))) + "\n")
-    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * n_rows)
-    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * n_rows)
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "output": {"rows_per_file": 20},
-        "engine": {"unit_rows": 5, "executor": executor},
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
+    write_sentences(folder, 60)
+    engine = {"unit_rows": 5, "executor": executor}
+    return write_recipe(folder / "recipe.yaml", output={"rows_per_file": 20}, engine=engine)
 
 
 def _moments(folder: Path, executor: str, numbers: Sequence[int], seed: int) -> None:

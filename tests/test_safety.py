@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from given_files import write_recipe
 from markupsafe import escape
 from rich.console import Console
 
@@ -62,12 +63,8 @@ def test_text_ids_and_labels_stay_text(tmp_path: Path, monkeypatch: pytest.Monke
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "out.txt").write_text("\n".join(f"{name.replace(' ', '_')} ; [/red] met" for name in IDS) + "\n")
     (folder / "links.txt").write_text("0-0 1-3 2-2 3-1\n" * len(IDS))
-    recipe = {
-        "input": {"path": "in.jsonl", "parallel": {LANG: "out.txt"}, "links": "links.txt", "columns": {"tags": "tags"}},
-        "targets": [LANG],
-        "align": {"backend": "provided"},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    given = {"path": "in.jsonl", "parallel": {LANG: "out.txt"}, "columns": {"tags": "tags"}}
+    write_recipe(folder / "recipe.yaml", input=given, targets=[LANG])
     before = {path for path in tmp_path.rglob("*") if folder / "run" not in path.parents}
     report = xner_ray.project("recipe.yaml", "run")
     assert report["rejects"] == {}

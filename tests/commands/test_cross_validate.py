@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from given_files import write_recipe
 from tiny_encoders import tiny
 from typer.testing import CliRunner
 
@@ -34,8 +35,8 @@ def _written(folder: Path, **changes: Any) -> Path:
     for name, text in (("en.conll", lines), ("es.conll", target), ("links", links)):
         (folder / name).write_text("\n".join(text) + "\n")
     given = {"path": "en.conll", "parallel": {"spa_Latn": "es.conll"}, "links": "links"}
-    recipe = {"input": given, "targets": ["spa_Latn"], "align": {"backend": "provided"}}
-    (folder / "toy.yaml").write_text(yaml.safe_dump({**recipe, "match": {"scores": {"align": 1}, "prior": "none"}}))
+    match = {"scores": {"align": 1}, "prior": "none"}
+    write_recipe(folder / "toy.yaml", input=given, targets=["spa_Latn"], match=match)
     experiment: dict[str, Any] = {
         "runs": {"toy": "toy.yaml"},
         "languages": ["spa_Latn"],

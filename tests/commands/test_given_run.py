@@ -11,7 +11,7 @@ from reading import read_all
 from xner_ray.engine.resolve import resolve
 from xner_ray.errors import RunFolderError
 from xner_ray.match.stage import MatchStage
-from xner_ray.read.inputs import identities
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
@@ -50,7 +50,7 @@ def test_a_chain_from_files_to_labels(tmp_path: Path) -> None:
 
 
 def _keys(recipe: Recipe) -> dict[str, Any]:
-    return fingerprint(recipe, *identities(recipe), resolve(recipe)[1])
+    return fingerprint(recipe, *find_texts(recipe).identities(), resolve(recipe)[1])
 
 
 def test_the_fingerprint_has_the_links_and_no_aligner(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from faults import in_stage
+from given_files import TRANSLATION, write_recipe, write_sentences
 from published import digests
 from s3_server import S3Server
 
@@ -16,7 +17,7 @@ import xner_ray
 from xner_ray.commands import inspect
 from xner_ray.errors import FatalError, InputError, RunFolderError
 from xner_ray.read.find import stamps
-from xner_ray.read.inputs import identities
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.fingerprint import of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run.folder import RunFolder
@@ -34,18 +35,9 @@ def home(tmp_path: Path) -> Path:
     """A folder with a recipe, its input and nothing else."""
     folder = tmp_path / "home"
     folder.mkdir()
-    sentence = "Ada\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    (folder / "in.conll").write_text("\n\n".join([sentence] * N_ROWS) + "\n")
-    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
-    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "match": {"prior": "none"},
-        "engine": {"unit_rows": 10, "executor": "inline"},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    write_sentences(folder, N_ROWS, ids=False)
+    engine = {"unit_rows": 10, "executor": "inline"}
+    write_recipe(folder / "recipe.yaml", match={"prior": "none"}, engine=engine)
     return folder
 
 
@@ -86,7 +78,7 @@ def test_a_touched_file_is_the_same_and_a_changed_one_is_named(home: Path, monke
     (line,) = str(error.value).splitlines()[1:-1]
     assert line.startswith(f"  parallel deu_Latn train/out.txt: {home}/out.txt is another file than the run began with")
     assert "last change 2001-09-09 01:46:40+00:00" in line and "put the old file back to resume the run" in line
-    (home / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
+    (home / "out.txt").write_text(f"{TRANSLATION}\n" * N_ROWS)
     assert _project(home).rows["emitted"] == N_ROWS
 
 
@@ -120,7 +112,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_read(home: Path, monkeypatch
     _project(home)
     folder = RunFolder(str(home / "run"))
     recipe = load_recipe(home / "recipe.yaml")
-    keys = {**folder.keys(), **of_files(*identities(recipe, stamps))}
+    keys = {**folder.keys(), **of_files(*find_texts(recipe).identities(stamps))}
     old = {"keys": keys, "targets": ["deu_Latn"], "first_attempt": 1}
     (home / "run/_run/fingerprint.json").write_text(json.dumps(old))
     (home / "run/_run/attempts/0001").write_bytes(b"")

@@ -16,6 +16,7 @@ from typing import Any
 import datasets
 import pytest
 import yaml
+from given_files import over_links
 from rich.console import Console
 from s3_server import S3Server
 
@@ -51,16 +52,13 @@ def without_faults(store: S3Server) -> Iterator[None]:
 
 
 def _recipe(store: S3Server) -> dict[str, Any]:
-    return {
-        "input": {
-            "path": store.uri("bucket/in/eng_Latn.conll"),
-            "parallel": {code: store.uri(f"bucket/in/{code}.conll") for code in ("spa_Latn", "swh_Latn")},
-            "links": store.uri("bucket/in/{lang}.links"),
-        },
-        "targets": ["spa_Latn", "swh_Latn"],
-        "align": {"backend": "provided"},
-        "engine": {"unit_rows": 10},
+    targets = ["spa_Latn", "swh_Latn"]
+    given = {
+        "path": store.uri("bucket/in/eng_Latn.conll"),
+        "parallel": {code: store.uri(f"bucket/in/{code}.conll") for code in targets},
+        "links": store.uri("bucket/in/{lang}.links"),
     }
+    return over_links(input=given, targets=targets, engine={"unit_rows": 10})
 
 
 def _published(run: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from xner_ray import cli
 from xner_ray.commands.sweep import planned, sweep
 from xner_ray.engine.resolve import resolve
 from xner_ray.errors import RecipeError, RunFolderError
-from xner_ray.read.inputs import identities
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -190,7 +190,7 @@ def test_the_sweep_of_jobs_on_a_few_sentences(tmp_path: Path, monkeypatch: pytes
         folder = RunFolder(str(tmp_path / "out/europarl" / plan.method))
         resolved, models = resolve(plan.recipe)
         assert folder.recipe() == resolved
-        assert folder.keys() == fingerprint(resolved, *identities(resolved), models)
+        assert folder.keys() == fingerprint(resolved, *find_texts(resolved).identities(), models)
     before = (tmp_path / "out/compare.md").read_bytes()
     again = sweep(JOBS / "sweep.yaml", tmp_path / "out", overrides=few, samples=200)
     assert (tmp_path / "out/compare.md").read_bytes() == before

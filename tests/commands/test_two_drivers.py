@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+from given_files import write_recipe, write_sentences
 from s3_server import S3Server
 
 N_ROWS, ROUNDS = 150, 3
@@ -23,24 +23,13 @@ main()
 
 
 def _recipe(folder: Path) -> Path:
-    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    (folder / "in.conll").write_text("\n\n".join(map(sentence.format, range(N_ROWS))) + "\n")
-    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
-    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
+    write_sentences(folder, N_ROWS)
     # The run lasts for longer than the other waits for a lock that somebody only looks at
     (folder / "slow.py").write_text(
         "import time\ndef slow(row, entity, candidates):\n    time.sleep(0.01)\n    return [0.0] * len(candidates)\n"
     )
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "evidence": {"plugin": "slow.py"},
-        "engine": {"unit_rows": 10, "executor": "inline"},
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
+    engine = {"unit_rows": 10, "executor": "inline"}
+    return write_recipe(folder / "recipe.yaml", evidence={"plugin": "slow.py"}, engine=engine)
 
 
 def _together(recipe: Path, run: str) -> None:

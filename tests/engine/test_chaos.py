@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from given_files import write_recipe
 from local_cluster import LocalCluster, local_cluster
 from published import digests
 
@@ -179,20 +180,13 @@ def test_an_object_store_that_holds_less_than_the_run(cluster: LocalCluster, tmp
     pq.write_table(pa.table(rows), tmp_path / "in.parquet", row_group_size=1_000)
     pq.write_table(pa.table({"tokens": [["Ada", "traf", "Bo"]] * n_rows}), tmp_path / "out.parquet")
     (tmp_path / "links.txt").write_text("0-0 1-1 2-2\n" * n_rows)
-    recipe = {
-        "input": {
-            "path": "in.parquet",
-            "parallel": {"deu_Latn": "out.parquet"},
-            "links": "links.txt",
-            "columns": {"tags": "tags"},
-        },
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "match": {"workers": 1, "prior": "none"},
-        "engine": {"unit_rows": 2_000},
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    driver = _start(cluster, tmp_path / "recipe.yaml", tmp_path / "run")
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml",
+        input={"path": "in.parquet", "parallel": {"deu_Latn": "out.parquet"}, "columns": {"tags": "tags"}},
+        match={"workers": 1, "prior": "none"},
+        engine={"unit_rows": 2_000},
+    )
+    driver = _start(cluster, recipe, tmp_path / "run")
     assert driver.wait(600) == 0, (tmp_path / "run.log").read_text()
     files = sorted((tmp_path / "run").glob("data/*/*.parquet"))
     whole = pa.concat_tables([pq.ParquetFile(path).read() for path in files])

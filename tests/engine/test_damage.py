@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from faults import in_stage
+from given_files import LINKS, write_recipe, write_sentences
 from rich.console import Console
 from s3_server import S3Server
 from synthetic_runs import Killed
@@ -30,7 +30,7 @@ from xner_ray.commands import inspect
 from xner_ray.commands.compare import compare
 from xner_ray.commands.export import export
 from xner_ray.errors import XnerError
-from xner_ray.read.inputs import input_files
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import repair
 from xner_ray.storage import files as storage
@@ -106,27 +106,22 @@ def published(files: Files) -> Files:
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("damage")
-    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
-    (folder / "in.conll").write_text("\n\n".join(rows) + "\n")
+    write_sentences(folder, N_ROWS, bad=11)
     for lang, words in {"deu_Latn": "In/O Rom/B-LOC traf/O Ada/B-PER Bo/B-PER", "spa_Latn": "Ada/B-PER vio/O"}.items():
         gold = "\n".join(word.replace("/", "\t") for word in words.split())
         (folder / f"{lang}.conll").write_text("\n\n".join([gold] * N_ROWS) + "\n")
-        (folder / f"{lang}.links").write_text(("0-3 1-2 2-4 3-0 4-1\n" if lang == "deu_Latn" else "0-0 1-1\n") * N_ROWS)
+        (folder / f"{lang}.links").write_text((f"{LINKS}\n" if lang == "deu_Latn" else "0-0 1-1\n") * N_ROWS)
 
     def recipe(prior: str, *targets: str) -> Path:
         parallel = {lang: f"{lang}.conll" for lang in targets}
-        data = {
-            "input": {"path": "in.conll", "parallel": parallel, "links": "{lang}.links"},
-            "targets": list(targets),
-            "align": {"backend": "provided"},
-            "match": {"prior": prior},
-            "output": {"max_reject_rate": 0.9, "rows_per_file": 40},
-            "engine": {"unit_rows": 20, "executor": "inline"},
-        }
-        path = folder / f"{prior}-{len(targets)}.yaml"
-        path.write_text(yaml.safe_dump(data))
-        return path
+        return write_recipe(
+            folder / f"{prior}-{len(targets)}.yaml",
+            input={"parallel": parallel, "links": "{lang}.links"},
+            targets=list(targets),
+            match={"prior": prior},
+            output={"max_reject_rate": 0.9, "rows_per_file": 40},
+            engine={"unit_rows": 20, "executor": "inline"},
+        )
 
     return recipe
 
@@ -209,7 +204,7 @@ def answers(run: str, undisturbed: str) -> dict[str, Any]:
     source = Source(run=run, langs=["deu_Latn"])
     read("train", lambda: [table.to_pylist() for table in run_rows(source, True, Tally(run))])
     read("compare", lambda: json.dumps(compare([run, undisturbed], samples=0).to_dict(), default=str))
-    read("format: run", lambda: repair.require_whole_files([file.path for file in input_files(recipe)]) or "whole")
+    read("format: run", lambda: repair.require_whole_files([file.path for file in find_texts(recipe).files]) or "whole")
     return found
 
 

@@ -15,7 +15,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray.cloudpickle
-import yaml
+from given_files import write_recipe, write_sentences
 from published import digests
 
 import xner_ray
@@ -32,23 +32,14 @@ for module in (sys.modules[__name__], faults):  # workers cannot import a test
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> tuple[Path, dict[str, str]]:
     """A recipe of 20 units whose links are given, and the digests of its run."""
     folder = tmp_path_factory.mktemp("faults")
-    sentence = ["Ada\tB-PER", "met\tO", "Bo\tB-PER", "in\tO", "Rome\tB-LOC"]
-    (folder / "in.conll").write_text("\n\n".join("\n".join(sentence) for _ in range(N_UNITS * 2)) + "\n")
-    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_UNITS * 2)
-    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_UNITS * 2)
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided", "workers": 1},
-        "match": {"workers": 1, "prior": "none"},
-        "engine": {"unit_rows": 2},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    report = xner_ray.project(folder / "recipe.yaml", folder / "run")
+    write_sentences(folder, N_UNITS * 2, ids=False)
+    match = {"workers": 1, "prior": "none"}
+    recipe = write_recipe(folder / "recipe.yaml", align={"workers": 1}, match=match, engine={"unit_rows": 2})
+    report = xner_ray.project(recipe, folder / "run")
     assert report["units"] == N_UNITS
     assert report["rows"]["emitted"] == 2 * N_UNITS
     assert report["entities"]["projected"] == 6 * N_UNITS
-    return folder / "recipe.yaml", digests(folder / "run")
+    return recipe, digests(folder / "run")
 
 
 Worker = type[ray_data.WritingWorker]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from faults import in_stage
+from given_files import write_recipe, write_sentences
 from published import digests
 
 import xner_ray
@@ -32,20 +32,8 @@ INLINE, RAY = ["engine.executor=inline"], ["engine.executor=ray", "match.workers
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six units that need no model."""
     folder = tmp_path_factory.mktemp("inline")
-    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
-    (folder / "in.conll").write_text("\n\n".join(rows) + "\n")
-    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
-    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "output": {"max_reject_rate": 0.5},
-        "engine": {"unit_rows": 10},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return folder / "recipe.yaml"
+    write_sentences(folder, N_ROWS, bad=11)
+    return write_recipe(folder / "recipe.yaml", output={"max_reject_rate": 0.5}, engine={"unit_rows": 10})
 
 
 def _parts(run: Path) -> int:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from given_files import write_recipe, write_sentences
 from published import digests
 
 import xner_ray
@@ -77,20 +77,10 @@ xner_ray.project(recipe, run)
 
 @pytest.mark.long
 def test_a_run_that_is_killed_at_every_point(tmp_path: Path) -> None:
-    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
-    (tmp_path / "in.conll").write_text("\n\n".join(rows) + "\n")
-    (tmp_path / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
-    (tmp_path / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "output": {"max_reject_rate": 0.5, "rows_per_file": 20},
-        "engine": {"unit_rows": 10, "executor": "inline"},
-    }
+    write_sentences(tmp_path, N_ROWS, bad=11)
     path, run, expected = tmp_path / "recipe.yaml", tmp_path / "run", tmp_path / "undisturbed"
-    path.write_text(yaml.safe_dump(recipe))
+    output = {"max_reject_rate": 0.5, "rows_per_file": 20}
+    write_recipe(path, output=output, engine={"unit_rows": 10, "executor": "inline"})
     report = xner_ray.project(path, expected)
     assert report["units"] == 6
     assert report["rows"] == {"read": N_ROWS, "emitted": N_ROWS - 1, "rejected": 1}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from faults import in_stage
+from given_files import LINKS, write_recipe
 
 import xner_ray
 
@@ -53,22 +53,11 @@ def _check(row: Mapping[str, Any]) -> None:
 def test_all_and_only_the_poison_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.jsonl").write_bytes(b"".join(_line(row) + b"\n" for row in range(N_ROWS)))
     (tmp_path / "out.txt").write_text("".join(f"{_translation(row)}\n" for row in range(N_ROWS)))
-    (tmp_path / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
-    recipe = {
-        "input": {
-            "path": "in.jsonl",
-            "columns": {"tags": "tags"},
-            "max_words": 40,
-            "parallel": {"deu_Latn": "out.txt"},
-            "links": "links.txt",
-        },
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "engine": {"unit_rows": 512, "executor": "inline"},
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "links.txt").write_text(f"{LINKS}\n" * N_ROWS)
+    given = {"path": "in.jsonl", "columns": {"tags": "tags"}, "max_words": 40}
+    recipe = write_recipe(tmp_path / "recipe.yaml", input=given, engine={"unit_rows": 512, "executor": "inline"})
     in_stage(monkeypatch, "match", _check)
-    report = xner_ray.project(tmp_path / "recipe.yaml", tmp_path / "run")
+    report = xner_ray.project(recipe, tmp_path / "run")
     assert report["rejects"] == dict.fromkeys(KINDS.values(), N_ROWS // 1000)
     rejected = [row for path in tmp_path.glob("run/rejects/*/*.parquet") for row in pq.read_table(path).to_pylist()]
     assert {row["row"]: row["reason"] for row in rejected} == {

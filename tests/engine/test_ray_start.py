@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
-import yaml
+from given_files import write_recipe, write_sentences
 
 import xner_ray
 from xner_ray.engine import ray_cluster
@@ -41,22 +41,15 @@ def test_whatever_ray_raises_is_one_error(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_a_start_that_fails(tmp_path: Path, program: str, why: str) -> None:
     """A program of Ray's ends at once instead of serving; Ray waits half a minute for it."""
-    (tmp_path / "in.conll").write_text("Ada B-PER\nran O\n")
-    (tmp_path / "out.txt").write_text("Ada lief\n")
-    (tmp_path / "links.txt").write_text("0-0 1-1\n")
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    write_sentences(tmp_path, 1, ids=False)
+    recipe = write_recipe(tmp_path / "recipe.yaml")
     code = f"import ray._private.services as s; s.{program} = '/bin/false'; from xner_ray.__main__ import main; main()"
-    arguments = ["project", str(tmp_path / "recipe.yaml"), str(tmp_path / "run"), "--set=engine.executor=ray"]
+    arguments = ["project", str(recipe), str(tmp_path / "run"), "--set=engine.executor=ray"]
     environment = {**os.environ, "COLUMNS": "400"}
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith(f"xner-ray: Ray did not start on this machine: {why}")
     assert "--set engine.executor=inline" in done.stderr and "engine.address" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    report = xner_ray.project(tmp_path / "recipe.yaml", tmp_path / "run", overrides=["engine.executor=inline"])
+    report = xner_ray.project(recipe, tmp_path / "run", overrides=["engine.executor=inline"])
     assert report["rows"]["emitted"] == 1

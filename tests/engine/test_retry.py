@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import yaml
 from faults import in_stage
+from given_files import write_recipe, write_sentences
 from published import digests
 
 import xner_ray
@@ -23,20 +23,9 @@ N_ROWS = 60
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough rows for a prior, in units of 8, with one row that no retry mends."""
     folder = tmp_path_factory.mktemp("retry")
-    sentence = "# id = {}\nAda\tB-PER\nmet\tO\nBo\tB-PER\nin\tO\nRome\tB-LOC"
-    rows = [sentence.format(n) if n != 11 else "# id = 11\nBad\tX-TAG" for n in range(N_ROWS)]
-    (folder / "in.conll").write_text("\n\n".join(rows) + "\n")
-    (folder / "out.txt").write_text("In Rom traf Ada Bo\n" * N_ROWS)
-    (folder / "links.txt").write_text("0-3 1-2 2-4 3-0 4-1\n" * N_ROWS)
-    recipe = {
-        "input": {"path": "in.conll", "parallel": {"deu_Latn": "out.txt"}, "links": "links.txt"},
-        "targets": ["deu_Latn"],
-        "align": {"backend": "provided"},
-        "output": {"max_reject_rate": 0.5},
-        "engine": {"unit_rows": 8, "executor": "inline"},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return folder / "recipe.yaml"
+    write_sentences(folder, N_ROWS, bad=11)
+    engine = {"unit_rows": 8, "executor": "inline"}
+    return write_recipe(folder / "recipe.yaml", output={"max_reject_rate": 0.5}, engine=engine)
 
 
 def _raise_on(monkeypatch: pytest.MonkeyPatch, bad: set[str]) -> None:

@@ -13,7 +13,7 @@ from xner_ray.data.links import METHODS
 from xner_ray.errors import Flag, InputError, RecipeError
 from xner_ray.read.build import build_index
 from xner_ray.read.index import Index
-from xner_ray.read.inputs import identities
+from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.load import load_recipe
 
 ALL_METHODS = (1 << len(METHODS)) - 1
@@ -253,7 +253,7 @@ def test_several_languages_have_links_of_their_own(tmp_path: Path) -> None:
         load_recipe({"direction": "test", "input": test, "tag": {"engine": "provided"}, **common}),
     ]
     for recipe in recipes:
-        assert {lang: list(names)[1] for lang, names in identities(recipe)[1].items()} == {
+        assert {lang: list(names)[1] for lang, names in find_texts(recipe).identities()[1].items()} == {
             lang: f"links/train/{lang}.links" for lang in languages
         }
         index = Index.from_table(build_index(recipe).to_table()).bound(recipe)

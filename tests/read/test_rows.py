@@ -9,7 +9,7 @@ from reading import read_all, reasons, to_test, to_train, write, write_conll
 
 from xner_ray.errors import Flag, Loss, Reason, RecipeError
 from xner_ray.read.build import build_index
-from xner_ray.read.inputs import identities
+from xner_ray.read.inputs import find_texts
 
 
 def test_a_row_of_direction_train(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_several_languages_of_direction_test(tmp_path: Path) -> None:
     given = {"lang": ["swh_Latn", "yor_Latn"], "parallel": {"eng_Latn": str(tmp_path / "{lang}.txt")}}
     recipe = to_test(tmp_path / "{lang}.conll", input=given)
     index = build_index(recipe)
-    stated, beside = identities(recipe)
+    stated, beside = find_texts(recipe).identities()
     assert list(stated) == ["swh_Latn/train/swh_Latn.conll", "yor_Latn/train/yor_Latn.conll"]
     assert {lang: list(files) for lang, files in beside.items()} == {
         lang: [f"train/{lang}.txt"] for lang in ("swh_Latn", "yor_Latn")
@@ -146,16 +146,17 @@ def test_ids_are_one_line(tmp_path: Path, name: str, value: str) -> None:
 
 def test_identities_say_which_file_is_which(tmp_path: Path) -> None:
     a, b = str(write_conll(tmp_path / "a.conll", 2)), str(write_conll(tmp_path / "b.conll", 3))
-    one = identities(to_train({"train": a, "validation": b}))
+    one = find_texts(to_train({"train": a, "validation": b})).identities()
     assert list(one[0]) == ["train/a.conll", "validation/b.conll"]
     assert all(value.startswith("conll sha256:") for value in one[0].values())
-    assert one != identities(to_train({"train": b, "validation": a}))
-    assert one == identities(to_train({"train": a, "validation": b}, input={"format": "conll"}))
-    assert one != identities(to_train({"train": a, "validation": b}, input={"format": "text"}))
+    assert one != find_texts(to_train({"train": b, "validation": a})).identities()
+    assert one == find_texts(to_train({"train": a, "validation": b}, input={"format": "conll"})).identities()
+    assert one != find_texts(to_train({"train": a, "validation": b}, input={"format": "text"})).identities()
     given = {"parallel": {"spa_Latn": a}}
     recipe = to_train(b, input=given)
-    assert list(identities(recipe)[1]["spa_Latn"]) == ["train/a.conll"]
-    assert identities(recipe) != identities(to_train(b, input={**given, "parallel_format": "text"}))
+    assert list(find_texts(recipe).identities()[1]["spa_Latn"]) == ["train/a.conll"]
+    as_text = to_train(b, input={**given, "parallel_format": "text"})
+    assert find_texts(recipe).identities() != find_texts(as_text).identities()
 
 
 def test_a_dropped_label_hides_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files that know their own sum."""
 
+import hashlib
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.run import whole
 from xner_ray.run.record import Record
 from xner_ray.run.sealed import Sealed
+from xner_ray.storage import sums
 
 TABLE = pa.table({"row": list(range(200)), "words": [f"word {n}" for n in range(200)]})
 
@@ -118,6 +121,9 @@ def test_documents_of_earlier_versions_have_no_sum(tmp_path: Path) -> None:
         Record.load(str(path))
     with pytest.raises(DamageError, match="is missing"):
         Sealed.load(str(tmp_path / "none"))
+    path.write_text("[]")
+    with pytest.raises(DamageError, match="is no JSON document"):
+        Sealed.load(str(path))
 
 
 def test_a_document_of_a_newer_version_is_named_as_one(tmp_path: Path) -> None:
@@ -133,3 +139,15 @@ def test_a_run_of_this_version_has_no_file_without_a_sum(tmp_path: Path) -> None
     pq.write_table(TABLE, path)
     assert whole.damaged([str(path)]) == {}
     assert "it has no sum" in whole.damaged([str(path)], summed=True)[str(path)]
+
+
+def test_a_part_that_was_found_whole_is_summed_as_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are remembered by the same stamp: a part may be the input of another run."""
+    monkeypatch.setenv("XNER_RAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sums, "_SETTLED_NS", 0)
+    path = str(tmp_path / "parts/0001/u.parquet")
+    whole.publish(path, TABLE)
+    time.sleep(0.02)  # clocks of file systems tick coarsely
+    for _ in range(2):
+        assert whole.damaged([path], summed=True) == {}
+        assert sums.sums([path]) == [hashlib.sha256(Path(path).read_bytes()).hexdigest()]

@@ -126,3 +126,11 @@ def test_a_stream_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         storage.publish_stream(path, broken())
     assert storage.read_bytes(path) == b"one two" and [file.name for file in (tmp_path / "d").iterdir()] == ["f"]
+
+
+def test_a_missing_file_is_told_from_one_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    assert storage.read_if_there(str(tmp_path / "a")) == b"one"
+    assert storage.read_if_there(str(tmp_path / "b")) is None
+    with pytest.raises(StorageError, match="cannot be read"):
+        storage.read_if_there(str(tmp_path))

@@ -101,8 +101,7 @@ def _fitted(
 ) -> Progress:
     """Train from the checkpoint at `path`, if there is one, and write the next ones there."""
     resume: State | None = None
-    if storage.exists(path):
-        data = storage.read_bytes(path)
+    if (data := storage.read_if_there(path)) is not None:
         if not zipfile.is_zipfile(io.BytesIO(data)):  # torch's format; weights_only keeps any other from running code
             raise RunFolderError(f"{path}: no complete checkpoint; --fresh discards it")
         resume = torch.load(io.BytesIO(data), weights_only=True)

@@ -11,8 +11,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from xner_ray.commands.inspect import read_index, whole_parts
-from xner_ray.commands.rematch import _begin_or_resume, _listed
-from xner_ray.commands.session import Begun, Session, opened
+from xner_ray.commands.session import Begun, Session, begin_from, opened, rows_of_units
 from xner_ray.engine import choice as executors
 from xner_ray.engine import second_pass
 from xner_ray.engine.choice import for_tasks
@@ -57,7 +56,7 @@ def combine(
         old.require_sealed()
         indices.append(read_index(old))
         parts.append(whole_parts(old, indices[-1].units))
-        if _listed(indices[-1]) != _listed(indices[0]):
+        if rows_of_units(indices[-1]) != rows_of_units(indices[0]):
             raise RunFolderError(
                 f"{old.root}: has other units than {olds[0].root}; make both with the same input, languages and "
                 "engine.unit_rows"
@@ -85,7 +84,7 @@ def combine(
         if report is not None:
             return report
         index = indices[0]
-        _begin_or_resume(folder, begun, index, olds[0])
+        begin_from(folder, begun, index, olds[0])
         choice = for_tasks(recipe, len(olds) * sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, recipe, stages=False) as executor:
             session = Session(folder, recipe, index, executor, console, started)

@@ -173,7 +173,7 @@ def _items(
     """Return the trainings by seed and fold, with encoders as the experiment began with them, which is written down."""
     found: dict[tuple[int, int], list[Item]] = {}
     record = storage.join(root, "encoders.json")
-    known: dict[str, str] = json.loads(storage.read_bytes(record)) if storage.exists(record) else {}
+    known: dict[str, str] = json.loads(storage.read_if_there(record) or "{}")
     pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
     for student, own in experiment.students.items():
         per_language = _LANG in json.dumps(own)
@@ -258,10 +258,9 @@ def _mirrored(items: Sequence[Sequence[Item]], models: str) -> list[list[Item]]:
 
 
 def _is_made(item: Item) -> bool:
-    if not storage.exists(item.path):
+    if (data := storage.read_if_there(item.path)) is None:
         return False
-    schema = pq.read_schema(pa.BufferReader(storage.read_bytes(item.path)))
-    return (schema.metadata or {}).get(_KEY) == _identity(item)
+    return (pq.read_schema(pa.BufferReader(data)).metadata or {}).get(_KEY) == _identity(item)
 
 
 def _identity(item: Item) -> bytes:

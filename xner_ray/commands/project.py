@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from xner_ray.commands.session import Begun, Session, begin, listed, opened, seconds_of
+from xner_ray.commands.session import Begun, Session, begin, known_index, opened, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
@@ -25,7 +25,6 @@ from xner_ray.errors import FatalError, InputError, Reason, RecipeError, Retryab
 from xner_ray.read.build import build_index
 from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index import Index
-from xner_ray.read.inputs import identities, input_bytes
 from xner_ray.read.rows import ReadPlan
 from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
@@ -81,7 +80,7 @@ def project(
     ):
         if report is not None:
             return report
-        choice = None if begun.gone else before_the_scan(checked, input_bytes(checked))
+        choice = None if begun.gone else before_the_scan(checked, begun.input_bytes)
         executor = stack.enter_context(executors.opened(choice.name if choice else "inline", checked))
         index = _index(folder, begun, executor, early, allow_rejects)
         done = folder.parts()
@@ -128,14 +127,14 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
     if record:
         hub.begin(record.commits)
     try:
-        resolve.check_cheap(given)
+        texts = resolve.check_cheap(given)
         known = resolve.recorded(given, folder) if record else {}
         checked, models = resolve.resolve(given, recorded=known, say=say)
-        inputs, parallel = identities(given, partial(contents, known=record.tags if record else None))
-        files = of_files(*identities(given, paths))
+        inputs, parallel = texts.identities(partial(contents, known=record.tags if record else None))
+        files = of_files(*texts.identities(paths))
         keys = fingerprint(checked, inputs, parallel, models)
-        keys = as_recorded(keys, record, lambda: of_files(*identities(given, stamps)))
-        return Begun(checked, keys, dict(given.models()), wanted, files, hub.commits())
+        keys = as_recorded(keys, record, lambda: of_files(*texts.identities(stamps)))
+        return Begun(checked, keys, dict(given.models()), wanted, files, hub.commits(), texts.n_bytes)
     except (RecipeError, InputError, RetryableError) as error:
         if record is None or (record.given, record.asked) != (wanted, dict(given.models())):
             raise
@@ -182,8 +181,8 @@ def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice
 
 def _read_early(given: Recipe) -> Index | None:
     """Scan a small input before any model is asked for; None: a large one is scanned by the workers of the run."""
-    resolve.check_cheap(given)
-    return build_index(given) if input_bytes(given) <= _EARLY_BYTES else None
+    texts = resolve.check_cheap(given)
+    return build_index(given) if texts.n_bytes <= _EARLY_BYTES else None
 
 
 def _judge(index: Index, recipe: Recipe, allow: bool) -> None:
@@ -205,7 +204,7 @@ def _index(folder: RunFolder, begun: Begun, executor: Executor, early: Index | N
     recipe, unit_rows = begun.recipe, None
     if folder.is_run():
         unit_rows = folder.record().unit_rows
-        if (old := listed(folder)) is not None:
+        if (old := known_index(folder)) is not None:
             if {unit.lang for unit in old.units} >= set(recipe.languages):
                 return old if begun.gone else old.bound(recipe)
             unit_rows = old.unit_rows
@@ -287,9 +286,9 @@ def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
     A cluster is asked what it has; a Ray of this machine's own is not started.
     """
     given = load_recipe(recipe, overrides)
-    resolve.check_cheap(given)
+    texts = resolve.check_cheap(given)
     said: list[str] = []
-    choice = before_the_scan(given, input_bytes(given))
+    choice = before_the_scan(given, texts.n_bytes)
     joins = choice is not None and choice.name == "ray" and reaches_ray(given)
     with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
         index = build_index(given, map_files=executor.map)

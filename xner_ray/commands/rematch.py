@@ -10,12 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from xner_ray.commands.inspect import read_index, whole_parts
-from xner_ray.commands.session import Begun, Session, begin, listed, opened
+from xner_ray.commands.session import Begun, Session, begin_from, opened
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve, second_pass
 from xner_ray.engine.choice import for_tasks
 from xner_ray.errors import RecipeError, RunFolderError
-from xner_ray.read.index import Index
 from xner_ray.recipe import model
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.fingerprint import fingerprint
@@ -70,7 +69,7 @@ def rematch(
     with opened(folder, begun, console, fresh=fresh) as report:
         if report is not None:
             return report
-        _begin_or_resume(folder, begun, index, old)
+        begin_from(folder, begun, index, old)
         choice = for_tasks(changed, sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, changed, stages=False) as executor:
             session = Session(folder, changed, index, executor, console, started)
@@ -83,24 +82,6 @@ def rematch(
             console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
             second_pass.match_units(jobs, changed, session.labels, executor.map)
             return session.seal()
-
-
-def _begin_or_resume(folder: RunFolder, begun: Begun, index: Index, old: RunFolder) -> None:
-    """List the units of `old`; of a folder that has some listed, those that `old` has had since."""
-    known = listed(folder)
-    there, wanted = _listed(known) if known else set(), _listed(index)
-    if not there <= wanted:
-        raise RunFolderError(
-            f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
-            "--fresh to discard what is there"
-        )
-    if there < wanted:
-        begin(folder, begun, index)
-
-
-def _listed(index: Index) -> set[tuple[Any, ...]]:
-    """Return which rows each unit has."""
-    return {(unit.name, unit.split, unit.start, unit.stop, unit.picked) for unit in index.units}
 
 
 def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -16,7 +16,7 @@ from rich.text import Text
 from xner_ray.commands.inspect import PAGE, page_of, read_index, read_report, run_report
 from xner_ray.engine import second_pass
 from xner_ray.engine.executor import Executor
-from xner_ray.errors import FatalError
+from xner_ray.errors import FatalError, RunFolderError
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.read.index import Index
 from xner_ray.recipe.model import Recipe, run_labels
@@ -42,6 +42,7 @@ class Begun:
     given: str = ""  # digest of the user's recipe
     files: Mapping[str, str] = field(default_factory=dict)  # paths of input files, by key
     commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub (`storage.hub.commits`)
+    input_bytes: int = 0  # of all input files together
     gone: str = ""  # why inputs and models cannot be looked at, if the run must do without them
 
     def tags(self) -> dict[str, str]:
@@ -98,7 +99,7 @@ def _mended(folder: RunFolder, console: Console) -> bool:
     return bool(found)
 
 
-def listed(folder: RunFolder) -> Index | None:
+def known_index(folder: RunFolder) -> Index | None:
     """Return the units as listed; None where none are, or where what says so is damaged."""
     return None if not folder.is_run() or folder.record_damage() else read_index(folder)
 
@@ -124,6 +125,27 @@ def begin(folder: RunFolder, begun: Begun, index: Index) -> None:
         tags=begun.tags(),
         commits=begun.commits,
     )
+
+
+def begin_from(folder: RunFolder, begun: Begun, index: Index, old: RunFolder) -> None:
+    """Begin a run over the units of `old`; a folder that has some of them listed gets those that `old` has had since.
+
+    RunFolderError if it has others.
+    """
+    known = known_index(folder)
+    there, wanted = rows_of_units(known) if known else set(), rows_of_units(index)
+    if not there <= wanted:
+        raise RunFolderError(
+            f"{folder.root}: holds the same recipe in other units than {old.root}; name another folder, or give "
+            "--fresh to discard what is there"
+        )
+    if there < wanted:
+        begin(folder, begun, index)
+
+
+def rows_of_units(index: Index) -> set[tuple[Any, ...]]:
+    """Return which rows each unit has."""
+    return {(unit.name, unit.split, unit.start, unit.stop, unit.picked) for unit in index.units}
 
 
 @dataclass

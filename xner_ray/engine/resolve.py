@@ -7,7 +7,7 @@ from importlib import import_module, metadata
 
 from xner_ray.errors import RecipeError, require
 from xner_ray.models import e5, hub, vllm
-from xner_ray.read.inputs import input_files
+from xner_ray.read.inputs import Texts, find_texts
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
 from xner_ray.run import repair
@@ -30,8 +30,8 @@ _BACKENDS = {
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
 
 
-def check_cheap(recipe: Recipe) -> None:
-    """Check what needs no model library.
+def check_cheap(recipe: Recipe) -> Texts:
+    """Check what needs no model library; return the input, whose files are listed for that.
 
     RecipeError or InputError for settings that cannot work, a missing file, plug-in or folder of a model;
     MissingExtraError for a missing package. `resolve` needs torch and transformers, whose import takes seconds.
@@ -42,7 +42,9 @@ def check_cheap(recipe: Recipe) -> None:
             hub.local_folder(model)
     if recipe.input.labels.keep is not None and recipe.target_tag.engine in ("spacy", "llm"):
         check_tags(recipe, recipe.input.labels.keep)
-    repair.require_whole_files(file.path for file in input_files(recipe) if file.format == "run")
+    texts = find_texts(recipe)
+    repair.require_whole_files(file.path for file in texts.files if file.format == "run")
+    return texts
 
 
 def _check_settings(recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import NamedTuple
 
 from xner_ray.errors import RecipeError
 from xner_ray.read.find import contents, find_files
@@ -56,8 +57,45 @@ def input_of(inputs: dict[str, Text], lang: str) -> Text:
     return inputs.get(lang) or next(iter(inputs.values()))
 
 
-def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[str, Text]]:
-    """Return the inputs by their language, and by the run's language the parallel texts and the links."""
+class Texts(NamedTuple):
+    """All that a recipe's input means: inputs by their language, parallel texts and links by the run's language."""
+
+    inputs: dict[str, Text]
+    parallel: dict[str, Text]
+    links: dict[str, Text]
+
+    @property
+    def files(self) -> list[File]:
+        return [file for found in self for text in found.values() for file in text.files]
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of all files together, as they are stored."""
+        return sum(file.size for file in self.files)
+
+    def identities(
+        self, stated: Callable[[Sequence[File]], dict[str, str]] = contents
+    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """Return what is stated of each file: of the input, and by the run's language of what is parallel to it.
+
+        Names of the input are split/name, of several languages lang/split/name; files of links are under
+        links/split/name. stated: of `read.find`, by default what a resume must find the same.
+        """
+        several = len(self.inputs) > 1
+        of_input = {
+            f"{text.lang}/{name}" if several else name: value
+            for text in self.inputs.values()
+            for name, value in stated(text.files).items()
+        }
+        beside = {lang: stated(text.files) for lang, text in self.parallel.items()}
+        for lang, text in self.links.items():
+            if lang in beside:
+                beside[lang] |= {f"links/{name}": value for name, value in stated(text.files).items()}
+        return of_input, beside
+
+
+def find_texts(recipe: Recipe) -> Texts:
+    """List the files that a recipe's input means. RecipeError or InputError where it means none."""
     given, train = recipe.input, recipe.direction == "train"
     if given.split == "sentences" and given.parallel:
         raise RecipeError(
@@ -101,7 +139,7 @@ def find_texts(recipe: Recipe) -> tuple[dict[str, Text], dict[str, Text], dict[s
         path = str(given.links).replace("{lang}", lang)
         files = find_files(path, format="links", lang=lang, side="target", columns=given.columns, carried=False)
         links[lang] = Text(lang, path, files)
-    return inputs, parallel, links
+    return Texts(inputs, parallel, links)
 
 
 def stated_of(given: Input) -> Stated:
@@ -114,35 +152,3 @@ def stated_of(given: Input) -> Stated:
         None if names is None else tuple(names),
         ("accept",) if answers is None else tuple(answers),
     )
-
-
-def input_bytes(recipe: Recipe) -> int:
-    """Return the size of all input files together, as they are stored."""
-    return sum(file.size for file in input_files(recipe))
-
-
-def identities(
-    recipe: Recipe, stated: Callable[[Sequence[File]], dict[str, str]] = contents
-) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return what is stated of each file: of the input, and by the run's language of what is parallel to it.
-
-    Names of the input are split/name, of several languages lang/split/name; files of links are under links/split/name.
-    stated: of `read.find`, by default what a resume must find the same.
-    """
-    inputs, parallel, links = find_texts(recipe)
-    several = len(inputs) > 1
-    of_input = {
-        f"{text.lang}/{name}" if several else name: value
-        for text in inputs.values()
-        for name, value in stated(text.files).items()
-    }
-    beside = {lang: stated(text.files) for lang, text in parallel.items()}
-    for lang, text in links.items():
-        if lang in beside:
-            beside[lang] |= {f"links/{name}": value for name, value in stated(text.files).items()}
-    return of_input, beside
-
-
-def input_files(recipe: Recipe) -> list[File]:
-    """Return all files that the recipe's input means."""
-    return [file for found in find_texts(recipe) for text in found.values() for file in text.files]

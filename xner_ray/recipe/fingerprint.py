@@ -66,7 +66,7 @@ def digest(recipe: Recipe) -> str:
 
 
 def of_files(inputs: Mapping[str, str], parallel: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return what is stated of the files (`read.inputs.identities`) by key."""
+    """Return what is stated of the files (`read.inputs.Texts.identities`) by key."""
     found = {f"input file {name}": stated for name, stated in inputs.items()}
     for lang, files in parallel.items():
         found |= {f"parallel {lang} {name}": stated for name, stated in files.items()}

@@ -27,10 +27,10 @@ from typing import Any
 import yaml
 from pyarrow import fs
 
-from xner_ray.errors import DamageError, RunFolderError, StorageError
+from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.model import Recipe, keys_that
-from xner_ray.run import record
+from xner_ray.run import record, whole
 from xner_ray.run.record import RECORD, Record, versions
 from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
 from xner_ray.storage import files as storage
@@ -136,12 +136,7 @@ class RunFolder:
         """Return the bytes of a document of a sealed run, such as report.json. DamageError."""
         sealed = self.sealed()
         self._refuse(damage(self.root, [entry for entry in (sealed.others if sealed else ()) if entry["file"] == name]))
-        try:
-            return storage.read_bytes(self.path(name))
-        except StorageError:
-            if storage.exists(self.path(name)):
-                raise
-            raise DamageError(self.path(name), "is missing") from None
+        return whole.read_any(self.path(name))
 
     def final_parts(self) -> dict[str, str]:
         """Return the path of each finished unit's part, after the second matching where that is done."""
@@ -259,9 +254,7 @@ class RunFolder:
         if not self.is_run():
             raise RunFolderError(f"{self.root}: no run here (it has no _run/units.parquet)")
         path = self.path("_run", name)
-        if not storage.exists(path):
-            raise DamageError(path, "is missing")
-        data = storage.read_bytes(path)
+        data = whole.read_any(path)
         if (wanted := self.record().sums.get(name)) and hashlib.sha256(data).hexdigest() != wanted:
             if self.lease is None and self.is_claimed():
                 raise RunFolderError(f"{self.root}: another driver is beginning its work; ask again in some seconds")

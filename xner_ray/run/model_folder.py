@@ -172,10 +172,8 @@ class ModelFolder:
 
     def _listed(self) -> list[str]:
         """Return the files that SHA256SUMS lists; none while the model is not complete."""
-        if not storage.exists(self.path(_SUMS)):
-            return []
-        lines = storage.read_bytes(self.path(_SUMS)).decode(errors="replace").splitlines()
-        return [line.partition("  ")[2] for line in lines]
+        data = storage.read_if_there(self.path(_SUMS)) or b""
+        return [line.partition("  ")[2] for line in data.decode(errors="replace").splitlines()]
 
     def _is_ours(self, names: Iterable[str]) -> bool:
         return f"{_WORK}/{_FINGERPRINT}" in names or self.report in self._listed()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xner_ray.errors import DamageError, RunFolderError, StorageError
+from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
@@ -34,7 +33,6 @@ PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
 _COUNTERS, _COUNTERS_SUM, _PLACE, _SUM = b"xner_ray", b"xner_ray.counters", b"xner_ray.place", b"xner_ray.sum"
 _MARK = b"sha256:"
 _ZEROS = b"0" * 64
-_AT_ONCE = 16  # object stores answer slowly
 
 
 def parquet(tables: Iterable[pa.Table], schema: pa.Schema, footer: Mapping[bytes, bytes | str] | None = None) -> bytes:
@@ -99,6 +97,13 @@ def read(path: str, *, summed: bool = False) -> bytes:
     return data
 
 
+def read_any(path: str) -> bytes:
+    """Return the bytes of a file that a run has, whatever they are. DamageError if it is missing."""
+    if (data := storage.read_if_there(path)) is None:
+        raise DamageError(path, "is missing")
+    return data
+
+
 def _damage(data: bytes, place: str, summed: bool = False) -> str | None:
     """Return what is wrong with the file that stands at a place. summed: it is no file of an earlier version."""
     try:
@@ -120,38 +125,19 @@ def damaged(paths: Sequence[str], *, summed: bool = False) -> dict[str, str]:
     summed: none of them is of an earlier version.
     Files are read whole, several at a time, unless the same bytes were found whole before (`storage.sums`).
     """
-    found: dict[str, str] = {}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        stamps = dict(zip(paths, pool.map(_stamp, paths), strict=True))
-        known = sums.remembered([stamp for stamp in stamps.values() if stamp])
-        todo = [path for path in paths if known.get(stamps[path] or "") != _verdict(path)]
-        for path, what in zip(todo, pool.map(partial(_checked, summed=summed), todo), strict=True):
-            if what:
-                found[path] = what
-        again = dict(zip(todo, pool.map(_stamp, todo), strict=True))
-    right = [path for path in todo if path not in found and stamps[path] and stamps[path] == again[path]]
-    sums.remember({str(stamps[path]): _verdict(path) for path in right} if summed else {})
-    return found
+    found = sums.said(paths, partial(_checked, summed=summed), holds=lambda path, text: text == _verdict(path))
+    return {path: text for path in paths if (text := found[path]) not in ("", _verdict(path))}
 
 
 def _verdict(path: str) -> str:
     return f"whole {place_of(path)}"
 
 
-def _stamp(path: str) -> str | None:
-    try:
-        return sums.stamp(path)
-    except StorageError:
-        return None
-
-
-def _checked(path: str, summed: bool) -> str | None:
-    try:
-        return _damage(storage.read_bytes(path), place_of(path), summed)
-    except StorageError:
-        if storage.exists(path):
-            raise
-        return "is missing"
+def _checked(path: str, summed: bool) -> str:
+    """Return what is wrong with a file, else its verdict; "" where it may be of an earlier version, without a sum."""
+    data = storage.read_if_there(path)
+    what = "is missing" if data is None else _damage(data, place_of(path), summed)
+    return what or (_verdict(path) if summed else "")
 
 
 @contextmanager
@@ -203,14 +189,10 @@ def load(made: type[T], path: str, name: str, old: Sequence[str]) -> T:
 
 def _document(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(storage.read_bytes(path))
+        found: dict[str, Any] = json.loads(read_any(path))
         stated = found.pop("sha256", None)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise DamageError(path, "is no JSON document") from None
-    except StorageError:
-        if storage.exists(path):
-            raise
-        raise DamageError(path, "is missing") from None
     if stated is None and set(found) <= set(old):
         return found
     if stated != hashlib.sha256(_json(found)).hexdigest():

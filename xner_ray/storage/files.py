@@ -284,6 +284,16 @@ def read_bytes(path: str) -> bytes:
         return bytes(stream.read())
 
 
+def read_if_there(path: str) -> bytes | None:
+    """Return the bytes of a file; None where none is. StorageError of a store that fails."""
+    try:
+        return read_bytes(path)
+    except StorageError:
+        if exists(path):
+            raise
+        return None
+
+
 def read_range(path: str, offset: int, length: int) -> bytes:
     """Return `length` bytes of a file from `offset` on; StorageError if it has fewer."""
     filesystem, inner = locate(path)

@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from xner_ray.errors import RunFolderError, StorageError, XnerError
+from xner_ray.errors import RunFolderError, XnerError
 from xner_ray.storage import files as storage
 
 RENEW_S = 20.0
@@ -194,16 +194,12 @@ class Lease:
         """Return what the lock or a candidate says; of an unknown driver if it is no JSON; None if it is not there."""
         path = path or self.path
         for _ in range(2):  # an object that is replaced while it is read may come in two halves
-            if not storage.exists(path):
+            if (data := storage.read_if_there(path)) is None:
                 return None
             try:
-                found = json.loads(storage.read_bytes(path))
+                found = json.loads(data)
             except ValueError:
                 continue
-            except StorageError:  # given back in between, or a store that fails
-                if storage.exists(path):
-                    raise
-                return None
             return found if isinstance(found, dict) else {}
         return {}
 

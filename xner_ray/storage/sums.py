@@ -17,19 +17,22 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import lru_cache
 
 from pyarrow import fs
 
+from xner_ray.errors import StorageError
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 from xner_ray.storage.cache import cache_folder
 
+_SUM = re.compile("[0-9a-f]{64}")
 _AT_ONCE = 16  # object stores answer slowly
 _CHUNK_BYTES = 4 << 20
 _SETTLED_NS = 2 * 10**9
@@ -39,23 +42,41 @@ _INVENTED = ("fuse", "vfat", "exfat", "msdos", "cifs", "smb", "9p", "ntfs")  # b
 
 
 def sums(paths: Sequence[str], known: Mapping[str, str] | None = None) -> list[str]:
-    """Return the SHA-256 of each file in hex. known: sums by `stamp`, from elsewhere; StorageError.
+    """Return the SHA-256 of each file in hex. known: sums by `stamp`, from elsewhere; StorageError."""
+    found = said(paths, read_sum, known, lambda path, text: bool(_SUM.fullmatch(text)))
+    return [found[path] for path in paths]
 
-    A file is read only if its stamp is neither known nor remembered.
+
+def said(
+    paths: Sequence[str],
+    read: Callable[[str], str],
+    known: Mapping[str, str] | None = None,
+    holds: Callable[[str, str], bool] = lambda path, text: True,
+) -> dict[str, str]:
+    """Return what `read` says of each file, by path; it is called where that is neither known nor remembered.
+
+    read: called with one path, several at a time; what it raises is raised. known: what it said by `stamp`, from
+    elsewhere. holds: called with a path and what was said; False where that is neither to be remembered nor believed.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        stamps = list(pool.map(stamp, paths))
-        found = remembered([each for each in stamps if each]) | dict(known or {})
-        found |= {each: each.removeprefix(_STATED) for each in stamps if each and each.startswith(_STATED)}
-        missing = [path for path, each in zip(paths, stamps, strict=True) if each not in found]
-        read = dict(zip(missing, pool.map(read_sum, missing), strict=True))
-        after = dict(zip(missing, pool.map(stamp, missing), strict=True))
-    remember({
-        each: read[path]
-        for path, each in zip(paths, stamps, strict=True)
-        if each and path in read and after[path] == each
-    })  # fmt: skip
-    return [read[path] if path in read else found[each or ""] for path, each in zip(paths, stamps, strict=True)]
+        stamps = dict(zip(paths, pool.map(_stamp_if_any, paths), strict=True))
+        old = remembered([each for each in stamps.values() if each]) | dict(known or {})
+        old |= {each: each.removeprefix(_STATED) for each in stamps.values() if each and each.startswith(_STATED)}
+        found = {path: old[each] for path, each in stamps.items() if each in old and holds(path, old[each])}
+        missing = [path for path in stamps if path not in found]
+        new = dict(zip(missing, pool.map(read, missing), strict=True))
+        after = dict(zip(missing, pool.map(_stamp_if_any, missing), strict=True))
+    held = {path: text for path, text in new.items() if after[path] == stamps[path] and holds(path, text)}
+    remember({each: text for path, text in held.items() if (each := stamps[path])})
+    return found | new
+
+
+def _stamp_if_any(path: str) -> str | None:
+    """Return the stamp of a file; None also where it cannot be read, which `read` will say."""
+    try:
+        return stamp(path)
+    except StorageError:
+        return None
 
 
 def stamp(path: str) -> str | None:
