@@ -11,8 +11,9 @@ from icu4py.breakers import SentenceBreaker
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.format import Format
-from xner_ray.read.formats import tables
+from xner_ray.read.formats import conllu, tables
 from xner_ray.read.formats.conll import CONLL
+from xner_ray.read.formats.conll2012 import CONLL2012
 from xner_ray.read.formats.jsonl import JSONL
 from xner_ray.read.formats.links import LINKS
 from xner_ray.read.formats.text import TEXT
@@ -31,6 +32,8 @@ from xner_ray.read.record import (
 FORMATS: dict[Kind, Format] = {
     "conll": CONLL,
     "uner": CONLL,
+    "conllu": Format(CONLL.raws, conllu.record, lambda file: conllu.ConlluEvidence(), CONLL.pieces),
+    "conll2012": CONLL2012,
     "jsonl": JSONL,
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
