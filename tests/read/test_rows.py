@@ -216,11 +216,11 @@ def test_what_is_wrong_with_the_parallel_side_rejects_the_row(tmp_path: Path) ->
 
 
 def test_ten_thousand_words(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.conll", "".join(f"w{i} O\n" for i in range(10_000)))
+    path = write(tmp_path / "a.conll", "".join(f"w{i} O\n" for i in range(10_000)), "\nx O\n")
     recipe = to_train(path, input={"max_words": 10_000})
-    (row,) = read_all(recipe).to_pylist()
+    row, _ = read_all(recipe).to_pylist()
     assert (row["status"], len(row["source_tokens"]), len(row["source_offsets"])) == ("ok", 10_000, 10_000)
-    (row,) = read_all(to_train(path)).to_pylist()
+    row, _ = read_all(to_train(path)).to_pylist()
     assert row["detail"] == "a.conll:1: 10000 words; input.max_words is 1000"
 
 
@@ -237,4 +237,4 @@ def test_sentences_of_raw_documents(tmp_path: Path) -> None:
         ("a.jsonl:3#0", "a.jsonl:3", "", "empty"),
     ]
     with pytest.raises(RecipeError, match="in sentences already"):
-        build_index(to_test(write_conll(tmp_path / "b.conll", 1), input={"split": "sentences"}))
+        build_index(to_test(write(tmp_path / "b.iob2", "1\tw\tO\n"), input={"split": "sentences"}))

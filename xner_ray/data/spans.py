@@ -36,6 +36,7 @@ def overlaps(a: Span, b: Span) -> bool:
     return a.start < b.end and b.start < a.end
 
 
+@lru_cache(maxsize=4096)
 def split_tag(tag: str) -> tuple[str, str]:
     """Return prefix and label of a tag; ValueError for anything else.
 
@@ -71,6 +72,16 @@ class TagStyle:
         """Return a tag as `split_tag` reads it. ValueError if it is none."""
         return tag if self == _PLAIN else _canonical(self, tag)
 
+    def spans(self, tags: Sequence[str]) -> tuple[list[Span], int]:
+        """Return the spans of one sentence, and the number of repaired tags; ValueError for a tag that is none.
+
+        An I- that opens an entity is no repair where the scheme writes it so.
+        """
+        if self == _PLAIN:
+            return tags_to_spans(tags)
+        spans, repaired = tags_to_spans([_canonical(self, tag) for tag in tags])
+        return spans, 0 if self.scheme in ("iob1", "io") else repaired
+
 
 _PLAIN = TagStyle()
 
@@ -81,13 +92,13 @@ def _canonical(style: TagStyle, tag: str) -> str:
         return "O"
     prefixes = PREFIXES[style.scheme]
     if not prefixes:
-        if tag and tag.strip() == tag:
+        if tag and tag.strip() == tag and tag[:2] not in ("B-", "I-", "B_", "I_"):
             return f"I-{tag}"
-        raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or a label")
+        raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or a label without a prefix")
     one, mark, other = tag.rpartition(style.separator) if style.last else tag.partition(style.separator)
     prefix, label = (other, one) if style.last else (one, other)
-    if mark and len(prefix) == 1 and prefix in prefixes and label and label.strip() == label:
-        return f"{_MEANT.get(prefix, prefix)}-{label}"
+    if mark and len(prefix) == 1 and prefix.upper() in prefixes and label and label.strip() == label:
+        return f"{_MEANT.get(prefix.upper(), prefix.upper())}-{label}"
     shown = [f"X{style.separator}{prefix}" if style.last else f"{prefix}{style.separator}X" for prefix in prefixes]
     raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or {', '.join(shown)} with a label for X")
 

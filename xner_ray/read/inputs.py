@@ -114,7 +114,7 @@ def find_texts(recipe: Recipe) -> Texts:
             stated=stated_of(given),
         )
         for file in files if given.split == "sentences" else ():
-            if file.format in ("conll", "uner", "run"):
+            if file.format in ("uner", "conllu", "conll2012", "webanno", "run"):
                 problem = f"{file.path} ({file.format}) is in sentences already"
                 raise RecipeError(f"input.split: sentences is for raw text; {problem}")
         shown = given.path if isinstance(given.path, str) else ", ".join(given.path.values())

@@ -71,6 +71,7 @@ class Reading:
     header: bool = False  # the first line names the columns
     prefix: str = ""  # before every word, as in en:Nora
     cut: bool = False  # sentences are cut by their punctuation: the file has no blank lines
+    mark: str = ""  # in the last column, where a sentence ends
     style: TagStyle = TagStyle()  # noqa: RUF009  frozen
     names: tuple[str, ...] | None = None
     shape: str = ""  # of objects: how they hold text and labels (`read/shapes`)

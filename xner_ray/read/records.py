@@ -15,8 +15,9 @@ from xner_ray.data.sentences import Range, sentences
 from xner_ray.errors import InputError
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.format import Format
-from xner_ray.read.formats import tables
+from xner_ray.read.formats import conllu, tables
 from xner_ray.read.formats.conll import CONLL
+from xner_ray.read.formats.conll2012 import CONLL2012
 from xner_ray.read.formats.jsonl import JSONL
 from xner_ray.read.formats.links import LINKS
 from xner_ray.read.formats.text import TEXT
@@ -25,6 +26,8 @@ from xner_ray.read.record import START, TABLES, File, Kind, Place, Raw, Record, 
 FORMATS: dict[Kind, Format] = {
     "conll": CONLL,
     "uner": CONLL,
+    "conllu": Format(CONLL.raws, conllu.record, lambda file: conllu.ConlluEvidence(), CONLL.pieces),
+    "conll2012": CONLL2012,
     "jsonl": JSONL,
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
