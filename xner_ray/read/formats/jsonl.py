@@ -11,8 +11,10 @@ from typing import Any
 from xner_ray.errors import Reason
 from xner_ray.read.format import Format, Tagged
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
-from xner_ray.read.mapping import from_mapping
-from xner_ray.read.record import SURROGATES, File, Place, Raw, Record, without_surrogates
+from xner_ray.read.mapping import flat, from_mapping
+from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Record, without_surrogates
+from xner_ray.read.shapes import tools
+from xner_ray.read.shapes.evidence import ObjectEvidence
 
 
 def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
@@ -24,7 +26,7 @@ def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
         data: Any
         try:
             data = json.loads(text, parse_constant=_no_constant)
-            if not isinstance(data, dict):
+            if not isinstance(data, (dict, list)):
                 raise TypeError(f"a line of JSONL is an object, this is {type(data).__name__}")
         except TypeError as error:
             data = Fault(text, str(error))
@@ -52,6 +54,11 @@ def record(raw: Raw, file: File) -> Record:
         made = Record(raw.line, text=data.text, reason=Reason.MALFORMED, detail=data.what)
     else:
         made = from_mapping(raw, file)
+        if not isinstance(data, dict) or file.reading.shape:
+            try:
+                data = flat(raw, file).data
+            except BadRecord:
+                return made
         made.extra = _carried(data, file)
     if not raw.valid:
         made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
@@ -60,10 +67,10 @@ def record(raw: Raw, file: File) -> Record:
 
 def tagged(raw: Raw, file: File) -> Tagged | None:
     """Return words and tags of an object that has these alone; see `Format.tagged`."""
-    data, columns = raw.data, file.columns
-    if isinstance(data, Fault) or not raw.valid or not _others(file).isdisjoint(data):
+    data, names = raw.data, _tagged_keys(file)
+    if names is None or type(data) is not dict or not raw.valid or not _others(file).isdisjoint(data):
         return None
-    tokens, tags, own, doc_id = (data.get(name) for name in (columns.tokens, columns.tags, columns.id, columns.doc_id))
+    tokens, tags, own, doc_id = map(data.get, names)
     if (
         not _texts(tokens)
         or not (tags is None or _texts(tags))
@@ -83,9 +90,17 @@ def _texts(value: Any) -> bool:
 
 
 @lru_cache
+def _tagged_keys(file: File) -> tuple[str, ...] | None:
+    """Return the keys of tokens, tags, id and doc_id; None for objects of tools, and for keys along a path."""
+    keys = tuple(map(file.key, ("tokens", "tags", "id", "doc_id")))
+    return None if file.reading.shape not in ("", tools.OBJECTS) or any("." in key for key in keys) else keys
+
+
+@lru_cache
 def _others(file: File) -> frozenset[str]:
     """Return the keys that make an object another shape than words with tags."""
-    return frozenset((file.columns.text, file.columns.spans, file.columns.split))
+    others = {file.key("text"), file.key("spans"), file.key("split")}
+    return frozenset(others - set(_tagged_keys(file) or ()) | ({"data", "passages"} if file.reading.shape else set()))
 
 
 def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
@@ -98,7 +113,7 @@ def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | 
 @lru_cache
 def _known(file: File) -> frozenset[str]:
     """Return the keys that are columns."""
-    return frozenset(str(name) for _, name in file.columns)
+    return frozenset(file.key(ours) for ours, _ in file.columns)
 
 
 def _no_constant(name: str) -> None:
@@ -115,4 +130,4 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
 
 
-JSONL = Format(raws, record, pieces=line_pieces, tagged=tagged)
+JSONL = Format(raws, record, evidence=ObjectEvidence, pieces=line_pieces, tagged=tagged)
