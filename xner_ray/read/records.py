@@ -13,7 +13,7 @@ from xner_ray.read.find import changed, unchanged
 from xner_ray.read.format import Format
 from xner_ray.read.formats import tables
 from xner_ray.read.formats.conll import CONLL
-from xner_ray.read.formats.jsonl import JSONL
+from xner_ray.read.formats.jsonl import OBJECTS
 from xner_ray.read.formats.links import LINKS
 from xner_ray.read.formats.text import TEXT
 from xner_ray.read.record import (
@@ -31,7 +31,8 @@ from xner_ray.read.record import (
 FORMATS: dict[Kind, Format] = {
     "conll": CONLL,
     "uner": CONLL,
-    "jsonl": JSONL,
+    "jsonl": OBJECTS,
+    "json": OBJECTS,
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
     "run": tables.TABLE,

@@ -1,15 +1,16 @@
-"""JSON Lines: every line that is not blank is an object."""
+"""Objects of JSON: every line that is not blank is one, or `[text, {...}]`; or the file is one document of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from xner_ray.errors import Reason
 from xner_ray.read.format import Format, Tagged
+from xner_ray.read.formats.json import objects_of
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
 from xner_ray.read.mapping import flat, from_mapping
 from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Record, without_surrogates
@@ -18,7 +19,11 @@ from xner_ray.read.shapes.evidence import ObjectEvidence
 
 
 def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
-    """Yield the objects of a file; of a line that is none, the fault as an exception."""
+    """Yield the objects of a file; of a line that is none, the fault. The places of a document are its objects."""
+    if (objects := objects_of(file)) is not None:
+        for at in range(start.offset, len(objects)):
+            yield Raw(Place(at, at), at + 1, objects[at])
+        return
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset, stop), start=start.line + 1):
         if not raw.strip():
             continue
@@ -130,4 +135,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
 
 
-JSONL = Format(raws, record, evidence=ObjectEvidence, pieces=line_pieces, tagged=tagged)
+def pieces(file: File, wanted: Sequence[int]) -> list[int]:
+    """Return bytes at which a line begins; none of a document."""
+    return line_pieces(file, wanted) if objects_of(file) is None else []
+
+
+OBJECTS = Format(raws, record, evidence=ObjectEvidence, pieces=pieces, tagged=tagged)

@@ -71,10 +71,8 @@ class ObjectEvidence:
                 else:
                     form, ascii_ = TEXT, False
             elif kind is list or kind is dict:
-                if value and key in SURE and kind is list and type(value[0]) is str:
-                    form = SURE[key]
-                else:
-                    form = form_of(value)
+                sure = kind is list and value and key in SURE and type(value[0]) is str
+                form = SURE[key] if sure else form_of(value)
                 if form is TAGS or form is NUMBERS:
                     self._count(key, value, form)
                 elif form is OBJECT:

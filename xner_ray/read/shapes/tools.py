@@ -37,7 +37,9 @@ def view(data: Any) -> View:
             return View({"text": data[0], **data[1]}, SPACY)
         if isinstance(data[1], list) and (not data[1] or isinstance(data[1][0], list)):
             return View({"text": data[0], "entities": data[1]}, SPACY)
-    raise BadRecord(Reason.MALFORMED, f"a line of JSONL is an object, this is {type(data).__name__}: {short(data)}")
+    raise BadRecord(
+        Reason.MALFORMED, f"a record is an object, or [text, {{...}}]; this is {type(data).__name__}: {short(data)}"
+    )
 
 
 def value_at(data: dict[str, Any], path: str) -> Any:
