@@ -15,6 +15,7 @@ from xner_ray.read.formats import tables
 from xner_ray.read.formats.conll import CONLL
 from xner_ray.read.formats.jsonl import OBJECTS
 from xner_ray.read.formats.links import LINKS
+from xner_ray.read.formats.spacy import SPACY
 from xner_ray.read.formats.text import TEXT
 from xner_ray.read.record import (
     START,
@@ -33,6 +34,7 @@ FORMATS: dict[Kind, Format] = {
     "uner": CONLL,
     "jsonl": OBJECTS,
     "json": OBJECTS,
+    "spacy": SPACY,
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
     "run": tables.TABLE,

@@ -13,7 +13,7 @@ from typing import Any
 
 from xner_ray.errors import InputError
 from xner_ray.read.record import File
-from xner_ray.read.shapes.forms import TOKENS, form_of, is_spans
+from xner_ray.read.shapes.forms import form_of, is_spans
 from xner_ray.storage import files as storage
 
 _MOST_BYTES = 1 << 29
@@ -81,14 +81,16 @@ def _objects(path: str, stamp: str | int, zipped: bool) -> list[Any]:
 
 def _lists(value: dict[str, Any]) -> dict[str, list[Any]]:
     """Return the lists of records in an object; none if it is a record itself."""
-    if any(key in value for key in ("text", "tokens", "passages", "data") if not _is_array(value.get(key))):
+    if any(key in value for key in ("tokens", "words", "passages")):
+        return {}
+    if any(key in value and not _is_array(value[key]) for key in ("text", "data")):
         return {}
     return {key: item for key, item in value.items() if _is_array(item)}
 
 
 def _is_array(value: Any) -> bool:
     """Return whether a value is a list of objects, or of pairs of a text and its annotations."""
-    if not isinstance(value, list) or is_spans(form_of(value)) or form_of(value) == TOKENS:
+    if not isinstance(value, list) or is_spans(form_of(value)):
         return False
     items = [item for item in value[:100] if item is not None]
     pairs = [item for item in items if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)]
