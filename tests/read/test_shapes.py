@@ -258,8 +258,6 @@ ROWS = [
 def test_any_cut_of_a_file_settles_alike(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], data: Any, most: int
 ) -> None:
-    from xner_ray.read.shapes import evidence as module
-
     file = lines_of(tmp_path_factory.mktemp("cut"), *(ROWS[number] for number in numbers))
     raws = list(read_raws(file))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raws)), max_size=3)))

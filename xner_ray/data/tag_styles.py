@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from xner_ray.data.spans import PREFIXES, TagStyle
 
 OUTSIDES = ("O", "o", "0", "_", "-", "OUT", "OUTSIDE", "out", "outside", "NONE", "None", "none")
-CHUNKS = frozenset("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP NC VC PC UNK".split())
+CHUNKS = frozenset(
+    ["NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC", "UNK"]
+)
 _LETTERS = "BIESLUMW"
 _SEPARATORS = "-_:/."
 _LABEL = re.compile(r"(?=.*[^\W\d_])[\w.&/:+*'-]+")

@@ -38,14 +38,14 @@ def from_mapping(raw: Raw, file: File) -> Record:
             _refuse_answer(made.data, file)
         tags, spans = value_at(made.data, names["tags"]), value_at(made.data, names["spans"])
         if tags is not None and record.tokens is not None:
-            found = _tags(tags, names["tags"], raw.names.get(names["tags"]) or file.reading.names)
+            found = _tags(tags, names["tags"], file.reading.names or raw.names.get(names["tags"]))
             if len(found) != len(record.tokens):
                 raise BadRecord(Reason.MALFORMED, f"{len(record.tokens)} tokens but {len(found)} {names['tags']}")
             record.spans, record.repaired = tag_spans(found, file.reading.style)
         elif tags is not None and (spans is None or not file.reading.shape):
             raise BadRecord(Reason.MALFORMED, f"has {names['tags']!r} but no {names['tokens']!r}")
         elif spans is not None and file.reading.shape:
-            _add_spans(record, found_spans(spans), raw.names.get(names["spans"]) or file.reading.names, file)
+            _add_spans(record, found_spans(spans), file.reading.names or raw.names.get(names["spans"]), file)
         elif spans is not None:
             if record.text is None:
                 raise BadRecord(Reason.MALFORMED, f"has {names['spans']!r} of characters but no {names['text']!r}")

@@ -7,14 +7,18 @@ what the first spans show. So any cut of a file comes to the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from xner_ray.errors import InputError
 from xner_ray.read.record import File, Raw, Reading, Settled, without_surrogates
+from xner_ray.read.shapes.columns import column_forms, is_plain_column
 from xner_ray.read.shapes.decide import Chosen, decide
 from xner_ray.read.shapes.faults import BadRecord, short
-from xner_ray.read.shapes.forms import NUMBERS, OBJECT, PLAIN_SPANS, TAGS, TEXT, WORD, WORDS, form_of, is_spans
+from xner_ray.read.shapes.forms import NUMBERS, OBJECT, PLAIN_SPANS, SURE, TAGS, TEXT, WORD, form_of, is_spans
 from xner_ray.read.shapes.keys import Keys, choose
 from xner_ray.read.shapes.labels import are_tags, named, style_of
 from xner_ray.read.shapes.offsets import span_codes
@@ -24,7 +28,6 @@ from xner_ray.read.shapes.tools import PRODIGY, value_at, view, words_of
 
 MOST = 4096  # different keys, tags, and spans that are looked at
 ANSWERS = ("accept", "reject", "ignore")  # of Prodigy
-SURE = {"tokens": WORDS, "words": WORDS, "tokenized_text": WORDS, "ner_tags": TAGS}  # of lists of text, by their key
 _SHOWN_KEYS = 20
 
 
@@ -92,7 +95,31 @@ class ObjectEvidence:
         if raw.names and not self.classes:
             self.classes = dict.fromkeys(raw.names)
 
-    def _count(self, key: str, value: list[Any], form: str) -> None:
+    def add_batch(self, batch: pa.RecordBatch, names: Mapping[str, Sequence[str]]) -> None:
+        """Note what rows of a table show: as `add` of each, but for plain tokens and tags by whole columns.
+
+        names: of numbers, by column.
+        """
+        if any(not is_plain_column(field.name, field.type) for field in batch.schema):
+            for data in batch.to_pylist():
+                self.add(Raw(None, 0, data, names=names))
+            return
+        self.rows += batch.num_rows
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            forms = column_forms(name, column)
+            for form in forms:
+                if len(self.forms) < MOST:
+                    self.forms.setdefault((name, form))
+            if TAGS in forms:
+                counted = pc.value_counts(column.flatten())
+                counts = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
+                self._count(name, Counter(dict(counts)), TAGS)
+            elif NUMBERS in forms:
+                self._count(name, [pc.max(column.flatten()).as_py()], NUMBERS)
+        if names and not self.classes:
+            self.classes = dict.fromkeys(names)
+
+    def _count(self, key: str, value: Iterable[Any], form: str) -> None:
         try:
             if form is NUMBERS:
                 self.highest[key] = max(self.highest.get(key, 0), *value)
@@ -196,7 +223,7 @@ class ObjectEvidence:
             if ours not in keys.open or (ours in ("text", "tokens") and {"text", "tokens"} & keys.found.keys()):
                 continue
             candidates = keys.open[ours]
-            shown = ", ".join(f"{key!r} ({' or '.join(forms[key])})" for key in candidates)
+            shown = ", ".join(f"{key!r} ({' or '.join(sorted(forms[key]))})" for key in candidates)
             cures = " or ".join(f"input.columns: {{{ours}: {key}}}" for key in candidates)
             raise InputError(f"{file.path}: {ours} may be under {shown}; say which: {cures}")
         if not {"text", "tokens"} & keys.found.keys():
@@ -270,7 +297,7 @@ class ObjectEvidence:
 
 
 def _listed(forms: dict[str, list[str]]) -> str:
-    shown = [f"{key} ({' or '.join(found)})" for key, found in forms.items()]
+    shown = [f"{key} ({' or '.join(sorted(found))})" for key, found in forms.items()]
     return ", ".join(shown[:_SHOWN_KEYS]) + (
         f" and {len(shown) - _SHOWN_KEYS} more" if len(shown) > _SHOWN_KEYS else ""
     )

@@ -10,6 +10,8 @@ TEXT, WORD, WORDS, TAGS, TOKENS, NUMBERS = "text", "a word", "words", "tags", "t
 NULL, EMPTY, OBJECT, OTHER = "null", "empty", "an object", "other"
 PLAIN_SPANS = frozenset({"{start, end, label}", "{start, end, labels}", "[start, end, label]"})
 """Forms that all versions read alike."""
+SURE = {"tokens": WORDS, "words": WORDS, "tokenized_text": WORDS, "ner_tags": TAGS}
+"""Forms of lists of text that are known by their keys."""
 BY_LABEL, BY_LABEL_AND_TEXT = "{label: [[start, end]]}", "{label: {text: [[start, end]]}}"
 
 _PAIRS = (

@@ -43,8 +43,10 @@ def _of_object(value: dict[str, Any]) -> Iterator[Found]:
         for cells in zip(*columns, strict=True):
             yield from _of_item(dict(zip(names, cells, strict=True)))
         return
-    for label, ranges in value.items():
+    for label, ranges in ((label, ranges) for label, ranges in value.items() if ranges is not None):
         for own, pairs in ranges.items() if isinstance(ranges, dict) else [(None, ranges)]:
+            if pairs is None:
+                continue  # in a table every struct has all keys
             for pair in pairs if isinstance(pairs, list) else [pairs]:
                 if not isinstance(pair, list) or len(pair) != 2:
                     raise BadRecord(Reason.BAD_SPAN, f"span {short(pair)} is not a range; allowed: {ALLOWED}")
