@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from xner_ray.data.spans import PREFIXES, TagStyle
 
 OUTSIDES = ("O", "o", "0", "_", "-", "OUT", "OUTSIDE", "out", "outside", "NONE", "None", "none")
-CHUNKS = frozenset(
-    ["NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC", "UNK"]
-)
+# of CoNLL-2000, and of the German part of CoNLL-2003
+CHUNKS = {"NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"}
 _LETTERS = "BIESLUMW"
 _SEPARATORS = "-_:/."
 _LABEL = re.compile(r"(?=.*[^\W\d_])[\w.&/:+*'-]+")
 _TWO = re.compile(r"[,|;+ ]+")
 _FEW = 20  # tags of which one may be wrong
+_MOST_LABELS = 300
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Tags:
     """How the tags of a column are written, and what they are.
 
     labels: the labels, by tags. outside: tags that are O. wrong: those that are none in this style. double: those that
-    hold two. openers: whether B- and I- stand where no entity of the label was open.
+    hold two. letters: of prefixes, none in IO. other: tags with a prefix in IO, or without one elsewhere.
     """
 
     style: TagStyle
@@ -38,6 +38,7 @@ class Tags:
     wrong: Counter[str] = field(default_factory=Counter)
     double: list[str] = field(default_factory=list)
     letters: Counter[str] = field(default_factory=Counter)
+    other: int = 0
 
     @property
     def chunks(self) -> bool:
@@ -52,8 +53,7 @@ class Tags:
     @property
     def mixed(self) -> bool:
         """Whether a good part has prefixes, and another none."""
-        bare = sum(count for tag, count in self.wrong.items() if _LABEL.fullmatch(tag) and tag not in OUTSIDES)
-        return bool(self.letters) and bare >= 3 and bare * _FEW > self.letters.total()
+        return self.other >= 3 and self.other * _FEW > self.labels.total()
 
 
 def tags_of(values: Mapping[str, int], scheme: str | None = None, *, ordered: bool = False) -> Tags | None:
@@ -68,16 +68,22 @@ def tags_of(values: Mapping[str, int], scheme: str | None = None, *, ordered: bo
     if not rest:
         return Tags(TagStyle(outside=outside), outside=n_outside) if n_outside else None
     prefixed = _prefixed(rest, outside)
-    if scheme != "io" and prefixed is not None and prefixed.letters.total() * 2 >= rest.total():
-        prefixed.outside = n_outside
+    marked = rest - prefixed.wrong if prefixed is not None else Counter[str]()
+    least = 1 if scheme == "io" else 2  # signs
+    bare = Counter({tag: n for tag, n in (rest - marked).items() if _LABEL.fullmatch(tag) and len(tag) >= least})
+    bare = Counter({tag: count for tag, count in bare.items() if tag not in OUTSIDES})
+    if scheme != "io" and prefixed is not None and marked.total() >= bare.total():
+        prefixed.outside, prefixed.other = n_outside, bare.total()
         prefixed.style = _named(prefixed, scheme)
         return prefixed
-    bare = Counter({tag: count for tag, count in rest.items() if _LABEL.fullmatch(tag) and tag not in OUTSIDES})
-    likely = bare.total() * 2 >= rest.total() and len(bare) <= 300
-    share = n_outside * (5 if outside == "O" or outside.upper().startswith("OUT") else 2)  # o is a word of Portuguese
-    if likely and (ordered or share >= rest.total() + n_outside) and (scheme in (None, "io")):
-        return Tags(TagStyle("io", outside=outside), bare, n_outside, rest - bare, _double(rest))
-    if n_outside >= rest.total() and outside in "Oo":  # damaged: O alone is right
+    likely = bare.total() * 2 >= rest.total() and len(bare) <= _MOST_LABELS
+    share = n_outside * (5 if outside == "O" or outside.upper().startswith("OUT") else 3)
+    if scheme == "io" and marked.total() > bare.total():
+        bare = rest  # `problem_of` says so
+    if (likely or bare is rest) and (ordered or share >= rest.total() + n_outside) and scheme in (None, "io"):
+        other = marked.total() if bare is not rest else 0
+        return Tags(TagStyle("io", outside=outside), bare, n_outside, rest - bare, _double(rest), other=other)
+    if n_outside >= rest.total() and outside in "Oo" and scheme is None:  # damaged: O alone is right
         return Tags(TagStyle(outside=outside) if outside != "O" else TagStyle(), Counter(), n_outside, rest)
     return None
 
@@ -101,7 +107,7 @@ def problem_of(tags: Tags, scheme: str | None) -> str:
 
 
 def _shown(values: Counter[str]) -> str:
-    return ", ".join(tag for tag, _ in values.most_common(4))
+    return ", ".join(tag for tag, _ in sorted(values.items(), key=lambda item: (-item[1], item[0]))[:4])
 
 
 def _prefixed(rest: Counter[str], outside: str) -> Tags | None:

@@ -36,6 +36,8 @@ def _is_document(path: str, stamp: str | int, zipped: bool) -> bool:
     head = _read(path, zipped, _HEAD_BYTES)
     if b"\n" not in head and len(head) >= _HEAD_BYTES:
         head = _read(path, zipped, _MOST_BYTES)
+    if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
+        return False  # which the reader of lines refuses
     first, *more = [line.strip() for line in head.removeprefix(_BOM).split(b"\n") if line.strip()][:2] or [b""]
     second = more[0] if more else b""
     if first[:1] not in (b"[", b"{"):

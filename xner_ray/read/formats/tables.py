@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from xner_ray.data.row import ROW, refuse_collisions, refuse_extension_types
 from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.format import Format
+from xner_ray.read.format import Evidence, Format, NoEvidence
 from xner_ray.read.mapping import from_mapping
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, name_text, short, split_name
 from xner_ray.read.shapes.evidence import ObjectEvidence
@@ -300,4 +300,9 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     return record
 
 
-TABLE = Format(raws, record, ObjectEvidence)
+def evidence(file: File) -> Evidence:
+    """Begin the evidence of a file; a run leaves nothing open."""
+    return NoEvidence() if file.format == "run" else ObjectEvidence(file)
+
+
+TABLE = Format(raws, record, evidence)

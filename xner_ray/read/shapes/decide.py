@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NAMES = {"utf16": "UTF-16 units", "tokens": "token numbers"}
 _FEW = 3  # so many spans off the edges of words may be odd annotations
+_MOST = 0.8  # of the spans: so many off the edges of words are no oddities, so many on them are no accident
 _SURE = 4  # times as many spans speak for a reading as against it
 
 
@@ -108,11 +109,12 @@ def _by_edges(
 ) -> Chosen:
     best = allowed[0]
     for other in allowed[1:]:
-        if votes.against(other, best) > _SURE * votes.against(best, other):
+        fits = votes.count(other) >= _MOST * votes.n
+        if fits and votes.against(other, best) > _SURE * votes.against(best, other):
             best = other
     spaced = votes.only(votes.codes & (UNSPACED | NO_TEXT) == 0)
     off = spaced.n - spaced.count(best)
-    most_off = off * 2 > spaced.n
+    most_off = off > _MOST * spaced.n
     if most_off and offsets is None and tokens and _fit_tokens(spaced):
         return _tokens(votes, ends, inclusive)
     if most_off and spaced.n >= _FEW and offsets is None:

@@ -25,7 +25,7 @@ def named(names: Sequence[str] | None, highest: int, what: str, path: str, said:
 
 def style_of(counts: Mapping[str, int], scheme: Scheme | None, where: str, said: list[str]) -> TagStyle:
     """Return how tags are spelled. where: file and key. InputError if a stated scheme is not theirs."""
-    tags = tags_of(counts, scheme, ordered=True)
+    tags = tags_of(counts, scheme)
     if tags is None:
         return TagStyle()
     if problem := problem_of(tags, scheme):
