@@ -205,7 +205,7 @@ def test_parallel_of_another_length_names_both(tmp_path: Path) -> None:
         ("a.conll", "", "holds no sentence"),
         ("a.conll", "\n \n", "holds no sentence"),
         ("a.conll", "a b\n\n" * 12, r"no column holds tags of entities \(column 2: b\); name it, as in input.columns"),
-        ("a.jsonl", '{"txt": "a"}\n' * 12, "has neither 'tokens' nor 'text'; keys: txt"),
+        ("a.jsonl", '{"txt": "a"}\n' * 12, "no key holds text or tokens; keys: txt"),
         ("a.txt", "hello\n", r"has no labels \(read as text\)"),
         ("a.conll", "hello\n", r"has no labels \(read as conll\)"),
         ("a.csv", "hello\n", "cannot be guessed"),

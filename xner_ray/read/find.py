@@ -30,6 +30,8 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou"),
     "uner": ("iob2",),
     "jsonl": ("jsonl", "ndjson"),
+    "json": ("json",),
+    "spacy": ("spacy",),
     "parquet": ("parquet",),
     "dataset": ("arrow",),
     "run": (),

@@ -7,18 +7,11 @@ jobs as there are pieces of it: what two jobs found is merged, and any cut of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
 
-from xner_ray.read.record import File, Place, Raw, Reading, Record
-
-
-@dataclass
-class Settled:
-    """How a file is read, and what is said of it: `tags in column 3 of 4`."""
-
-    reading: Reading
-    said: list[str] = field(default_factory=list)
+from xner_ray.read.record import File, Place, Raw, Record
+from xner_ray.read.record import Settled as Settled
 
 
 class Evidence(Protocol):

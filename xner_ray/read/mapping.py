@@ -1,87 +1,168 @@
-"""Objects with named values -> records: a line of JSONL, a row of a table; tokens with tags, or text with spans."""
+"""Objects with named values -> records: a line of JSONL, a row of a table; tokens with tags, or text with spans.
+
+A file whose objects are plain (`Reading.shape` is empty) is read as by all versions; of others the scan has found out
+keys, forms and offsets (`read/shapes`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from xner_ray.data.spans import Span, tags_to_spans
+from xner_ray.data.spans import Span, TagStyle, tags_to_spans
 from xner_ray.errors import Reason
-from xner_ray.read.record import BadRecord, File, Raw, Record, name_text, short, split_name
+from xner_ray.read.record import BadRecord, File, Raw, Record, name_text, short, split_name, without_surrogates
+from xner_ray.read.shapes.labels import joined, joined_words
+from xner_ray.read.shapes.offsets import Counts, in_characters, same
+from xner_ray.read.shapes.spans import Found, found_spans
+from xner_ray.read.shapes.tools import LABEL_STUDIO, PRODIGY, View, value_at, view, words_of
 from xner_ray.recipe.columns import SPLITS
+
+_PLAIN = TagStyle()
 
 
 def from_mapping(raw: Raw, file: File) -> Record:
     """Make a record of an object: tokens with tags, or text with spans. If it has both, the tags count."""
-    data, columns = raw.data, file.columns
     record = Record(raw.line)
     try:
-        record.id = name_text(data.get(columns.id), columns.id)
-        record.doc_id = name_text(data.get(columns.doc_id), columns.doc_id)
-        if (split := name_text(data.get(columns.split), columns.split)) is not None:
-            record.split = split_name(split)
-            if record.split is None:
-                raise BadRecord(Reason.MALFORMED, f"{columns.split} is {split!r}; allowed: {', '.join(SPLITS)}")
-        text = data.get(columns.text)
-        if not isinstance(text, str | None):
-            raise BadRecord(Reason.MALFORMED, f"{columns.text} is {short(text)}; allowed: text")
-        record.text = text
-        record.tokens = _tokens(data.get(columns.tokens), columns.tokens)
+        made = flat(raw, file)
+        names = _names(record, made.data, file)
+        record.text = _text(value_at(made.data, names["text"]), names["text"])
+        record.tokens = _tokens(value_at(made.data, names["tokens"]), names["tokens"])
+        if made.fault is not None:
+            raise made.fault
         if record.text is None and record.tokens is None:
-            keys = ", ".join(map(str, data)) or "none"
-            raise BadRecord(Reason.MALFORMED, f"has neither {columns.tokens!r} nor {columns.text!r}; keys: {keys}")
-        tags, spans = data.get(columns.tags), data.get(columns.spans)
+            keys = ", ".join(map(str, made.data)) or "none"
+            raise BadRecord(Reason.MALFORMED, f"has neither {names['tokens']!r} nor {names['text']!r}; keys: {keys}")
+        if file.reading.shape:
+            _refuse_answer(made.data, file)
+        tags, spans = value_at(made.data, names["tags"]), value_at(made.data, names["spans"])
         if tags is not None and record.tokens is not None:
-            names = _tags(tags, columns.tags, raw.names.get(columns.tags))
-            if len(names) != len(record.tokens):
-                raise BadRecord(Reason.MALFORMED, f"{len(record.tokens)} tokens but {len(names)} {columns.tags}")
-            record.spans, record.repaired = tag_spans(names)
-        elif tags is not None:
-            raise BadRecord(Reason.MALFORMED, f"has {columns.tags!r} but no {columns.tokens!r}")
+            found = _tags(tags, names["tags"], file.reading.names or raw.names.get(names["tags"]))
+            if len(found) != len(record.tokens):
+                raise BadRecord(Reason.MALFORMED, f"{len(record.tokens)} tokens but {len(found)} {names['tags']}")
+            record.spans, record.repaired = tag_spans(found, file.reading.style)
+        elif tags is not None and (spans is None or not file.reading.shape):
+            raise BadRecord(Reason.MALFORMED, f"has {names['tags']!r} but no {names['tokens']!r}")
+        elif spans is not None and file.reading.shape:
+            _add_spans(record, found_spans(spans), file.reading.names or raw.names.get(names["spans"]), file)
         elif spans is not None:
             if record.text is None:
-                raise BadRecord(Reason.MALFORMED, f"has {columns.spans!r} of characters but no {columns.text!r}")
+                raise BadRecord(Reason.MALFORMED, f"has {names['spans']!r} of characters but no {names['text']!r}")
             record.chars = [
-                char_span(item, len(record.text), raw.names.get(columns.spans)) for item in span_items(spans)
+                char_span(item, len(record.text), raw.names.get(names["spans"])) for item in span_items(spans)
             ]
+        elif _empty_is_gold(made.data, file):
+            record.chars = []
     except BadRecord as bad:
         record.reason, record.detail = bad.reason, bad.detail
     return record
 
 
-def tag_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
-    """Call `tags_to_spans`, with BadRecord instead of ValueError."""
-    if tags.count("O") == len(tags):
+def flat(raw: Raw, file: File) -> View:
+    """Return the object of a raw record as a flat one, by the reading of its file."""
+    return view(raw.data) if file.reading.shape or not isinstance(raw.data, dict) else View(raw.data)
+
+
+def _names(record: Record, data: dict[str, Any], file: File) -> dict[str, str]:
+    """Fill in the names of a record, and return the keys of all columns."""
+    names = {ours: file.key(ours) for ours in ("id", "text", "tokens", "tags", "spans", "doc_id", "split")}
+    record.id = name_text(value_at(data, names["id"]), names["id"])
+    record.doc_id = name_text(value_at(data, names["doc_id"]), names["doc_id"])
+    if (split := name_text(value_at(data, names["split"]), names["split"])) is not None:
+        record.split = split_name(split)
+        if record.split is None:
+            raise BadRecord(Reason.MALFORMED, f"{names['split']} is {split!r}; allowed: {', '.join(SPLITS)}")
+    return names
+
+
+def _refuse_answer(data: dict[str, Any], file: File) -> None:
+    """Raise BadRecord for an example whose answer in Prodigy does not count."""
+    if file.reading.shape == PRODIGY and data.get("answer") not in file.stated.answers:
+        what = f"its answer in Prodigy is {data['answer']!r}" if "answer" in data else "it has no answer of Prodigy"
+        raise BadRecord(Reason.LEFT_OUT, f"{what}; input.answers: {', '.join(file.stated.answers)}")
+
+
+def _empty_is_gold(data: dict[str, Any], file: File) -> bool:
+    """Return whether an object without spans was looked at and has none: Prodigy and JSON_MIN leave the key out."""
+    shape = file.reading.shape
+    return shape == PRODIGY or (bool(shape) and shape != LABEL_STUDIO and "annotation_id" in data)
+
+
+def _add_spans(record: Record, found: Sequence[Found], names: Sequence[str] | None, file: File) -> None:
+    """Give a record its spans, by the offsets and ends of the file. BadRecord for one that does not fit its text."""
+    reading, made = file.reading, []
+    if reading.offsets == "tokens":
+        if record.tokens is None:
+            record.tokens = (record.text or "").split()
+        for span in found:
+            start, end = span.start, span.end + (reading.ends == "inclusive")
+            if not 0 <= start < end <= len(record.tokens):
+                problem = f"is empty or leaves the {len(record.tokens)} tokens"
+                raise BadRecord(Reason.BAD_SPAN, f"span {short(span.item)} {problem}")
+            label = _compared(span, " ".join(record.tokens[start:end]), names)
+            made.append((start, end, label))
+        words = [Span(*one) for one in made]
+        record.spans = _joined_or_bad(lambda: joined_words(words)) if reading.tagged else words
+        return
+    if record.text is None:
+        raise BadRecord(Reason.MALFORMED, f"has spans of {reading.offsets} but no text")
+    text = without_surrogates(record.text)
+    counts = Counts(text, reading.offsets)
+    for span in found:
+        start, end = in_characters(span, counts, reading.ends)
+        made.append((start, end, _compared(span, text[start:end], names)))
+    record.chars = _joined_or_bad(lambda: joined(made, text)) if reading.tagged else made
+
+
+def _compared(span: Found, cut: str, names: Sequence[str] | None) -> str:
+    """Return the label of a span. BadRecord if its own text is not what it cuts out, or it has no proper label."""
+    own, label = span.own, span.label
+    if span.swapped and own is not None and not same(own, cut):
+        own, label = span.label, span.own
+    if own is not None and not same(own, cut):
+        raise BadRecord(
+            Reason.BAD_SPAN, f"span {short(span.item)} is {short(cut)} in the text, and its own text is {short(own)}"
+        )
+    name = _named(label, names, Reason.BAD_SPAN)
+    if not name or name != name.strip():
+        raise BadRecord(Reason.BAD_SPAN, f"span {short(span.item)} has no valid label")
+    return name
+
+
+def _joined_or_bad(join: Any) -> Any:
+    try:
+        return join()
+    except ValueError as error:
+        raise BadRecord(Reason.BAD_SPAN, str(error)) from None
+
+
+def tag_spans(tags: Sequence[str], style: TagStyle = _PLAIN) -> tuple[list[Span], int]:
+    """Return the spans of tags and the number of repaired ones, with BadRecord instead of ValueError."""
+    if tags.count(style.outside) == len(tags):
         return [], 0
     try:
-        return tags_to_spans(tags)
+        return tags_to_spans([style.canonical(tag) for tag in tags] if style != _PLAIN else tags)
     except ValueError as error:
         raise BadRecord(Reason.ILLEGAL_TAG, str(error)) from None
 
 
+def _text(value: Any, column: str) -> str | None:
+    if not isinstance(value, str | None):
+        raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: text")
+    return value
+
+
 def _tokens(value: Any, column: str) -> list[str] | None:
-    if value is None:
-        return None
-    if isinstance(value, list):
-        if _all_text(value):
-            return value
-        # Prodigy writes its tokens as {"text": ..., "start": ..., "end": ...}.
-        items = [item.get("text") if isinstance(item, dict) else item for item in value]
-        words = [item for item in items if isinstance(item, str)]
-        if len(words) == len(items):
-            return words
+    if value is None or (words := words_of(value)) is not None:
+        return None if value is None else words
     raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: a list of text")
-
-
-def _all_text(items: list[Any]) -> bool:
-    """Return whether all items are text, ten times as fast as a loop over them."""
-    return set(map(type, items)) <= {str}
 
 
 def _tags(value: Any, column: str, names: Sequence[str] | None) -> list[str]:
     if not isinstance(value, list):
         raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: a list of tags")
-    if _all_text(value):
+    if set(map(type, value)) <= {str}:  # ten times as fast as a loop over them
         return value
     return [_named(item, names, Reason.ILLEGAL_TAG) for item in value]
 
@@ -92,7 +173,9 @@ def _named(item: Any, names: Sequence[str] | None, reason: Reason) -> str:
     if isinstance(item, int) and not isinstance(item, bool):
         if names is None:
             raise BadRecord(
-                Reason.MALFORMED, f"{item} is a number, and no ClassLabel names it; write the tag or label itself"
+                Reason.MALFORMED,
+                f"{item} is a number, and no ClassLabel names it; write the tag or label itself, "
+                "or set input.labels.names",
             )
         if 0 <= item < len(names):
             return names[item]

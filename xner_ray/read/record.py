@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from xner_ray.data.spans import Span, TagStyle
 from xner_ray.errors import Reason
+from xner_ray.read.shapes.faults import BadRecord as BadRecord
+from xner_ray.read.shapes.faults import short as short
 from xner_ray.recipe.columns import Columns, Ends, Format, Offsets, Scheme
 from xner_ray.storage.files import bare
 
@@ -78,6 +80,7 @@ class Reading:
     keys: tuple[tuple[str, str], ...] = ()  # of objects: our name of a column and the file's, where found out
     offsets: Offsets = "characters"
     ends: Ends = "exclusive"
+    tagged: bool = False  # labels of spans are tags, B-PER and I-PER, which join
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +91,15 @@ class Reading:
         lists = {"names": None if data["names"] is None else tuple(data["names"]), "keys": ()}
         lists["keys"] = tuple((ours, theirs) for ours, theirs in data["keys"])
         return cls(**{**data, **lists, "style": TagStyle(**data["style"])})
+
+
+@dataclass
+class Settled:
+    """How a file is read, and what is said of it: `tags in column 3 of 4`. unlabelled: what it holds for labels."""
+
+    reading: Reading
+    said: list[str] = field(default_factory=list)
+    unlabelled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +121,15 @@ class File:
     stated: Stated = Stated()
     reading: Reading = Reading()
 
+    def key(self, name: str) -> str:
+        """Return the key or name of one of our columns in this file: as found out, else as the recipe has it."""
+        return next((theirs for ours, theirs in self.reading.keys if ours == name), str(getattr(self.columns, name)))
+
     def ends_with(self, suffix: str) -> bool:
         return bare(self.path).endswith(suffix)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.name))  # a row's reader asks caches by its file
 
     @property
     def size(self) -> int:
@@ -167,14 +186,6 @@ class Record:
         return self.spans is not None or self.chars is not None
 
 
-class BadRecord(Exception):  # noqa: N818  no error of the program
-    """A fault of one record; a reader turns it into the record's reason and detail."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
-
-
 def split_name(word: str) -> str | None:
     """Return the split that a word means, or None.
 
@@ -209,12 +220,6 @@ def name_text(value: Any, column: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: text or a whole number")
     return str(value)
-
-
-def short(value: Any) -> str:
-    """Return the `repr` of a value, cut to 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def refused(text: str, *, name: bool = False) -> bool:

@@ -18,8 +18,9 @@ from xner_ray.read.format import Format
 from xner_ray.read.formats import conllu, tables
 from xner_ray.read.formats.conll import CONLL
 from xner_ray.read.formats.conll2012 import CONLL2012
-from xner_ray.read.formats.jsonl import JSONL
+from xner_ray.read.formats.jsonl import OBJECTS
 from xner_ray.read.formats.links import LINKS
+from xner_ray.read.formats.spacy import SPACY
 from xner_ray.read.formats.text import TEXT
 from xner_ray.read.record import START, TABLES, File, Kind, Place, Raw, Record, record_id, refuse_characters
 
@@ -28,7 +29,9 @@ FORMATS: dict[Kind, Format] = {
     "uner": CONLL,
     "conllu": Format(CONLL.raws, conllu.record, lambda file: conllu.ConlluEvidence(), CONLL.pieces),
     "conll2012": CONLL2012,
-    "jsonl": JSONL,
+    "jsonl": OBJECTS,
+    "json": OBJECTS,
+    "spacy": SPACY,
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
     "run": tables.TABLE,

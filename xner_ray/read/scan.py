@@ -61,13 +61,13 @@ def scan_file(job: ScanJob) -> Scan:
     if file.carried and file.carry and file.format not in (*TABLES, "jsonl", "json"):
         raise InputError(f"{file.path}: input.carry: format {file.format} has no columns to carry; leave carry out")
     scan = Scan(job.number)
+    if not job.settled:
+        file = replace(file, reading=_suggested(file))
     if file.format in TABLES:
         _, scan.extra = table_schema(file, need_labels=job.need_labels)
     elif file.format in ("jsonl", "json"):
         scan.extra = [pa.field(name, pa.string()) for name in (("extra",) if file.carry is None else file.carry)]
     scan.extra = with_document_start(scan.extra, file)
-    if not job.settled:
-        file = replace(file, reading=_suggested(file))
     scan.reading, scan.evidence = file.reading, FORMATS[file.format].evidence(file)
     scanner = _Scanner(scan, file, job)
     raws = _raws(scan, file, job)

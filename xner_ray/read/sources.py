@@ -15,9 +15,11 @@ from xner_ray.data.spans import TagStyle, split_tag
 from xner_ray.data.tokens import sound
 from xner_ray.read.find import changed
 from xner_ray.read.format import Tagged
-from xner_ray.read.formats.tables import class_names, read_columns, record, table_raws, table_schema
+from xner_ray.read.formats.tables import read_columns, record, table_raws, table_schema
 from xner_ray.read.record import SURROGATES, File, Raw, Record, name_text, refuse_characters, refused
 from xner_ray.read.records import FORMATS, read_raws, records_of
+from xner_ray.read.shapes.schema import class_names
+from xner_ray.read.shapes.tools import OBJECTS
 from xner_ray.read.units import Segment
 
 TABLES = ("parquet", "dataset")
@@ -43,8 +45,8 @@ class Source(NamedTuple):
 def of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source | None:
     """Read rows of a table, by their numbers in the segment; None if it does not have the shape."""
     schema, _ = table_schema(file, need_labels=False)
-    given = file.columns
-    names = [name for name in schema.names if name in (given.id, given.doc_id, given.tokens, given.tags)]
+    id_, doc_id, tokens, tags = map(file.key, ("id", "doc_id", "tokens", "tags"))
+    names = [name for name in schema.names if name in (id_, doc_id, tokens, tags)]
     if not _is_plain(file, schema):
         return None
     carried = [field.name for field in extra]
@@ -66,13 +68,13 @@ def of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) 
 
     return Source(
         lines,
-        table.column(given.tokens).combine_chunks(),
-        table.column(given.tags).combine_chunks() if given.tags in names else None,
-        _names(table, given.id),
-        _names(table, given.doc_id),
+        table.column(tokens).combine_chunks(),
+        table.column(tags).combine_chunks() if tags in names else None,
+        _names(table, id_),
+        _names(table, doc_id),
         {name: table.column(name) for name in carried},
         np.zeros(len(at), bool),
-        class_labels.get(given.tags),
+        file.reading.names or class_labels.get(tags),
         records,
     )
 
@@ -135,10 +137,12 @@ def _writable(row: Tagged) -> bool:
 
 def _is_plain(file: File, schema: pa.Schema) -> bool:
     """Return whether a file has tokens in lists of text, no text, spans or splits, and tags in lists if any."""
-    types = {name: schema.field(column).type for name, column in file.columns if column in schema.names}
+    keys = {ours: file.key(ours) for ours, _ in file.columns}
+    types = {ours: schema.field(column).type for ours, column in keys.items() if column in schema.names}
     tags = types.get("tags", pa.list_(pa.string()))
     return (
-        types.keys().isdisjoint(("text", "spans", "split"))
+        file.reading.shape in ("", OBJECTS)
+        and types.keys().isdisjoint(("text", "spans", "split"))
         and types.get("tokens") == pa.list_(pa.string())
         and pa.types.is_list(tags)
         and (pa.types.is_string(tags.value_type) or pa.types.is_integer(tags.value_type))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NotRequired, TypedDict
 
-from xner_ray.errors import FatalError
+from xner_ray.errors import FatalError, Reason
 
 REFINE = "refine"  # the second matching, which is no stage of a recipe
 STAGES = (  # in the order of the flow
@@ -120,6 +120,13 @@ def add(total: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
     return total
 
 
+def reject_rate(rows: Rows, rejects: Mapping[str, int]) -> float:
+    """Return the share of rejected rows, without those that the input itself says are no gold."""
+    left_out = rejects.get(Reason.LEFT_OUT, 0)
+    read = rows["read"] - left_out
+    return (rows["rejected"] - left_out) / read if read else 0.0
+
+
 def summarize(
     parts: Iterable[tuple[str, Mapping[str, Any]]],
     *,
@@ -163,7 +170,7 @@ def summarize(
         "repaired_tags": repaired_tags,
         "units": n_units,
         "seconds": round(seconds, 1),
-        "reject_rate": rows["rejected"] / rows["read"] if rows["read"] else 0.0,
+        "reject_rate": reject_rate(rows, total["rejects"]),
         "max_reject_rate": max_reject_rate,
     }
     return Report.from_dict(found)

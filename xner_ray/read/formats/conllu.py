@@ -1,8 +1,8 @@
 """CoNLL-U with entities in MISC: `NER=B-PER` (CLASSLA), `name=B-PER` (NorNE), `ner=S-PERSON` (stanza).
 
-Its sentences are told apart as those of UNER are (`conll.py`). The library `conllu` knows neither lines nor bytes: no row
-could name its place, and reading could start nowhere but at the start. Words are the syntactic ones: ranges (`3-4`) and
-empty nodes (`5.1`) are none. White space inside a word cuts it into several.
+Its sentences are told apart as those of UNER are (`conll.py`). The library `conllu` knows neither lines nor bytes: no
+row could name its place, and reading could start nowhere but at the start. Words are the syntactic ones: ranges (`3-4`)
+and empty nodes (`5.1`) are none. White space inside a word cuts it into several.
 """
 
 from __future__ import annotations

@@ -1,22 +1,29 @@
-"""JSON Lines: every line that is not blank is an object."""
+"""Objects of JSON: every line that is not blank is one, or `[text, {...}]`; or the file is one document of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from xner_ray.errors import Reason
 from xner_ray.read.format import Format, Tagged
+from xner_ray.read.formats.json import objects_of
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
-from xner_ray.read.mapping import from_mapping
-from xner_ray.read.record import SURROGATES, File, Place, Raw, Record, without_surrogates
+from xner_ray.read.mapping import flat, from_mapping
+from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Record, without_surrogates
+from xner_ray.read.shapes import tools
+from xner_ray.read.shapes.evidence import ObjectEvidence
 
 
 def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
-    """Yield the objects of a file; of a line that is none, the fault as an exception."""
+    """Yield the objects of a file; of a line that is none, the fault. The places of a document are its objects."""
+    if (objects := objects_of(file)) is not None:
+        for at in range(start.offset, len(objects)):
+            yield Raw(Place(at, at), at + 1, objects[at])
+        return
     for number, (offset, raw) in enumerate(byte_lines(file, start.offset, stop), start=start.line + 1):
         if not raw.strip():
             continue
@@ -24,7 +31,7 @@ def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
         data: Any
         try:
             data = json.loads(text, parse_constant=_no_constant)
-            if not isinstance(data, dict):
+            if not isinstance(data, (dict, list)):
                 raise TypeError(f"a line of JSONL is an object, this is {type(data).__name__}")
         except TypeError as error:
             data = Fault(text, str(error))
@@ -52,6 +59,11 @@ def record(raw: Raw, file: File) -> Record:
         made = Record(raw.line, text=data.text, reason=Reason.MALFORMED, detail=data.what)
     else:
         made = from_mapping(raw, file)
+        if not isinstance(data, dict) or file.reading.shape:
+            try:
+                data = flat(raw, file).data
+            except BadRecord:
+                return made
         made.extra = _carried(data, file)
     if not raw.valid:
         made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
@@ -60,32 +72,34 @@ def record(raw: Raw, file: File) -> Record:
 
 def tagged(raw: Raw, file: File) -> Tagged | None:
     """Return words and tags of an object that has these alone; see `Format.tagged`."""
-    data, columns = raw.data, file.columns
-    if isinstance(data, Fault) or not raw.valid or not _others(file).isdisjoint(data):
+    data, names = raw.data, _tagged_keys(file)
+    if names is None or type(data) is not dict or not raw.valid or not _others(file).isdisjoint(data):
         return None
-    tokens, tags, own, doc_id = (data.get(name) for name in (columns.tokens, columns.tags, columns.id, columns.doc_id))
-    if (
-        not _texts(tokens)
-        or not (tags is None or _texts(tags))
-        or type(own) not in _NAMES
-        or type(doc_id) not in _NAMES
-    ):
+    tokens, tags, own, doc_id = map(data.get, names)
+    if not _texts(tokens) or not (tags is None or _texts(tags)) or not {type(own), type(doc_id)} <= _NAMES:
         return None
-    extra = _carried(data, file)
-    return Tagged(tokens, tags, own or None, doc_id or None, extra)
+    return Tagged(tokens, tags, own or None, doc_id or None, _carried(data, file))
 
 
 _NAMES = {str, type(None)}
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: Any) -> TypeGuard[list[str]]:
     return type(value) is list and set(map(type, value)) <= {str}
+
+
+@lru_cache
+def _tagged_keys(file: File) -> tuple[str, ...] | None:
+    """Return the keys of tokens, tags, id and doc_id; None for objects of tools, and for keys along a path."""
+    keys = tuple(map(file.key, ("tokens", "tags", "id", "doc_id")))
+    return None if file.reading.shape not in ("", tools.OBJECTS) or any("." in key for key in keys) else keys
 
 
 @lru_cache
 def _others(file: File) -> frozenset[str]:
     """Return the keys that make an object another shape than words with tags."""
-    return frozenset((file.columns.text, file.columns.spans, file.columns.split))
+    others = {file.key("text"), file.key("spans"), file.key("split")}
+    return frozenset(others - set(_tagged_keys(file) or ()) | ({"data", "passages"} if file.reading.shape else set()))
 
 
 def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
@@ -98,7 +112,7 @@ def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | 
 @lru_cache
 def _known(file: File) -> frozenset[str]:
     """Return the keys that are columns."""
-    return frozenset(str(name) for _, name in file.columns)
+    return frozenset(file.key(ours) for ours, _ in file.columns)
 
 
 def _no_constant(name: str) -> None:
@@ -115,4 +129,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
 
 
-JSONL = Format(raws, record, pieces=line_pieces, tagged=tagged)
+def pieces(file: File, wanted: Sequence[int]) -> list[int]:
+    """Return bytes at which a line begins; none of a document."""
+    return line_pieces(file, wanted) if objects_of(file) is None else []
+
+
+OBJECTS = Format(raws, record, evidence=ObjectEvidence, pieces=pieces, tagged=tagged)

@@ -7,7 +7,6 @@ decimals keep their types.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,10 +17,12 @@ import pyarrow.parquet as pq
 
 from xner_ray.data.row import ROW, refuse_collisions, refuse_extension_types
 from xner_ray.data.spans import Span
-from xner_ray.errors import InputError, Reason, did_you_mean
-from xner_ray.read.format import Format
+from xner_ray.errors import InputError, Reason
+from xner_ray.read.format import Evidence, Format, NoEvidence
 from xner_ray.read.mapping import from_mapping
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, name_text, short, split_name
+from xner_ray.read.shapes.evidence import ObjectEvidence
+from xner_ray.read.shapes.schema import candidates, check_types, class_names, consumed, holds_text, is_nested, need
 from xner_ray.storage import files as storage
 
 _BATCH_ROWS = 1024
@@ -54,14 +55,14 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
     refuse_extension_types(schema, file.path)
     if len(set(schema.names)) < len(schema.names):
         raise InputError(f"{file.path}: two columns have the same name; columns: {', '.join(schema.names)}")
-    own = {*_consumed(file), *(ROW.names if file.format == "run" else ())}
+    own = {*consumed(file), *(ROW.names if file.format == "run" else ())}
     extra = [pa.field(field.name, field.type) for field in schema if file.carried and field.name not in own]
     if file.carried and file.carry is not None:
-        _need(file, schema, [name for name in file.carry if name not in schema.names])
+        need(file, schema, [name for name in file.carry if name not in schema.names])
         extra = [field for field in extra if field.name in file.carry]
     if file.format == "run":
-        _need(file, schema, [name for name in _consumed(file) if name not in schema.names])
-        for name in _consumed(file):
+        need(file, schema, [name for name in consumed(file) if name not in schema.names])
+        for name in consumed(file):
             if schema.field(name).type != ROW.field(name).type:
                 kinds = f"{schema.field(name).type}; in a run it is {ROW.field(name).type}"
                 raise InputError(f"{file.path}: column {name!r} has the type {kinds}")
@@ -70,19 +71,20 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
         raise InputError(f"{file.path}: has the columns of an xner_ray run; set input.format: run")
     if file.carried:
         refuse_collisions([field.name for field in extra], file.path)
-    columns = file.columns
-    if columns.tokens not in schema.names and columns.text not in schema.names:
-        _need(file, schema, [f"{columns.tokens} (or {columns.text})"])
-    if need_labels and not {columns.tags, columns.spans} & set(schema.names):
-        _need(file, schema, [f"{columns.tags} (or {columns.spans})"])
-    _check_types(file, schema)
+    found = {*consumed(file), *candidates(file, schema)} & set(schema.names)
+    tokens, text, tags, spans = map(file.key, ("tokens", "text", "tags", "spans"))
+    if not found & {tokens, text} and not any(holds_text(name, schema.field(name).type) for name in found):
+        need(file, schema, [f"{tokens} (or {text})"])
+    if need_labels and not any(name in (tags, spans) or is_nested(schema.field(name).type) for name in found):
+        need(file, schema, [f"{tags} (or {spans})"])
+    check_types(file, schema)
     return schema, extra
 
 
 def raws(file: File, start: Place, stop: int | None = None, *, skip: int = 0, extra: bool = True) -> Iterator[Raw]:
     """Yield the rows from a place on, after `skip` rows of it; without `extra` no carried column is read."""
     schema, carried = table_schema(file, need_labels=False)
-    wanted = [name for name in schema.names if name in _consumed(file)]
+    wanted = [name for name in schema.names if name in (*consumed(file), *candidates(file, schema))]
     names = class_names(file, schema)
     row = start.line
     with _opened(file) as stream:
@@ -270,91 +272,6 @@ def _as_text(value: Any, broken: list[bytes]) -> Any:
     return value
 
 
-def _consumed(file: File) -> list[str]:
-    """Return the names of the columns that records are made of."""
-    if file.format != "run":
-        return [name for _, name in file.columns]
-    source = ["source_text", "source_tokens", "source_spans"]
-    return ["id", "doc_id", "split", "source_lang", "lang"] + (
-        source if file.side == "source" else ["text", "tokens", "gold_spans"]
-    )
-
-
-def _need(file: File, schema: pa.Schema, missing: list[str]) -> None:
-    if missing:
-        hint = did_you_mean(missing[0].split()[0], schema.names) if file.format != "run" else ""
-        raise InputError(
-            f"{file.path}: column {missing[0]} is missing{hint if 'mean' in hint else ''}; "
-            f"columns: {', '.join(schema.names)}; name them under input.columns"
-        )
-
-
-def _check_types(file: File, schema: pa.Schema) -> None:
-    """Raise InputError for a column of a wrong type, or for numbers as tags that no ClassLabel names."""
-    types, columns = pa.types, file.columns
-
-    def text(kind: pa.DataType) -> bool:
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        return any(
-            is_type(kind) for is_type in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-        )
-
-    def name(kind: pa.DataType) -> bool:
-        return text(kind) or types.is_integer(kind)
-
-    def items(kind: pa.DataType) -> pa.DataType | None:
-        return kind.value_type if hasattr(kind, "value_field") else None  # of a list of any kind
-
-    def tags(kind: pa.DataType) -> bool:
-        return types.is_null(kind) or ((item := items(kind)) is not None and name(item))
-
-    def tokens(kind: pa.DataType) -> bool:
-        return types.is_null(kind) or ((item := items(kind)) is not None and (text(item) or types.is_struct(item)))
-
-    def spans(kind: pa.DataType) -> bool:
-        return types.is_null(kind) or types.is_struct(kind) or items(kind) is not None
-
-    allowed = {
-        columns.tokens: (tokens, "a list of text"),
-        columns.tags: (tags, "a list of text or of ClassLabel numbers"),
-        columns.spans: (spans, "a list of {start, end, label}"),
-        **dict.fromkeys((columns.id, columns.doc_id, columns.split), (name, "text")),
-        columns.text: (text, "text"),
-    }
-    found = {field.name: field.type for field in schema}
-    for column, (rule, wanted) in allowed.items():
-        if column in found and not rule(found[column]):
-            raise InputError(f"{file.path}: column {column!r} has the type {found[column]}; allowed: {wanted}")
-    item = items(found.get(columns.tags))
-    if item is not None and types.is_integer(item) and columns.tags not in class_names(file, schema):
-        raise InputError(
-            f"{file.path}: column {columns.tags!r} holds numbers, and no ClassLabel of its features names them; "
-            "write the tags themselves, or save the file with `datasets`"
-        )
-
-
-def class_names(file: File, schema: pa.Schema) -> dict[str, list[str]]:
-    """Return ClassLabel names by column, from the Hugging Face features of the schema or of dataset_info.json."""
-    stored = (schema.metadata or {}).get(b"huggingface")
-    try:
-        features = json.loads(stored)["info"]["features"] if stored else json.loads(file.features or "{}")
-        columns = dict(features or {})
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file.path}: its Hugging Face features are not readable JSON") from None
-    return {column: names for column, feature in columns.items() if (names := _names(feature))}
-
-
-def _names(feature: Any) -> list[str] | None:
-    """Return the names of the first ClassLabel at any depth of a feature."""
-    if isinstance(feature, dict):
-        if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list):
-            return [str(name) for name in feature["names"]]
-        feature = list(feature.values())
-    if isinstance(feature, list):
-        return next((names for item in feature if (names := _names(item))), None)
-    return None
-
-
 def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     """Return one side of a row of a run; what became of the row there plays no part."""
     prefix, gold = ("source_", "source_spans") if file.side == "source" else ("", "gold_spans")
@@ -383,4 +300,9 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     return record
 
 
-TABLE = Format(raws, record)
+def evidence(file: File) -> Evidence:
+    """Begin the evidence of a file; a run leaves nothing open."""
+    return NoEvidence() if file.format == "run" else ObjectEvidence(file)
+
+
+TABLE = Format(raws, record, evidence)
