@@ -107,6 +107,7 @@ class File:
     carry: tuple[str, ...] | None = None  # the only ones of them that do; None: all
     stated: Stated = Stated()
     reading: Reading = Reading()
+    said: tuple[str, ...] = field(default=(), compare=False)  # of how its format was told
 
     def ends_with(self, suffix: str) -> bool:
         return bare(self.path).endswith(suffix)

@@ -15,6 +15,7 @@ from xner_ray.read.formats import tables
 from xner_ray.read.formats.conll import CONLL
 from xner_ray.read.formats.jsonl import JSONL
 from xner_ray.read.formats.links import LINKS
+from xner_ray.read.formats.table import TABLE
 from xner_ray.read.formats.text import TEXT
 from xner_ray.read.record import (
     START,
@@ -35,6 +36,7 @@ FORMATS: dict[Kind, Format] = {
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
     "run": tables.TABLE,
+    "table": TABLE,
     "text": TEXT,
     "links": LINKS,
 }
