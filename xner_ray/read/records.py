@@ -12,11 +12,14 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.format import Format
 from xner_ray.read.formats import tables
+from xner_ray.read.formats.brat import BRAT
 from xner_ray.read.formats.conll import CONLL
+from xner_ray.read.formats.inline import INLINE
 from xner_ray.read.formats.jsonl import JSONL
 from xner_ray.read.formats.links import LINKS
 from xner_ray.read.formats.table import TABLE
 from xner_ray.read.formats.text import TEXT
+from xner_ray.read.formats.webanno import WEBANNO
 from xner_ray.read.record import (
     START,
     TABLES,
@@ -38,6 +41,9 @@ FORMATS: dict[Kind, Format] = {
     "run": tables.TABLE,
     "table": TABLE,
     "text": TEXT,
+    "inline": INLINE,
+    "webanno": WEBANNO,
+    "brat": BRAT,
     "links": LINKS,
 }
 Reader = Iterator[tuple[Place | None, Record]]

@@ -38,7 +38,7 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
 }
 _BESIDE: tuple[Kind, ...] = ("table", "json")  # often notes beside data of another format
 MARKS = {  # of entities inside text, by how they are shown to users
-    "[text](LABEL)": re.compile(r"\[[^\[\]\n]+\](?:\([A-Za-z_][\w-]*(?::[^()\n]*)?\)|\{\"entity\")"),
+    "[text](LABEL)": re.compile(r"\[[^\[\]\n]+\](?:\([A-Za-z_][\w-]*(?::(?!//)[^()\n]*)?\)|\{\"entity\")"),
     "[LABEL text]": re.compile(r"\[[A-Z][A-Z0-9_-]* [^\[\]\n]+\]"),
     "<LABEL>text</LABEL>": re.compile(r"<([A-Za-z][\w.-]*)(?:\s[^<>\n]*)?>[^<>\n]*</\1>"),
     "{{LABEL:text}}": re.compile(r"\{\{[A-Za-z][\w-]*:[^{}\n]+\}\}"),
