@@ -260,6 +260,62 @@ def test_files_without_marks_or_with_two_kinds_are_refused(tmp_path: Path) -> No
         _inline(tmp_path, "<PER>a</PER>", "<PER>b</PER>", "[PER c]")
 
 
+# Files of forty sentences
+
+_SENTENCES = [  # text, words, entities over code points
+    ("Nora Falk moved to Oslo.", "Nora Falk moved to Oslo .", [(0, 9, "PER"), (19, 23, "LOC")]),
+    ("«Привет, Анна!»", "« Привет , Анна ! »", [(9, 13, "PER")]),
+    ('😀😀 Ada O\'Neil said: "No."', '😀😀 Ada O\'Neil said : " No . "', [(3, 13, "PER")]),
+    ("नोरा दिल्ली गई।", "नोरा दिल्ली गई ।", [(0, 4, "PER"), (5, 11, "LOC")]),
+    ("زار الأمم المتحدة.", "زار الأمم المتحدة .", [(4, 17, "ORG")]),
+    ("Nothing here & there.", "Nothing here & there .", []),
+]
+
+
+def _webanno_block(number: int, text: str, words: list[str], entities: list[tuple[int, int, str]]) -> str:
+    lines, at = [f"#Text={text}"], 0
+    for index, word in enumerate(words, start=1):
+        at = text.index(word, at)
+        start, end = at, at + len(word)
+        inside = [
+            f"{label}[{9 * number + which}]"
+            for which, (first, last, label) in enumerate(entities, start=1)
+            if first < end and start < last
+        ]
+        units = [1000 * number + len(text[:place].encode("utf-16-le")) // 2 for place in (start, end)]
+        lines.append(f"{number}-{index}\t{units[0]}-{units[1]}\t{word}\t{'|'.join(inside) or '_'}\t")
+        at = end
+    return "\n".join(lines) + "\n"
+
+
+def test_forty_sentences_of_each_format(tmp_path: Path) -> None:
+    chosen = [(text, words.split(" "), spans) for text, words, spans in (_SENTENCES * 7)[:40]]
+    marked = {"<L>x</L>": "<{1}>{0}</{1}>", "[x](L)": "[{0}]({1})", "[L x]": "[{1} {0}]", "{{L:x}}": "{{{{{1}:{0}}}}}"}
+    for style in marked.values():
+        lines = []
+        for text, _, spans in chosen:
+            for start, end, label in reversed(spans):
+                text = text[:start] + style.format(text[start:end], label) + text[end:]
+            lines.append(text)
+        records = _inline(tmp_path, *lines)
+        assert [(r.text, r.chars, r.reason) for r in records] == [(text, spans, None) for text, _, spans in chosen]
+    head = "#FORMAT=WebAnno TSV 3.3\n#T_SP=de.tudarmstadt.ukp.dkpro.core.api.ner.type.NamedEntity|value\n\n\n"
+    blocks = [_webanno_block(number, *sentence) for number, sentence in enumerate(chosen, start=1)]
+    for ends in ("\n", "\r\n"):
+        for (text, words, spans), record in zip(
+            chosen, _webanno(tmp_path, (head + "\n".join(blocks)).replace("\n", ends)), strict=True
+        ):
+            assert (record.text, record.tokens, record.reason) == (text, words, None)
+            assert record.spans is not None
+            whole = [" ".join(words[span.start : span.end]) for span in record.spans]
+            assert [part.replace(" ", "") for part in whole] == [text[a:b].replace(" ", "") for a, b, _ in spans]
+            assert [span.label for span in record.spans] == [label for _, _, label in spans]
+    for number, (text, _, spans) in enumerate(chosen):
+        own = [f"T{n}\t{label} {start} {end}\t{text[start:end]}" for n, (start, end, label) in enumerate(spans)]
+        record = _brat(tmp_path, text, *own)
+        assert (record.text, record.chars, record.reason) == (text, spans, None), number
+
+
 # Text
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from format_files import file_of, records_of
+from settled import read, settled
 
 from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.record import Record, Stated
-from xner_ray.read.records import FORMATS
 from xner_ray.recipe.columns import Columns
 
 KAGGLE = (
@@ -33,7 +33,7 @@ def _read(tmp_path: Path, content: str | bytes, columns: dict[str, Any] | None =
 
 def _said(tmp_path: Path, content: str) -> str:
     file = file_of(tmp_path, content, "table")
-    (said,) = FORMATS["table"].evidence(file).settle(file).said
+    (said,) = settled(file).said
     return said
 
 
@@ -126,6 +126,15 @@ def test_a_sentence_a_row_with_spans_and_line_ends_in_cells(tmp_path: Path, span
     assert (second.line, second.id, second.chars) == (5, "d2", [])
 
 
+def test_a_span_whose_text_is_another_is_no_span(tmp_path: Path) -> None:
+    spans = '[{"start": 3, "end": 7, "text": "Nora", "labels": ["PER"]}]'
+    for text, reason in (("😀 Nora went", Reason.BAD_SPAN), ("ab Nora went", None)):
+        (record,) = _read(tmp_path, _written([["text", "label"], [text, spans]]))
+        assert record.reason == reason
+    (record,) = _read(tmp_path, _written([["text", "label"], ["😀 Nora went", spans]]))
+    assert "the text at 3 7 is 'ora ', not 'Nora'" in record.detail
+
+
 def test_text_alone_and_columns_that_the_recipe_states(tmp_path: Path) -> None:
     assert [r.text for r in _read(tmp_path, "id,text\n1,Nora went\n2,x\n")] == ["Nora went", "x"]
     pairs = "1\tNora went\tNora gikk\n2\tOslo is\tOslo er\n"
@@ -189,3 +198,37 @@ def test_a_table_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     before[0].tokens.append("changed")
     monkeypatch.setattr("xner_ray.read.table.layout.parsed", lambda text, where: 1 / 0)
     assert [r.tokens for r in records_of(file)] == [["Nora", "Falk", '"'], [",", "Oslo"]]
+
+
+@pytest.mark.parametrize(
+    ("spelt", "scheme"),
+    [
+        (["PERSON", "PERSON", "O", "GPE"], "io"),
+        (["B_PERSON", "I_PERSON", "O", "B_GPE"], "iob2"),
+        (["PERSON-B", "PERSON-I", "O", "GPE-B"], "iob2"),
+        (["B-PERSON", "E-PERSON", "O", "S-GPE"], None),
+    ],
+)
+@pytest.mark.parametrize("way", ["words", "blanks", "list"])
+def test_other_spellings_of_tags_are_found_out(tmp_path: Path, spelt: list[str], scheme: str | None, way: str) -> None:
+    words = ["Nora", "Falk", "saw", "Oslo"]
+    rows = [["sentence_id", "word", "tag"]] if way == "words" else [["text", "labels"]]
+    for number in range(10):
+        tags = spelt if number % 2 else ["O"] * 4
+        if way == "words":
+            rows += [[str(number), word, tag] for word, tag in zip(words, tags, strict=True)]
+        else:
+            rows.append([" ".join(words), " ".join(tags) if way == "blanks" else repr(tags)])
+    file = file_of(tmp_path, _written(rows), "table")
+    records = read(file)
+    assert [r.reason for r in records] == [None] * 10
+    assert records[1].spans == [Span(0, 2, "PERSON"), Span(3, 4, "GPE")]
+    assert ("scheme" in settled(file).said[-1]) == (scheme is not None)
+    stated = Stated(scheme="bmes" if scheme == "io" else "io")
+    with pytest.raises(InputError, match=rf"input.scheme is {stated.scheme}, but .* leave input.scheme out"):
+        settled(file_of(tmp_path, _written(rows), "table", stated=stated))
+
+
+def test_a_scheme_is_refused_where_there_are_no_tags(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"input.scheme is bmes, but no column holds tags"):
+        settled(file_of(tmp_path, "text\nNora went\n", "table", stated=Stated(scheme="bmes")))
