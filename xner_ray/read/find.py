@@ -26,7 +26,19 @@ from pyarrow import fs
 
 from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, Stated, split_name, split_of_file
-from xner_ray.read.sniff import HEAD_BYTES, SUFFIXES, by_ending, encoding_fault, endings, guess, pair, suffix, tell
+from xner_ray.read.sniff.content import HEAD_BYTES, tell
+from xner_ray.read.sniff.encoding import encoding_fault
+from xner_ray.read.sniff.names import (
+    SUFFIXES,
+    Found,
+    annotated,
+    by_ending,
+    documents,
+    endings,
+    guess,
+    pair,
+    suffix,
+)
 from xner_ray.recipe.columns import SPLITS, Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub, sums
@@ -38,18 +50,6 @@ _NOTHING = Stated()
 
 
 _COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that an input means: address, path below the folder that the user named, split, stamp."""
-
-    path: str
-    relative: str
-    split: str
-    stamp: str  # size and time of last change
-    features: str = ""
-    said: tuple[str, ...] = ()
 
 
 def find_files(
@@ -145,7 +145,8 @@ def _find(asked: _Asked) -> list[tuple[Kind, Found]]:
     info = _info(path)
     if info.type == fs.FileType.File:
         found = Found(path, info.base_name, "train", _stamp(path, info))
-        beside = [Found(one, "", "train", _stamp(one, more)) for one in pair(path) if (more := _info(one)).is_file]
+        ours = pair(path) if suffix(info.base_name) in ("ann", "txt") else ()
+        beside = [Found(one, "", "train", _stamp(one, more)) for one in ours if (more := _info(one)).is_file]
         return _told(asked, [found], beside)
     if info.type == fs.FileType.Directory:
         return _folder(asked, inner)
@@ -196,8 +197,8 @@ def _told(asked: _Asked, found: Sequence[Found], below: Sequence[Found]) -> list
     if kinds and asked.format is None:
         guess(asked.path, [item.relative for item in found], asked.key)
     present = {item.path: item for item in below}
-    if asked.format == "brat" or (asked.format is None and (named == "brat" or _annotated(found, present))):
-        return [("brat", item) for item in _documents(asked.path, found, present)]
+    if asked.format == "brat" or (asked.format is None and (named == "brat" or annotated(found, present))):
+        return [("brat", item) for item in documents(asked.path, found, present)]
     told: list[tuple[Kind, Found]] = []
     for item in found[:_MOST_TOLD]:
         kind, said = _look(asked, item, named)
@@ -240,33 +241,6 @@ def _head(path: str, stamp: str) -> bytes:
             return bytes(stream.read(HEAD_BYTES))
     except (OSError, EOFError, zlib.error):
         return b""
-
-
-def _annotated(found: Sequence[Found], present: Mapping[str, Found]) -> bool:
-    """Return whether annotations of brat stand beside the first of some texts."""
-    return suffix(found[0].relative) == "txt" and pair(found[0].path)[0] in present
-
-
-def _documents(path: str, found: Sequence[Found], present: Mapping[str, Found]) -> list[Found]:
-    """Return the annotations of brat among files, or beside them. InputError if one has no text."""
-    chosen: dict[str, Found] = {}
-    left = 0
-    for item in found:
-        ann, txt = pair(item.path)
-        if ann not in present:
-            left += item.path == txt  # nobody has annotated it yet
-        elif txt not in present:
-            raise InputError(f"{ann}: has no text: {txt} is missing; put it there (brat's .ann and .txt go together)")
-        elif item.path in (ann, txt):
-            name = item.relative.rpartition(".")[0] + ".ann"
-            stamp = f"{present[ann].stamp}+{present[txt].stamp}"
-            chosen[ann] = replace(item, path=ann, relative=name, stamp=stamp)
-    if not chosen:
-        raise InputError(f"{path}: no document of brat: a file .ann with the .txt of the same name beside it")
-    documents = list(chosen.values())
-    if left:
-        documents[0] = replace(documents[0], said=(f"{left} texts without a file .ann are left out",))
-    return documents
 
 
 def _parts(file: File) -> tuple[str, ...]:

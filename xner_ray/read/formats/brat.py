@@ -15,7 +15,7 @@ from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import chunks, decode
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, short
-from xner_ray.read.sniff import pair
+from xner_ray.read.sniff.names import pair
 from xner_ray.recipe.columns import Offsets
 
 _ENTITY = re.compile(r"T[^\t ]*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t?(.*)")

@@ -14,7 +14,8 @@ from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import LONE_CR, byte_lines, decode, line_pieces
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, short
-from xner_ray.read.sniff import LAYOUT, MARKS, cure, marks_in
+from xner_ray.read.sniff.content import LAYOUT, MARKS, marks_in
+from xner_ray.read.sniff.encoding import cure
 
 # Of each style: what opens an entity, what closes it; a group holds the label. Other brackets are text.
 _TOKENS = {

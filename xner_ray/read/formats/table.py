@@ -19,7 +19,7 @@ from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import chunks
 from xner_ray.read.mapping import from_mapping, tag_spans
 from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Reading, Record, short
-from xner_ray.read.sniff import cure, encoding_fault
+from xner_ray.read.sniff.encoding import cure, encoding_fault
 from xner_ray.read.table.cells import MARKS, MOST_BYTES, value
 from xner_ray.read.table.layout import Table, told
 from xner_ray.recipe.columns import Columns

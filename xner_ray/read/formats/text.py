@@ -12,7 +12,8 @@ from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import LONE_CR, byte_lines, decode, line_pieces
 from xner_ray.read.record import File, Place, Raw, Record
-from xner_ray.read.sniff import NUMBERED, cure
+from xner_ray.read.sniff.content import NUMBERED
+from xner_ray.read.sniff.encoding import cure
 
 _SURE_LINES = 3
 

@@ -18,7 +18,7 @@ from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import LONE_CR, block_pieces, blocks, byte_lines, decode
 from xner_ray.read.record import START, BadRecord, File, Place, Raw, Record, short
-from xner_ray.read.sniff import cure
+from xner_ray.read.sniff.encoding import cure
 
 _FIRST = 3  # columns before those of the layers: number, offsets, word
 _WORD = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)?\t[0-9]+-[0-9]+\t")

@@ -10,7 +10,7 @@ from typing import Any
 
 from xner_ray.errors import InputError
 from xner_ray.read.record import File, short
-from xner_ray.read.sniff import are_tags
+from xner_ray.read.sniff.content import are_tags
 from xner_ray.read.table.cells import TAG_NAMES, WORD_NAMES, Rows, parsed, value
 from xner_ray.recipe.columns import Columns
 

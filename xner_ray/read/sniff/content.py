@@ -1,4 +1,4 @@
-"""Tell formats apart: by the endings of files, by what their first records look like; and how they are encoded."""
+"""Tell formats apart by content: what the first records of a file look like."""
 
 from __future__ import annotations
 
@@ -9,34 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xner_ray.data.languages import LANGUAGES
-from xner_ray.errors import InputError
 from xner_ray.read.table.cells import TAG_NAMES, WORD_NAMES
-from xner_ray.storage import files as storage
 
 if TYPE_CHECKING:
     from xner_ray.read.record import Kind
 
 HEAD_BYTES = 1 << 16
-SUFFIXES: dict[Kind, tuple[str, ...]] = {
-    "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou", "bmes"),
-    "conllu": ("conllu",),
-    "conll2012": ("conll2012", "v4_gold_conll", "v4_auto_conll", "gold_conll"),
-    "uner": ("iob2",),
-    "brat": ("ann",),
-    "jsonl": ("jsonl", "ndjson"),
-    "spacy": ("spacy",),
-    "parquet": ("parquet",),
-    "dataset": ("arrow",),
-    "run": (),
-    "text": ("txt", "text"),
-    "links": (),
-    "table": ("csv", "tsv"),
-    "json": ("json",),
-    "webanno": (),
-    "inline": (),
-}
-_BESIDE: tuple[Kind, ...] = ("table", "json")  # often notes beside data of another format
 MARKS = {  # of entities inside text, by how they are shown to users
     "[text](LABEL)": re.compile(r"\[[^\[\]\n]+\](?:\([A-Za-z_][\w-]*(?::(?!//)[^()\n]*)?\)|\{\"entity\")"),
     "[LABEL text]": re.compile(r"\[[A-Z][A-Z0-9_-]* [^\[\]\n]+\]"),
@@ -54,8 +32,6 @@ _WORD_NUMBER = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _HEAD = re.compile(r"[0-9]+|_")
 _SURE_LINES = 3
 _ONE = "holds one JSON object"
-_ENCODINGS = {"Cyrl": "windows-1251", "Hans": "gb18030", "Hant": "big5", "Jpan": "shift_jis", "Hang": "cp949"}
-_ENCODINGS |= {"Arab": "windows-1256", "Grek": "windows-1253", "Hebr": "windows-1255", "Thai": "tis-620"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,51 +41,6 @@ class Looks:
     kind: Kind
     what: str
     sure: bool = True
-
-
-def suffix(name: str) -> str:
-    return name.removesuffix(".gz").rpartition("/")[2].rpartition(".")[2].lower()
-
-
-def endings(suffixes: Sequence[str]) -> str:
-    return ", ".join(f".{suffix}" for suffix in suffixes)
-
-
-def by_ending(names: Sequence[str]) -> set[Kind]:
-    """Return the formats that the endings of files name, without those of notes and raw text beside them."""
-    kinds = {kind for name in names for kind, suffixes in SUFFIXES.items() if suffix(name) in suffixes}
-    kinds = kinds.difference(_BESIDE) or kinds
-    if kinds == {"conllu", "text"}:
-        stems = {name.rpartition(".")[0] for name in names if suffix(name) == "conllu"}
-        texts = {name.rpartition(".")[0] for name in names if suffix(name) in SUFFIXES["text"]}
-        return {"conllu"} if texts <= stems else kinds
-    return {"brat"} if kinds == {"brat", "text"} else kinds
-
-
-def guess(path: str, names: Sequence[str], key: str = "input.format") -> Kind:
-    """Return the format that the files' endings name; InputError if they name none, or several."""
-    kinds = by_ending(names)
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    known = "; ".join(f"{kind}: {endings(suffixes)}" for kind, suffixes in SUFFIXES.items() if suffixes)
-    if not kinds and (scripts := [name for name in names if name.endswith(".py")]):
-        raise InputError(
-            f"{path}: holds a loading script ({scripts[0]}) and no file of a known format. No code of a data set is "
-            "run: name the files that it loads; of a data set on the hub, "
-            "hf://datasets/owner/name@refs/convert/parquet has them as Parquet where the hub converted it"
-        )
-    problem = f"its files have several formats ({', '.join(sorted(kinds))})" if kinds else "no file has a known ending"
-    raise InputError(f"{path}: the format cannot be guessed, {problem}; set {key} (known endings: {known})")
-
-
-def pair(path: str) -> tuple[str, str]:
-    """Return the addresses of brat's annotations and of their text, by that of either.
-
-    >>> pair("/a/b.txt")
-    ('/a/b.ann', '/a/b.txt')
-    """
-    inner = storage.locate(path)[1].rpartition(".")[0]
-    return storage.within(path, f"{inner}.ann"), storage.within(path, f"{inner}.txt")
 
 
 def looks(head: bytes, *, whole: bool) -> Looks | None:
@@ -304,36 +235,3 @@ def _as_cells(filled: Sequence[str]) -> Looks | None:
     if tabs == {1} and len(numbers) == len(filled) and int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1:
         return None  # lines with their numbers
     return Looks("table", f"has {tabs.pop() + 1} columns between tabs on each line", sure=False)
-
-
-def encoding_fault(data: bytes, lang: str) -> str:
-    """Return what is wrong with the encoding of most of some lines, and the cure; empty if it is UTF-8."""
-    pairs = len(data) // 2
-    for name, start in (("utf-16le", 1), ("utf-16be", 0)):
-        if pairs >= 8 and data[start::2].count(0) > pairs // 2 and data[1 - start :: 2].count(0) < pairs // 8:
-            return f"is UTF-16 without a mark of its order; {cure(name)}"
-    lines = [line for line in data.split(b"\n")[: -1 if b"\n" in data else None] if not line.isascii()]
-    bad = [line for line in lines if not _is_utf8(line)]
-    if len(bad) < _SURE_LINES or 2 * len(bad) <= len(lines):
-        return ""
-    counted = f"{len(bad)} of the {len(lines)} lines that go beyond ASCII are not"
-    return f"is not UTF-8: {counted}; {cure(_likely(b''.join(bad), lang))}"
-
-
-def cure(encoding: str) -> str:
-    """Return how to convert a file."""
-    return f"convert it, as with iconv -f {encoding} -t utf-8 FILE > NEW (if it is {encoding})"
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _likely(bad: bytes, lang: str) -> str:
-    """Return the encoding that is most likely, by the script of the language."""
-    western = "windows-1252" if re.search(rb"[\x80-\x9f]", bad) else "latin1"
-    return _ENCODINGS.get(LANGUAGES[lang].script, western) if lang in LANGUAGES else western
