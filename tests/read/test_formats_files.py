@@ -19,7 +19,7 @@ def test_guess_names_what_it_knows() -> None:
     with pytest.raises(
         InputError, match=r"cannot be guessed, no file has a known ending.*set input.format.*jsonl: \.jsonl"
     ):
-        guess("x", ["a.csv"])
+        guess("x", ["a.xyz"])
     with pytest.raises(InputError, match=r"several formats \(text, uner\)"):
         guess("x", ["a.txt", "b.iob2"])
 

@@ -208,7 +208,7 @@ def test_parallel_of_another_length_names_both(tmp_path: Path) -> None:
         ("a.jsonl", '{"txt": "a"}\n' * 12, "no key holds text or tokens; keys: txt"),
         ("a.txt", "hello\n", r"has no labels \(read as text\)"),
         ("a.conll", "hello\n", r"has no labels \(read as conll\)"),
-        ("a.csv", "hello\n", "cannot be guessed"),
+        ("a.xyz", "hello\n", "cannot be guessed"),
         ("a.parquet", "hello\n", "cannot be read as Parquet"),
     ],
 )

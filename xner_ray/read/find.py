@@ -2,58 +2,54 @@
 
 A path is a file, a folder (all files of the format at any depth, except below names with a leading `.` or `_`), a
 glob, or a URI. Files are read in the order of their splits, then of their paths. In a folder or a glob their names
-give the split, as in `datasets` (`train-00000.parquet`, `dev/a.conll`); a single file is `train`. The address of each
-file of a data set on the hub names the commit.
+give the split, as in `datasets` (`train-00000.parquet`, `dev/a.conll`); a single file is `train`. Where no format is
+stated, their endings name it, and what the first records look like counts for more (`sniff.py`). The address of
+each file of a data set on the hub names the commit.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import takewhile
+from typing import Any
 
 from pyarrow import fs
 
 from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, Stated, split_name, split_of_file
+from xner_ray.read.sniff.content import HEAD_BYTES, tell
+from xner_ray.read.sniff.encoding import encoding_fault
+from xner_ray.read.sniff.names import (
+    SUFFIXES,
+    Found,
+    annotated,
+    by_ending,
+    documents,
+    endings,
+    guess,
+    pair,
+    suffix,
+)
 from xner_ray.recipe.columns import SPLITS, Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub, sums
 
-SUFFIXES: dict[Kind, tuple[str, ...]] = {
-    "conll": ("conll", "conll02", "conll03", "conll2002", "conll2003", "iob", "bio", "iobes", "bioes", "bilou"),
-    "uner": ("iob2",),
-    "jsonl": ("jsonl", "ndjson"),
-    "json": ("json",),
-    "spacy": ("spacy",),
-    "parquet": ("parquet",),
-    "dataset": ("arrow",),
-    "run": (),
-    "text": ("txt", "text"),
-    "links": (),
-}
+_NOTES = re.compile(r"(?:readme|licen[cs]e|copying|citation|changelog)\b", re.IGNORECASE)
+_MOST_TOLD = 64  # files of one input whose content is looked at; the others are what these are
 _MAGIC = "*?["
 _NOTHING = Stated()
 
 
 _COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file that an input means: address, path below the folder that the user named, split, stamp."""
-
-    path: str
-    relative: str
-    split: str
-    stamp: str  # size and time of last change
-    features: str = ""
 
 
 def find_files(
@@ -67,26 +63,28 @@ def find_files(
     carried: bool = True,
     carry: Sequence[str] | None = None,
     stated: Stated = _NOTHING,
+    key: str = "input.format",
 ) -> list[File]:
     """Return the files of one input in reading order.
 
     path: `{lang}` in it becomes `lang`. carried: whether other columns are carried. carry: their names; None: all.
-    stated: how the recipe says that they are written.
-    InputError if there is no file, or the format cannot be guessed.
+    stated: how the recipe says that they are written. key: that of the recipe for the format.
+    InputError if there is no file, the format cannot be told, or the files are not in the one that is stated.
     """
     paths: dict[str, str] = path if isinstance(path, dict) else {"": path}
     found: list[tuple[Kind, Found]] = []
     for split in sorted(paths, key=lambda name: SPLITS.index(name) if name else 0):
-        files = _find(paths[split].replace("{lang}", lang), format, lang, side)
+        files = _find(_Asked(paths[split].replace("{lang}", lang), format, lang, side, key))
         found += [(kind, replace(item, split=split or item.split)) for kind, item in files]
     found.sort(key=lambda pair: SPLITS.index(pair[1].split))  # stable: within a split they are sorted already
     names = _short_names([item for _, item in found])
-    given = (side, sentences, columns)
-    wanted = None if carry is None else tuple(carry)
-    return [
-        File(item.path, name, kind, lang, item.split, *given, item.features, carried, item.stamp, wanted, stated)
-        for (kind, item), name in zip(found, names, strict=True)
-    ]
+    given: dict[str, Any] = {"lang": lang, "side": side, "sentences": sentences, "columns": columns, "carried": carried}
+    given |= {"carry": None if carry is None else tuple(carry), "stated": stated}
+    made: list[File] = []
+    for (kind, item), name in zip(found, names, strict=True):
+        own: dict[str, Any] = {"split": item.split, "features": item.features, "stamp": item.stamp, "said": item.said}
+        made.append(File(item.path, name, kind, **given, **own))
+    return made
 
 
 def contents(files: Sequence[File], known: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -95,8 +93,8 @@ def contents(files: Sequence[File], known: Mapping[str, str] | None = None) -> d
     In a folder of save_to_disk, whose order is not that of the names, also the file's number and its features, which
     are in another file. known: sums of objects by their `storage.sums.stamp`. StorageError.
     """
-    found = sums.sums([_here(file.path) for file in files], known)
-    return _stated(files, [f"sha256:{digest}" for digest in found])
+    found = iter(sums.sums([_here(path) for file in files for path in _parts(file)], known))
+    return _stated(files, ["sha256:" + "+".join(next(found) for _ in _parts(file)) for file in files])
 
 
 def stamps(files: Sequence[File]) -> dict[str, str]:
@@ -128,16 +126,30 @@ def _short_names(found: Sequence[Found]) -> list[str]:
     return ["/".join(parts[common:]) for parts in paths]
 
 
-def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a path was asked for with."""
+
+    path: str
+    format: Kind | None
+    lang: str
+    side: str
+    key: str
+
+
+def _find(asked: _Asked) -> list[tuple[Kind, Found]]:
     """Return the files of a path, with their formats. InputError if there is none."""
-    path = storage.pinned(path)
+    asked = replace(asked, path=storage.pinned(asked.path))
+    path = asked.path
     inner = storage.locate(path)[1]
     info = _info(path)
     if info.type == fs.FileType.File:
-        kind = format or guess(path, [inner])
-        return [(kind, Found(path, info.base_name, "train", _stamp(path, info)))]
+        found = Found(path, info.base_name, "train", _stamp(path, info))
+        ours = pair(path) if suffix(info.base_name) in ("ann", "txt") else ()
+        beside = [Found(one, "", "train", _stamp(one, more)) for one in ours if (more := _info(one)).is_file]
+        return _told(asked, [found], beside)
     if info.type == fs.FileType.Directory:
-        return _folder(path, inner, format, lang, side)
+        return _folder(asked, inner)
     if not any(sign in inner for sign in _MAGIC):
         raise InputError(f"{path}: no such file or folder")
     parts = inner.split("/")
@@ -147,27 +159,93 @@ def _find(path: str, format: Kind | None, lang: str, side: str) -> list[tuple[Ki
     matching = [item for item in below if _matches(item.relative.split("/"), parts[fixed:])]
     if not matching:
         raise InputError(f"{path}: no file matches")
-    kind = format or guess(path, [item.relative for item in matching])
-    return [(kind, item) for item in matching]
+    return _told(asked, matching, below)
 
 
-def _folder(path: str, inner: str, format: Kind | None, lang: str, side: str) -> list[tuple[Kind, Found]]:
+def _folder(asked: _Asked, inner: str) -> list[tuple[Kind, Found]]:
+    path, format = asked.path, asked.format
     below = _below(path, inner)
     names = {item.relative for item in below}
     if format in (None, "dataset") and {"dataset_dict.json", "state.json"} & names:
         return [("dataset", item) for item in _saved_to_disk(path, below)]
     if format == "run":
-        return [("run", item) for item in _run_files(path, below, lang, side)]
-    kind = format or guess(path, sorted(names))
-    suffixes = SUFFIXES["parquet"] + SUFFIXES["dataset"] if kind in ("parquet", "dataset") else SUFFIXES[kind]
-    files = [item for item in below if _suffix(item.relative) in suffixes]
+        return [("run", item) for item in _run_files(path, below, asked.lang, asked.side)]
+    data = [item for item in below if not _NOTES.match(item.relative.rpartition("/")[2])] or below
+    kinds = {format} if format else by_ending([item.relative for item in data])
+    if not kinds and data:
+        return _told(asked, data, below)
+    kind = format or guess(path, [item.relative for item in data], asked.key)
+    together = {"parquet": SUFFIXES["dataset"], "dataset": SUFFIXES["parquet"], "brat": ("txt",)}
+    suffixes = SUFFIXES[kind] + together.get(kind, ())
+    files = [item for item in data if suffix(item.relative) in suffixes]
     if not files and format is not None and kind not in TABLES:
-        files = below  # the user says what they are, whatever they are called
+        files = data  # the user says what they are, whatever they are called
     if not files:
-        raise InputError(f"{path}: no file of format {kind} in this folder (they end in {_endings(suffixes)})")
+        raise InputError(f"{path}: no file of format {kind} in this folder (they end in {endings(suffixes)})")
     if path.startswith(hub.SCHEME):
         _refuse_several(path, files)
-    return [(kind, item) for item in files]
+    return _told(asked, files, below)
+
+
+def _told(asked: _Asked, found: Sequence[Found], below: Sequence[Found]) -> list[tuple[Kind, Found]]:
+    """Return files with the one format that they have. below: all files that are there.
+
+    InputError if it cannot be told, if several are found, or if their content contradicts what the recipe states.
+    """
+    kinds = by_ending([item.relative for item in found])
+    named = kinds.pop() if len(kinds) == 1 else None
+    if kinds and asked.format is None:
+        guess(asked.path, [item.relative for item in found], asked.key)
+    present = {item.path: item for item in below}
+    if asked.format == "brat" or (asked.format is None and (named == "brat" or annotated(found, present))):
+        return [("brat", item) for item in documents(asked.path, found, present)]
+    told: list[tuple[Kind, Found]] = []
+    for item in found[:_MOST_TOLD]:
+        kind, said = _look(asked, item, named)
+        if kind is None:
+            guess(asked.path, [item.relative for item in found], asked.key)
+        told.append((kind or "text", replace(item, said=(said,) if said else ())))
+    first = dict(reversed(told))
+    if len(first) > 1:
+        each = "; ".join(f"{kind}: {item.relative}" for kind, item in sorted(first.items()))
+        raise InputError(
+            f"{asked.path}: its files have several formats, by their content ({each}); set {asked.key}, or name the "
+            "files of one, as with a glob"
+        )
+    return told + [(told[0][0], replace(item, said=told[0][1].said)) for item in found[_MOST_TOLD:]]
+
+
+def _look(asked: _Asked, item: Found, named: Kind | None) -> tuple[Kind | None, str]:
+    """Return the format of one file, None if nothing tells it, and what is to be said of that."""
+    kind = asked.format or named
+    if kind in TABLES or kind in ("links", "spacy"):
+        return kind, ""
+    head = _head(item.path, item.stamp)
+    try:
+        if fault := encoding_fault(head, asked.lang):
+            raise ValueError(fault)
+        return tell(head, whole=len(head) < HEAD_BYTES, named=named, stated=asked.format)
+    except ValueError as error:
+        raise InputError(f"{item.path}: {str(error).replace('{key}', asked.key)}") from None
+
+
+@lru_cache(maxsize=_MOST_TOLD)
+def _head(path: str, stamp: str) -> bytes:
+    """Return the first bytes of a file; none if it cannot be read, which its reader will say."""
+    del stamp  # for the cache
+    filesystem, inner = storage.locate(_here(path))
+    try:
+        with filesystem.open_input_stream(inner, compression=None) as stream:
+            if storage.bare(path).endswith(".gz"):
+                return gzip.GzipFile(fileobj=stream).read(HEAD_BYTES)
+            return bytes(stream.read(HEAD_BYTES))
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _parts(file: File) -> tuple[str, ...]:
+    """Return the addresses of all that a file consists of."""
+    return pair(file.path) if file.format == "brat" else (file.path,)
 
 
 def _refuse_several(path: str, files: Sequence[Found]) -> None:
@@ -247,30 +325,6 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-def _suffix(name: str) -> str:
-    return name.removesuffix(".gz").rpartition("/")[2].rpartition(".")[2].lower()
-
-
-def _endings(suffixes: Sequence[str]) -> str:
-    return ", ".join(f".{suffix}" for suffix in suffixes)
-
-
-def guess(path: str, names: Sequence[str]) -> Kind:
-    """Return the format that the files' endings name; InputError if they name none, or several."""
-    kinds = {kind for name in names for kind, suffixes in SUFFIXES.items() if _suffix(name) in suffixes}
-    if len(kinds) == 1:
-        return kinds.pop()
-    known = "; ".join(f"{kind}: {_endings(suffixes)}" for kind, suffixes in SUFFIXES.items() if suffixes)
-    if not kinds and (scripts := [name for name in names if name.endswith(".py")]):
-        raise InputError(
-            f"{path}: holds a loading script ({scripts[0]}) and no file of a known format. No code of a data set is "
-            "run: name the files that it loads; of a data set on the hub, "
-            "hf://datasets/owner/name@refs/convert/parquet has them as Parquet where the hub converted it"
-        )
-    problem = f"its files have several formats ({', '.join(sorted(kinds))})" if kinds else "no file has a known ending"
-    raise InputError(f"{path}: the format cannot be guessed, {problem}; set input.format (known endings: {known})")
-
-
 def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
     """Return the files of a folder that `datasets` wrote with save_to_disk, as its JSON files list them."""
     files = {item.relative: item for item in below}
@@ -307,7 +361,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
 
 def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[Found]:
     """Return the files of one language of a run (its data/) or of its rejects; folders are languages."""
-    tables = [item for item in below if _suffix(item.relative) == "parquet"]
+    tables = [item for item in below if suffix(item.relative) == "parquet"]
     if any(item.relative.startswith("data/") for item in tables):
         tables = [item for item in tables if item.relative.startswith("data/")]
     languages = sorted({item.relative.split("/")[-2] for item in tables if "/" in item.relative})
@@ -326,7 +380,7 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
 def unchanged(file: File) -> File:
     """Return the file with the path where this process finds it; InputError if it has changed since it was indexed."""
     file = replace(file, path=_here(file.path))
-    if file.stamp and _stamp(file.path, _info(file.path)) != file.stamp:
+    if file.stamp and "+".join(_stamp(path, _info(path)) for path in _parts(file)) != file.stamp:
         raise changed(file)
     return file
 

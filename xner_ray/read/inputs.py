@@ -133,6 +133,7 @@ def find_texts(recipe: Recipe) -> Texts:
             columns=given.columns,
             carried=False,
             stated=stated_of(given),
+            key="input.parallel_format",
         )
         parallel[lang] = Text(own, path, files)
     for lang in recipe.languages if given.links is not None else ():

@@ -120,6 +120,7 @@ class File:
     carry: tuple[str, ...] | None = None  # the only ones of them that do; None: all
     stated: Stated = Stated()
     reading: Reading = Reading()
+    said: tuple[str, ...] = field(default=(), compare=False)  # of how its format was told
 
     def key(self, name: str) -> str:
         """Return the key or name of one of our columns in this file: as found out, else as the recipe has it."""

@@ -16,12 +16,16 @@ from xner_ray.errors import InputError
 from xner_ray.read.find import changed, unchanged
 from xner_ray.read.format import Format
 from xner_ray.read.formats import conllu, tables
+from xner_ray.read.formats.brat import BRAT
 from xner_ray.read.formats.conll import CONLL
 from xner_ray.read.formats.conll2012 import CONLL2012
+from xner_ray.read.formats.inline import INLINE
 from xner_ray.read.formats.jsonl import OBJECTS
 from xner_ray.read.formats.links import LINKS
 from xner_ray.read.formats.spacy import SPACY
+from xner_ray.read.formats.table import TABLE
 from xner_ray.read.formats.text import TEXT
+from xner_ray.read.formats.webanno import WEBANNO
 from xner_ray.read.record import START, TABLES, File, Kind, Place, Raw, Record, record_id, refuse_characters
 
 FORMATS: dict[Kind, Format] = {
@@ -35,7 +39,11 @@ FORMATS: dict[Kind, Format] = {
     "parquet": tables.TABLE,
     "dataset": tables.TABLE,
     "run": tables.TABLE,
+    "table": TABLE,
     "text": TEXT,
+    "inline": INLINE,
+    "webanno": WEBANNO,
+    "brat": BRAT,
     "links": LINKS,
 }
 Reader = Iterator[tuple[Place | None, Record]]

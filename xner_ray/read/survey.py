@@ -51,7 +51,7 @@ class Survey:
         for (text, place), scan in zip(files, scans, strict=True):
             file = text.files[place]
             settled = scan.evidence.settle(file)
-            text.said += [f"{file.name}: {line}" for line in settled.said]
+            text.said += [f"{file.name}: {line}" for line in (*file.said, *settled.said)]
             text.files[place] = replace(file, reading=settled.reading)
             if settled.reading != scan.reading:
                 again.append((text, place))
