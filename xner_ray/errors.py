@@ -179,3 +179,17 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "; allowed: " + ", ".join(names) if len(names) <= 40 else ""
+
+
+class BadRecord(Exception):  # noqa: N818  no error of the program
+    """A fault of one record; a reader turns it into the record's reason and detail."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def short(value: object) -> str:
+    """Return the `repr` of a value, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

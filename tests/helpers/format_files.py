@@ -9,6 +9,8 @@ from xner_ray.read.records import read_records
 def file_of(tmp_path: Path, content: str | bytes, format: str, name: str = "a.x", **options) -> File:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if "columns" in options:
+        options["columns"] = options["columns"].names()
     return File(str(path), name, format, options.pop("lang", "eng_Latn"), **options)
 
 

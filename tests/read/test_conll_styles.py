@@ -6,7 +6,8 @@ import pytest
 from format_files import file_of
 from settling import settled, settled_records
 
-from xner_ray.data.spans import Span, TagStyle
+from xner_ray.data.spans import Span
+from xner_ray.data.tag_styles import TagStyle
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.record import File, Stated
 

@@ -109,5 +109,5 @@ def test_plain_tables_read_no_further_columns(tmp_path: Path) -> None:
     file = _table(tmp_path, {"tokens": [["a"]], "mine": [["O"]], "other": [["B-X"]]})
     with pytest.raises(InputError, match="tags may be under 'mine'"):
         read(file)
-    stated = replace(file, columns=Columns(tags="other"))
+    stated = replace(file, columns=Columns(tags="other").names())
     assert entities(read(stated)[0][0]) == [("a", "X")]

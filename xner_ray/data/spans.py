@@ -51,58 +51,6 @@ def split_tag(tag: str) -> tuple[str, str]:
     raise ValueError(f"illegal tag {tag!r}; allowed: O, or B- I- E- S- L- U- and a label, as in B-PER")
 
 
-PREFIXES = {"any": "BIESLU", "iob1": "BI", "iob2": "BI", "bioes": "BIESLU", "bmes": "BMESWI", "io": ""}
-_MEANT = {"M": "I", "W": "S"}  # of BMES and BMEWO
-
-
-@dataclass(frozen=True, slots=True)
-class TagStyle:
-    """How a file spells its tags; the default takes IOB1, IOB2, IOBES and BILOU alike.
-
-    >>> TagStyle("bmes", separator="_").canonical("M_PER"), TagStyle("io").canonical("PERSON")
-    ('I-PER', 'I-PERSON')
-    """
-
-    scheme: str = "any"  # a key of PREFIXES; io: labels alone
-    separator: str = "-"
-    last: bool = False  # the prefix stands last, as in PER-B
-    outside: str = "O"
-
-    def canonical(self, tag: str) -> str:
-        """Return a tag as `split_tag` reads it. ValueError if it is none."""
-        return tag if self == _PLAIN else _canonical(self, tag)
-
-    def spans(self, tags: Sequence[str]) -> tuple[list[Span], int]:
-        """Return the spans of one sentence, and the number of repaired tags; ValueError for a tag that is none.
-
-        An I- that opens an entity is no repair where the scheme writes it so.
-        """
-        if self == _PLAIN:
-            return tags_to_spans(tags)
-        spans, repaired = tags_to_spans([_canonical(self, tag) for tag in tags])
-        return spans, 0 if self.scheme in ("iob1", "io") else repaired
-
-
-_PLAIN = TagStyle()
-
-
-@lru_cache(maxsize=4096)
-def _canonical(style: TagStyle, tag: str) -> str:
-    if tag == style.outside:
-        return "O"
-    prefixes = PREFIXES[style.scheme]
-    if not prefixes:
-        if tag and tag.strip() == tag and tag[:2] not in ("B-", "I-", "B_", "I_"):
-            return f"I-{tag}"
-        raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or a label without a prefix")
-    one, mark, other = tag.rpartition(style.separator) if style.last else tag.partition(style.separator)
-    prefix, label = (other, one) if style.last else (one, other)
-    if mark and len(prefix) == 1 and prefix.upper() in prefixes and label and label.strip() == label:
-        return f"{_MEANT.get(prefix.upper(), prefix.upper())}-{label}"
-    shown = [f"X{style.separator}{prefix}" if style.last else f"{prefix}{style.separator}X" for prefix in prefixes]
-    raise ValueError(f"illegal tag {tag!r}; allowed: {style.outside}, or {', '.join(shown)} with a label for X")
-
-
 def tags_to_spans(tags: Sequence[str]) -> tuple[list[Span], int]:
     """Return the spans of one sentence, and the number of repaired tags.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import InputError
 from xner_ray.read.duplicates import Integers
 from xner_ray.read.index import Index, Rejected
@@ -17,7 +18,6 @@ from xner_ray.read.rows import side
 from xner_ray.read.scan import record_at
 from xner_ray.read.survey import MapFiles, Survey, ids_folder
 from xner_ray.read.units import Rows, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
-from xner_ray.recipe.columns import SPLITS
 from xner_ray.recipe.model import Recipe
 
 

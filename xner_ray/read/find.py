@@ -24,6 +24,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, Stated, split_name, split_of_file
 from xner_ray.read.sniff.content import HEAD_BYTES, tell
@@ -39,7 +40,7 @@ from xner_ray.read.sniff.names import (
     pair,
     suffix,
 )
-from xner_ray.recipe.columns import SPLITS, Columns
+from xner_ray.recipe.columns import Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub, sums
 
@@ -78,7 +79,13 @@ def find_files(
         found += [(kind, replace(item, split=split or item.split)) for kind, item in files]
     found.sort(key=lambda pair: SPLITS.index(pair[1].split))  # stable: within a split they are sorted already
     names = _short_names([item for _, item in found])
-    given: dict[str, Any] = {"lang": lang, "side": side, "sentences": sentences, "columns": columns, "carried": carried}
+    given: dict[str, Any] = {
+        "lang": lang,
+        "side": side,
+        "sentences": sentences,
+        "columns": columns.names(),
+        "carried": carried,
+    }
     given |= {"carry": None if carry is None else tuple(carry), "stated": stated}
     made: list[File] = []
     for (kind, item), name in zip(found, names, strict=True):

@@ -13,11 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from xner_ray.data.kinds import Names
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.record import File, Place, Reading
 from xner_ray.read.units import Segment, Unit
-from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.model import Recipe
 
 _PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()), ("docs", pa.int64())]
@@ -96,7 +96,7 @@ class Index:
         names = [name for name in File.__slots__ if name not in _HERE]
         rest["files"] = [
             {name: getattr(file, name) for name in names}
-            | {"columns": file.columns.model_dump(), "reading": file.reading.to_json()}
+            | {"columns": dict(file.columns), "reading": file.reading.to_json()}
             for file in files
         ]
         metadata = {b"xner_ray.index": json.dumps(rest, sort_keys=True).encode()}
@@ -143,7 +143,7 @@ def _file(data: dict[str, Any]) -> File:
     carry = data.get("carry")  # JSON has no tuples
     data = {name: value for name, value in data.items() if name != "identity"} | {"path": "", "stamp": ""}
     reading = Reading.from_json(data["reading"]) if "reading" in data else Reading()  # earlier versions had none
-    parts = {"columns": Columns(**data["columns"]), "carry": None if carry is None else tuple(carry)}
+    parts = {"columns": Names(**data["columns"]), "carry": None if carry is None else tuple(carry)}
     return File(**data | parts | {"reading": reading})
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xner_ray.data.spans import Span, TagStyle, tags_to_spans
+from xner_ray.data.kinds import SPLITS
+from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.read.record import BadRecord, File, Raw, Record, name_text, short, split_name, without_surrogates
 from xner_ray.read.shapes.labels import joined, joined_words
 from xner_ray.read.shapes.offsets import Counts, in_characters, same
 from xner_ray.read.shapes.spans import Found, found_spans
 from xner_ray.read.shapes.tools import LABEL_STUDIO, PRODIGY, View, value_at, view, words_of
-from xner_ray.recipe.columns import SPLITS
-
-_PLAIN = TagStyle()
+from xner_ray.read.word_lines.tags import tag_spans
 
 
 def from_mapping(raw: Raw, file: File) -> Record:
@@ -135,16 +134,6 @@ def _joined_or_bad(join: Any) -> Any:
         return join()
     except ValueError as error:
         raise BadRecord(Reason.BAD_SPAN, str(error)) from None
-
-
-def tag_spans(tags: Sequence[str], style: TagStyle = _PLAIN) -> tuple[list[Span], int]:
-    """Return the spans of tags and the number of repaired ones, with BadRecord instead of ValueError."""
-    if tags.count(style.outside) == len(tags):
-        return [], 0
-    try:
-        return tags_to_spans([style.canonical(tag) for tag in tags] if style != _PLAIN else tags)
-    except ValueError as error:
-        raise BadRecord(Reason.ILLEGAL_TAG, str(error)) from None
 
 
 def _text(value: Any, column: str) -> str | None:

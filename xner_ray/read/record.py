@@ -14,12 +14,13 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from xner_ray.data.spans import Span, TagStyle
+from xner_ray.data.kinds import Ends, Format, Names, Offsets, Scheme
+from xner_ray.data.spans import Span
+from xner_ray.data.tag_styles import TagStyle
+from xner_ray.errors import BadRecord as BadRecord
 from xner_ray.errors import Reason
-from xner_ray.read.shapes.faults import BadRecord as BadRecord
-from xner_ray.read.shapes.faults import short as short
-from xner_ray.recipe.columns import Columns, Ends, Format, Offsets, Scheme
-from xner_ray.storage.files import bare
+from xner_ray.errors import short as short
+from xner_ray.storage.addresses import bare
 
 Kind = Literal[Format, "links"]
 """What a file can be; links are no format of sentences, so no recipe names them."""
@@ -113,7 +114,7 @@ class File:
     split: str = "train"
     side: str = "target"  # run: which side of its rows is read, source or target
     sentences: bool = False  # cut raw text into sentences
-    columns: Columns = field(default_factory=Columns)
+    columns: Names = Names()  # noqa: RUF009  frozen
     features: str = ""  # dataset: JSON of dataset_info.json, for files without features of their own
     carried: bool = True  # its other columns go into the rows; those of parallel text do not
     stamp: str = ""  # size and time of last change when it was found

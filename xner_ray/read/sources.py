@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from xner_ray.data.arrow import Ints, flat, lengths, offsets
-from xner_ray.data.spans import TagStyle, split_tag
+from xner_ray.data.spans import split_tag
+from xner_ray.data.tag_styles import TagStyle
 from xner_ray.data.tokens import sound
 from xner_ray.read.find import changed
 from xner_ray.read.format import Tagged
@@ -212,7 +213,7 @@ def tag_spans(tags: pa.Array, names: Sequence[str] | None, style: TagStyle) -> T
     starts = np.flatnonzero((label >= 0) & ~continued)
     borders = np.append(np.flatnonzero(~continued), len(codes))
     ends = borders[np.searchsorted(borders, starts, side="right")]
-    repaired = np.bincount(row[starts[goes_on[starts]]], minlength=len(tags))
+    repaired = np.bincount(row[starts[goes_on[starts]]] if style.repairs else [], minlength=len(tags))
     wrong = any_of((prefixes == "")[codes], sizes)
     return TagSpans(row[starts], place[starts], ends - starts, label[starts], known, wrong, repaired)
 

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from xner_ray.data.kinds import Names
 from xner_ray.recipe.decides import Decides, Section
-
-# fmt: off
-Format = Literal[
-    "conll", "conllu", "conll2012", "uner", "webanno", "brat", "table",
-    "jsonl", "json", "spacy", "parquet", "dataset", "run", "text", "inline",
-]
-# fmt: on
-Scheme = Literal["iob1", "iob2", "bioes", "bmes", "io"]
-Offsets = Literal["characters", "utf16", "bytes", "graphemes", "tokens"]
-Ends = Literal["exclusive", "inclusive"]
-SPLITS = ("train", "validation", "test")
 
 
 def _number(value: Any) -> Any:
@@ -42,6 +32,6 @@ class Columns(Section):
     doc_id: Annotated[Column, Decides.ROWS] = "doc_id"
     split: Annotated[Column, Decides.ROWS] = "split"
 
-    def stated(self, name: str) -> str | None:
-        """Return the user's own name of a column, a number as digits; None if the recipe leaves it out."""
-        return str(getattr(self, name)) if name in self.model_fields_set else None
+    def names(self) -> Names:
+        """Return the names, with those that the recipe states."""
+        return Names(**dict(self), given=frozenset(self.model_fields_set))

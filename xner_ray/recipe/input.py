@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from xner_ray.data.kinds import Ends, Format, Offsets, Scheme
 from xner_ray.data.languages import resolve
 from xner_ray.data.row import ROW
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError
-from xner_ray.recipe.columns import Columns, Ends, Format, Offsets, Scheme
+from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.decides import Decides, Section
 
 

@@ -33,6 +33,8 @@ from pyarrow import fs
 
 from xner_ray.errors import InputError, RetryableError, StorageError, XnerError
 from xner_ray.storage import hub
+from xner_ray.storage.addresses import bare as bare
+from xner_ray.storage.addresses import split
 
 _ALLOWED = "allowed: a path, s3://, gs://, and to read hf://datasets/"
 _CREDENTIALS = (
@@ -68,20 +70,6 @@ def refuse_secrets(address: str) -> None:
             f"{scheme[0]}...: the address holds a secret ({what}), which would end up in logs and recipes; "
             f"{_CREDENTIALS}"
         )
-
-
-def _split(address: str) -> tuple[str, str, str]:
-    """Split an address into its place, `?` if it has options, and the options; a local path has none."""
-    return address.partition("?") if "://" in address else (address, "", "")
-
-
-def bare(address: str) -> str:
-    """Return a path, or an address without its options.
-
-    >>> bare("s3://b/a.conll?region=eu"), bare("a?b")
-    ('s3://b/a.conll', 'a?b')
-    """
-    return _split(address)[0]
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
@@ -120,7 +108,7 @@ def refuse_read_only(path: str) -> None:
 
 
 def _options(path: str, scheme: str) -> dict[str, str]:
-    options = dict(parse_qsl(_split(path)[2], keep_blank_values=True))
+    options = dict(parse_qsl(split(path)[2], keep_blank_values=True))
     if unknown := sorted(set(options) - set(_OPTIONS[scheme])):
         raise InputError(f"{bare(path)}: unknown option {unknown[0]!r}; allowed: {', '.join(_OPTIONS[scheme])}")
     if options.get("anonymous", "true") not in ("true", "false"):
@@ -234,7 +222,7 @@ def join(folder: str, *parts: str) -> str:
     >>> join("s3://b/run/?region=eu", "data", "a")
     's3://b/run/data/a?region=eu'
     """
-    address, mark, options = _split(folder)
+    address, mark, options = split(folder)
     return "/".join([address.rstrip("/"), *parts]) + mark + options
 
 
@@ -249,7 +237,7 @@ def within(address: str, inner: str) -> str:
     scheme, _, _ = address.partition("://")
     for sign in "%?#":
         inner = inner.replace(sign, f"%{ord(sign):02X}")
-    return f"{scheme}://{inner}" + "".join(_split(address)[1:])
+    return f"{scheme}://{inner}" + "".join(split(address)[1:])
 
 
 def exists(path: str) -> bool:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
+from xner_ray.data.kinds import Offsets
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import chunks, decode
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, short
 from xner_ray.read.sniff.names import pair
-from xner_ray.recipe.columns import Offsets
 
 _ENTITY = re.compile(r"T[^\t ]*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t?(.*)")
 _OTHER = re.compile(r"[A-SU-Z*#][^\t]*(?:\t|$)")

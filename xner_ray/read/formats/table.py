@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from xner_ray.data.spans import TagStyle
-from xner_ray.data.tag_styles import problem_of, tags_of
+from xner_ray.data.kinds import Names
+from xner_ray.data.tag_styles import TagStyle, problem_of, tags_of
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import chunks
-from xner_ray.read.mapping import from_mapping, tag_spans
+from xner_ray.read.mapping import from_mapping
 from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Reading, Record, short
 from xner_ray.read.sniff.encoding import cure, encoding_fault
 from xner_ray.read.table.cells import MARKS, MOST_BYTES, value
 from xner_ray.read.table.layout import Table, told
-from xner_ray.recipe.columns import Columns
+from xner_ray.read.word_lines.tags import tag_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _by_word(table: Table) -> Iterator[Raw]:
 
 
 def _by_sentence(table: Table) -> Iterator[Raw]:
-    ours = {ours: str(getattr(Columns(), ours)) for ours in table.columns}
+    ours = {ours: str(getattr(Names(), ours)) for ours in table.columns}
     needed = max(table.columns.values())
     for at, row in table.rows:
         if not any(cell.strip() for cell in row):
@@ -170,7 +170,7 @@ def _of_row(raw: Raw, file: File) -> Record:
             data = data | {"ner_tags": [_tag(str(tag), file) for tag in tags]}
     except BadRecord as bad:
         return Record(raw.line, text=data.get("text"), reason=bad.reason, detail=bad.detail)
-    made = from_mapping(replace(raw, data=data), replace(file, columns=Columns(), reading=Reading()))
+    made = from_mapping(replace(raw, data=data), replace(file, columns=Names(), reading=Reading()))
     for item, (start, end, _) in zip(data.get("spans") or (), made.chars or (), strict=False):
         own = item.get("text") if isinstance(item, dict) else None
         if isinstance(own, str) and own.split() != (made.text or "")[start:end].split() and made.reason is None:

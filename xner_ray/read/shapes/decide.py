@@ -20,7 +20,7 @@ from xner_ray.read.shapes.readings import (
 )
 
 if TYPE_CHECKING:
-    from xner_ray.recipe.columns import Ends, Offsets
+    from xner_ray.data.kinds import Ends, Offsets
 
 _NAMES = {"utf16": "UTF-16 units", "tokens": "token numbers"}
 _FEW = 3  # so many spans off the edges of words may be odd annotations

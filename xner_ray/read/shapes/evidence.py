@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.errors import InputError
+from xner_ray.errors import BadRecord, InputError, short
 from xner_ray.read.record import File, Raw, Reading, Settled, without_surrogates
 from xner_ray.read.shapes.columns import column_forms, is_plain_column
 from xner_ray.read.shapes.decide import Chosen, decide
-from xner_ray.read.shapes.faults import BadRecord, short
 from xner_ray.read.shapes.forms import NUMBERS, OBJECT, PLAIN_SPANS, SURE, TAGS, TEXT, WORD, form_of, is_spans
 from xner_ray.read.shapes.keys import Keys, choose
 from xner_ray.read.shapes.labels import are_tags, named, style_of
@@ -201,7 +200,7 @@ class ObjectEvidence:
         prodigy = bool(self.answers) and "" not in self.answers and ("spans" in found or "tags" in found)
         if not prodigy and set(file.stated.answers) != {"accept"}:
             raise InputError(f"{file.path}: input.answers is for Prodigy's files, and no object has its key 'answer'")
-        given = {ours: str(getattr(file.columns, ours)) for ours in type(file.columns).model_fields}
+        given = dict(file.columns)
         taken = {ours: "" for ours, key in given.items() if ours not in found and key in found.values()}
         keys_found = [(ours, theirs) for ours, theirs in (found | taken).items() if theirs != given[ours]]
         reading["keys"] = tuple(sorted(keys_found))

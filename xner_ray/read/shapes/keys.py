@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from xner_ray.data.kinds import Names
 from xner_ray.read.shapes.forms import EMPTY, NULL, NUMBERS, TAGS, TEXT, TOKENS, WORD, WORDS, is_spans
-from xner_ray.recipe.columns import Columns
 
 NAMES = {
     "text": (
@@ -38,7 +38,7 @@ class Keys:
     open: dict[str, list[str]] = field(default_factory=dict)
 
 
-def choose(forms: Mapping[str, Iterable[str]], columns: Columns) -> Keys:
+def choose(forms: Mapping[str, Iterable[str]], columns: Names) -> Keys:
     """Return which key holds what, by the forms that each of them has; stated keys, and then defaults, come first.
 
     >>> choose({"words": ["words"], "ner": ["tags"]}, Columns()).found
@@ -48,7 +48,7 @@ def choose(forms: Mapping[str, Iterable[str]], columns: Columns) -> Keys:
 
 
 @lru_cache(maxsize=4096)
-def _choose(forms: tuple[tuple[str, frozenset[str]], ...], columns: Columns) -> Keys:
+def _choose(forms: tuple[tuple[str, frozenset[str]], ...], columns: Names) -> Keys:
     forms = tuple((key, found - {NULL}) for key, found in forms)
     keys, with_form = Keys(), dict(forms)
     taken: set[str] = set()

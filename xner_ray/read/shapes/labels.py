@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from xner_ray.data.spans import Span, TagStyle, tags_to_spans
-from xner_ray.data.tag_styles import problem_of, tags_of
+from xner_ray.data.kinds import Scheme
+from xner_ray.data.spans import Span, tags_to_spans
+from xner_ray.data.tag_styles import TagStyle, problem_of, tags_of
 from xner_ray.errors import InputError
-from xner_ray.recipe.columns import Scheme
 
 _TAG = re.compile(r"([BIESLU])[-_](\S.*)")
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 from icu4py.breakers import CharacterBreaker, WordBreaker
 
-from xner_ray.errors import Reason
-from xner_ray.read.shapes.faults import BadRecord, short
+from xner_ray.errors import BadRecord, Reason, short
 from xner_ray.read.shapes.readings import NO_TEXT, OWN, TOKENS_EXCLUSIVE, TOKENS_INCLUSIVE, UNITS, UNSPACED, differs
 
 if TYPE_CHECKING:
+    from xner_ray.data.kinds import Ends, Offsets
     from xner_ray.read.shapes.spans import Found
-    from xner_ray.recipe.columns import Ends, Offsets
 
 _SPACELESS = (
     (0xE00, 0xEFF),

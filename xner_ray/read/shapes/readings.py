@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xner_ray.recipe.columns import Ends, Offsets
+    from xner_ray.data.kinds import Ends, Offsets
 
 UNITS: tuple[Offsets, ...] = ("characters", "utf16", "bytes", "graphemes")
 READINGS: tuple[tuple[Offsets, Ends], ...] = (

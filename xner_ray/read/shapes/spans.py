@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from xner_ray.errors import Reason
-from xner_ray.read.shapes.faults import BadRecord, short
+from xner_ray.errors import BadRecord, Reason, short
 from xner_ray.read.shapes.forms import fields_of
 
 ALLOWED = "{start, end, label} or [start, end, label], whole numbers"

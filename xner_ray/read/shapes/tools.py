@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from xner_ray.errors import Reason
-from xner_ray.read.shapes.faults import BadRecord, short
+from xner_ray.errors import BadRecord, Reason, short
 
 LABEL_STUDIO, SPACY, BIGBIO, PRODIGY = "Label Studio", "spaCy", "BigBio", "Prodigy"
 OBJECTS = "objects"  # of no tool, but not plain either

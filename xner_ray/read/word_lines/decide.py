@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from xner_ray.data.spans import TagStyle
-from xner_ray.data.tag_styles import Tags, problem_of, tags_of
+from xner_ray.data.tag_styles import Tags, TagStyle, problem_of, tags_of
 from xner_ray.errors import InputError
 from xner_ray.read.record import File, Reading
 from xner_ray.read.word_lines.breaks import MARK, ends

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xner_ray.data.spans import Span, split_tag
-from xner_ray.errors import Reason
-from xner_ray.read.record import BadRecord, File
+from xner_ray.data.spans import Span, split_tag, tags_to_spans
+from xner_ray.data.tag_styles import TagStyle
+from xner_ray.errors import BadRecord, Reason
+from xner_ray.read.record import File
+
+_PLAIN = TagStyle()
 
 
-def spans_of(tags: Sequence[str], numbers: Sequence[int], file: File) -> tuple[list[Span], int]:
-    """Return the spans of tags; BadRecord names the line of the first tag that is none."""
-    style = file.reading.style
+def tag_spans(tags: Sequence[str], style: TagStyle = _PLAIN) -> tuple[list[Span], int]:
+    """Return the spans of tags, and the number of repaired ones. BadRecord for a tag that is none."""
     if tags.count(style.outside) == len(tags):
         return [], 0
     try:
-        return style.spans(tags)
+        spans, repaired = tags_to_spans(tags if style == _PLAIN else [style.canonical(tag) for tag in tags])
     except ValueError as error:
-        for tag, number in zip(tags, numbers, strict=True):
-            try:
-                split_tag(style.canonical(tag))
-            except ValueError:
-                raise BadRecord(Reason.ILLEGAL_TAG, f"line {number}: {error}") from None
-        raise
+        raise BadRecord(Reason.ILLEGAL_TAG, str(error)) from None
+    return spans, repaired if style.repairs else 0
+
+
+def spans_of(tags: Sequence[str], numbers: Sequence[int], file: File) -> tuple[list[Span], int]:
+    """Return the same; BadRecord names the line of the first tag that is none. numbers: of the tags' lines."""
+    style = file.reading.style
+    try:
+        return tag_spans(tags, style)
+    except BadRecord as bad:
+        wrong = next(number for tag, number in zip(tags, numbers, strict=True) if not _is_tag(tag, style))
+        raise BadRecord(bad.reason, f"line {wrong}: {bad.detail}") from None
+
+
+def _is_tag(tag: str, style: TagStyle) -> bool:
+    try:
+        split_tag(style.canonical(tag))
+    except ValueError:
+        return False
+    return True
