@@ -75,7 +75,8 @@ def tagged(raw: Raw, file: File) -> Tagged | None:
     data, names = raw.data, _tagged_keys(file)
     if names is None or type(data) is not dict or not raw.valid or not _others(file).isdisjoint(data):
         return None
-    tokens, tags, own, doc_id = map(data.get, names)
+    found: list[Any] = [data.get(name) for name in names]
+    tokens, tags, own, doc_id = found
     if not _texts(tokens) or not (tags is None or _texts(tags)) or not {type(own), type(doc_id)} <= _NAMES:
         return None
     return Tagged(tokens, tags, own or None, doc_id or None, _carried(data, file))

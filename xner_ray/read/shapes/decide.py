@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xner_ray.data.kinds import Ends, Offsets
 
 _NAMES = {"utf16": "UTF-16 units", "tokens": "token numbers"}
-_FEW = 3  # so many spans off the edges of words may be odd annotations
+_FEW = 5  # fewer spans off the edges of words may be odd annotations
 _MOST = 0.8  # of the spans: so many off the edges of words are no oddities, so many on them are no accident
 _SURE = 4  # times as many spans speak for a reading as against it
 
