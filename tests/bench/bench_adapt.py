@@ -37,7 +37,7 @@ from xner_ray.evaluate import counting  # noqa: E402
 from xner_ray.evaluate import scores as evaluation  # noqa: E402
 from xner_ray.match import prior, projection  # noqa: E402
 from xner_ray.match.stage import MatchStage  # noqa: E402
-from xner_ray.read.build import build_index  # noqa: E402
+from xner_ray.read.index.build import build_index  # noqa: E402
 from xner_ray.read.rows import ReadPlan, read_unit  # noqa: E402
 from xner_ray.recipe import load as recipe_load  # noqa: E402
 from xner_ray.train import student  # noqa: E402

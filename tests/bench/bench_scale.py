@@ -37,7 +37,7 @@ from xner_ray.engine import ray_cluster, ray_data
 from xner_ray.engine.guard import run_stage
 from xner_ray.engine.stages import build
 from xner_ray.match.projection import WRITES
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe.load import load_recipe
 from xner_ray.stage import Stage

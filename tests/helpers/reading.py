@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from xner_ray.data.row import row_schema
-from xner_ray.read.build import build_index
-from xner_ray.read.index import Index
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.index import Index
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe.model import Recipe
 

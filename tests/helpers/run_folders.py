@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from entities import table
 
-from xner_ray.read.index import Index
-from xner_ray.read.units import Unit, unit_name
+from xner_ray.read.index.index import Index
+from xner_ray.read.index.units import Unit, unit_name
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files

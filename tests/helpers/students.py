@@ -11,7 +11,7 @@ import torch
 from entities import cells, table
 from tiny_encoders import tiny
 
-from xner_ray.read.units import unit_name
+from xner_ray.read.index.units import unit_name
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files
 from xner_ray.run import publish

@@ -16,8 +16,8 @@ from xner_ray.data.links import METHODS
 from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.engine import second_pass
 from xner_ray.match.prior import LEAST_ROWS
-from xner_ray.read.index import Index
-from xner_ray.read.units import Unit, unit_name
+from xner_ray.read.index.index import Index
+from xner_ray.read.index.units import Unit, unit_name
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from xner_ray.errors import InputError, RecipeError
-from xner_ray.read.build import build_index
-from xner_ray.read.index import Index
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.index import Index
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe.fingerprint import fingerprint
 from xner_ray.recipe.load import load_recipe

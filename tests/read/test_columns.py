@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from xner_ray.data.tokens import sound
 from xner_ray.errors import InputError
-from xner_ray.read.build import build_index
 from xner_ray.read.columns import Plain, read_plain
 from xner_ray.read.formats.links import link_columns
-from xner_ray.read.index import Index
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.index import Index
+from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan, read_rows, read_unit
-from xner_ray.read.units import Unit
+from xner_ray.read.sources import source_of
 from xner_ray.recipe.model import Recipe
 
 SCHEMA = pa.schema(
@@ -145,7 +146,7 @@ def test_any_mixture_of_odd_and_even_rows_is_what_the_row_reader_reads(data: st.
 
 
 def _plain(unit: Unit, recipe: Recipe, index: Index) -> Plain:
-    plain = read_plain(unit, recipe, index.extra)
+    plain = read_plain(unit, recipe, index.extra, source_of)
     assert plain is not None
     return plain
 

@@ -6,8 +6,8 @@ import pytest
 from reading import read_all, to_test, to_train, write
 
 from xner_ray.errors import InputError
-from xner_ray.read import scan
-from xner_ray.read.build import build_index
+from xner_ray.read.index import scan
+from xner_ray.read.index.build import build_index
 
 
 def test_the_whole_file_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from reading import read_all, to_test, to_train, write
 from xner_ray.data import words
 from xner_ray.data.spans import Span
 from xner_ray.errors import Flag, InputError, Reason
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 from xner_ray.read.record import File, Record
 from xner_ray.read.records import cut
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xner_ray.errors import InputError, StorageError
-from xner_ray.read import duplicates
-from xner_ray.read.build import build_index
+from xner_ray.read.index import duplicates
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.scan import ScanJob, scan_file
 from xner_ray.read.rows import ReadPlan, read_unit
-from xner_ray.read.scan import ScanJob, scan_file
 from xner_ray.recipe.model import Recipe
 from xner_ray.storage import files as storage
 

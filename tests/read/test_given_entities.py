@@ -8,7 +8,7 @@ from given_files import to_test, write
 from reading import read_all
 
 from xner_ray.errors import Flag, InputError
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import run_labels
 

@@ -11,8 +11,8 @@ from reading import read_all
 
 from xner_ray.data.links import METHODS
 from xner_ray.errors import Flag, InputError, RecipeError
-from xner_ray.read.build import build_index
-from xner_ray.read.index import Index
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.index import Index
 from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.load import load_recipe
 
@@ -168,7 +168,7 @@ def _many(folder: Path, count: int) -> tuple[str, str, list[str]]:
 def test_every_row_gets_its_own_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, given: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("xner_ray.read.scan.ScanJob.__init__.__defaults__", (4,))
+    monkeypatch.setattr("xner_ray.read.index.scan.ScanJob.__init__.__defaults__", (4,))
     path, parallel, lines = _many(tmp_path, 60)
     if form == "folder":
         (tmp_path / "links").mkdir()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from reading import read_all, reasons, to_test, to_train, write, write_conll
 
 from xner_ray.errors import InputError
-from xner_ray.read import scan as scanning
-from xner_ray.read.build import build_index
-from xner_ray.read.index import Index
-from xner_ray.read.units import MOST_UNITS, grown_unit_rows
+from xner_ray.read.index import scan as scanning
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.index import Index
+from xner_ray.read.index.units import MOST_UNITS, grown_unit_rows
 
 # index and units
 
@@ -53,7 +53,7 @@ def test_index_survives_its_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["conll", "jsonl", "text", "parquet", "gz"])
 def test_rows_do_not_depend_on_the_size_of_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
-    monkeypatch.setattr("xner_ray.read.scan.ScanJob.__init__.__defaults__", (4,), raising=False)
+    monkeypatch.setattr("xner_ray.read.index.scan.ScanJob.__init__.__defaults__", (4,), raising=False)
     options: dict[str, Any] = {}
     if format == "conll":
         blocks = [

@@ -12,7 +12,7 @@ import pytest
 from reading import read_all, to_train
 
 from xner_ray.errors import InputError
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 
 PEOPLE = ["Nora Falk", "Жанна", "नई मोहन", "山田太郎", "O'Brien", "Zoë", "الملك فاروق", "Ọlá"]
 PLACES = ["Oslo", "Києві", "दिल्ली", "東京", "Łódź", "القاهرة", "São Tomé"]

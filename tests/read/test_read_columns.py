@@ -11,7 +11,7 @@ from reading import read_all, to_test, to_train, write_conll
 
 from xner_ray.data.row import ROW, row_schema, table_from_rows
 from xner_ray.errors import InputError
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 
 
 def test_columns_of_parquet_are_carried_with_their_types(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from reading import read_all, reasons, to_test, to_train
 
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 
 SHARED = Path(os.environ.get("XNER_SHARED", Path(__file__).parents[3] / "shared"))
 needs_shared = pytest.mark.skipif(

@@ -8,7 +8,7 @@ import pytest
 from reading import read_all, reasons, to_test, to_train, write, write_conll
 
 from xner_ray.errors import Flag, Loss, Reason, RecipeError
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 from xner_ray.read.inputs import find_texts
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from xner_ray.errors import InputError
-from xner_ray.read.find import contents, find_files, unchanged
+from xner_ray.read.find import contents, find_files
 from xner_ray.read.record import File
+from xner_ray.read.stamps import unchanged
 from xner_ray.recipe.columns import Columns
 
 CONLL = "kuongezeka O\nNora B-PER\nFalk I-PER\n\nMombasa B-LOC\nni O\n. O\n"

@@ -10,7 +10,7 @@ from page_rows import EVIL, LABELS, hostile_rows, lost_row, page_of, rejected_ro
 
 from xner_ray.data.row import row_schema, table_from_rows
 from xner_ray.evaluate.scores import evaluate
-from xner_ray.read.units import Unit
+from xner_ray.read.index.units import Unit
 from xner_ray.report import page
 from xner_ray.report.page import sampling, sentences
 from xner_ray.report.tables import scores_table

@@ -12,8 +12,8 @@ import pytest
 from hub_server import HubServer
 
 from xner_ray.errors import InputError, RetryableError, StorageError
-from xner_ray.read.build import build_index
 from xner_ray.read.find import contents, find_files
+from xner_ray.read.index.build import build_index
 from xner_ray.read.inputs import find_texts
 from xner_ray.read.record import File
 from xner_ray.read.records import read_records

@@ -13,8 +13,8 @@ import pytest
 from s3_server import S3Server
 
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError, StorageError
-from xner_ray.read.build import build_index
 from xner_ray.read.find import find_files
+from xner_ray.read.index.build import build_index
 from xner_ray.read.records import read_records
 from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.load import load_recipe

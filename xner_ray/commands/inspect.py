@@ -22,8 +22,8 @@ from xner_ray.data.row import ROW
 from xner_ray.errors import InputError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
-from xner_ray.read.index import Index
-from xner_ray.read.units import Unit
+from xner_ray.read.index.index import Index
+from xner_ray.read.index.units import Unit
 from xner_ray.recipe import model
 from xner_ray.recipe.model import Recipe
 from xner_ray.report import tables as report_tables

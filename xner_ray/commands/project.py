@@ -22,11 +22,11 @@ from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
 from xner_ray.errors import FatalError, InputError, Reason, RecipeError, RetryableError, did_you_mean
-from xner_ray.read.build import build_index
 from xner_ray.read.find import contents, paths, stamps
-from xner_ray.read.index import Index
+from xner_ray.read.index.build import build_index
+from xner_ray.read.index.index import Index
+from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan
-from xner_ray.read.units import Unit
 from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels

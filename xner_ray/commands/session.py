@@ -18,7 +18,7 @@ from xner_ray.engine import second_pass
 from xner_ray.engine.executor import Executor
 from xner_ray.errors import FatalError, RunFolderError
 from xner_ray.match.prior import LEAST_ROWS
-from xner_ray.read.index import Index
+from xner_ray.read.index.index import Index
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
 from xner_ray.report.progress import cost

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from xner_ray.engine.pools import Capacity, Group
+from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan
-from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run.folder import RunFolder

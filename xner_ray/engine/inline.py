@@ -34,7 +34,7 @@ from xner_ray.engine.worker import (
     set_threads,
 )
 from xner_ray.errors import FatalError, RetryableError, XnerError
-from xner_ray.read.units import Unit
+from xner_ray.read.index.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run.folder import RunFolder

@@ -49,8 +49,8 @@ from xner_ray.engine.worker import (
     set_threads,
 )
 from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
+from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan
-from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run import parts as part_files

@@ -27,7 +27,7 @@ from xner_ray.errors import Reason
 from xner_ray.match import projection
 from xner_ray.match.prior import SCHEMA, Prior, count, merge, prune
 from xner_ray.match.stage import MatchStage
-from xner_ray.read.units import Unit
+from xner_ray.read.index.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files
 from xner_ray.run import whole

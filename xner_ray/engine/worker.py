@@ -16,8 +16,8 @@ import pyarrow as pa
 from xner_ray.data.row import frequencies, rejected
 from xner_ray.engine.envelope import pack
 from xner_ray.errors import RetryableError, XnerError
+from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan, read_unit
-from xner_ray.read.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files
 from xner_ray.stage import Stage

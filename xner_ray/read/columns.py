@@ -21,17 +21,17 @@ from xner_ray.data import words
 from xner_ray.data.arrow import Ints, lengths, nested, nested_structs, offsets
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, row_schema
-from xner_ray.read.find import changed, unchanged
 from xner_ray.read.formats.lines import byte_lines
 from xner_ray.read.formats.links import link_columns, link_record
+from xner_ray.read.index.units import Segment, Unit
 from xner_ray.read.record import File, Record
-from xner_ray.read.records import FORMATS
-from xner_ray.read.sources import TABLES, TagSpans, any_of, encoded, looked_at, of_raws, of_table
-from xner_ray.read.units import Segment, Unit
+from xner_ray.read.stamps import changed, unchanged
+from xner_ray.read.tagged import Source, TagSpans, any_of, encoded, looked_at
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
 
 Bools = NDArray[np.bool_]
+SourceOf = Callable[[File, Segment, Ints, Sequence[pa.Field]], Source | None]
 Records = Iterator[tuple[int, Record, File]]  # with their input rows
 
 
@@ -56,16 +56,14 @@ class _Part(NamedTuple):
     columns: pa.Table  # id, doc_id, text, tokens, offsets, spans (null: unlabelled), then those that are carried
 
 
-def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field]) -> Plain | None:
+def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field], source_of: SourceOf) -> Plain | None:
     """Read a unit by whole columns; None if its files do not have the shape. InputError if one has changed.
 
-    extra: the user's columns that are carried through.
+    extra: the user's columns that are carried through. source_of: reads rows of a segment, by their numbers in it.
     """
-    files = [segment.file for segment in (*unit.segments, *unit.parallel)]
-    if any(file.sentences or not (file.format in TABLES or FORMATS[file.format].tagged) for file in files):
-        return None
     rows = np.arange(unit.start, unit.stop) if unit.picked is None else np.array(unit.picked)
-    own, beside = _parts(unit.segments, rows, recipe, extra), _parts(unit.parallel, rows, recipe, ())
+    own = _parts(unit.segments, rows, recipe, extra, source_of)
+    beside = _parts(unit.parallel, rows, recipe, (), source_of) if own is not None else None
     if own is None or beside is None:
         return None
     odd = np.isin(rows, [row for row, _ in unit.duplicates])
@@ -113,22 +111,24 @@ def _records(parts: Sequence[_Part], rows: Ints) -> Records:
             yield row, made, part.file
 
 
-def _parts(segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> list[_Part] | None:
+def _parts(
+    segments: Sequence[Segment], rows: Ints, recipe: Recipe, extra: Sequence[pa.Field], source_of: SourceOf
+) -> list[_Part] | None:
     """Read all segments; None if one of them does not have the shape."""
     parts = []
     for segment in segments:
-        part = _part(segment, rows, recipe, extra)
+        part = _part(segment, rows, recipe, extra, source_of)
         if part is None:
             return None
         parts.append(part)
     return parts
 
 
-def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field]) -> _Part | None:
+def _part(segment: Segment, rows: Ints, recipe: Recipe, extra: Sequence[pa.Field], source_of: SourceOf) -> _Part | None:
     """Read those rows of a segment that are among `rows`; None if its file does not have the shape."""
     file = unchanged(segment.file)
     at = np.flatnonzero(np.isin(np.arange(segment.row, segment.row + segment.take), rows))
-    source = (of_table if file.format in TABLES else of_raws)(file, segment, at, extra)
+    source = source_of(file, segment, at, extra)
     if source is None:
         return None
     tokens = source.tokens

@@ -10,7 +10,6 @@ each file of a data set on the hub names the commit.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -40,6 +39,7 @@ from xner_ray.read.sniff.names import (
     pair,
     suffix,
 )
+from xner_ray.read.stamps import here, info_of, parts_of, stamp_of
 from xner_ray.recipe.columns import Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub, sums
@@ -48,9 +48,6 @@ _NOTES = re.compile(r"(?:readme|licen[cs]e|copying|citation|changelog)\b", re.IG
 _MOST_TOLD = 64  # files of one input whose content is looked at; the others are what these are
 _MAGIC = "*?["
 _NOTHING = Stated()
-
-
-_COPIES = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit --working-dir` sends
 
 
 def find_files(
@@ -100,8 +97,8 @@ def contents(files: Sequence[File], known: Mapping[str, str] | None = None) -> d
     In a folder of save_to_disk, whose order is not that of the names, also the file's number and its features, which
     are in another file. known: sums of objects by their `storage.sums.stamp`. StorageError.
     """
-    found = iter(sums.sums([_here(path) for file in files for path in _parts(file)], known))
-    return _stated(files, ["sha256:" + "+".join(next(found) for _ in _parts(file)) for file in files])
+    found = iter(sums.sums([here(path) for file in files for path in parts_of(file)], known))
+    return _stated(files, ["sha256:" + "+".join(next(found) for _ in parts_of(file)) for file in files])
 
 
 def stamps(files: Sequence[File]) -> dict[str, str]:
@@ -149,11 +146,11 @@ def _find(asked: _Asked) -> list[tuple[Kind, Found]]:
     asked = replace(asked, path=storage.pinned(asked.path))
     path = asked.path
     inner = storage.locate(path)[1]
-    info = _info(path)
+    info = info_of(path)
     if info.type == fs.FileType.File:
-        found = Found(path, info.base_name, "train", _stamp(path, info))
+        found = Found(path, info.base_name, "train", stamp_of(path, info))
         ours = pair(path) if suffix(info.base_name) in ("ann", "txt") else ()
-        beside = [Found(one, "", "train", _stamp(one, more)) for one in ours if (more := _info(one)).is_file]
+        beside = [Found(one, "", "train", stamp_of(one, more)) for one in ours if (more := info_of(one)).is_file]
         return _told(asked, [found], beside)
     if info.type == fs.FileType.Directory:
         return _folder(asked, inner)
@@ -240,7 +237,7 @@ def _look(asked: _Asked, item: Found, named: Kind | None) -> tuple[Kind | None, 
 def _head(path: str, stamp: str) -> bytes:
     """Return the first bytes of a file; none if it cannot be read, which its reader will say."""
     del stamp  # for the cache
-    filesystem, inner = storage.locate(_here(path))
+    filesystem, inner = storage.locate(here(path))
     try:
         with filesystem.open_input_stream(inner, compression=None) as stream:
             if storage.bare(path).endswith(".gz"):
@@ -248,11 +245,6 @@ def _head(path: str, stamp: str) -> bytes:
             return bytes(stream.read(HEAD_BYTES))
     except (OSError, EOFError, zlib.error):
         return b""
-
-
-def _parts(file: File) -> tuple[str, ...]:
-    """Return the addresses of all that a file consists of."""
-    return pair(file.path) if file.format == "brat" else (file.path,)
 
 
 def _refuse_several(path: str, files: Sequence[Found]) -> None:
@@ -280,47 +272,8 @@ def _below(path: str, root: str) -> list[Found]:
         relative = info.path[len(root) :].lstrip("/")
         if not any(part.startswith((".", "_")) for part in relative.split("/")):
             full = storage.within(path, info.path)
-            found.append(Found(full, relative, split_of_file(relative) or "train", _stamp(path, info)))
+            found.append(Found(full, relative, split_of_file(relative) or "train", stamp_of(path, info)))
     return found
-
-
-def _info(path: str) -> fs.FileInfo:
-    try:
-        return storage.info_of(path)
-    except (OSError, StorageError) as error:
-        raise InputError(f"{path}: cannot be reached: {error}") from None
-
-
-def _stamp(path: str, info: fs.FileInfo) -> str:
-    """Return size and time of last change; of an object in seconds, as S3 says no more of a single object.
-
-    A file in a job's working directory is known by its content instead of the time: each node and each job has a copy;
-    a file of a data set on the hub by the commit.
-    """
-    if _COPIES in path:
-        return f"{info.size}-{_sha256(path, info.mtime_ns)}"
-    if path.startswith(hub.SCHEME):
-        return f"{info.size}-{path.partition('@')[2][:40]}"
-    return f"{info.size}-{int(info.mtime_ns / 1e9) if '://' in path else info.mtime_ns}"
-
-
-@lru_cache
-def _sha256(path: str, mtime_ns: int) -> str:
-    del mtime_ns  # for the cache
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _here(path: str) -> str:
-    """Return the path of the same file in this process's own copy of the job's working directory, if it is in a copy.
-
-    The copy of an earlier job may be gone, and that of another node was never here.
-    """
-    if _COPIES not in path or _COPIES not in os.getcwd():
-        return path
-    root, own = os.getcwd().split(_COPIES, 1)
-    inside = path.split(_COPIES, 1)[1].split("/", 1)[1]
-    return f"{root}{_COPIES}{own.split('/')[0]}/{inside}"
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -382,16 +335,3 @@ def _run_files(path: str, below: Sequence[Found], lang: str, side: str) -> list[
     if not tables:
         raise InputError(f"{path}: holds no Parquet file of {lang}; folders: {', '.join(languages) or 'none'}")
     return tables
-
-
-def unchanged(file: File) -> File:
-    """Return the file with the path where this process finds it; InputError if it has changed since it was indexed."""
-    file = replace(file, path=_here(file.path))
-    if file.stamp and "+".join(_stamp(path, _info(path)) for path in _parts(file)) != file.stamp:
-        raise changed(file)
-    return file
-
-
-def changed(file: File) -> InputError:
-    """Return the error for a file that is not the one that was indexed."""
-    return InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")

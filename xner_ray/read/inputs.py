@@ -11,8 +11,8 @@ from typing import NamedTuple
 from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import RecipeError
 from xner_ray.read.find import contents, find_files
+from xner_ray.read.index.units import Scan, Stretch
 from xner_ray.read.record import File, Stated
-from xner_ray.read.units import Scan, Stretch
 from xner_ray.recipe.input import Input
 from xner_ray.recipe.model import Recipe
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 from xner_ray.data import words
 from xner_ray.data.sentences import Range, sentences
 from xner_ray.errors import InputError
-from xner_ray.read.find import changed, unchanged
 from xner_ray.read.format import Format
 from xner_ray.read.formats import conllu, tables
 from xner_ray.read.formats.brat import BRAT
@@ -27,6 +26,7 @@ from xner_ray.read.formats.table import TABLE
 from xner_ray.read.formats.text import TEXT
 from xner_ray.read.formats.webanno import WEBANNO
 from xner_ray.read.record import START, TABLES, File, Kind, Place, Raw, Record, record_id, refuse_characters
+from xner_ray.read.stamps import changed, unchanged
 
 FORMATS: dict[Kind, Format] = {
     "conll": CONLL,

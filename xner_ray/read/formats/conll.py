@@ -207,7 +207,7 @@ def record(raw: Raw, file: File) -> Record:
         numbers = sentence.numbers or range(raw.line, raw.line + sentence.body.count("\n") + 1)
         made.tokens, tags, numbers = words(sentence, numbers, file)
         if tags is not None:
-            made.spans, made.repaired = spans_of(tags, numbers, file)
+            made.spans, made.repaired = spans_of(tags, numbers, file.reading.style)
     except BadRecord as bad:
         made.reason, made.detail = bad.reason, bad.detail
     if made.tokens is None and made.text is None:

@@ -70,7 +70,7 @@ def record(raw: Raw, file: File) -> Record:
             numbers += [number] * len(parts)
         made.tokens = words
         if key:
-            made.spans, made.repaired = spans_of(tags, numbers, file)
+            made.spans, made.repaired = spans_of(tags, numbers, file.reading.style)
     except BadRecord as bad:
         made.reason, made.detail = bad.reason, bad.detail
     if made.tokens is None and made.text is None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xner_ray.read.table.cells import TAG_NAMES, WORD_NAMES
+from xner_ray.read.sniff.tags import TAG_NAMES, WORD_NAMES, are_tags
 
 if TYPE_CHECKING:
     from xner_ray.read.record import Kind
@@ -24,9 +24,6 @@ MARKS = {  # of entities inside text, by how they are shown to users
 # Elements that lay out a text, and mark no entities
 LAYOUT = re.compile("a|b|i|u|s|p|q|em|tt|br|hr|li|ul|ol|td|tr|th|h[1-6]|su[bp]|div|span|strong|font|small|sent(ence)?")
 NUMBERED = re.compile(r"([0-9]+)\t")
-_TAG = re.compile(r"[Oo0]|[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
-_PREFIXED = re.compile(r"[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
-_LABEL = re.compile(r"[A-Z][\w/-]*")
 _BRAT = re.compile(r"[TREAMN*][0-9]*\t\S+ ")
 _WORD_NUMBER = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _HEAD = re.compile(r"[0-9]+|_")
@@ -160,17 +157,6 @@ def _tag_columns(rows: Sequence[Sequence[str]], bare: bool) -> list[int]:
     """Return the columns behind the first that hold tags."""
     width = len(rows[0]) if rows else 0
     return [number for number in range(1, width) if are_tags([row[number] for row in rows], bare=bare)]
-
-
-def are_tags(cells: Sequence[str], *, bare: bool) -> bool:
-    """Return whether cells are tags, each of one word. bare: labels without a prefix may be tags too."""
-    counts = Counter(cells)
-    tags = sum(count for cell, count in counts.items() if _TAG.fullmatch(cell))
-    if tags >= 0.95 * len(cells) and (counts["O"] or any(map(_PREFIXED.fullmatch, counts))):
-        return True
-    outside = max(counts[cell] for cell in "Oo0")
-    labels = sum(count for cell, count in counts.items() if _LABEL.fullmatch(cell) or _TAG.fullmatch(cell))
-    return bare and len(counts) <= 40 and outside >= 0.3 * len(cells) and labels >= 0.95 * len(cells)
 
 
 def _as_lone_words(kept: Sequence[str], words: Sequence[str]) -> Looks | None:

@@ -11,12 +11,11 @@ from collections import Counter
 from typing import Any
 
 from xner_ray.errors import InputError
+from xner_ray.read.sniff.tags import TAG_NAMES, WORD_NAMES
 
 Rows = list[tuple[int, list[str]]]  # with their first lines
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_BYTES = 1 << 28  # of a file
-WORD_NAMES = frozenset(("word", "words", "token", "tokens", "form", "text", "sentence", "sentences", "utterance"))
-TAG_NAMES = frozenset(("tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels", "entity", "entities", "spans"))
 _STRING = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*,?""", re.DOTALL)
 _ARRAY = re.compile(r"array\((\[.*\])(?:, dtype=[^()]*)?\)", re.DOTALL)
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from xner_ray.errors import InputError
 from xner_ray.read.record import File, short
-from xner_ray.read.sniff.content import are_tags
-from xner_ray.read.table.cells import TAG_NAMES, WORD_NAMES, Rows, parsed, value
-from xner_ray.recipe.columns import Columns
+from xner_ray.read.sniff.tags import TAG_NAMES, WORD_NAMES, are_tags
+from xner_ray.read.table.cells import Rows, parsed, value
 
 _SHOWN_ROWS = 5000  # by which columns are told
 _SENTENCE = re.compile(r"(?:sentence|sent|s)[ _#-]*(?:#|id|idx|no|nr|num|number|index)?", re.IGNORECASE)
@@ -60,14 +59,14 @@ def told(file: File, text: str) -> Table:
     filled = [row for _, row in table.rows if any(cell.strip() for cell in row)]
     if not filled:
         raise InputError(f"{file.path}: holds no sentence")
-    if _is_header(filled, [file.columns.stated(name) for name in Columns.model_fields]):
+    if _is_header(filled, [file.columns.stated(name) for name, _ in file.columns]):
         at = next(index for index, (_, row) in enumerate(table.rows) if row is filled[0])
         table.header = [cell.strip() for cell in filled[0]]
         while table.header and not table.header[-1]:
             table.header.pop()
         table.rows = table.rows[at + 1 :]
         table.width = len(table.header)
-    for name in Columns.model_fields:
+    for name, _ in file.columns:
         if (number := _given(table, name)) is not None:
             table.columns[name] = number
     kinds = {number: _kind(table.cells(number)) for number in range(table.width)}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from xner_ray.data.spans import Span, split_tag, tags_to_spans
 from xner_ray.data.tag_styles import TagStyle
 from xner_ray.errors import BadRecord, Reason
-from xner_ray.read.record import File
 
 _PLAIN = TagStyle()
 
@@ -23,9 +22,8 @@ def tag_spans(tags: Sequence[str], style: TagStyle = _PLAIN) -> tuple[list[Span]
     return spans, repaired if style.repairs else 0
 
 
-def spans_of(tags: Sequence[str], numbers: Sequence[int], file: File) -> tuple[list[Span], int]:
+def spans_of(tags: Sequence[str], numbers: Sequence[int], style: TagStyle) -> tuple[list[Span], int]:
     """Return the same; BadRecord names the line of the first tag that is none. numbers: of the tags' lines."""
-    style = file.reading.style
     try:
         return tag_spans(tags, style)
     except BadRecord as bad:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from xner_ray.data.row import OK, REJECTED
 from xner_ray.evaluate.counting import COLUMNS as COUNTED
-from xner_ray.read.units import Unit
+from xner_ray.read.index.units import Unit
 
 SENTENCES = 300  # on a page
 STEP = 0.01  # scores are rounded to it

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import InputError
-from xner_ray.read.duplicates import Integers
-from xner_ray.read.index import Index, Rejected
+from xner_ray.read.index.duplicates import Integers
+from xner_ray.read.index.index import Index, Rejected
+from xner_ray.read.index.scan import record_at
+from xner_ray.read.index.survey import MapFiles, Survey, ids_folder
+from xner_ray.read.index.units import Rows, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
 from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.rows import side
-from xner_ray.read.scan import record_at
-from xner_ray.read.survey import MapFiles, Survey, ids_folder
-from xner_ray.read.units import Rows, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
 from xner_ray.recipe.model import Recipe
 
 

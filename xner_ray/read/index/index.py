@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from xner_ray.data.kinds import Names
 from xner_ray.errors import InputError, Reason
+from xner_ray.read.index.units import Segment, Unit
 from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.record import File, Place, Reading
-from xner_ray.read.units import Segment, Unit
 from xner_ray.recipe.model import Recipe
 
 _PLACE = [("offset", pa.int64()), ("line", pa.int64()), ("doc_id", pa.string()), ("docs", pa.int64())]

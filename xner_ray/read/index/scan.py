@@ -19,12 +19,13 @@ from xner_ray.data import words
 from xner_ray.data.kinds import SPLITS
 from xner_ray.data.tokens import mend
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.duplicates import IdWriter
 from xner_ray.read.formats.tables import table_schema
+from xner_ray.read.index.duplicates import IdWriter
+from xner_ray.read.index.units import Scan
 from xner_ray.read.record import START, TABLES, File, Place, Raw, Reading, Record
 from xner_ray.read.records import FORMATS, iterate, read_raws, records_of, with_document_start
-from xner_ray.read.sources import looked_at, tagged_rows
-from xner_ray.read.units import Scan
+from xner_ray.read.sources import tagged_rows
+from xner_ray.read.tagged import looked_at
 
 GRID_BYTES = 1 << 14  # a unit reads at most so much in vain, of tables a row group
 PIECE_BYTES = 1 << 24  # a multiple of GRID_BYTES

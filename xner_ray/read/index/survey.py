@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
+from xner_ray.read.index.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
+from xner_ray.read.index.scan import ScanJob, cut_points, record_at, scan_file
+from xner_ray.read.index.units import Scan
 from xner_ray.read.inputs import Text
 from xner_ray.read.record import TABLES, File
-from xner_ray.read.scan import ScanJob, cut_points, record_at, scan_file
-from xner_ray.read.units import Scan
 from xner_ray.storage import files as storage
 
 MapFiles = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]

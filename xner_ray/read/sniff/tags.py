@@ -1,0 +1,24 @@
+"""Cells that are tags, and names that columns of words and tags have in tables."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+WORD_NAMES = frozenset(("word", "words", "token", "tokens", "form", "text", "sentence", "sentences", "utterance"))
+TAG_NAMES = frozenset(("tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels", "entity", "entities", "spans"))
+_TAG = re.compile(r"[Oo0]|[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
+_PREFIXED = re.compile(r"[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
+_LABEL = re.compile(r"[A-Z][\w/-]*")
+
+
+def are_tags(cells: Sequence[str], *, bare: bool) -> bool:
+    """Return whether cells are tags, each of one word. bare: labels without a prefix may be tags too."""
+    counts = Counter(cells)
+    tags = sum(count for cell, count in counts.items() if _TAG.fullmatch(cell))
+    if tags >= 0.95 * len(cells) and (counts["O"] or any(map(_PREFIXED.fullmatch, counts))):
+        return True
+    outside = max(counts[cell] for cell in "Oo0")
+    labels = sum(count for cell, count in counts.items() if _LABEL.fullmatch(cell) or _TAG.fullmatch(cell))
+    return bare and len(counts) <= 40 and outside >= 0.3 * len(cells) and labels >= 0.95 * len(cells)
