@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from xner_ray.adapt.recipe import Adaptation, Pairs
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
+from xner_ray.read.index.survey import settled
+from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import File, Record
 from xner_ray.read.records import read_records
 from xner_ray.read.rows import side
@@ -90,11 +92,12 @@ def _of_files(given: Input, tally: Tally) -> Iterator[Pair]:
     path: Any = given.path
     lang = str(given.lang)
     tally.langs = [lang, *given.parallel]
-    files = find_files(path, format=given.format, lang=lang, side="source", columns=given.columns, carried=False)
+    options: dict[str, Any] = {"columns": given.columns, "carried": False, "stated": stated_of(given)}
+    most: dict[str, Any] = {"limit": given.limit, "max_words": given.max_words}
+    files = settled(find_files(path, format=given.format, lang=lang, side="source", **options), **most)
     for other, other_path in given.parallel.items():
-        beside = find_files(
-            other_path, format=given.parallel_format, lang=other, side="target", columns=given.columns, carried=False
-        )
+        found = find_files(other_path, format=given.parallel_format, lang=other, side="target", **options)
+        beside = settled(found, **most)
         both = zip_longest(_records(files), _records(beside))
         for number, (own, its) in enumerate(islice(both, given.limit)):
             if own is None or its is None:

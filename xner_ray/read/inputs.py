@@ -26,6 +26,7 @@ class Text:
     files: list[File]
     scans: list[Scan] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # how its files are read, where that is not plain
+    unlabelled: str = ""  # what its files hold in the place of labels, and the key that names them
 
     @property
     def rows(self) -> int:

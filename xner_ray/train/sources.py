@@ -15,6 +15,8 @@ from xner_ray.data.arrow import lengths, nested
 from xner_ray.data.row import ROW, refuse_extension_types, span_cells
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
+from xner_ray.read.index.survey import settled
+from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import record_id, without_surrogates
 from xner_ray.read.records import read_records
 from xner_ray.read.rows import side
@@ -79,7 +81,16 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
     given = source.input
     assert given is not None and isinstance(given.lang, str)
     path: Any = given.path
-    files = find_files(path, format=given.format, lang=given.lang, side="target", columns=given.columns, carried=False)
+    found = find_files(
+        path,
+        format=given.format,
+        lang=given.lang,
+        side="target",
+        columns=given.columns,
+        carried=False,
+        stated=stated_of(given),
+    )
+    files = settled(found, limit=given.limit, max_words=given.max_words)
     rows: list[dict[str, Any]] = []
     records = ((file, record) for file in files for _, record in read_records(file))
     for number, (file, record) in enumerate(islice(records, given.limit)):

@@ -59,7 +59,7 @@ def build_index(
             needed = "direction train needs labels" if train else "tag.engine: provided needs labels"
             raise InputError(
                 f"{text.described}: has no labels (read as {text.files[0].format}); {needed}, or a tagger "
-                "(tag.engine: spacy)"
+                "(tag.engine: spacy)" + (f"; {text.unlabelled}" if text.unlabelled else "")
             )
     extra = _extra(list(inputs.values()))
     labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))

@@ -52,6 +52,7 @@ class Survey:
             file = text.files[place]
             settled = scan.evidence.settle(file)
             text.said += [f"{file.name}: {line}" for line in (*file.said, *settled.said)]
+            text.unlabelled = text.unlabelled or settled.unlabelled
             text.files[place] = replace(file, reading=settled.reading)
             if settled.reading != scan.reading:
                 again.append((text, place))
@@ -103,6 +104,13 @@ class Survey:
             found[equal.lang].append(starts[scans] + rows)
         pairs = {lang: np.concatenate(parts) for lang, parts in found.items()}
         return {lang: both[np.argsort(both[:, 0])] for lang, both in pairs.items()}
+
+
+def settled(files: Sequence[File], *, limit: int | None, max_words: int) -> list[File]:
+    """Return files with how each is read, found out by a scan of the first `limit` rows. InputError as of `Survey`."""
+    text = Text("", "", list(files))
+    Survey([text], [], [], limit, max_words, map, "").scan()
+    return text.files
 
 
 def _refuse_useless(file: File, scan: Scan) -> None:
