@@ -45,7 +45,8 @@ class RunFolder:
         storage.refuse_read_only(root)
         # Workers have working folders of their own, so a local path must not depend on ours.
         self.root = storage.join(root) if "://" in root else os.path.abspath(root)
-        self.lease: Lease | None = None
+        self.lease: Lease | None = None  # of an object store
+        self._ours = False  # while this driver has claimed it
         self._finished: Sealed | None = None
         self._record: Record | None = None
 
@@ -256,7 +257,7 @@ class RunFolder:
         path = self.path("_run", name)
         data = whole.read_any(path)
         if (wanted := self.record().sums.get(name)) and hashlib.sha256(data).hexdigest() != wanted:
-            if self.lease is None and self.is_claimed():
+            if not self._ours and self.is_claimed():
                 raise RunFolderError(f"{self.root}: another driver is beginning its work; ask again in some seconds")
             raise DamageError(path, "is not the one that fingerprint.json names")
         return data
@@ -342,10 +343,11 @@ class RunFolder:
         Correctness does not depend on it: a second writer of a unit writes the same rows.
         """
         with claim(self.root, self.path("_run")) as self.lease:
+            self._ours = True
             try:
                 yield
             finally:
-                self.lease = None
+                self.lease, self._ours = None, False
 
     def still_ours(self) -> None:
         """Raise RunFolderError if another driver has taken over; call it now and then."""
