@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.data.words import join, locate, split
+from xner_ray.data.words import _split, join, locate, split
 from xner_ray.errors import RecipeError
 
 SHARED = Path(os.environ.get("XNER_SHARED", Path(__file__).parents[3] / "shared")) / "data"
@@ -362,3 +362,14 @@ def test_agreement_with_the_tokens_of_pud(lang: str, least: float) -> None:
         hit += 2 * len(set(gold) & set(found))
         total += len(gold) + len(found)
     assert hit / total >= least
+
+
+@settings(max_examples=400)
+@given(
+    text=st.text("abcdeILoOgGstTnr'’‘“”\".,;:!?-–—/()[]%$€°#@&*+=0123456789éÖßжяΑω· «»…¿¡_~^|<>{}  ", max_size=30),
+    lang=st.sampled_from(
+        ["eng_Latn", "fra_Latn", "deu_Latn", "fin_Latn", "nld_Latn", "ita_Latn", "mlt_Latn", "ell_Grek"]
+    ),
+)
+def test_what_stands_between_blanks_is_cut_by_itself(text: str, lang: str) -> None:
+    assert split(text, lang) == _split(text, lang)

@@ -174,7 +174,7 @@ def test_text_that_is_not_utf8_is_read_row_by_row(tmp_path: Path) -> None:
     tokens = pa.ListArray.from_arrays(words.offsets, values)
     pq.write_table(pa.table({"tokens": tokens, "ner_tags": [["O", "O"], ["O"]]}), tmp_path / "a.parquet")
     recipe, index = _one(tmp_path / "a.parquet")
-    assert read_plain(index.units[0], recipe, index.extra) is None
+    assert read_plain(index.units[0], recipe, index.extra, source_of) is None
     assert read_unit(index.units[0], ReadPlan(recipe, index.extra)).column("reason").to_pylist() == ["bad_utf8", None]
 
 
@@ -183,7 +183,7 @@ def test_a_file_that_has_changed_is_refused(tmp_path: Path) -> None:
     recipe, index = _one(tmp_path / "a.parquet")
     pq.write_table(pa.table({"tokens": [["Ana", "va"]], "ner_tags": [["O", "O"]]}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="has changed"):
-        read_plain(index.units[0], recipe, index.extra)
+        read_plain(index.units[0], recipe, index.extra, source_of)
 
 
 def test_rows_are_odd_by_themselves_where_tags_are_numbers(tmp_path: Path) -> None:

@@ -302,4 +302,4 @@ def test_pieces_of_lines_are_settled_and_read_alike(tmp_path: Path) -> None:
 
 
 def test_choose_prefers_what_is_stated() -> None:
-    assert choose({"text": ["text"], "b": ["text"]}, Columns(text="b")).found["text"] == "b"
+    assert choose({"text": ["text"], "b": ["text"]}, Columns(text="b").names()).found["text"] == "b"

@@ -194,6 +194,8 @@ def unmatchable(row: Mapping[str, Any]) -> dict[int, str]:
 def nested_losses(spans: Sequence[Span]) -> list[dict[str, Any]]:
     """Return cells of `unprojected` for the spans that overlap a longer one."""
     outer, others = outermost(spans)
+    if not others:
+        return []
     gone, lost = set(others), []
     for index, span in enumerate(spans):
         if span in gone:

@@ -106,9 +106,11 @@ def outermost(spans: Iterable[Span]) -> tuple[list[Span], list[Span]]:
     >>> outermost([Span(0, 3, "ORG"), Span(2, 3, "LOC")])
     ([Span(start=0, end=3, label='ORG', score=1.0)], [Span(start=2, end=3, label='LOC', score=1.0)])
     """
-    in_order = sorted(spans)
-    if all(left.end <= right.start for left, right in pairwise(in_order)):
-        return in_order, []
+    in_order = list(spans)
+    for _ in range(2):
+        if all(left.end <= right.start for left, right in pairwise(in_order)):
+            return in_order, []
+        in_order.sort()
     kept: list[Span] = []
     nested: list[Span] = []
     for span in sorted(in_order, key=lambda s: (-len(s), s.start, s.label)):

@@ -28,7 +28,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate, pairwise
 
 from icu4py.breakers import WordBreaker
@@ -176,6 +176,30 @@ def split(text: str, lang: str) -> list[tuple[int, int]]:
     >>> [text[start:end] for start, end in split(text, "fra_Latn")]
     ["L'", 'Union', "d'", 'Anna', ',', "aujourd'hui", '.']
     """
+    if not _ORDINARY.fullmatch(text):
+        return _split(text, lang)
+    # What stands between blanks is cut by itself: no rule looks further than one character beyond them.
+    found: list[tuple[int, int]] = []
+    for chunk in _NOT_BLANK.finditer(text):
+        start, end = chunk.span()
+        led = 1 if start else 0
+        for first, last in _split_chunk(text[start - led : end + 2], led, end - start, lang):
+            found.append((start + first, start + last))
+    return found
+
+
+_NOT_BLANK = re.compile("[^ ]+")
+# Letters, digits and signs of European scripts; no marks, no characters without width, blanks alone as white space
+_ORDINARY = re.compile("[ -~¡-¬®-ɏ\u0370-\u0482\u048a-\u052f‐-―‘-„…€]*")
+
+
+@lru_cache(maxsize=1 << 16)
+def _split_chunk(text: str, led: int, size: int, lang: str) -> tuple[tuple[int, int], ...]:
+    """Return the words of the `size` characters behind the first `led` ones."""
+    return tuple((start - led, end - led) for start, end in _split(text, lang) if led <= start < led + size)
+
+
+def _split(text: str, lang: str) -> list[tuple[int, int]]:
     rules = _rules(lang)
     edges = _icu_edges(text, rules.locale)
     for chunk in _CHUNK.finditer(text):

@@ -12,7 +12,7 @@ from typing import Any
 from xner_ray.data.kinds import SPLITS
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
-from xner_ray.read.record import BadRecord, File, Raw, Record, name_text, short, split_name, without_surrogates
+from xner_ray.read.record import BadRecord, File, Raw, Record, by_file, name_text, short, split_name, without_surrogates
 from xner_ray.read.shapes.labels import joined, joined_words
 from xner_ray.read.shapes.offsets import Counts, in_characters, same
 from xner_ray.read.shapes.spans import Found, found_spans
@@ -63,9 +63,15 @@ def flat(raw: Raw, file: File) -> View:
     return view(raw.data) if file.reading.shape or not isinstance(raw.data, dict) else View(raw.data)
 
 
+@by_file
+def _keys(file: File) -> dict[str, str]:
+    """Return the file's key of each of our columns."""
+    return {ours: file.key(ours) for ours, _ in file.columns}
+
+
 def _names(record: Record, data: dict[str, Any], file: File) -> dict[str, str]:
     """Fill in the names of a record, and return the keys of all columns."""
-    names = {ours: file.key(ours) for ours in ("id", "text", "tokens", "tags", "spans", "doc_id", "split")}
+    names = _keys(file)
     record.id = name_text(value_at(data, names["id"]), names["id"])
     record.doc_id = name_text(value_at(data, names["doc_id"]), names["doc_id"])
     if (split := name_text(value_at(data, names["split"]), names["split"])) is not None:

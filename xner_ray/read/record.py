@@ -8,9 +8,10 @@ reading would yield this one first, or None if the format cannot start there. Of
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from functools import wraps
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +23,8 @@ from xner_ray.errors import Reason
 from xner_ray.errors import short as short
 from xner_ray.storage.addresses import bare
 
+T = TypeVar("T")
+_REMEMBERED = 64
 Kind = Literal[Format, "links"]
 """What a file can be; links are no format of sentences, so no recipe names them."""
 TABLES = ("parquet", "dataset", "run")
@@ -130,8 +133,10 @@ class File:
     def ends_with(self, suffix: str) -> bool:
         return bare(self.path).endswith(suffix)
 
-    def __hash__(self) -> int:
-        return hash((self.path, self.name))  # a row's reader asks caches by its file
+    @property
+    def documents(self) -> bool:
+        """True if its records are documents, to be cut into sentences; files with a word a line cut themselves."""
+        return self.sentences and self.format not in ("conll", "uner", "conllu", "conll2012")
 
     @property
     def size(self) -> int:
@@ -146,6 +151,22 @@ class File:
     def stem(self) -> str:
         folder, slash, base = self.name.rpartition("/")
         return folder + slash + base.removesuffix(".gz").rpartition(".")[0] if "." in base else self.name
+
+
+def by_file(function: Callable[[File], T]) -> Callable[[File], T]:
+    """Remember what a function returns of each of the last files: rows ask again and again."""
+    known: dict[int, tuple[File, T]] = {}
+
+    @wraps(function)
+    def asked(file: File) -> T:
+        found = known.get(id(file))
+        if found is None or found[0] is not file:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            found = known[id(file)] = (file, function(file))
+        return found[1]
+
+    return asked
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ def read_raws(
 def records_of(raw: Raw, file: File) -> list[Record]:
     """Return what a raw record becomes: one record, or its sentences."""
     record = FORMATS[file.format].record(raw, file)
-    found = cut(record, file) if file.sentences else [record]
+    found = cut(record, file) if file.documents else [record]
     for one in found:
         refuse_characters(one)
     return found
@@ -80,8 +80,8 @@ def records_of(raw: Raw, file: File) -> list[Record]:
 
 def read_records(file: File, start: Place = START, *, skip: int = 0, extra: bool = True) -> Reader:
     """Yield the records of a file from a place on, without the first `skip`; extra: see `read_raws`."""
-    found = _records(file, read_raws(file, start, skip=0 if file.sentences else skip, extra=extra))
-    return islice(found, skip, None) if skip and file.sentences else found
+    found = _records(file, read_raws(file, start, skip=0 if file.documents else skip, extra=extra))
+    return islice(found, skip, None) if skip and file.documents else found
 
 
 def _records(file: File, found: Iterator[Raw]) -> Reader:
@@ -175,7 +175,7 @@ def _sentences(record: Record, text: str, places: Sequence[Range] | None, lang: 
 
 def with_document_start(extra: Sequence[pa.Field], file: File) -> list[pa.Field]:
     """Return the carried columns of a file, with that of `Record.start` if its documents are cut."""
-    if not file.sentences:
+    if not file.documents:
         return list(extra)
     if any(field.name == DOCUMENT_START.name for field in extra):
         raise InputError(

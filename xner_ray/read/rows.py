@@ -11,6 +11,7 @@ others go to `unprojected`.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -237,7 +238,7 @@ def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blank
             spans = labels.map(spans or [])
             if mended is not None and (record.chars is None or not tiles):
                 spans = mended.spans(spans)
-            made.spans = sorted(set(spans))
+            made.spans = spans if len(spans) < 2 else sorted(set(spans))
         except BadRecord as bad:
             made.reject(bad.reason, where + bad.detail)
         except ValueError as lost:
@@ -253,16 +254,18 @@ def _snap(
     offsets: of the words in the text. BadRecord for a span that touches no word.
     """
     spans = []
+    begins, ends = [begin for begin, _ in offsets], [end for _, end in offsets]
     for start, end, label in chars:
-        if not labels.map([Span(start, end, label)]):
+        if not labels.keeps(label):
             continue
-        touched = [index for index, (first, last) in enumerate(offsets) if first < end and start < last]
-        if not touched:
+        first, last = bisect_right(ends, start), bisect_left(begins, end)
+        if first >= last:
             raise BadRecord(Reason.BAD_SPAN, f"span {short([start, end, label])} covers white space and no word")
-        inside = text[start:end]
-        trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
-        made.snapped += trimmed != (offsets[touched[0]][0], offsets[touched[-1]][1])
-        spans.append(Span(touched[0], touched[-1] + 1, label))
+        if (start, end) != (begins[first], ends[last - 1]):
+            inside = text[start:end]
+            trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
+            made.snapped += trimmed != (begins[first], ends[last - 1])
+        spans.append(Span(first, last, label))
     return spans
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -21,23 +21,23 @@ from xner_ray.read.tagged import Source
 
 _ODD = Tagged(["void"], None, None, None)
 _LISTS = pa.list_(pa.string())
+_LOOKED_AT = 16  # rows
 
 
 def source_of(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source | None:
     """Return those rows of a segment that `at` numbers; None if its file does not have the shape words with tags."""
-    if file.format in ("parquet", "dataset") and not file.sentences:
+    if file.format in ("parquet", "dataset") and not file.documents:
         return _of_table(file, segment, at, extra)
-    tagged = FORMATS[file.format].tagged is not None and not file.sentences
-    return _of_raws(file, segment, at, extra) if tagged else None
+    return None if file.documents else _of_raws(file, segment, at, extra)
 
 
 def _of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source | None:
     """Read rows of a table, by their numbers in the segment; None if it does not have the shape."""
     schema, _ = table_schema(file, need_labels=False)
-    id_, doc_id, tokens, tags = map(file.key, ("id", "doc_id", "tokens", "tags"))
-    names = [name for name in schema.names if name in (id_, doc_id, tokens, tags)]
     if not _is_plain(file, schema):
         return None
+    wanted = list(map(file.key, ("id", "doc_id", "tokens", "tags")))
+    names = [name for name in schema.names if name in wanted]
     carried = [field.name for field in extra]
     table = read_columns(file, segment.place, segment.skip, segment.take, [*names, *carried])
     if table is None:
@@ -46,11 +46,24 @@ def _of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field])
         raise changed(file)
     table = table if len(at) == table.num_rows else table.take(at).combine_chunks()
     lines = segment.place.line + segment.skip + at
-    class_labels = class_names(file, schema)
+    made = table_source(table.select(names), lines, file, class_names(file, schema))
+    return made._replace(carried={name: table.column(name) for name in carried})
+
+
+def is_plain_table(file: File) -> bool:
+    """Return whether a file is a table of words with tags alone."""
+    if file.format not in ("parquet", "dataset") or file.documents:
+        return False
+    return _is_plain(file, table_schema(file, need_labels=False)[0])
+
+
+def table_source(table: pa.Table, lines: Ints, file: File, labels: Mapping[str, Sequence[str]]) -> Source:
+    """Return rows of a table of words with tags. lines: their numbers. labels: what numbers stand for, by column."""
+    id_, doc_id, tokens, tags = map(file.key, ("id", "doc_id", "tokens", "tags"))
 
     def records(wanted: Ints) -> Iterator[Record]:
-        for batch in table.select(names).take(wanted).combine_chunks().to_batches():
-            for raw in table_raws(batch, lines[wanted].tolist(), class_labels):
+        for batch in table.take(wanted).combine_chunks().to_batches():
+            for raw in table_raws(batch, lines[wanted].tolist(), labels):
                 made = record(raw, file)
                 refuse_characters(made)
                 yield made
@@ -58,25 +71,28 @@ def _of_table(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field])
     return Source(
         lines,
         table.column(tokens).combine_chunks(),
-        table.column(tags).combine_chunks() if tags in names else None,
+        table.column(tags).combine_chunks() if tags in table.column_names else None,
         _names(table, id_),
         _names(table, doc_id),
-        {name: table.column(name) for name in carried},
-        np.zeros(len(at), bool),
-        file.reading.names or class_labels.get(tags),
+        {},
+        np.zeros(len(lines), bool),
+        file.reading.names or labels.get(tags),
         records,
     )
 
 
-def _of_raws(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source:
-    """Read rows of any other file, by their numbers in the segment."""
-    found = list(islice(read_raws(file, segment.place, skip=segment.skip), segment.take))
+def _of_raws(file: File, segment: Segment, at: Ints, extra: Sequence[pa.Field]) -> Source | None:
+    """Read rows of any other file, by their numbers in the segment; None if the first are no words with tags."""
+    tagged, raws_left = FORMATS[file.format].tagged, read_raws(file, segment.place, skip=segment.skip)
+    found = list(islice(raws_left, min(_LOOKED_AT, segment.take)))
+    if tagged is None or not any(tagged(raw, file) for raw in found):
+        return None
+    found += islice(raws_left, segment.take - len(found))
     if len(found) < segment.take:
         raise changed(file)
     raws = found if len(at) == len(found) else [found[index] for index in at.tolist()]
     made = tagged_rows(raws, file, extra)
-    assert made is not None, "only such formats are read by columns"
-    return made[1]
+    return None if made is None else made[1]
 
 
 def tagged_rows(
@@ -84,10 +100,12 @@ def tagged_rows(
 ) -> tuple[Sequence[Tagged], Source] | None:
     """Return words and tags of raw records, one by one and as columns; None if the format knows no quick way.
 
-    Records of another kind are marked as odd.
+    None too where the first are of another kind; further ones of another kind are marked as odd.
     """
     tagged = FORMATS[file.format].tagged
-    if tagged is None or file.sentences:
+    if tagged is None or file.documents:
+        return None
+    if not any(tagged(raw, file) for raw in raws[:_LOOKED_AT]):
         return None
     rows = [tagged(raw, file) or _ODD for raw in raws]
     try:

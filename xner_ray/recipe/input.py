@@ -43,11 +43,15 @@ class Labels(Section):
                 raise ValueError(f"{label!r} is no label; allowed: printable text without white space around it")
         return self
 
+    def keeps(self, label: str) -> bool:
+        """Return whether spans of a label, as the files spell it, are kept."""
+        return self.keep is None or self.rename.get(label, label) in self.keep
+
     def map(self, spans: Iterable[Span]) -> list[Span]:
         """Rename the labels of spans, and keep those spans whose new label is kept."""
         if self.rename:
             spans = [replace(span, label=self.rename.get(span.label, span.label)) for span in spans]
-        return [span for span in spans if self.keep is None or span.label in self.keep]
+        return list(spans) if self.keep is None else [span for span in spans if span.label in self.keep]
 
 
 class Sample(Section):

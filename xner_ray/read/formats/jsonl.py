@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeGuard
 
 from xner_ray.errors import Reason
@@ -13,7 +12,7 @@ from xner_ray.read.format import Format, Tagged
 from xner_ray.read.formats.json import objects_of
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
 from xner_ray.read.mapping import flat, from_mapping
-from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Record, without_surrogates
+from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Record, by_file, without_surrogates
 from xner_ray.read.shapes import tools
 from xner_ray.read.shapes.evidence import ObjectEvidence
 
@@ -30,7 +29,7 @@ def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
         text, valid = decode(raw)
         data: Any
         try:
-            data = json.loads(text, parse_constant=_no_constant)
+            data = _DECODER.decode(text)
             if not isinstance(data, (dict, list)):
                 raise TypeError(f"a line of JSONL is an object, this is {type(data).__name__}")
         except TypeError as error:
@@ -89,14 +88,14 @@ def _texts(value: Any) -> TypeGuard[list[str]]:
     return type(value) is list and set(map(type, value)) <= {str}
 
 
-@lru_cache
+@by_file
 def _tagged_keys(file: File) -> tuple[str, ...] | None:
     """Return the keys of tokens, tags, id and doc_id; None for objects of tools, and for keys along a path."""
     keys = tuple(map(file.key, ("tokens", "tags", "id", "doc_id")))
     return None if file.reading.shape not in ("", tools.OBJECTS) or any("." in key for key in keys) else keys
 
 
-@lru_cache
+@by_file
 def _others(file: File) -> frozenset[str]:
     """Return the keys that make an object another shape than words with tags."""
     others = {file.key("text"), file.key("spans"), file.key("split")}
@@ -110,7 +109,7 @@ def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | 
     return _json(rest) if rest else None
 
 
-@lru_cache
+@by_file
 def _known(file: File) -> frozenset[str]:
     """Return the keys that are columns."""
     return frozenset(file.key(ours) for ours, _ in file.columns)
@@ -118,6 +117,9 @@ def _known(file: File) -> frozenset[str]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _carried_text(value: Any) -> str | None:

@@ -7,9 +7,11 @@ decimals keep their types.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -106,6 +108,18 @@ def raws(file: File, start: Place, stop: int | None = None, *, skip: int = 0, ex
                 yield raw
             row += batch.num_rows
             skip = 0
+
+
+def batches(file: File, start: Place) -> Iterator[tuple[Place | None, int, pa.RecordBatch]]:
+    """Yield (place if reading can start there, rows before it, batch) from a place on, without carried columns."""
+    schema, _ = table_schema(file, need_labels=False)
+    wanted = [name for name in schema.names if name in (*consumed(file), *candidates(file, schema))]
+    row = start.line
+    with _opened(file) as stream:
+        read = _arrow_batches if file.ends_with(".arrow") else _parquet_batches
+        for place, batch in read(stream, start.offset, wanted):
+            yield None if place is None else Place(place, row), row, batch
+            row += batch.num_rows
 
 
 def table_raws(batch: pa.RecordBatch, lines: Sequence[int], names: Mapping[str, Sequence[str]]) -> Iterator[Raw]:
@@ -305,4 +319,17 @@ def evidence(file: File) -> Evidence:
     return NoEvidence() if file.format == "run" else ObjectEvidence(file)
 
 
-TABLE = Format(raws, record, evidence)
+def pieces(file: File, wanted: Sequence[int]) -> list[int]:
+    """Return the row groups of a Parquet file that begin nearest behind bytes; none of an Arrow stream."""
+    if file.ends_with(".arrow"):
+        return []
+    with _opened(file) as stream:
+        metadata = pq.ParquetFile(stream).metadata
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    sizes = (sum(group.column(n).total_compressed_size for n in range(group.num_columns)) for group in groups)
+    starts = list(accumulate(sizes, initial=0))[:-1]
+    found = {bisect_left(starts, byte) for byte in wanted}
+    return sorted(found - {0, len(starts)})
+
+
+TABLE = Format(raws, record, evidence, pieces)

@@ -11,21 +11,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from xner_ray.data import words
+from xner_ray.data.arrow import lengths
 from xner_ray.data.kinds import SPLITS
 from xner_ray.data.tokens import mend
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.formats.tables import table_schema
+from xner_ray.read.formats.tables import batches, table_raws, table_schema
 from xner_ray.read.index.duplicates import IdWriter
 from xner_ray.read.index.units import Scan
 from xner_ray.read.record import START, TABLES, File, Place, Raw, Reading, Record
 from xner_ray.read.records import FORMATS, iterate, read_raws, records_of, with_document_start
-from xner_ray.read.sources import tagged_rows
-from xner_ray.read.tagged import looked_at
+from xner_ray.read.shapes.evidence import ObjectEvidence
+from xner_ray.read.shapes.schema import class_names
+from xner_ray.read.sources import is_plain_table, table_source, tagged_rows
+from xner_ray.read.tagged import Source, looked_at
 
 GRID_BYTES = 1 << 14  # a unit reads at most so much in vain, of tables a row group
 PIECE_BYTES = 1 << 24  # a multiple of GRID_BYTES
@@ -71,6 +76,9 @@ def scan_file(job: ScanJob) -> Scan:
     scan.extra = with_document_start(scan.extra, file)
     scan.reading, scan.evidence = file.reading, FORMATS[file.format].evidence(file)
     scanner = _Scanner(scan, file, job)
+    if is_plain_table(file):
+        scanner.add_table()
+        return scanner.close()
     raws = _raws(scan, file, job)
     while not scanner.full and (batch := list(islice(raws, min(job.limit or _BATCH_ROWS, _BATCH_ROWS)))):
         scanner.add(batch)
@@ -103,30 +111,72 @@ class _Scanner:
 
     def add(self, raws: Sequence[Raw]) -> None:
         """Take raw records, until there are as many rows as wanted."""
-        scan, file, job = self.scan, self.file, self.job
+        file = self.file
         found = tagged_rows(raws, file)
         if found is None:
             for raw in raws:
-                self._add_records(raw)
+                self._add_records(raw.place, records_of(raw, file))
             return
         rows, source = found
-        odd, spans = looked_at(source, file.reading.style, job.max_words)
+        odd = self._counted(source)
+        for raw, row, is_odd in zip(raws, rows, odd.tolist(), strict=True):
+            if is_odd:
+                self._add_records(raw.place, records_of(raw, file))
+            else:
+                self._add_plain(raw.place, len(row.tokens), row.id, row.tags is not None, row.extra)
+
+    def add_table(self) -> None:
+        """Take the rows of a table of words with tags, batch by batch, to the end of the piece."""
+        scan, file, job = self.scan, self.file, self.job
+        labels = class_names(file, table_schema(file, need_labels=False)[0])
+        for place, first, batch in batches(file, Place(job.start)):
+            if job.stop is not None and place is not None and place.offset >= job.stop:
+                scan.end = place
+                return
+            table = pa.Table.from_batches([batch.slice(0, None if job.limit is None else job.limit - scan.rows)])
+            lines = first + np.arange(table.num_rows)
+            try:
+                table.validate(full=True)
+            except pa.ArrowInvalid:  # text that is not UTF-8
+                raws = list(table_raws(batch, lines.tolist(), labels))
+                for raw in raws[:1]:
+                    raw.place = place
+                for raw in raws:
+                    scan.evidence.add(raw)
+                    self._add_records(raw.place, records_of(raw, file))
+                continue
+            cast(ObjectEvidence, scan.evidence).add_batch(batch, labels)
+            source = table_source(table, lines, file, labels)
+            odd = self._counted(source)
+            tagged = np.zeros(len(lines), bool) if source.tags is None else source.tags.is_valid().to_numpy(False)
+            records = source.records(np.flatnonzero(odd))
+            rows = zip(lengths(source.tokens).tolist(), source.ids, tagged.tolist(), odd.tolist(), strict=True)
+            for n_words, own_id, is_tagged, is_odd in rows:
+                if is_odd:
+                    self._add_records(place, [next(records)])
+                else:
+                    self._add_plain(place, n_words, own_id, is_tagged, None)
+                place = None
+            if self.full:
+                return
+
+    def _counted(self, source: Source) -> NDArray[np.bool_]:
+        """Count labels and repaired tags of rows, and return those that are odd and not counted yet."""
+        odd, spans = looked_at(source, self.file.reading.style, self.job.max_words)
         if spans is not None:
             good = ~odd
             counts = np.bincount(spans.label[good[spans.row]], minlength=len(spans.labels)).tolist()
-            scan.labels.update({label: n for label, n in zip(spans.labels, counts, strict=True) if n})
-            scan.repaired += int(spans.repaired[good].sum())
-        for raw, row, is_odd in zip(raws, rows, odd.tolist(), strict=True):
-            if is_odd:
-                self._add_records(raw)
-            else:
-                labelled = row.tags is not None
-                reason = None if labelled or not job.need_labels else Reason.MALFORMED
-                self._add_row(raw.place, len(row.tokens), row.id, file.split, reason, labelled, row.extra)
+            self.scan.labels.update({label: n for label, n in zip(spans.labels, counts, strict=True) if n})
+            self.scan.repaired += int(spans.repaired[good].sum())
+        return odd
 
-    def _add_records(self, raw: Raw) -> None:
-        place, scan = raw.place, self.scan
-        for record in () if self.full else records_of(raw, self.file):
+    def _add_plain(self, place: Place | None, n_words: int, own_id: str | None, labelled: bool, extra: object) -> None:
+        reason = None if labelled or not self.job.need_labels else Reason.MALFORMED
+        self._add_row(place, n_words, own_id, self.file.split, reason, labelled, extra)
+
+    def _add_records(self, place: Place | None, records: Sequence[Record]) -> None:
+        scan = self.scan
+        for record in () if self.full else records:
             if record.labelled:
                 scan.repaired += record.repaired
             if record.reason is None:  # what rejected rows hold may be no label at all
