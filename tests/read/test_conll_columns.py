@@ -10,7 +10,7 @@ from settling import settled, settled_records
 from xner_ray.data.spans import Span
 from xner_ray.data.tag_styles import TagStyle
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.record import File, Reading
+from xner_ray.read.record import File, Reading, Stated
 from xner_ray.recipe.columns import Columns
 
 
@@ -202,3 +202,9 @@ def test_one_column_and_nothing_at_all(tmp_path: Path) -> None:
 def test_old_readings_and_styles_stay(tmp_path: Path) -> None:
     assert settled(conll(tmp_path, "a B-PER\nb O\n\nc I-PER\n"))[1].reading == Reading()
     assert settled(conll(tmp_path, "a I-PER\nb O\n"))[1].reading == Reading(style=TagStyle("iob1"))
+
+
+def test_uner_refuses_columns_and_a_scheme_of_others(tmp_path: Path) -> None:
+    for key, options in (("columns.tags", {"columns": Columns(tags=4)}), ("scheme", {"stated": Stated(scheme="io")})):
+        with pytest.raises(InputError, match=rf"input\.{key}: UNER has .* set input.format: conll"):
+            settled(file_of(tmp_path, "1\tOslo\tB-LOC\t-\n\n", "uner", **options))

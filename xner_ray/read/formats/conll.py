@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from itertools import compress
 
 from xner_ray.data.spans import split_tag
-from xner_ray.errors import Reason
+from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled, Tagged
 from xner_ray.read.formats.lines import LONE_CR, block_pieces, blocks, byte_lines, decode
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, short
@@ -318,7 +318,15 @@ class ConllEvidence:
         self.found.merge(later.found)
 
     def settle(self, file: File) -> Settled:
-        return Settled(file.reading) if self.fixed else Settled(*decide(self.found, file))
+        if not self.fixed:
+            return Settled(*decide(self.found, file))
+        stated = [f"columns.{name}" for name in ("tokens", "tags") if file.columns.stated(name)]
+        if stated := [*stated, *(["scheme"] if file.stated.scheme else [])]:
+            raise InputError(
+                f"{file.path}: input.{stated[0]}: UNER has number, word, tag in columns of its own, and IOB2; leave it "
+                "out, or set input.format: conll"
+            )
+        return Settled(file.reading)
 
 
 def _pieces(file: File, wanted: Sequence[int]) -> list[int]:
