@@ -32,7 +32,7 @@ from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.formats.links import link_pairs
 from xner_ray.read.index.units import Segment, Unit
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
-from xner_ray.read.records import DOCUMENT_START, iterate
+from xner_ray.read.records import DOCUMENT_START, collector_paused, iterate
 from xner_ray.read.sources import source_of
 from xner_ray.read.stamps import changed
 from xner_ray.recipe.input import Labels
@@ -72,6 +72,11 @@ class ReadPlan:
 
 def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
     """Read the rows of a unit, by whole columns where its files allow it. InputError if a file has changed."""
+    with collector_paused():
+        return _read_unit(unit, plan)
+
+
+def _read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
     plain = read_plain(unit, plan.recipe, plan.extra, source_of)
     if plain is None:
         return read_rows(unit, plan)

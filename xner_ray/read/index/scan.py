@@ -26,7 +26,7 @@ from xner_ray.read.formats.tables import batches, table_raws, table_schema
 from xner_ray.read.index.duplicates import IdWriter
 from xner_ray.read.index.units import Scan
 from xner_ray.read.record import START, TABLES, File, Place, Raw, Reading, Record
-from xner_ray.read.records import FORMATS, iterate, read_raws, records_of, with_document_start
+from xner_ray.read.records import FORMATS, collector_paused, iterate, read_raws, records_of, with_document_start
 from xner_ray.read.shapes.evidence import ObjectEvidence
 from xner_ray.read.shapes.schema import class_names
 from xner_ray.read.sources import is_plain_table, table_source, tagged_rows
@@ -63,6 +63,11 @@ def cut_points(file: File, size: int) -> list[int]:
 
 def scan_file(job: ScanJob) -> Scan:
     """Scan one file, or a piece. InputError if it cannot be read at all."""
+    with collector_paused():
+        return _scan_file(job)
+
+
+def _scan_file(job: ScanJob) -> Scan:
     file = job.file
     if file.carried and file.carry and file.format not in (*TABLES, "jsonl", "json"):
         raise InputError(f"{file.path}: input.carry: format {file.format} has no columns to carry; leave carry out")
