@@ -23,7 +23,7 @@ from kinds_of_words import WORDS
 from reading import read_all, to_train
 
 from xner_ray.errors import InputError
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 KINDS: Sequence[Kind] = sorted([*WORDS, *OBJECTS, *TEXTS], key=lambda kind: kind.number)
