@@ -24,13 +24,23 @@ class Columns(Section):
     Where a name is the default and the files have no such column, the scan finds out which one is meant.
     """
 
-    id: Annotated[Column, Decides.ROWS] = "id"
-    text: Annotated[Column, Decides.ROWS] = "text"
-    tokens: Annotated[Column, Decides.ROWS] = "tokens"
-    tags: Annotated[Column, Decides.ROWS] = "ner_tags"
-    spans: Annotated[Column, Decides.ROWS] = "spans"
-    doc_id: Annotated[Column, Decides.ROWS] = "doc_id"
-    split: Annotated[Column, Decides.ROWS] = "split"
+    id: Annotated[Column, Decides.ROWS] = Field(
+        default="id", description="ids of sentences; of tables with a word a row the column that numbers the sentences"
+    )
+    text: Annotated[Column, Decides.ROWS] = Field(default="text", description="the text of a sentence or document")
+    tokens: Annotated[Column, Decides.ROWS] = Field(default="tokens", description="its words")
+    tags: Annotated[Column, Decides.ROWS] = Field(
+        default="ner_tags",
+        description="a tag for each word; in CoNLL-U a key of MISC, in WebAnno a feature such as `NamedEntity.value`",
+    )
+    spans: Annotated[Column, Decides.ROWS] = Field(
+        default="spans", description="entities as spans of the text or of the words"
+    )
+    doc_id: Annotated[Column, Decides.ROWS] = Field(default="doc_id", description="ids of documents")
+    split: Annotated[Column, Decides.ROWS] = Field(
+        default="split",
+        description="the split of a row: train, validation or test; where there is none, files and folders name it",
+    )
 
     def names(self) -> Names:
         """Return the names, with those that the recipe states."""

@@ -28,10 +28,17 @@ LanguageCode = Annotated[str, AfterValidator(_language)]
 
 
 class Labels(Section):
-    rename: Annotated[dict[str, str], Decides.ROWS] = Field(default_factory=dict)
-    keep: Annotated[list[str] | None, Decides.ROWS] = None  # after rename; None: every label found at index time
-    # of tags or labels that are numbers, from 0, as in [O, B-PER, I-PER]; None: what the files say (ClassLabel)
-    names: Annotated[list[str] | None, Decides.ROWS] = None
+    rename: Annotated[dict[str, str], Decides.ROWS] = Field(
+        default_factory=dict, description="new names of labels, as in `{PERSON: PER}`; refused if none of them occurs"
+    )
+    keep: Annotated[list[str] | None, Decides.ROWS] = Field(
+        default=None, description="the labels to keep, by their new names; null: all that occur; refused if none does"
+    )
+    names: Annotated[list[str] | None, Decides.ROWS] = Field(
+        default=None,
+        description="the names of tags or labels that are numbers, from 0, as in `[O, B-PER, I-PER]`; null: what the"
+        " files say (ClassLabel)",
+    )
 
     @model_validator(mode="after")
     def _proper_labels(self) -> Labels:
@@ -55,34 +62,63 @@ class Labels(Section):
 
 
 class Sample(Section):
-    rows: Annotated[int, Decides.ROWS] = Field(ge=1)
-    seed: Annotated[int, Decides.ROWS] = 0
+    rows: Annotated[int, Decides.ROWS] = Field(ge=1, description="how many rows to draw, over all splits")
+    seed: Annotated[int, Decides.ROWS] = Field(default=0, description="of the draw; the same seed draws the same rows")
 
 
 class Input(Section):
-    path: Annotated[str | dict[Literal["train", "validation", "test"], str], Decides.FILES]
-    format: Annotated[Format | None, Decides.RUN] = None
-    lang: Annotated[LanguageCode | list[LanguageCode], Decides.ROWS] = "eng_Latn"
+    path: Annotated[str | dict[Literal["train", "validation", "test"], str], Decides.FILES] = Field(
+        description="a file, a folder, a glob, `s3://`, `gs://` or `hf://datasets/OWNER/NAME`; or one for each split"
+    )
+    format: Annotated[Format | None, Decides.RUN] = Field(
+        default=None, description="of all files; null: told by their endings and their content"
+    )
+    lang: Annotated[LanguageCode | list[LanguageCode], Decides.ROWS] = Field(
+        default="eng_Latn", description="of the sentences; direction test takes several, with `{lang}` in the path"
+    )
     columns: Columns = Columns()
-    # how tags are written; None: found out
-    scheme: Annotated[Scheme | None, Decides.ROWS] = None
-    # what the numbers of spans count; None: found out
-    offsets: Annotated[Offsets | None, Decides.ROWS] = None
-    # whether the end of a span is behind it, or its last unit; None: by the format, or found out
-    ends: Annotated[Ends | None, Decides.ROWS] = None
-    # which answers of Prodigy count as gold; None: accept
-    answers: Annotated[list[Literal["accept", "reject", "ignore"]] | None, Decides.ROWS] = None
-    # Other columns to copy to the output. None: all (of jsonl as JSON in one column, extra); a list: these (as text)
-    carry: Annotated[list[str] | None, Decides.ROWS] = None
+    scheme: Annotated[Scheme | None, Decides.ROWS] = Field(
+        default=None, description="how tags are written; null: found out, with separators and the spelling of O"
+    )
+    offsets: Annotated[Offsets | None, Decides.ROWS] = Field(
+        default=None,
+        description="what the numbers of spans count; null: found out by their texts and the edges of words",
+    )
+    ends: Annotated[Ends | None, Decides.ROWS] = Field(
+        default=None,
+        description="whether the end of a span is behind it (exclusive) or its last unit; null: by format or found out",
+    )
+    answers: Annotated[list[Literal["accept", "reject", "ignore"]] | None, Decides.ROWS] = Field(
+        default=None, description="which answers of Prodigy count as gold; null: `[accept]`"
+    )
+    carry: Annotated[list[str] | None, Decides.ROWS] = Field(
+        default=None,
+        description="other columns to copy to the output; null: all (of JSON in one column, `extra`); a list:"
+        " these, of JSON as text",
+    )
     labels: Labels = Labels()
-    parallel: Annotated[dict[LanguageCode, str], Decides.FILES] = Field(default_factory=dict)
-    parallel_format: Annotated[Format | None, Decides.RUN] = None
-    # for align.backend provided: files of word links, one line a sentence
-    links: Annotated[str | None, Decides.FILES] = None
-    split: Annotated[Literal["sentences"] | None, Decides.ROWS] = None  # cut raw documents into sentences
-    limit: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
-    sample: Annotated[Sample | None, Decides.ROWS] = None
-    max_words: Annotated[int, Decides.ROWS] = Field(default=1000, ge=1)
+    parallel: Annotated[dict[LanguageCode, str], Decides.FILES] = Field(
+        default_factory=dict,
+        description="text in other languages, sentence i to sentence i, as in `{spa_Latn: data/es.txt}`",
+    )
+    parallel_format: Annotated[Format | None, Decides.RUN] = Field(
+        default=None, description="of the files of parallel; null: told as for format"
+    )
+    links: Annotated[str | None, Decides.FILES] = Field(
+        default=None, description="word links for `align.backend: provided`: a line a sentence, `i-j i-j`"
+    )
+    split: Annotated[Literal["sentences"] | None, Decides.ROWS] = Field(
+        default=None, description="cut documents into sentences, their labels with them, and files without blank lines"
+    )
+    limit: Annotated[int | None, Decides.ROWS] = Field(
+        default=None, ge=1, description="the first rows, over all splits in order; null: all"
+    )
+    sample: Annotated[Sample | None, Decides.ROWS] = Field(
+        default=None, description="rows drawn at random, as in `{rows: 200, seed: 0}`; not with limit"
+    )
+    max_words: Annotated[int, Decides.ROWS] = Field(
+        default=1000, ge=1, description="longer sentences are rejected (`too_long`)"
+    )
 
     @model_validator(mode="after")
     def _selection(self) -> Input:

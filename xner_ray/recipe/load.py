@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -154,8 +155,22 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
             lines.setdefault(f"{key + ': ' if key else ''}{detail['ctx']['error']}", [])
         else:
             message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"].lower()
+            if detail["type"] == "string_type" and (value is None or isinstance(value, (bool, int, float, date))):
+                message += f"; {_unquoted(value)}"
             lines.setdefault(f"{key} is {value!r}: ", []).append(message)
     return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
+
+
+def _unquoted(value: Any) -> str:
+    """Return the cure for a text that YAML takes for another value where it is not quoted.
+
+    >>> _unquoted(False)
+    "YAML reads no, off and false so; quote the text, as in 'no'"
+    """
+    if value is not None and not isinstance(value, bool):
+        return f"YAML reads bare numbers and dates so; quote the text, as in '{value}'"
+    *others, last = {True: ["yes", "on", "true"], False: ["no", "off", "false"], None: ["null", "~"]}[value]
+    return f"YAML reads {', '.join(others)} and {last} so; quote the text, as in '{others[0]}'"
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""JSON lines of our own: an object a sentence, with tags, spans by character and by word, and all that is carried."""
+"""JSON lines of our own: an object a sentence, with tags, spans by character and by word, and all that is carried.
+
+Each span has its text, which shows a reader what its numbers count, and a corrector what it covers.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,22 @@ def write(rows: Iterable[Row]) -> Iterator[str]:
     null. InputError if a carried column has the name of another key.
     """
     for row in rows:
+        text = row["text"]
         spans = [
-            {"start": e.start, "end": e.end, "label": e.label, "score": e.score, "words": [e.first, e.last]}
+            {
+                "start": e.start,
+                "end": e.end,
+                "label": e.label,
+                "text": text[e.start : e.end],
+                "score": e.score,
+                "words": [e.first, e.last],
+            }
             for e in entities(row)
         ]
         record = {
             "id": row["id"],
             "lang": row["lang"],
-            "text": row["text"],
+            "text": text,
             "tokens": row["tokens"],
             "tags": tags(row),
             "spans": spans,

@@ -223,7 +223,9 @@ def tagged(raw: Raw, file: File) -> Tagged | None:
     if sentence.fault or sentence.text is not None or not raw.valid or file.format == "uner":
         return None
     try:
-        words, tags, _ = _conll_words(sentence, sentence.numbers or range(raw.line, raw.line + 1), file)
+        words, tags, _ = _conll_words(
+            sentence, sentence.numbers or range(raw.line, raw.line + sentence.body.count("\n") + 1), file
+        )
     except BadRecord:
         return None
     return Tagged(words, tags, sentence.id, raw.doc_id)

@@ -44,7 +44,7 @@ def _is_document(path: str, stamp: str | int, zipped: bool) -> bool:
         return False
     value = _parsed(first)
     if value is not None:
-        return not second and (_is_array(value) or (isinstance(value, dict) and len(_lists(value)) == 1))
+        return not second and (_is_array(value) or (isinstance(value, dict) and _holds_lists(value)))
     if first == b"[" or (first[:1] == b"[" and first.endswith(b",")):
         return True
     return not isinstance(_parsed(second), dict | list)
@@ -88,6 +88,14 @@ def _lists(value: dict[str, Any]) -> dict[str, list[Any]]:
     if any(key in value and not _is_array(value[key]) for key in ("text", "data")):
         return {}
     return {key: item for key, item in value.items() if _is_array(item)}
+
+
+def _holds_lists(value: dict[str, Any]) -> bool:
+    """Return whether an object that is all of a file holds one list of records; or several, and no text beside them."""
+    found = _lists(value)
+    return len(found) == 1 or (
+        len(found) > 1 and not any(isinstance(item, str) and " " in item for item in value.values())
+    )
 
 
 def _is_array(value: Any) -> bool:

@@ -53,6 +53,7 @@ class _Doc(NamedTuple):
     iob: list[int]
     types: list[str]
     groups: bool  # has span groups
+    id: str | None  # of its user data, as `export` writes it
 
 
 def string_id(text: str) -> int:
@@ -104,10 +105,11 @@ def _unpacked(data: dict[str, Any]) -> Iterator[_Doc]:
     if len(cells) != lengths.sum() or len(spaces) != len(cells):
         raise ValueError(f"it has {len(cells)} tokens, and its documents {lengths.sum()}")
     names = {string_id(name): name for name in data["strings"]} | {0: ""}
+    user_data = data.get("user_data") or [None] * len(lengths)
     flags, groups = data.get("flags") or [{}] * len(lengths), data.get("span_groups") or [b""] * len(lengths)
     iob, types = (attributes.index(number) if number in attributes else None for number in (_IOB, _TYPE))
     end = 0
-    for size, flag, group in zip(lengths.tolist(), flags, groups, strict=True):
+    for size, flag, group, user in zip(lengths.tolist(), flags, groups, user_data, strict=True):
         begin, end = end, end + size
         part = cells[begin:end]
         unknown = flag.get("has_unknown_spaces")
@@ -117,7 +119,16 @@ def _unpacked(data: dict[str, Any]) -> Iterator[_Doc]:
             part[:, iob].tolist() if iob is not None else [0] * size,
             [names[number] for number in part[:, types].tolist()] if types is not None else [""] * size,
             len(group) > 1,
+            _id(user),
         )
+
+
+def _id(user_data: bytes | None) -> str | None:
+    """Return what a document's user data has under `id`; other keys are tuples, and any values."""
+    if not user_data or b"\xa2id" not in user_data:
+        return None
+    found = msgpack.unpackb(user_data, strict_map_key=False, use_list=False).get("id")
+    return str(found) if isinstance(found, str | int) else None
 
 
 def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
@@ -134,7 +145,7 @@ def record(raw: Raw, file: File) -> Record:
     doc: _Doc = raw.data
     text = "".join(word + " " * space for word, space in zip(doc.words, doc.spaces, strict=True))
     text = text[:-1] if doc.spaces and doc.spaces[-1] else text
-    made = Record(raw.line, text=text, tokens=doc.words)
+    made = Record(raw.line, id=doc.id, text=text, tokens=doc.words)
     if any(doc.iob):
         made.spans = []
         begin = None

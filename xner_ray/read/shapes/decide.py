@@ -144,6 +144,12 @@ def _tokens(votes: _Votes, ends: Ends | None, inclusive: bool) -> Chosen:
     """Return the reading of token numbers: an end equal to the number of tokens, or to the start, shows which it is."""
     bad_exclusive, bad_inclusive = votes.n - votes.count(TOKENS_EXCLUSIVE), votes.n - votes.count(TOKENS_INCLUSIVE)
     if ends is not None:
+        bad, other = (bad_exclusive, bad_inclusive)[:: 1 if ends == "exclusive" else -1]
+        if bad * 2 > votes.n and bad > _SURE * other:
+            raise ValueError(
+                f"input.ends: {ends} does not fit {bad} of {votes.n} spans of token numbers: they would be empty or "
+                "leave the tokens; leave it out"
+            )
         return _chosen(TOKENS_EXCLUSIVE if ends == "exclusive" else TOKENS_INCLUSIVE, "")
     if bad_exclusive > _SURE * bad_inclusive:
         return _chosen(TOKENS_INCLUSIVE, f"{bad_exclusive} of {votes.n} spans end where they start")

@@ -208,9 +208,8 @@ class ObjectEvidence:
         plain = self._plain(forms.get(found.get("spans", ""), ()))
         if not shape and (reading["keys"] or not plain or Reading(**reading) != Reading()):
             shape = "objects"
-        return Settled(
-            Reading(**reading, shape=shape), self._said(found, forms, shape, given) + said, _unlabelled(forms)
-        )
+        instead = _unlabelled(forms, self.answers if prodigy else (), file.stated.answers)
+        return Settled(Reading(**reading, shape=shape), self._said(found, forms, shape, given) + said, instead)
 
     def _plain(self, forms: Iterable[str]) -> bool:
         """Return whether all spans are of forms that versions before read, without texts of their own."""
@@ -302,8 +301,17 @@ def _listed(forms: dict[str, list[str]]) -> str:
     )
 
 
-def _unlabelled(forms: dict[str, list[str]]) -> str:
-    """Return what the objects have instead of labels, and the key that says where these are."""
+def _unlabelled(forms: dict[str, list[str]], answers: Iterable[str], counting: Sequence[str]) -> str:
+    """Return what the objects have instead of labels, and the key that says where these are.
+
+    answers: Prodigy's, if they are its tasks; counting: those that count.
+    """
+    if answers and not set(answers) & set(counting):
+        others = [answer for answer in ANSWERS if answer in answers]
+        return (
+            f"Prodigy's answers are {' or '.join(others)}, and {' or '.join(counting)} alone counts; where they are "
+            f"gold, set input.answers: [{', '.join(dict.fromkeys([*counting, *others]))}]"
+        )
     return (
         f"its objects have the keys {_listed(forms)}; labels are tags of tokens, or spans such as "
         "{start, end, label}; say where they are: input.columns: {spans: KEY}, or {tokens: KEY, tags: KEY}"

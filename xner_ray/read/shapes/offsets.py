@@ -94,7 +94,7 @@ def span_codes(text: str | None, tokens: Sequence[str] | None, spans: Sequence[F
     codes = []
     plain = text.isascii() and "\r" not in text
     units: list[Counts] | None = None
-    edges = _Edges(text)
+    edges = _Edges(text, tokens)
     for span in spans:
         code = OWN if span.own is not None else 0
         if plain:
@@ -125,10 +125,11 @@ def _token_code(span: Found, tokens: Sequence[str], starts: set[int]) -> int:
 
 
 class _Edges:
-    """Edges of the words of one text."""
+    """Edges of the words of one text: of its own tokens, if it has any that fit, or else as ICU has them."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, tokens: Sequence[str] | None) -> None:
         self.text = text
+        self.own = _edges_of(tokens, text) if tokens else None
         self.icu: set[int] | None = None
 
     def fit(self, span: Found, start: int, end: int) -> bool:
@@ -144,6 +145,8 @@ class _Edges:
 
     def _edge(self, at: int) -> bool:
         text = self.text
+        if self.own is not None:
+            return at in self.own
         if at in (0, len(text)) or not (_inside(text[at - 1]) and _inside(text[at])):
             return True
         if text.isascii():
@@ -151,6 +154,17 @@ class _Edges:
         if self.icu is None:
             self.icu = set(accumulate(map(len, WordBreaker(text, "en"))))
         return at in self.icu and not unicodedata.combining(text[at])
+
+
+def _edges_of(tokens: Sequence[str], text: str) -> set[int] | None:
+    """Return where tokens begin and end in a text; None if it does not hold all of them in their order."""
+    edges, at = set(), 0
+    for token in tokens:
+        if (begin := text.find(token, at)) < 0:
+            return None
+        at = begin + len(token)
+        edges |= {begin, at}
+    return edges
 
 
 def _inside(character: str) -> bool:

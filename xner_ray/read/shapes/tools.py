@@ -58,7 +58,8 @@ _ANNOTATED = ("annotations", "completions", "predictions")
 def _label_studio(task: dict[str, Any]) -> View:
     """Read a task: of its annotations the one that counts; predictions are no gold."""
     flat = {key: value for key, value in task["data"].items() if key not in ("id", "spans")}
-    flat |= {"id": task["id"]} if "id" in task else {}
+    own = task["data"].get("id", task.get("id"))  # of the user, or else the number of the task
+    flat |= {"id": own} if own is not None else {}
     given = task.get("annotations") or task.get("completions") or []
     done = [one for one in given if isinstance(one, dict) and not one.get("was_cancelled")]
     done = [one for one in done if one.get("ground_truth")] or done

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xner_ray.read.sniff.tags import TAG_NAMES, WORD_NAMES, are_tags
+from xner_ray.read.sniff.tags import SENTENCE_NAMES, TAG_NAMES, WORD_NAMES, are_tags
 
 if TYPE_CHECKING:
     from xner_ray.read.record import Kind
@@ -146,7 +146,7 @@ def _as_words(lines: Sequence[str]) -> Looks | None:
         return None
     gaps = any(not line.strip() for line in kept[: len(kept) - 1])
     header = {cell.lower() for cell in even[0]}
-    if not gaps and body is not even and header & TAG_NAMES:
+    if not gaps and body is not even and (header & TAG_NAMES or any(map(SENTENCE_NAMES.fullmatch, header))):
         return Looks("table", "has a line with the names of columns, and no blank lines")
     if tags == [2] and all("\t" in line for line in words) and _counts([line.split("\t")[0] for line in kept]):
         return Looks("uner", "has the number of a word, the word and its tag on each line")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 WORD_NAMES = frozenset(("word", "words", "token", "tokens", "form", "text", "sentence", "sentences", "utterance"))
 TAG_NAMES = frozenset(("tag", "tags", "ner", "ner_tag", "ner_tags", "label", "labels", "entity", "entities", "spans"))
+SENTENCE_NAMES = re.compile(r"(?:sentence|sent|s)[ _#-]*(?:#|id|idx|no|nr|num|number|index)?", re.IGNORECASE)
+"""Names of columns that number sentences."""
 _TAG = re.compile(r"[Oo0]|[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
 _PREFIXED = re.compile(r"[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
 _LABEL = re.compile(r"[A-Z][\w/-]*")

@@ -10,11 +10,10 @@ from typing import Any
 
 from xner_ray.errors import InputError
 from xner_ray.read.record import File, short
-from xner_ray.read.sniff.tags import TAG_NAMES, WORD_NAMES, are_tags
+from xner_ray.read.sniff.tags import SENTENCE_NAMES, TAG_NAMES, WORD_NAMES, are_tags
 from xner_ray.read.table.cells import Rows, parsed, value
 
 _SHOWN_ROWS = 5000  # by which columns are told
-_SENTENCE = re.compile(r"(?:sentence|sent|s)[ _#-]*(?:#|id|idx|no|nr|num|number|index)?", re.IGNORECASE)
 _DOCUMENT = re.compile(r"(?:document|doc|file|article)[ _#-]*(?:#|id|idx|no|name|number)?", re.IGNORECASE)
 _TEXTS = ("text", "sentence", "sentences", "utterance", "content", "data")
 _WORDS = ("tokens", "words", "token", "word", "form")
@@ -85,7 +84,7 @@ def _is_header(filled: Sequence[Sequence[str]], stated: Sequence[str | None]) ->
     if any(are_tags([cell], bare=False) for cell in first if cell):
         return False
     names = {cell.lower() for cell in first}
-    if set(stated) & set(first) or names & (WORD_NAMES | TAG_NAMES) or any(map(_SENTENCE.fullmatch, names)):
+    if set(stated) & set(first) or names & (WORD_NAMES | TAG_NAMES) or any(map(SENTENCE_NAMES.fullmatch, names)):
         return True
     below = [[row[number].strip() for row in filled[1:] if number < len(row)] for number in range(len(first))]
     return any(cells and _kind([cell for cell in cells if cell]) in ("tag", "tags", "spans") for cells in below)
@@ -133,6 +132,7 @@ def _tell_labels(table: Table, kinds: dict[int, str]) -> None:
         return
     found = [number for number, kind in kinds.items() if kind in ("tag", "tags", "spans")]
     found = [number for number in found if number not in table.columns.values()]
+    found = [number for number in found if len(set(table.cells(number))) > 1] or found  # some hold O alone
     named = [number for name in _TAGS for number in found if table.header and table.header[number].lower() == name]
     if len(found) > 1 and len(named) != 1 and _differ(table, found):
         which = ", ".join(table.name(number) for number in found)
@@ -160,7 +160,7 @@ def _tell_words(table: Table, kinds: dict[int, str]) -> None:
     rows = [row for _, row in table.rows if any(row)]
     free = [number for number in range(table.width) if number not in columns.values()]
     runs = {number: _runs([row[number].strip() for row in rows if number < len(row)]) for number in free}
-    named = [number for number in free if table.header and _SENTENCE.fullmatch(table.header[number])]
+    named = [number for number in free if table.header and SENTENCE_NAMES.fullmatch(table.header[number])]
     gaps = any(not any(row) for _, row in table.rows[1:-1])
     found = named or ([] if gaps else [number for number in free if runs[number] > 1 and kinds[number] != "tag"])
     if found:

@@ -139,6 +139,7 @@ def _stated(key: str, names: Sequence[str] | None, width: int, file: File) -> in
     if name.isdecimal() and 1 <= int(name) <= width:
         return int(name) - 1
     allowed = f"1 to {width}" + (f", or {', '.join(names)}" if names else " (line 1 names no columns)")
+    allowed += f"; name one of them, or leave input.columns.{key} out"
     raise InputError(f"{file.path}: input.columns.{key} is {name!r}, but its lines have {_columns(width)}: {allowed}")
 
 
