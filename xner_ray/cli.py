@@ -333,6 +333,27 @@ def export(
 
 
 @app.command()
+def rejects(
+    run: Run,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="REASON", help="these rows alone")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="rows to show of each reason")] = defaults.REJECTS_SHOWN,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE.jsonl", help="write all of them, to mend and read again"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rejected rows of RUN by reason, also of an unfinished run: where, what is wrong, what to do."""
+    from xner_ray.commands import rejects as command
+
+    found = command.rejects(run, reason=reason, limit=limit, output=output)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        Console().print(found)
+
+
+@app.command()
 def languages(
     search: Annotated[str, typer.Option("--search", help="part of a code, name or alias")] = "",
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,28 @@ Placed = TypeVar("Placed", bound=Section)
 
 # Names that pydantic gives to members of a union.
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
+
+
+class _TrapError(Exception):
+    """A value that YAML reads as another than it looks like. line: of the file, from 1."""
+
+    def __init__(self, text: str, value: int, line: int) -> None:
+        super().__init__(f'YAML reads {text} as the number {value}: quote it, as in "{text}", or write {value}')
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses whole numbers that are octal (010) or in base 60 (1:30), as nobody means them in a recipe."""
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value = int(loader.construct_yaml_int(node))
+    if ":" in node.value or (node.value.lstrip("+-").startswith("0") and node.value.lstrip("+-0_")[:1].isdigit()):
+        raise _TrapError(node.value, value, node.start_mark.line + 1)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -61,7 +84,9 @@ def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             node[section] = dict(child) if isinstance(child, Mapping) else {}
             node = node[section]
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = yaml.load(text, _Loader)
+        except _TrapError as trap:
+            raise RecipeError(f"--set {override}: {trap}") from None
         except yaml.YAMLError:
             raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
     return result
@@ -102,9 +127,11 @@ def placed(section: Placed, base: Path) -> Placed:
 def read_mapping(path: Path, shape: str) -> dict[str, Any]:
     """Read a mapping from a YAML file. RecipeError with `shape` if the file holds something else."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe file") from None
+    except _TrapError as trap:
+        raise RecipeError(f"{path}:{trap.line}: {trap}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(data, dict):
@@ -154,8 +181,25 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
             lines.setdefault(f"{key + ': ' if key else ''}{detail['ctx']['error']}", [])
         else:
             message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"].lower()
+            if detail["type"] in ("string_type", "literal_error"):
+                message += _unquoted(value)
             lines.setdefault(f"{key} is {value!r}: ", []).append(message)
     return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
+
+
+def _unquoted(value: Any) -> str:
+    """Return the clause for a value that was meant as a word, but that YAML reads as something else; else "".
+
+    >>> _unquoted(False)
+    '; YAML reads no, off and false as false: quote it, as in "no"'
+    """
+    words = {"True": "yes, on and true", "False": "no, off and false"}.get(str(value))
+    if isinstance(value, bool) and words:
+        return f'; YAML reads {words} as {str(value).lower()}: quote it, as in "{words.partition(",")[0]}"'
+    if isinstance(value, (int, float, date)):
+        kind = "date" if isinstance(value, date) else "number"
+        return f'; YAML reads it as a {kind}: quote it, as in "{value}"'
+    return ""
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
