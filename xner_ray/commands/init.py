@@ -18,7 +18,6 @@ from xner_ray.recipe.load import checked, placed
 from xner_ray.recipe.model import Engine, Output, Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Align, Match, Runtime, Translate
 from xner_ray.report.look import Look
-from xner_ray.storage import files as storage
 
 _RUNTIME = (*Runtime.model_fields, "micro_batch_tokens")
 _NLLB = str(Translate.model_fields["model"].default)
@@ -146,4 +145,4 @@ def _offline() -> bool:
 def _cached(model: str) -> bool:
     home = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
     cache = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
-    return storage.info_of(os.path.join(cache, f"models--{model.replace('/', '--')}")).type.name == "Directory"
+    return os.path.isdir(os.path.join(cache, f"models--{model.replace('/', '--')}"))
