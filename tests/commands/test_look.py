@@ -20,7 +20,7 @@ import xner_ray
 from xner_ray import cli
 from xner_ray.commands.look import look
 from xner_ray.errors import InputError, RecipeError
-from xner_ray.read.sniff import sampled
+from xner_ray.read.index import sampled
 from xner_ray.report.look import Look
 
 NAMES = ["Nora Falk", "नई दिल्ली", "Ада", "Dar es Salaam", "Ọbasanjọ"]

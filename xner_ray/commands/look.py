@@ -21,11 +21,11 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.scripts import languages_in, scripts_of
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
+from xner_ray.read.index.sampled import Sample, first_lines, maybe, sampled
 from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import START, File, Record, record_id, split_of_file
 from xner_ray.read.records import FORMATS, read_raws, records_of
 from xner_ray.read.rows import ReadSide, side
-from xner_ray.read.sniff.sampled import Sample, first_lines, maybe, sampled
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import Input
 from xner_ray.recipe.load import checked, overridden
@@ -143,6 +143,8 @@ def _look(given: Input, lang: str, stated: Mapping[str, Any], sentences: int) ->
         _note_records(found, seen, sentences)
         found.said = _same({one.file.name: list(_read_as(one, seen)) for one in samples})
         found.rejects = list(_rejects(samples, given))
+        if samples and not found.looked_at:
+            found.refused = found.refused or f"{found.path}: holds no sentence"
     if samples:
         found.input = _section(found, samples[0].file, stated)
     return found

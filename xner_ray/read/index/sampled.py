@@ -13,18 +13,18 @@ from itertools import islice
 import numpy as np
 import pyarrow.parquet as pq
 
+from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import InputError
-from xner_ray.read.find import changed
 from xner_ray.read.formats import json as json_file
 from xner_ray.read.formats.lines import chunks
+from xner_ray.read.index.scan import ScanJob, scan_file
+from xner_ray.read.index.units import Scan
 from xner_ray.read.record import START, TABLES, File, Kind, Place, Record
 from xner_ray.read.records import FORMATS, read_records
-from xner_ray.read.scan import ScanJob, scan_file
 from xner_ray.read.sniff.content import HEAD_BYTES, looks
 from xner_ray.read.sniff.names import SUFFIXES, suffix
+from xner_ray.read.stamps import changed
 from xner_ray.read.table.cells import MOST_BYTES
-from xner_ray.read.units import Scan
-from xner_ray.recipe.columns import SPLITS
 from xner_ray.storage import files as storage
 
 _ROWS = 2000  # of the head; a piece has a quarter
@@ -104,7 +104,7 @@ def sampled(file: File, max_words: int, share: int, folder: str) -> Sample:
 
 def _sampled(file: File, max_words: int, share: int, whole: File) -> Sample:
     limit = max(50, _ROWS // share) if file is whole else _BYTES
-    seekable = FORMATS[file.format].pieces is not None and not file.ends_with(".gz")
+    seekable = FORMATS[file.format].pieces is not None and file.format not in TABLES and not file.ends_with(".gz")
 
     def scan(number: int, place: Place, rows: int, using: File, *, settled: bool) -> Scan:
         stop = place.offset + max(1 << 16, _BYTES * rows // _ROWS) if seekable and file.size > 2 * _BYTES else None
