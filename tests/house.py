@@ -32,7 +32,7 @@ ORDER = (  # from the ground up
         "write",
         "translate",
     ],
-    *["tag", "align", "match", "report", "engine", "train", "adapt", "commands", "cli", "__main__"],
+    *["tag", "align", "match", "report", "engine", "train", "adapt", "commands", "cli_input", "cli", "__main__"],
 )
 ELSEWHERE = {
     "jobs/": "recipes, sample data (data/), and how the tiny model was made (tiny_nllb/)",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from xner_ray.commands.cross_validate import cross_validate
     from xner_ray.commands.export import export
     from xner_ray.commands.inspect import evaluate, explain, sample, status, write_page
+    from xner_ray.commands.look import look
     from xner_ray.commands.project import plan, project
+    from xner_ray.commands.rejects import rejects
     from xner_ray.commands.rematch import rematch
     from xner_ray.commands.sweep import sweep
     from xner_ray.commands.train import train
@@ -41,8 +43,10 @@ __all__ = [
     "explain",
     "export",
     "load_recipe",
+    "look",
     "plan",
     "project",
+    "rejects",
     "rematch",
     "sample",
     "status",
@@ -61,8 +65,10 @@ _HOMES = {
     "compare": "xner_ray.commands.compare",
     "cross_validate": "xner_ray.commands.cross_validate",
     "export": "xner_ray.commands.export",
+    "look": "xner_ray.commands.look",
     "plan": "xner_ray.commands.project",
     "project": "xner_ray.commands.project",
+    "rejects": "xner_ray.commands.rejects",
     "rematch": "xner_ray.commands.rematch",
     "sweep": "xner_ray.commands.sweep",
     "train": "xner_ray.commands.train",

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from xner_ray import defaults, interrupts
+from xner_ray import cli_input, defaults, interrupts
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
 
@@ -41,6 +41,9 @@ Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind in
 Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 TOO_MANY_REJECTS = 3
 WIDE = 110  # characters: room for an interval beside each score
+
+for command in (cli_input.look, cli_input.init, cli_input.languages):
+    app.command()(command)
 
 
 @app.command()
@@ -333,31 +336,24 @@ def export(
 
 
 @app.command()
-def languages(
-    search: Annotated[str, typer.Option("--search", help="part of a code, name or alias")] = "",
+def rejects(
+    run: Run,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="REASON", help="these rows alone")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="rows to show of each reason")] = defaults.REJECTS_SHOWN,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE.jsonl", help="write all of them, to mend and read again"),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the language codes."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    """Show the rejected rows of RUN by reason, also of an unfinished run: where, what is wrong, what to do."""
+    from xner_ray.commands import rejects as command
 
-    from xner_ray.data.languages import search as find
-
-    found = find(search)
-    columns = ("code", "name", "script", "direction", "words", "NLLB", "aliases", "known limits")
-    title = f"{len(found)} language codes"
-    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for language in found:
-        table.add_row(
-            language.code,
-            language.name,
-            language.script,
-            language.direction,
-            "spaces" if language.spaces else "no spaces",
-            "yes" if language.nllb else "no",
-            ", ".join(language.aliases),
-            language.limits,
-        )
-    Console().print(table)
+    found = command.rejects(run, reason=reason, limit=limit, output=output)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        Console().print(found)
 
 
 def _version(value: bool) -> None:
@@ -377,7 +373,7 @@ def _options(
 
 def main() -> None:
     """Run the command line. An error of ours becomes one message and its exit status; any other is a traceback."""
-    if sys.argv[1:2] == ["explain"]:
+    if sys.argv[1:2] in (["explain"], ["look"], ["init"]):
         from xner_ray.commands.inspect import spare_pandas
 
         spare_pandas()

@@ -249,7 +249,7 @@ def test_b5_rejects_are_known_before_models_load(tmp_path: Path) -> None:
 def test_b8_no_is_a_language(tmp_path: Path) -> None:
     path = write(tmp_path / "r.yaml", "input: {path: a.conll}\ntargets: [no]\n")
     with pytest.raises(
-        RecipeError, match=r"targets.0 is False: .*; YAML reads no, off and false so; quote the text, as in 'no'"
+        RecipeError, match=r"targets.0 is False: YAML reads no, off and false as false: write the whole code"
     ):
         load_recipe(str(path))
 

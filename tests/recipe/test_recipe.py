@@ -329,3 +329,52 @@ def test_fingerprint_ignores_keys_that_an_engine_does_not_read(given: list[str],
     assert _keys(*given) != _keys()
     assert _keys(*given, *idle) == _keys(*given)
     assert _keys("translate.engine=apertium", "engine.unit_rows=7") != _keys("translate.engine=apertium")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("targets: [no]", "targets.0 is False: YAML reads no, off and false as false: write the whole code, as nob"),
+        ("targets: ['no']", "'no' is not a language code (FLORES-200, like swh_Latn); did you mean nob_Latn"),
+        ("targets: [yes, swh_Latn]", "YAML reads yes, on and true as true: write the whole code or quote it"),
+        ("targets: [2024-01-02]", "YAML reads bare numbers and dates so; quote the text"),
+        ("targets: [010]", "recipe.yaml:2: YAML reads 010 as the number 8: quote it, as in \"010\", or write 8"),
+        ("targets: [1:30]", "recipe.yaml:2: YAML reads 1:30 as the number 90"),
+    ],
+)  # fmt: skip
+def test_what_yaml_makes_of_a_bare_word_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"input: {{path: a.conll}}\n{text}\n")
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(tmp_path / "recipe.yaml")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lang: no", "input.lang is False: YAML reads no, off and false as false"),
+        ("lang: [no, swh_Latn]", "input.lang.0 is False: YAML reads no, off and false as false"),
+        ("parallel: {no: a.txt}", "input.parallel.0 is False: YAML reads no, off"),
+        ("columns: {id: on}", "input.columns.id is True: input should be a valid string; YAML reads yes, on and true"),
+        ("columns: {id: 010}", "YAML reads 010 as the number 8"),
+        ("labels: {keep: [NO, PER]}", "input.labels.keep.0 is False: input should be a valid string; YAML reads no"),
+        ("labels: {rename: {X: off}}", 'input.labels.rename.X is False: input should be a valid string; YAML reads no'),
+        ("labels: {names: [O, 1.0e+3]}", "YAML reads bare numbers and dates so; quote the text, as in '1000.0'"),
+        ("format: off", "YAML reads no, off and false so; quote the text, as in 'no'"),
+    ],
+)  # fmt: skip
+def test_what_yaml_makes_of_a_bare_name_in_the_input_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"input: {{path: a.conll, {text}}}\ntargets: [swh_Latn]\n")
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(tmp_path / "recipe.yaml")
+    assert message in str(raised.value)
+
+
+def test_numbers_that_are_meant_as_such_stay(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "input: {path: a.conll, limit: 10, columns: {tokens: 2}}\ntargets: [swh_Latn]\n"
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml", ["engine.unit_rows=0x10", "input.sample=null"])
+    assert (recipe.input.limit, recipe.input.columns.tokens, recipe.engine.unit_rows) == (10, "2", 16)
+    with pytest.raises(RecipeError, match=r"--set engine.unit_rows=010: YAML reads 010 as the number 8"):
+        load_recipe(tmp_path / "recipe.yaml", ["engine.unit_rows=010"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from xner_ray.data.kinds import Ends, Format, Offsets, Scheme
 from xner_ray.data.languages import resolve
@@ -17,6 +17,13 @@ from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.decides import Decides, Section
 
 
+def _no_boolean(code: object) -> object:
+    if isinstance(code, bool):  # as Norwegian's no
+        words, example = ("yes, on and true", "") if code else ("no, off and false", ", as nob_Latn or nno_Latn,")
+        raise ValueError(f"YAML reads {words} as {str(code).lower()}: write the whole code{example} or quote it")
+    return code
+
+
 def _language(code: str) -> str:
     try:
         return resolve(code)
@@ -24,7 +31,7 @@ def _language(code: str) -> str:
         raise ValueError(str(error)) from None
 
 
-LanguageCode = Annotated[str, AfterValidator(_language)]
+LanguageCode = Annotated[str, BeforeValidator(_no_boolean), AfterValidator(_language)]
 
 
 class Labels(Section):

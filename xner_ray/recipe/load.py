@@ -25,6 +25,28 @@ Placed = TypeVar("Placed", bound=Section)
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
 
 
+class _TrapError(Exception):
+    """A value that YAML reads as another than it looks like. line: of the file, from 1."""
+
+    def __init__(self, text: str, value: int, line: int) -> None:
+        super().__init__(f'YAML reads {text} as the number {value}: quote it, as in "{text}", or write {value}')
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses whole numbers that are octal (010) or in base 60 (1:30), as nobody means them in a recipe."""
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value = int(loader.construct_yaml_int(node))
+    if ":" in node.value or (node.value.lstrip("+-").startswith("0") and node.value.lstrip("+-0_")[:1].isdigit()):
+        raise _TrapError(node.value, value, node.start_mark.line + 1)
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+
+
 def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Load and check a recipe from a YAML file or a mapping.
 
@@ -62,7 +84,9 @@ def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             node[section] = dict(child) if isinstance(child, Mapping) else {}
             node = node[section]
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = yaml.load(text, _Loader)
+        except _TrapError as trap:
+            raise RecipeError(f"--set {override}: {trap}") from None
         except yaml.YAMLError:
             raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
     return result
@@ -103,9 +127,11 @@ def placed(section: Placed, base: Path) -> Placed:
 def read_mapping(path: Path, shape: str) -> dict[str, Any]:
     """Read a mapping from a YAML file. RecipeError with `shape` if the file holds something else."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe file") from None
+    except _TrapError as trap:
+        raise RecipeError(f"{path}:{trap.line}: {trap}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(data, dict):
@@ -155,7 +181,9 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
             lines.setdefault(f"{key + ': ' if key else ''}{detail['ctx']['error']}", [])
         else:
             message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"].lower()
-            if detail["type"] == "string_type" and (value is None or isinstance(value, (bool, int, float, date))):
+            if detail["type"] in ("string_type", "literal_error") and (
+                value is None or isinstance(value, (bool, int, float, date))
+            ):
                 message += f"; {_unquoted(value)}"
             lines.setdefault(f"{key} is {value!r}: ", []).append(message)
     return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]

@@ -15,10 +15,12 @@ import importlib
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from itertools import groupby
 
 from xner_ray.data.languages import LANGUAGES
+from xner_ray.data.scripts import NAMES, only_in, script_name
 from xner_ray.errors import MissingExtraError, Reason
 from xner_ray.recipe.sections import Health
 from xner_ray.translate.numbers import lost_digits
@@ -50,31 +52,8 @@ def check(source: str, translation: str, source_lang: str, lang: str) -> list[Re
     return [name for name, fires in zip(CHECKS, fired, strict=True) if fires]
 
 
-# The first word of the Unicode names of each script's letters; a few scripts have several.
-_SCRIPTS: dict[str, tuple[str, ...]] = {
-    "Arab": ("ARABIC",), "Armn": ("ARMENIAN",), "Beng": ("BENGALI",), "Cyrl": ("CYRILLIC",), "Deva": ("DEVANAGARI",),
-    "Ethi": ("ETHIOPIC",), "Geor": ("GEORGIAN",), "Grek": ("GREEK",), "Gujr": ("GUJARATI",), "Guru": ("GURMUKHI",),
-    "Hang": ("HANGUL", "CJK"), "Hans": ("CJK",), "Hant": ("CJK",), "Hebr": ("HEBREW",),
-    "Jpan": ("CJK", "HIRAGANA", "KATAKANA"), "Khmr": ("KHMER",), "Knda": ("KANNADA",), "Laoo": ("LAO",),
-    "Latn": ("LATIN",), "Mlym": ("MALAYALAM",), "Mymr": ("MYANMAR",), "Olck": ("OL",), "Orya": ("ORIYA",),
-    "Sinh": ("SINHALA",), "Taml": ("TAMIL",), "Telu": ("TELUGU",), "Tfng": ("TIFINAGH",), "Thai": ("THAI",),
-    "Tibt": ("TIBETAN",),
-}  # fmt: skip
 # How many letters of an alphabet one of these is worth, from the medians of NTREX (Hangul: two, by its jamo).
 _WEIGHTS = {"CJK": 3.0, "HIRAGANA": 2.0, "KATAKANA": 2.0, "HANGUL": 2.0, "ETHIOPIC": 1.5}
-
-
-@cache
-def _script(character: str) -> str:
-    """Return the first word of a letter's Unicode name, which tells its script; "" for other characters.
-
-    >>> _script("é"), _script("ア"), _script("ｱ"), _script("1")
-    ('LATIN', 'KATAKANA', 'KATAKANA', '')
-    """
-    if unicodedata.category(character) not in ("Lu", "Ll", "Lt", "Lo"):
-        return ""
-    first, _, rest = unicodedata.name(character, "").partition(" ")
-    return rest.partition(" ")[0] if first in ("FULLWIDTH", "HALFWIDTH") else first
 
 
 @cache
@@ -107,7 +86,7 @@ def _words(text: str) -> list[str]:
 def _weight(text: str) -> float:
     """Return the length of a text in letters of an alphabet; neither white space nor accents count."""
     return sum(
-        _WEIGHTS.get(_script(character), 1.0) * count
+        _WEIGHTS.get(script_name(character), 1.0) * count
         for character, count in Counter(text).items()
         if not character.isspace() and unicodedata.combining(character) < 200
     )
@@ -151,7 +130,7 @@ def _longest_loop(text: str, least: int) -> int:
 def _gram(text: str) -> int:
     if text.isascii():
         return _GRAM
-    dense = sum(_WEIGHTS.get(_script(character), 1.0) >= 2 for character in text)
+    dense = sum(_WEIGHTS.get(script_name(character), 1.0) >= 2 for character in text)
     return _DENSE_GRAM if 2 * dense > len(text) else _GRAM
 
 
@@ -215,11 +194,11 @@ def wrong_script(source: str, translation: str, lang: str) -> bool:
     True
     """
     script = LANGUAGES[lang].script
-    own_names = _SCRIPTS[script]
+    own_names = NAMES[script]
     source, translation = (unicodedata.normalize("NFC", text) for text in (source, translation))
     names = {word.casefold() for word in _words(source) if word != word.lower()}
     total = own = 0.0
-    for name, group in groupby(translation, _script):
+    for name, group in groupby(translation, script_name):
         run = "".join(group)
         if name and run.casefold() not in names:
             weight = len(run) * _WEIGHTS.get(name, 1.0)
@@ -229,19 +208,12 @@ def wrong_script(source: str, translation: str, lang: str) -> bool:
         return True
     if script not in ("Jpan", "Hans", "Hant"):
         return False
-    han = [character for character in translation if _script(character) == "CJK"]
-    kana = sum(_script(character) in ("HIRAGANA", "KATAKANA") for character in translation)
+    han = [character for character in translation if script_name(character) == "CJK"]
+    kana = sum(script_name(character) in ("HIRAGANA", "KATAKANA") for character in translation)
     if script == "Jpan":
         return len(han) >= _SCRIPT_LETTERS and not kana
-    telling = [only for character in han if (only := _only_in(character))]
+    telling = [only for character in han if (only := only_in(character))]
     return kana >= _TELLING or (len(telling) >= _TELLING and 2 * telling.count(script) < len(telling))
-
-
-@cache
-def _only_in(han: str) -> str:
-    """Return the script of a Chinese character that GB 2312 or Big5 alone has; else ""."""
-    simplified, traditional = (bool(han.encode(name, "ignore")) for name in ("gb2312", "big5"))
-    return "" if simplified == traditional else "Hans" if simplified else "Hant"
 
 
 _LENGTH_FACTOR, _LENGTH_SLACK = 5 / 3, 30
@@ -288,10 +260,19 @@ class LanguageIdentifier:
     def wrong(self, text: str, lang: str) -> bool:
         """Tell whether the text is in another language; False if the identifier does not know `lang`."""
         code = self._code(lang)
-        letters = sum(_WEIGHTS.get(name, 1.0) for character in text if (name := _script(character)))
+        letters = sum(_WEIGHTS.get(name, 1.0) for character in text if (name := script_name(character)))
         if code is None or letters < _SCRIPT_LETTERS:
             return False
         return bool(dict(self._model.rank(text))[code] < _PROBABILITY)
+
+    def likely(self, text: str, langs: Iterable[str]) -> list[tuple[str, float]]:
+        """Return those of some languages that the model knows, with the probability of each, the likeliest first.
+
+        Languages that are one to the model share a probability.
+        """
+        ranked = {str(code): float(probability) for code, probability in self._model.rank(text)}
+        found = [(lang, ranked[code]) for lang in langs if (code := self._code(lang)) is not None]
+        return sorted(found, key=lambda pair: -pair[1])
 
     def _code(self, lang: str) -> str | None:
         language = LANGUAGES[lang]

@@ -44,7 +44,7 @@ def write(rows: Iterable[Row]) -> Iterator[str]:
             "spans": spans,
             "source_text": row["source_text"],
         }
-        carried = {name: _plain(value) for name, value in row.items() if name not in ROW.names}
+        carried = {name: plain(value) for name, value in row.items() if name not in ROW.names}
         if clash := sorted(carried.keys() & record.keys()):
             raise InputError(
                 f"row {row['id']}: the carried column {clash[0]!r} has the name of a key of this export; rename it in "
@@ -53,12 +53,12 @@ def write(rows: Iterable[Row]) -> Iterator[str]:
         yield json.dumps({**record, **carried}, ensure_ascii=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value of any Arrow type as JSON has it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(child) for key, child in value.items()}
+        return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(child) for child in value]
+        return [plain(child) for child in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and not math.isfinite(value):

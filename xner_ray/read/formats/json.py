@@ -16,7 +16,7 @@ from xner_ray.read.record import File
 from xner_ray.read.shapes.forms import form_of, is_spans
 from xner_ray.storage import files as storage
 
-_MOST_BYTES = 1 << 29
+MOST_BYTES = 1 << 29  # of a document
 _HEAD_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 
@@ -35,7 +35,7 @@ def _is_document(path: str, stamp: str | int, zipped: bool) -> bool:
     del stamp  # for the cache
     head = _read(path, zipped, _HEAD_BYTES)
     if b"\n" not in head and len(head) >= _HEAD_BYTES:
-        head = _read(path, zipped, _MOST_BYTES)
+        head = _read(path, zipped, MOST_BYTES)
     if b"\n" not in head and b"\r" in head.rstrip(b"\r"):
         return False  # which the reader of lines refuses
     first, *more = [line.strip() for line in head.removeprefix(_BOM).split(b"\n") if line.strip()][:2] or [b""]
@@ -53,10 +53,10 @@ def _is_document(path: str, stamp: str | int, zipped: bool) -> bool:
 @lru_cache(maxsize=2)
 def _objects(path: str, stamp: str | int, zipped: bool) -> list[Any]:
     del stamp
-    content = _read(path, zipped, _MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
+    content = _read(path, zipped, MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
         raise InputError(
-            f"{path}: is one JSON document of more than {_MOST_BYTES >> 20} MiB, which would be read whole; write an "
+            f"{path}: is one JSON document of more than {MOST_BYTES >> 20} MiB, which would be read whole; write an "
             "object a line, as with jq -c '.[]' IN.json > OUT.jsonl"
         )
     try:

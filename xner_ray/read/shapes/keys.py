@@ -92,8 +92,8 @@ def _choose(forms: tuple[tuple[str, frozenset[str]], ...], columns: Names) -> Ke
     take("text", texts, others="tokens" not in keys.found)
     for ours in ("id", "doc_id", "split"):
         take(ours, having(WORD, TEXT, "int") if ours in NAMES else [], others=False)
-    ours = columns.spans in spans and keys.found.get("spans") == columns.spans
-    if ours and keys.found.get("tags", columns.tags) != columns.tags:
+    as_ours = columns.spans in spans and keys.found.get("spans") == columns.spans
+    if as_ours and keys.found.get("tags", columns.tags) != columns.tags:
         del keys.found["tags"]  # spans have the name that is ours, as in lines that `export` writes
     if "tags" in keys.found:  # they count, whatever else there is
         keys.open.pop("spans", None)
