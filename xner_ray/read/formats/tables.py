@@ -207,8 +207,20 @@ def _arrow_batches(
             stream.seek(offset)
         batches = _messages(stream, schema)
     for place, whole in batches:
+        chosen = whole.select(columns)
+        _refuse_damage(chosen)
         for begin in range(0, whole.num_rows, _BATCH_ROWS):
-            yield place if begin == 0 else None, whole.select(columns).slice(begin, _BATCH_ROWS)
+            yield place if begin == 0 else None, chosen.slice(begin, _BATCH_ROWS)
+
+
+def _refuse_damage(batch: pa.RecordBatch) -> None:
+    """Raise ArrowInvalid for lists and text that leave their buffers, which would be read out of other memory.
+
+    Text that is not UTF-8 is no damage: it rejects its row.
+    """
+    for column in batch.columns:
+        kind = _binary(column.type)
+        (column if kind == column.type else column.view(kind)).validate(full=True)
 
 
 def _messages(stream: pa.NativeFile, schema: pa.Schema) -> Iterator[tuple[int | None, pa.RecordBatch]]:
@@ -294,11 +306,12 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     try:
         record.id, record.doc_id = name_text(data["id"], "id"), name_text(data["doc_id"], "doc_id")
         record.split = split_name(data["split"] or "")
-        record.text, record.tokens = data[f"{prefix}text"], data[f"{prefix}tokens"]
+        record.text, tokens = data[f"{prefix}text"], data[f"{prefix}tokens"]
+        if tokens is not None and None in tokens:
+            raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(tokens)}; allowed: a list of text")
+        record.tokens = tokens
         if lang != file.lang:
             raise BadRecord(Reason.MALFORMED, f"the row's {prefix}lang is {lang}, not {file.lang}")
-        if record.tokens is not None and None in record.tokens:
-            raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(record.tokens)}; allowed: a list of text")
         if record.text is None and record.tokens is None:
             raise BadRecord(Reason.MALFORMED, f"has neither {prefix}text nor {prefix}tokens")
         cells = data[gold]
