@@ -108,3 +108,25 @@ def _leaning() -> frozenset[str]:
     blocks = ((0x300, 0x30FF), (0xA66F, 0xABFF), (0xFB1E, 0xFE2F), (0x101FD, 0x11FFF), (0x13430, 0x1345F))
     more = ((0x16100, 0x16FFF), (0x1BC00, 0x1EFFF), (0xE0100, 0xE01EF))
     return UNSEEN.union(one for one in _characters(*blocks, *more) if unicodedata.category(one)[0] == "M")
+
+
+def locate(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
+    """Return the range of each token in the text, or None unless the tokens tile it with only blanks between.
+
+    Blanks are white space and the characters that `tokens.mend` drops.
+
+    >>> locate(["It", "'s", "."], "It's ."), locate(["de", "a"], "da")
+    ([(0, 2), (2, 4), (5, 6)], None)
+    """
+    offsets = []
+    position = 0
+    for token in tokens:
+        while not text.startswith(token, position) and (
+            (one := text[position : position + 1]).isspace() or one in UNSEEN
+        ):
+            position += 1
+        if not token or not text.startswith(token, position):
+            return None
+        offsets.append((position, position + len(token)))
+        position += len(token)
+    return offsets if UNSEEN.issuperset("".join(text[position:].split())) else None

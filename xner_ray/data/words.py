@@ -34,7 +34,7 @@ from itertools import accumulate, pairwise
 from icu4py.breakers import WordBreaker
 
 from xner_ray.data.languages import LANGUAGES, resolve
-from xner_ray.data.tokens import UNSEEN
+from xner_ray.data.tokens import locate as locate
 
 # Scripts that put no space between words (Thai, Lao, Tibetan, Burmese, Khmer, Han, kana, full-width forms), as
 # the inside of a character class. Their marks that patterns below look for stand apart.
@@ -221,28 +221,6 @@ def _split(text: str, lang: str) -> list[tuple[int, int]]:
         edges.update(space.span())
     ordered = sorted(edges | {0, len(text)})
     return [(start, end) for start, end in pairwise(ordered) if not text[start].isspace()]
-
-
-def locate(tokens: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """Return the range of each token in the text, or None unless the tokens tile it with only blanks between.
-
-    Blanks are white space and the characters that `tokens.mend` drops.
-
-    >>> locate(["It", "'s", "."], "It's ."), locate(["de", "a"], "da")
-    ([(0, 2), (2, 4), (5, 6)], None)
-    """
-    offsets = []
-    position = 0
-    for token in tokens:
-        while not text.startswith(token, position) and (
-            (one := text[position : position + 1]).isspace() or one in UNSEEN
-        ):
-            position += 1
-        if not token or not text.startswith(token, position):
-            return None
-        offsets.append((position, position + len(token)))
-        position += len(token)
-    return offsets if UNSEEN.issuperset("".join(text[position:].split())) else None
 
 
 def join(tokens: Sequence[str], lang: str) -> tuple[str, list[tuple[int, int]]]:
