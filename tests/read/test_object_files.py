@@ -149,3 +149,10 @@ def test_damaged_files_are_refused_with_the_cure(tmp_path: Path, damage: Callabl
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(InputError, match=words):
         build_index(to_train(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("odd", [None, 3, {}])
+def test_a_tag_that_is_no_text_rejects_its_row(tmp_path: Path, odd: Any) -> None:
+    rows = [{"tokens": ["Nora", "left"], "ner_tags": ["B-PER", "O"]}, {"tokens": ["Oslo", "x"], "ner_tags": ["O", odd]}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [row["reason"] is None for row in read_all(to_train(tmp_path / "a.jsonl")).to_pylist()] == [True, False]
