@@ -156,3 +156,11 @@ def test_a_tag_that_is_no_text_rejects_its_row(tmp_path: Path, odd: Any) -> None
     rows = [{"tokens": ["Nora", "left"], "ner_tags": ["B-PER", "O"]}, {"tokens": ["Oslo", "x"], "ner_tags": ["O", odd]}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert [row["reason"] is None for row in read_all(to_train(tmp_path / "a.jsonl")).to_pylist()] == [True, False]
+
+
+def test_spans_under_our_own_name_are_read_beside_tags_under_another(tmp_path: Path) -> None:
+    row = {"text": "Nora left", "tokens": ["Nora", "left"], "tags": ["O", "O"], "spans": [[0, 4, "PER"]]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    index = build_index(to_train(tmp_path / "a.jsonl"))
+    assert index.said == ["a.jsonl: spans under 'spans' are read, not the tags under 'tags'"]
+    assert _found(read_all(to_train(tmp_path / "a.jsonl"), index)) == [[("Nora", "PER")]]

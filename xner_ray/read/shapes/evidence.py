@@ -18,7 +18,7 @@ from xner_ray.read.record import File, Raw, Reading, Settled, without_surrogates
 from xner_ray.read.shapes.columns import column_forms, is_plain_column
 from xner_ray.read.shapes.decide import Chosen, decide
 from xner_ray.read.shapes.forms import NUMBERS, OBJECT, PLAIN_SPANS, SURE, TAGS, TEXT, WORD, form_of, is_spans
-from xner_ray.read.shapes.keys import Keys, choose
+from xner_ray.read.shapes.keys import NAMES, Keys, choose
 from xner_ray.read.shapes.labels import are_tags, named, style_of
 from xner_ray.read.shapes.offsets import span_codes
 from xner_ray.read.shapes.readings import OWN
@@ -292,6 +292,9 @@ class ObjectEvidence:
             as_ = sorted({form for form in forms.get(found["spans"], ()) if is_spans(form)})
             if found["spans"] != given["spans"] or set(as_) - PLAIN_SPANS:
                 said.append(f"spans under {found['spans']!r} as {' or '.join(as_)}")
+            left = [key for key, kinds in forms.items() if TAGS in kinds and key in NAMES["tags"]]
+            if "tags" not in found and "tokens" in found and left:
+                said.append(f"spans under {found['spans']!r} are read, not the tags under {left[0]!r}")
         return said
 
 
