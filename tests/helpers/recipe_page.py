@@ -70,8 +70,8 @@ def _type(kind: Any) -> str:
     """Return what a type allows, without null."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        named = next((one for one in inner[1:] if getattr(one, "func", None) is not None), None)
-        return _BY_CHECK[named.func.__name__] if named is not None else _type(inner[0])
+        checks = [one.func.__name__ for one in inner[1:] if hasattr(one, "func")]
+        return next((_BY_CHECK[name] for name in checks if name in _BY_CHECK), None) or _type(inner[0])
     if origin in (Union, UnionType):
         return ", or ".join(_type(one) for one in inner if one is not NoneType)
     if origin is Literal:
