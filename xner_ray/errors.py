@@ -34,7 +34,12 @@ class RecipeError(XnerError):
 
 
 class InputError(XnerError):
+    """An error of a file; its message is one line, whatever of the file it quotes."""
+
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class RunFolderError(XnerError):
@@ -160,6 +165,17 @@ class Loss(StrEnum):
 _BY_MATCHING = ("no_candidate", "overlap", "low_score", "infeasible", "outvoted")
 BEFORE_MATCHING = tuple(loss for loss in Loss if loss not in _BY_MATCHING)
 """Losses of entities that do not reach the matching."""
+
+
+def one_line(text: str, most: int = 1200) -> str:
+    """Return text as one line of at most so many printable characters, without the middle of a longer one.
+
+    >>> one_line("a\\n\\x1b[2J")
+    'a\\\\n\\\\x1b[2J'
+    """
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text.strip())
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[5 - most // 2 :]}"
 
 
 def require(package: str, extra: str, purpose: str) -> None:

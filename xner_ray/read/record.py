@@ -35,6 +35,8 @@ _SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SPLITS = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
+MOST_DIGITS = 18
+"""Of a number in a file of text: Python refuses to read 4,301, and so many fit into 64 bits."""
 SURROGATES = re.compile("[\ud800-\udfff]")
 REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _REFUSED_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line ends and tabs too

@@ -27,7 +27,7 @@ from xner_ray.data.links import Links
 from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells, table_from_rows
 from xner_ray.data.spans import Span, outermost
 from xner_ray.data.tokens import mend
-from xner_ray.errors import Flag, Reason
+from xner_ray.errors import Flag, Reason, one_line
 from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.formats.links import link_pairs
 from xner_ray.read.index.units import Segment, Unit
@@ -59,7 +59,7 @@ class ReadSide:
     def reject(self, reason: Reason, detail: str) -> None:
         """Note why the row is rejected; the first reason stays."""
         if self.reason is None:
-            self.reason, self.detail = reason, detail
+            self.reason, self.detail = reason, one_line(detail, 600)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _cells(source: ReadSide | None, target: ReadSide | None, *, labelled: bool) 
         if target.spans is not None:
             cells["gold_spans"] = span_cells(outermost(target.spans)[0])
     if lost := next((one for one in (source, target) if one is not None and one.reason is not None), None):
-        cells |= {"status": REJECTED, "reason": str(lost.reason), "detail": without_surrogates(lost.detail)}
+        cells |= {"status": REJECTED, "reason": str(lost.reason), "detail": lost.detail}
     return cells
 
 

@@ -18,7 +18,7 @@ from xner_ray.read.formats.lines import chunks, decode
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, short
 from xner_ray.read.sniff.names import pair
 
-_ENTITY = re.compile(r"T[^\t ]*\t(\S+) ([0-9]+ [0-9]+(?:;[0-9]+ [0-9]+)*)\t?(.*)")
+_ENTITY = re.compile(r"T[^\t ]*\t(\S+) ([0-9]{1,12} [0-9]{1,12}(?:;[0-9]{1,12} [0-9]{1,12})*)\t?(.*)")
 _OTHER = re.compile(r"[A-SU-Z*#][^\t]*(?:\t|$)")
 _MOST_BYTES = 1 << 26
 _LONG_WORDS = 200

@@ -19,7 +19,7 @@ from xner_ray.data.spans import split_tag
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled, Tagged
 from xner_ray.read.formats.lines import LONE_CR, block_pieces, blocks, byte_lines, decode
-from xner_ray.read.record import BadRecord, File, Place, Raw, Record, short
+from xner_ray.read.record import MOST_DIGITS, BadRecord, File, Place, Raw, Record, short
 from xner_ray.read.word_lines.breaks import at_marks, cut_blocks
 from xner_ray.read.word_lines.cells import Grid, Sentence, header_of, rows_of, usual_width
 from xner_ray.read.word_lines.decide import decide
@@ -204,8 +204,7 @@ def record(raw: Raw, file: File) -> Record:
         return made
     try:
         words = _uner_words if file.format == "uner" else _conll_words
-        numbers = sentence.numbers or range(raw.line, raw.line + sentence.body.count("\n") + 1)
-        made.tokens, tags, numbers = words(sentence, numbers, file)
+        made.tokens, tags, numbers = words(sentence, _numbers(raw), file)
         if tags is not None:
             made.spans, made.repaired = spans_of(tags, numbers, file.reading.style)
     except BadRecord as bad:
@@ -223,12 +222,15 @@ def tagged(raw: Raw, file: File) -> Tagged | None:
     if sentence.fault or sentence.text is not None or not raw.valid or file.format == "uner":
         return None
     try:
-        words, tags, _ = _conll_words(
-            sentence, sentence.numbers or range(raw.line, raw.line + sentence.body.count("\n") + 1), file
-        )
+        words, tags, _ = _conll_words(sentence, _numbers(raw), file)
     except BadRecord:
         return None
     return Tagged(words, tags, sentence.id, raw.doc_id)
+
+
+def _numbers(raw: Raw) -> Sequence[int]:
+    """Return the line numbers of a sentence's words."""
+    return raw.data.numbers or range(raw.line, raw.line + raw.data.body.count("\n") + 1)
 
 
 Words = tuple[list[str], list[str] | None, Sequence[int]]  # words, their tags if they have any, their line numbers
@@ -275,8 +277,8 @@ def _named(tags: Sequence[str], numbers: Sequence[int], names: Sequence[str]) ->
     """Return the names of tags that are numbers; BadRecord for another."""
     found = []
     for tag, number in zip(tags, numbers, strict=True):
-        if not tag.isdecimal() or int(tag) >= len(names):
-            problem = f"illegal tag {tag!r}; input.labels.names has 0 to {len(names) - 1}"
+        if not tag.isdecimal() or len(tag) > MOST_DIGITS or int(tag) >= len(names):
+            problem = f"illegal tag {short(tag)}; input.labels.names has 0 to {len(names) - 1}"
             raise BadRecord(Reason.ILLEGAL_TAG, f"line {number}: {problem}")
         found.append(names[int(tag)])
     return found
@@ -291,7 +293,7 @@ def _uner_words(sentence: Sentence, lines: Sequence[int], file: File) -> Words:
     words: list[str] = []
     tags: list[str] = []
     numbers: list[int] = []
-    for number, line in zip(lines, sentence.lines, strict=True):
+    for number, line in zip(lines, sentence.lines, strict=True) if sentence.body else ():
         cells = line.split("\t")
         if not cells[0].isdecimal() and NO_WORD.match(cells[0]):
             continue

@@ -18,7 +18,7 @@ from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import chunks
 from xner_ray.read.mapping import from_mapping
-from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Reading, Record, short
+from xner_ray.read.record import MOST_DIGITS, SURROGATES, BadRecord, File, Place, Raw, Reading, Record, short
 from xner_ray.read.sniff.encoding import cure, encoding_fault
 from xner_ray.read.table.cells import MARKS, MOST_BYTES, value
 from xner_ray.read.table.layout import Table, told
@@ -181,7 +181,7 @@ def _of_row(raw: Raw, file: File) -> Record:
 
 def _tag(tag: str, file: File) -> str:
     names = file.stated.names or ()
-    if tag.isdecimal() and int(tag) < len(names):
+    if tag.isdecimal() and len(tag) <= MOST_DIGITS and int(tag) < len(names):
         return names[int(tag)]
     try:
         return file.reading.style.canonical(tag)

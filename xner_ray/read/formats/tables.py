@@ -294,11 +294,12 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     try:
         record.id, record.doc_id = name_text(data["id"], "id"), name_text(data["doc_id"], "doc_id")
         record.split = split_name(data["split"] or "")
-        record.text, record.tokens = data[f"{prefix}text"], data[f"{prefix}tokens"]
+        record.text, tokens = data[f"{prefix}text"], data[f"{prefix}tokens"]
+        if tokens is not None and None in tokens:
+            raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(tokens)}; allowed: a list of text")
+        record.tokens = tokens
         if lang != file.lang:
             raise BadRecord(Reason.MALFORMED, f"the row's {prefix}lang is {lang}, not {file.lang}")
-        if record.tokens is not None and None in record.tokens:
-            raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(record.tokens)}; allowed: a list of text")
         if record.text is None and record.tokens is None:
             raise BadRecord(Reason.MALFORMED, f"has neither {prefix}text nor {prefix}tokens")
         cells = data[gold]

@@ -21,7 +21,7 @@ from xner_ray.read.record import START, BadRecord, File, Place, Raw, Record, sho
 from xner_ray.read.sniff.encoding import cure
 
 _FIRST = 3  # columns before those of the layers: number, offsets, word
-_WORD = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)?\t[0-9]+-[0-9]+\t")
+_WORD = re.compile(r"[0-9]+-[0-9]+(?:\.[0-9]+)?\t[0-9]{1,12}-[0-9]{1,12}\t")
 _ENTITIES = ".NamedEntity"
 _OTHERS = re.compile(r"\.(?:POS|Lemma|MorphologicalFeatures|Stem|SurfaceForm|SofaChangeAnnotation|Dependency|Chunk)$")
 _BAR = re.compile(r"(?<!\\)\|")

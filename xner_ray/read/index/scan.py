@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xner_ray.data import words
 from xner_ray.data.arrow import lengths
 from xner_ray.data.kinds import SPLITS
-from xner_ray.data.tokens import mend
+from xner_ray.data.tokens import UNSEEN, mend
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.formats.tables import batches, table_raws, table_schema
 from xner_ray.read.index.duplicates import IdWriter
@@ -250,23 +250,34 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | 
     """Return why the row of a record will be rejected. n_words: by its tokens, or its blanks."""
     if record.reason is not None:
         return record.reason
-    if record.tokens is not None and (mended := mend(record.tokens)) is not None:
+    mended = mend(record.tokens) if record.tokens is not None else None
+    if mended is not None:
         n_words = len(mended.tokens)
         if not n_words:
             return Reason.EMPTY
-        try:
-            mended.spans(record.spans or ())
-        except ValueError:
-            return Reason.BAD_SPAN
-    if n_words == 0 and not (record.tokens or (record.text or "").strip()):
+    if not record.tokens if record.tokens is not None else _blank(record.text or ""):
         return Reason.EMPTY
+    if record.tokens is not None and record.chars is not None:
+        cuts = [record.tokens, *([mended.tokens] if mended is not None else [])]
+        if not any(words.locate(tokens, record.text or "") for tokens in cuts):
+            return Reason.MALFORMED
     if record.tokens is None and len(record.text or "") > job.max_words:  # a word has a character
         n_words = len(words.split(record.text or "", file.lang))
     if n_words > job.max_words:
         return Reason.TOO_LONG
-    if record.text is not None and any(not record.text[start:end].strip() for start, end, _ in record.chars or ()):
+    if record.text is not None and any(_blank(record.text[start:end]) for start, end, _ in record.chars or ()):
         return Reason.BAD_SPAN
+    if mended is not None and record.spans:
+        try:
+            mended.spans(record.spans)
+        except ValueError:
+            return Reason.BAD_SPAN
     return Reason.MALFORMED if job.need_labels and not record.labelled else None
+
+
+def _blank(text: str) -> bool:
+    """Return whether a text has no word."""
+    return UNSEEN.issuperset("".join(text.split()))
 
 
 def record_at(file: File, scan: Scan, row: int) -> Record:

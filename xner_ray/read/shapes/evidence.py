@@ -245,7 +245,8 @@ class ObjectEvidence:
         if names is not None and TAGS in forms.get(key, ()):
             raise InputError(f"{file.path}: input.labels.names is for numbers, and the tags under {key!r} are text")
         counts = self.tags.get(key)
-        return {"style": style_of(counts, file.stated.scheme, where, said)} if counts else {}
+        texts = {tag: count for tag, count in (counts or {}).items() if isinstance(tag, str)}
+        return {"style": style_of(texts, file.stated.scheme, where, said)} if texts else {}
 
     def _offsets(self, file: File, found: dict[str, str], said: list[str]) -> Chosen:
         shown = self.ascii + self.other

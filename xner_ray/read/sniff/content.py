@@ -23,7 +23,7 @@ MARKS = {  # of entities inside text, by how they are shown to users
 }
 # Elements that lay out a text, and mark no entities
 LAYOUT = re.compile("a|b|i|u|s|p|q|em|tt|br|hr|li|ul|ol|td|tr|th|h[1-6]|su[bp]|div|span|strong|font|small|sent(ence)?")
-NUMBERED = re.compile(r"([0-9]+)\t")
+NUMBERED = re.compile(r"([0-9]{1,18})\t")
 _BRAT = re.compile(r"[TREAMN*][0-9]*\t\S+ ")
 _WORD_NUMBER = re.compile(r"[0-9]+(?:[-.][0-9]+)?")
 _HEAD = re.compile(r"[0-9]+|_")
@@ -173,9 +173,9 @@ def _counts(numbers: Sequence[str]) -> bool:
     want, seen = 1, 0
     for cell in numbers:
         if cell.isdecimal():
-            if int(cell) not in (want, 1):
+            if (number := int(cell[:18])) not in (want, 1):
                 return False
-            want, seen = int(cell) + 1, seen + 1
+            want, seen = number + 1, seen + 1
         elif cell.strip() and not _WORD_NUMBER.fullmatch(cell):
             return False
     return seen > 0
