@@ -1,5 +1,6 @@
 """What fuzzing has found (`test_fuzz.py`), each in its smallest form: no other exception, and rejects as foreseen."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from reading import read_all, to_train, write
 
 from xner_ray.data.row import ROW
 from xner_ray.errors import InputError, Reason
-from xner_ray.read.build import build_index
+from xner_ray.read.index.build import build_index
 from xner_ray.read.record import Raw, Stated
 from xner_ray.read.records import read_records, records_of
 from xner_ray.recipe.model import Recipe
@@ -107,3 +108,17 @@ def test_numbers_of_thousands_of_digits_tell_no_format(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", f"{LONG}\tx\n" * 30)
     with pytest.raises(InputError, match=r"a\.txt"):
         build_index(to_train(path))
+
+
+def test_an_arrow_stream_whose_lists_leave_their_buffers_is_refused(tmp_path: Path) -> None:
+    """pyarrow reads other memory there, and dies of it."""
+    offsets = pa.array([0, 1, 2**30, 2], pa.int32()).buffers()[1]
+    words = pa.array(["Ada", "b"])
+    tokens = pa.Array.from_buffers(pa.list_(pa.string()), 3, [None, offsets], children=[words])
+    batch = pa.record_batch({"tokens": tokens, "ner_tags": tokens})
+    with pa.ipc.new_stream(tmp_path / "data-00000-of-00001.arrow", batch.schema) as writer:
+        writer.write_batch(batch)
+    state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match=r"arrow: cannot be read as Arrow stream \(.*out of bounds"):
+        build_index(to_train(tmp_path))

@@ -207,8 +207,20 @@ def _arrow_batches(
             stream.seek(offset)
         batches = _messages(stream, schema)
     for place, whole in batches:
+        chosen = whole.select(columns)
+        _refuse_damage(chosen)
         for begin in range(0, whole.num_rows, _BATCH_ROWS):
-            yield place if begin == 0 else None, whole.select(columns).slice(begin, _BATCH_ROWS)
+            yield place if begin == 0 else None, chosen.slice(begin, _BATCH_ROWS)
+
+
+def _refuse_damage(batch: pa.RecordBatch) -> None:
+    """Raise ArrowInvalid for lists and text that leave their buffers, which would be read out of other memory.
+
+    Text that is not UTF-8 is no damage: it rejects its row.
+    """
+    for column in batch.columns:
+        kind = _binary(column.type)
+        (column if kind == column.type else column.view(kind)).validate(full=True)
 
 
 def _messages(stream: pa.NativeFile, schema: pa.Schema) -> Iterator[tuple[int | None, pa.RecordBatch]]:
