@@ -13,6 +13,7 @@ from reading import read_all, to_train, write
 
 from xner_ray.data.row import ROW
 from xner_ray.errors import InputError, Reason
+from xner_ray.read.index import scan as scanning
 from xner_ray.read.index.build import build_index
 from xner_ray.read.record import Raw, Stated
 from xner_ray.read.records import read_records, records_of
@@ -122,3 +123,24 @@ def test_an_arrow_stream_whose_lists_leave_their_buffers_is_refused(tmp_path: Pa
     (tmp_path / "state.json").write_text(json.dumps(state))
     with pytest.raises(InputError, match=r"arrow: cannot be read as Arrow stream \(.*out of bounds"):
         build_index(to_train(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("a.conll", "-DOCSTART- (d\x00)\n\n"),
+        ("a.conll", "# doc_id = d\x00\n"),
+        ("a.conll2012", "#begin document (d\x00)\n"),
+    ],
+)
+def test_a_document_id_with_a_control_character_costs_no_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, head: str
+) -> None:
+    """Nor could a piece of the file foresee it that begins behind the id."""
+    line = "x B-PER\n\n" if name == "a.conll" else "x 0 0 Ada NN * - - - Sp (PER) -\n\n"
+    recipe = to_train(write(tmp_path / name, head + line * 30))
+    whole = build_index(recipe)
+    assert {row["doc_id"] for row in rows_of(recipe)} == {"d\ufffd"}
+    monkeypatch.setattr(scanning, "GRID_BYTES", 16)
+    monkeypatch.setattr(scanning, "PIECE_BYTES", 64)
+    assert build_index(recipe).rejects == whole.rejects == []

@@ -252,6 +252,11 @@ def refused(text: str, *, name: bool = False) -> bool:
     return (_REFUSED_IN_NAMES if name else REFUSED).search(text) is not None
 
 
+def document_name(text: str) -> str:
+    """Return the id of a document, with U+FFFD for what could not be written out: its sentences are good without."""
+    return _REFUSED_IN_NAMES.sub("\ufffd", text)
+
+
 def refuse_characters(record: Record) -> None:
     """Give the record a reason if one of its characters or labels could not be written out again."""
     if record.reason is not None:

@@ -19,7 +19,7 @@ from xner_ray.data.spans import split_tag
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled, Tagged
 from xner_ray.read.formats.lines import LONE_CR, block_pieces, blocks, byte_lines, decode
-from xner_ray.read.record import MOST_DIGITS, BadRecord, File, Place, Raw, Record, short
+from xner_ray.read.record import MOST_DIGITS, BadRecord, File, Place, Raw, Record, document_name, short
 from xner_ray.read.word_lines.breaks import at_marks, cut_blocks
 from xner_ray.read.word_lines.cells import Grid, Sentence, header_of, rows_of, usual_width
 from xner_ray.read.word_lines.decide import decide
@@ -81,7 +81,7 @@ class Documents:
         if not doc_id:
             self.docs += 1
             doc_id = self.file.numbered(self.docs)
-        self.doc_id = doc_id
+        self.doc_id = document_name(doc_id)
 
 
 def sentences_of(lines: list[str], valid: bool, place: Place, line: int, state: Documents) -> Iterator[Raw]:
@@ -188,7 +188,7 @@ def _note(line: str, sentence: Sentence, state: Documents) -> None:
     if key in ("newdoc", "newdoc id"):
         state.begin(value)
     elif key in ("doc_id", "document_id", "hipe2022:document_id") and value:
-        state.doc_id = value
+        state.doc_id = document_name(value)
     elif key in ("id", "sent_id") and value:
         sentence.id, sentence.announced = value, True
     elif key == "text":

@@ -12,7 +12,7 @@ from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format, Settled
 from xner_ray.read.formats.lines import block_pieces, blocks, decode
-from xner_ray.read.record import BadRecord, File, Place, Raw, Reading, Record, short
+from xner_ray.read.record import BadRecord, File, Place, Raw, Reading, Record, document_name, short
 
 _WORDS, _ENTITIES, _LEAST = 3, 10, 12
 _BEGIN = re.compile(r"#begin document \(?(.*?)\)?(?:;\s*part\s+(\S+))?\s*$")
@@ -38,7 +38,7 @@ def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
                 yield Raw(place, first, words, valid, doc_id)
                 place, words = None, []
             if (found := _BEGIN.match(one)) is not None:
-                doc_id = f"{found[1]}#{found[2]}" if found[2] else found[1]
+                doc_id = document_name(f"{found[1]}#{found[2]}" if found[2] else found[1])
 
 
 def record(raw: Raw, file: File) -> Record:
