@@ -61,7 +61,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster)
         "translate": {"model": "tiny-nllb", **pool},
         "align": {"workers": 1, "cpus": 0.5},
         "match": {"workers": 1, "cpus": 0.3},
-        "output": {"rows_per_file": 50},
+        "output": {"rows_per_file": 50, "max_reject_rate": 0.1},
         "engine": {"unit_rows": 10},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -47,7 +47,7 @@ def many_units(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> tupl
         "input": {"path": "in.conll"},
         "targets": ["swh_Latn", "spa_Latn"],
         "translate": {"model": "tiny-nllb"},
-        "output": {"rows_per_file": 25},
+        "output": {"rows_per_file": 25, "max_reject_rate": 0.1},
         "engine": {"unit_rows": 5},
     }
     path = folder / "recipe.yaml"
