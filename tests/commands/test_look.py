@@ -187,6 +187,11 @@ def test_a_folder_of_two_formats_and_a_file_of_none(tmp_path: Path) -> None:
     assert "the format cannot be guessed" in _shown(str(tmp_path / "c.bin"), status=2)
 
 
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("\n\n")
+    assert f"{tmp_path / 'a.conll'}: holds no sentence" in _shown(str(tmp_path / "a.conll"), status=2)
+
+
 def test_one_bad_file_of_two_leaves_the_other_shown(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text(_conll(2))
     (tmp_path / "b.conll").write_text("Oslo B-ORG B-LOC\nTimes I-ORG O\n\nx O B-LOC\n")
@@ -235,6 +240,13 @@ def test_without_py3langid_the_scripts_languages_are_named(tmp_path: Path, monke
     assert found.languages == ["amh_Ethi", "tir_Ethi"] and "not sure: one of amh_Ethi, tir_Ethi" in found.section()
 
 
+def test_what_a_terminal_would_obey_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_bytes(b"No\x1b[31mra B-PER\n\nb\xff O\n")
+    shown = _shown(str(tmp_path / "a.conll"))
+    assert "\x1b" not in shown and "U+001B in 'No\ufffd[31mra'" in shown.replace("\\x1b", "\ufffd")
+    assert json.loads(_shown(str(tmp_path / "a.conll"), "--json"))[0]["looked_at"] == 2
+
+
 def test_as_json_and_from_python(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text(_conll(4))
     (found,) = json.loads(_shown(str(tmp_path / "a.conll"), "--json"))
@@ -258,3 +270,11 @@ def test_its_cpu_time_and_what_it_imports(tmp_path: Path) -> None:
     assert "pyarrow" in modules
     heavy = {"torch", "scipy", "spacy", "pandas", "ray", "transformers", "datasets", "ortools", "jinja2"}
     assert modules.isdisjoint(heavy)
+
+
+def test_a_line_of_another_width_behind_the_first_of_its_sentence_rejects_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("1 Nora NNP B-PER\n2 went VB O\n\n" * 3 + "1 Oslo NNP B-LOC\n2 is VB O\n3 cold\n")
+    (bad,) = _one(path).rejects
+    assert (bad.reason, bad.rows) == ("malformed", 1)
+    assert bad.examples == ["a.conll:10: line 12 has 2 columns, the file's lines have 4: '3 cold'"]

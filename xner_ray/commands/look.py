@@ -113,6 +113,12 @@ def _is_file(path: str) -> bool:
 
 
 def _look(given: Input, lang: str, stated: Mapping[str, Any], sentences: int) -> Look:
+    found = _found(given, lang, stated, sentences)
+    found.clean()
+    return found
+
+
+def _found(given: Input, lang: str, stated: Mapping[str, Any], sentences: int) -> Look:
     shown = given.path if isinstance(given.path, str) else {str(split): path for split, path in given.path.items()}
     found = Look(shown, lang)
     try:
@@ -145,7 +151,7 @@ def _look(given: Input, lang: str, stated: Mapping[str, Any], sentences: int) ->
         found.rejects = list(_rejects(samples, given))
         if samples and not found.looked_at:
             found.refused = found.refused or f"{found.path}: holds no sentence"
-    if samples:
+    if samples and found.looked_at:
         found.input = _section(found, samples[0].file, stated)
     return found
 

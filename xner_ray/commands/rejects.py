@@ -18,6 +18,7 @@ from xner_ray.commands.inspect import read_index, whole_parts
 from xner_ray.data.row import REJECTED, ROW
 from xner_ray.errors import InputError, Reason, did_you_mean
 from xner_ray.report.cures import cure
+from xner_ray.report.look import printable
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
 from xner_ray.run import whole
@@ -65,7 +66,7 @@ class Rejects:
             lines.append(Text(reason, "bold"))
             for row in rows:
                 lines.append(Text(f"  {row['id']}  {row['lang']}", "dim"))
-                lines.append(Text(f"    {row['detail']}", "red"))
+                lines.append(Text(f"    {printable(row['detail'])}", "red"))
                 shown = row.get("text") or " ".join(row.get("tokens") or ())
                 lines += [Text(f"    {_short(shown)}")] if shown else []
         if self.written:
@@ -74,7 +75,7 @@ class Rejects:
 
 
 def _short(text: str) -> str:
-    text = text.replace("\n", "\\n")
+    text = printable(text.replace("\n", "\\n"))
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 

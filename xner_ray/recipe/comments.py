@@ -23,7 +23,7 @@ _COLUMN = 34  # of the comments
 
 @cache
 def comments(model: type[BaseModel]) -> dict[str, str]:
-    """Return the comment of each field that has one in the source of a model or of those it is made of.
+    """Return the description of each field that has one, or its comment in the source of a model or of its bases.
 
     >>> from xner_ray.recipe.sections import Align
     >>> comments(Align)["threshold"]
@@ -33,6 +33,7 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
     for one in reversed(model.__mro__):
         if issubclass(one, BaseModel) and one.__module__.startswith("xner_ray."):
             found |= _of_source(textwrap.dedent(inspect.getsource(one)))
+    found |= {name: field.description for name, field in model.model_fields.items() if field.description}
     return {name: text for name, text in found.items() if name in model.model_fields}
 
 

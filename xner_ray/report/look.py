@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from rich.text import Text
 from xner_ray.report.tables import sentence
 
 _INDENT = 12
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Look:
     rejects: list[Rejected] = field(default_factory=list)
     sentences: list[dict[str, Any]] = field(default_factory=list)  # id, tokens, spans of word indices
     input: dict[str, Any] | None = None  # the section of a recipe
+
+    def clean(self) -> None:
+        """Replace what cannot be shown in all texts: control characters, halves of surrogate pairs."""
+        for name, value in vars(self).items():
+            setattr(self, name, printable(value))
 
     def section(self) -> str:
         """Return the section `input` of a recipe in YAML, with comments where a value is not certain."""
@@ -157,6 +164,21 @@ class Looked:
 
     def __rich__(self) -> Group:
         return Group(*self.looks)
+
+
+def printable(value: Any) -> Any:
+    """Return a text, or a value with texts in it, with U+FFFD for what a terminal would obey or could not show.
+
+    >>> printable(["a\\x1b[1m\\tb", {"\\ud83d": 1}])
+    ['a\ufffd[1m\\tb', {'\ufffd': 1}]
+    """
+    if isinstance(value, str):
+        return _UNSHOWN.sub("\ufffd", value)
+    if isinstance(value, Rejected):
+        return replace(value, examples=printable(value.examples))
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    return [printable(one) for one in value] if isinstance(value, list) else value
 
 
 def _line(name: str, text: str) -> Text:
