@@ -166,7 +166,7 @@ def test_raw_text_is_tagged_translated_and_projected(tmp_path: Path) -> None:
         "translate": {"model": "tiny-nllb"},
         "tag": {"engine": "spacy"},
     }
-    report = xner_ray.project(recipe, tmp_path / "run")
+    report = xner_ray.project(recipe, tmp_path / "run", allow_rejects=True)
     _adds_up(report)
     assert report["rows"] == {"read": 3, "emitted": 2, "rejected": 1}
     assert report["rejects"] == {"empty": 1}
