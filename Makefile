@@ -4,6 +4,7 @@
 # make test-long  kills, clusters, browsers, long properties, real trainings (30 minutes of CPU time)
 # make chaos      30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
 # make damage     500 random damages to runs of four kinds, each mended or named (half an hour)
+# make fuzz       1,000,000 damaged lines and records of every format, each row accounted for (an hour of CPU time)
 # make bench      benchmarks; each prints a ratio against a named baseline
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo check test test-long lint doctests chaos damage bench apertium chromium
+.PHONY: setup demo check test test-long lint doctests chaos damage fuzz bench apertium chromium
 
 setup: $(VENV)/.ready
 
@@ -66,6 +67,9 @@ chaos: setup
 
 damage: setup
 	XNER_DAMAGES=500 $(BIN)/pytest -n 2 -s --timeout 0 -m long tests/engine/test_damage.py
+
+fuzz: setup
+	XNER_FUZZ=1000000 $(BIN)/pytest -n 2 --dist load -rP --timeout 0 -m long tests/read/test_fuzz.py
 
 bench: setup
 	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
