@@ -70,7 +70,7 @@ def test_documents_that_cannot_be_read(tmp_path: Path, content: str | bytes, wor
 
 
 def test_a_document_too_large_is_refused_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_MOST_BYTES", 64)
+    monkeypatch.setattr(documents, "MOST_BYTES", 64)
     with pytest.raises(InputError, match=r"more than 0 MiB.*jq -c '\.\[\]' IN\.json > OUT\.jsonl"):
         read(document_of(tmp_path, ROWS))
 
