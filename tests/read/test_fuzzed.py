@@ -144,3 +144,39 @@ def test_a_document_id_with_a_control_character_costs_no_sentence(
     monkeypatch.setattr(scanning, "GRID_BYTES", 16)
     monkeypatch.setattr(scanning, "PIECE_BYTES", 64)
     assert build_index(recipe).rejects == whole.rejects == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"data": {"text": "Al"}, "annotations": 7},
+        {"data": {"text": "Al"}, "annotations": [{"result": "x"}]},
+        {"passages": [{"text": ["Al"], "offsets": [[10**15, 10**15 + 2]]}], "entities": []},
+        {"passages": [{"text": ["Al"], "offsets": [[-1, 1]]}], "entities": []},
+    ],
+)
+def test_objects_of_tools_with_values_of_another_kind(tmp_path: Path, odd: dict[str, Any]) -> None:
+    region = {"type": "labels", "value": {"start": 0, "end": 2, "labels": ["PER"]}}
+    task = {"data": {"text": "Al"}, "annotations": [{"result": [region]}]}
+    passage = {"text": ["Al"], "offsets": [[0, 2]]}
+    entity = {"text": ["Al"], "offsets": [[0, 2]], "type": "PER"}
+    good = task if "data" in odd else {"passages": [passage], "entities": [entity]}
+    rows = rows_of(to_train(write(tmp_path / "a.jsonl", good, odd)))
+    assert [row["reason"] for row in rows] == [None, "malformed"]
+
+
+def test_a_saved_dataset_that_lists_no_names(tmp_path: Path) -> None:
+    for entry in ({}, 7, {"file": "x"}):
+        (tmp_path / "state.json").write_text(json.dumps({"_data_files": [entry]}))
+        with pytest.raises(InputError, match=r"state\.json lists .* names no file"):
+            build_index(to_train(tmp_path))
+
+
+def test_a_saved_dataset_with_another_column_that_could_hold_spans(tmp_path: Path) -> None:
+    entities = [[{"start": 0, "end": 2, "label": "PER"}]]
+    table = pa.table({"text": ["Al"], "spans": entities, "entities": entities})
+    with pa.ipc.new_stream(tmp_path / "data-00000-of-00001.arrow", table.schema) as writer:
+        writer.write_table(table)
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    (row,) = rows_of(to_train(tmp_path))
+    assert row["entities"] == entities[0]

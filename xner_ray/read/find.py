@@ -25,7 +25,7 @@ from pyarrow import fs
 
 from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import InputError, StorageError
-from xner_ray.read.record import TABLES, File, Kind, Stated, split_name, split_of_file
+from xner_ray.read.record import TABLES, File, Kind, Stated, short, split_name, split_of_file
 from xner_ray.read.sniff.content import HEAD_BYTES, tell
 from xner_ray.read.sniff.encoding import encoding_fault
 from xner_ray.read.sniff.names import (
@@ -310,6 +310,8 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
         features = json.dumps(load(info).get("features") or {}) if info in files else ""
         listed = state.get("_data_files")
         for entry in listed if isinstance(listed, list) else []:
+            if not isinstance(entry, dict) or "filename" not in entry:
+                raise InputError(f"{path}: {folder}state.json lists {short(entry)}, which names no file")
             name = folder + str(entry["filename"])
             if name not in files:
                 raise InputError(f"{path}: {name}, which {folder}state.json lists, is missing")

@@ -90,7 +90,7 @@ def raws(file: File, start: Place, stop: int | None = None, *, skip: int = 0, ex
     names = class_names(file, schema)
     row = start.line
     with _opened(file) as stream:
-        columns = [*wanted, *(field.name for field in carried)] if extra else wanted
+        columns = list(dict.fromkeys([*wanted, *(field.name for field in carried)])) if extra else wanted
         batches = _arrow_batches(stream, start.offset, columns) if file.ends_with(".arrow") else None
         for place, batch in batches or _parquet_batches(stream, start.offset, columns):
             if stop is not None and place is not None and place >= stop:

@@ -60,7 +60,7 @@ def _label_studio(task: dict[str, Any]) -> View:
     flat = {key: value for key, value in task["data"].items() if key not in ("id", "spans")}
     own = task["data"].get("id", task.get("id"))  # of the user, or else the number of the task
     flat |= {"id": own} if own is not None else {}
-    given = task.get("annotations") or task.get("completions") or []
+    given = _listed(task, "annotations") or _listed(task, "completions")
     done = [one for one in given if isinstance(one, dict) and not one.get("was_cancelled")]
     done = [one for one in done if one.get("ground_truth")] or done
     fault = None
@@ -78,10 +78,17 @@ def _label_studio(task: dict[str, Any]) -> View:
     return View(flat | {"spans": versions[0] if versions and fault is None else None}, LABEL_STUDIO, fault)
 
 
+def _listed(data: dict[str, Any], key: str) -> list[Any]:
+    """Return the list under a key, an empty one if there is none. BadRecord for another value."""
+    if not isinstance(value := data.get(key) or [], list):
+        raise BadRecord(Reason.MALFORMED, f"{key} is {short(value)}; allowed: a list")
+    return value
+
+
 def _results(annotation: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the spans of an annotation; choices, relations and the like are none."""
     spans = []
-    for one in annotation.get("result") or ():
+    for one in _listed(annotation, "result"):
         value = one.get("value") if isinstance(one, dict) else None
         if not isinstance(value, dict):
             continue
@@ -104,6 +111,9 @@ def _key(span: dict[str, Any]) -> tuple[int, int, str]:
     return span["start"], span["end"], json.dumps(span["labels"])
 
 
+_GAP = 1 << 16  # most blanks between two passages
+
+
 def _bigbio(data: dict[str, Any]) -> View:
     """Read a document: its passages stand in the text where their offsets say, with blanks between them."""
     flat = {key: value for key, value in data.items() if key != "passages"}
@@ -111,9 +121,9 @@ def _bigbio(data: dict[str, Any]) -> View:
     try:
         for passage in data["passages"]:
             (start, end), own = passage["offsets"][0], "".join(passage["text"])
-            text += " " * (start - len(text)) + own
-            if len(passage["offsets"]) != 1 or len(text) != end or end - start != len(own):
+            if len(passage["offsets"]) != 1 or not 0 <= start - len(text) <= _GAP or end - start != len(own):
                 raise ValueError("its offsets do not fit its text")
+            text += " " * (start - len(text)) + own
     except (KeyError, ValueError, TypeError, IndexError) as error:
         passage = short(data["passages"])
         return View(flat | {"text": None}, BIGBIO, BadRecord(Reason.MALFORMED, f"a passage of {passage}: {error}"))
