@@ -41,7 +41,7 @@ class Keys:
 def choose(forms: Mapping[str, Iterable[str]], columns: Names) -> Keys:
     """Return which key holds what, by the forms that each of them has; stated keys, and then defaults, come first.
 
-    >>> choose({"words": ["words"], "ner": ["tags"]}, Columns()).found
+    >>> choose({"words": ["words"], "ner": ["tags"]}, Names()).found
     {'tokens': 'words', 'tags': 'ner'}
     """
     return _choose(tuple((key, frozenset(found)) for key, found in forms.items()), columns)
