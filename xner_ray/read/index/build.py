@@ -87,8 +87,8 @@ def build_index(
         repaired=sum(scan.repaired for text in labelled for scan in text.scans),
         extra=extra,
         unit_rows=unit_rows,
-        said=[*(line for text in texts for line in text.said), *said],
-        rejects=[reject for text in texts for reject in _rejects(text, recipe)],
+        said=[*dict.fromkeys(line for text in texts for line in text.said), *said],
+        rejects=[reject for number, text in enumerate(texts) for reject in _rejects(number, text, recipe)],
     )
 
 
@@ -110,7 +110,7 @@ def _label_notes(texts: Sequence[Text], recipe: Recipe) -> list[str]:
     return said
 
 
-def _rejects(text: Text, recipe: Recipe) -> Iterator[Rejected]:
+def _rejects(number: int, text: Text, recipe: Recipe) -> Iterator[Rejected]:
     """Yield the rows of a text that will be rejected, by reason, the commonest first."""
     found: dict[str, tuple[int, str]] = {}
     for file, scan in zip(text.files, text.scans, strict=True):
@@ -122,7 +122,7 @@ def _rejects(text: Text, recipe: Recipe) -> Iterator[Rejected]:
                 example = made.detail or f"{file.name}:{record.line}: has no labels"
             found[reason] = (known + count, example)
     for reason, (count, example) in sorted(found.items(), key=lambda item: -item[1][0]):
-        yield Rejected(text.described, reason, count, text.rows, example)
+        yield Rejected(text.described, reason, count, text.rows, example, number)
 
 
 def _renamed(counts: Counter[str], rename: Mapping[str, str]) -> Counter[str]:

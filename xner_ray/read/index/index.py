@@ -52,6 +52,7 @@ class Rejected:
     rows: int
     of: int  # rows of the text
     example: str  # the first of them: file, line, and what is wrong
+    number: int = 0  # of the text; two may have one name
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,19 @@ class Index:
     @property
     def reject_rate(self) -> float:
         """The share of rows that will be rejected, of the text with most of them; what is left out does not count."""
-        shares: dict[str, float] = {}
+        shares: dict[int, float] = {}
         for one in self.rejects:
             share = 0.0 if one.reason == Reason.LEFT_OUT else one.rows / one.of
-            shares[one.text] = shares.get(one.text, 0.0) + share
+            shares[one.number] = shares.get(one.number, 0.0) + share
         return max(shares.values(), default=0.0)
 
     def problems(self) -> list[str]:
         """Return a line for each reason to reject rows."""
-        return [
+        lines = [
             f"{one.text}: {one.rows:,} of {one.of:,} rows will be rejected: {one.reason}; the first: {one.example}"
             for one in self.rejects
         ]
+        return list(dict.fromkeys(lines))
 
     def to_table(self) -> pa.Table:
         """Return one row a unit, with the rest as JSON in the schema's metadata; not where files are: see `bound`."""
