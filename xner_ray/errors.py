@@ -58,13 +58,17 @@ class MissingExtraError(XnerError):
 
 
 class StorageError(XnerError):
-    pass
+    """An error of a file or a store; its message is one line, whatever a library said."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class DamageError(StorageError):
     """A file of a run that is not what was written. what: the predicate of a sentence about it, `was altered`."""
 
     def __init__(self, path: str, what: str) -> None:
+        what = one_line(what)
         super().__init__(
             f"{path}: {what}. Another program or the disk damaged it; run the command that made this run again: it "
             "makes again what is damaged, and nothing else"

@@ -151,3 +151,9 @@ def test_a_part_that_was_found_whole_is_summed_as_any_file(tmp_path: Path, monke
     for _ in range(2):
         assert whole.damaged([path], summed=True) == {}
         assert sums.sums([path]) == [hashlib.sha256(Path(path).read_bytes()).hexdigest()]
+
+
+def test_what_a_library_says_in_several_lines_is_one_message() -> None:
+    with pytest.raises(DamageError) as caught, whole.reading("/run/part"):
+        raise pa.ArrowInvalid("no footer\n\tat byte 4\n")
+    assert str(caught.value).isprintable() and "no footer\\n\\tat byte 4)" in str(caught.value)

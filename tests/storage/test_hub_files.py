@@ -12,6 +12,7 @@ import pytest
 from hub_server import HubServer
 
 from xner_ray.errors import InputError, RetryableError, StorageError
+from xner_ray.read import find
 from xner_ray.read.find import contents, find_files
 from xner_ray.read.index.build import build_index
 from xner_ray.read.inputs import find_texts
@@ -47,6 +48,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
     hub.begin()
     hub._blocks.clear()
+    find._head.cache_clear()
     yield hub_server
     hub_server.close()
 
@@ -304,6 +306,7 @@ def test_a_hub_that_is_gone_or_refused_is_one_message(server: HubServer, monkeyp
     assert "`hf download owner/ner --repo-type dataset --local-dir FOLDER`" in _refusal(f"{NER}/more")
     server.online(monkeypatch)
     server.close()
+    hub._blocks.clear()  # else the reader needs no hub
     for call in (lambda: found(f"{NER}/more"), lambda: list(read_records(file)), lambda: sums.read_sum(file.path)):
         with pytest.raises(RetryableError, match=r"does not answer.*or run `hf download owner/ner"):
             call()

@@ -324,13 +324,13 @@ def test_of_drivers_that_begin_at_once_one_has_the_lease(s3: S3Server) -> None:
 
 def test_a_lease_that_is_given_back_while_it_is_read_is_none(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     _lease(s3)._write()
-    read = storage.read_bytes
+    read = storage._read
 
     def late(path: str) -> bytes:
         storage.delete(path)
         return read(path)
 
-    monkeypatch.setattr(storage, "read_bytes", late)
+    monkeypatch.setattr(storage, "_read", late)
     assert _lease(s3)._read() is None
 
 
@@ -403,3 +403,19 @@ def test_a_part_that_is_cut_off_is_named_and_not_taken(s3: S3Server, tmp_path: P
     pq.write_table(pa.table({"row": [0]}), tmp_path / "other.parquet")
     with pytest.raises(StorageError, match="damaged it"):
         whole.counters(str(tmp_path / "other.parquet"))
+
+
+def test_what_was_missing_when_it_was_read_was_missing(s3: S3Server) -> None:
+    """Another driver may write a file after it was found missing, and before anybody asks again."""
+    path = s3.uri("bucket/late")
+
+    class Late(dict[str, tuple[bytes, float]]):
+        def __contains__(self, asked: object) -> bool:
+            found = super().__contains__(asked)
+            if asked == "/bucket/late" and not found:
+                self["/bucket/late"] = (b"now", time.time())
+            return found
+
+    s3.objects = Late()
+    assert storage.read_if_there(path) is None
+    assert storage.read_if_there(path) == b"now"

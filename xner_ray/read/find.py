@@ -235,7 +235,10 @@ def _look(asked: _Asked, item: Found, named: Kind | None) -> tuple[Kind | None, 
 
 @lru_cache(maxsize=_MOST_TOLD)
 def _head(path: str, stamp: str) -> bytes:
-    """Return the first bytes of a file; none if it cannot be read, which its reader will say."""
+    """Return the first bytes of a file; none of one that is no whole gzip file, which its reader will say.
+
+    InputError if it cannot be read, RetryableError if its store does not answer for now.
+    """
     del stamp  # for the cache
     filesystem, inner = storage.locate(here(path))
     try:
@@ -243,8 +246,10 @@ def _head(path: str, stamp: str) -> bytes:
             if storage.bare(path).endswith(".gz"):
                 return gzip.GzipFile(fileobj=stream).read(HEAD_BYTES)
             return bytes(stream.read(HEAD_BYTES))
-    except (OSError, EOFError, zlib.error):
+    except (gzip.BadGzipFile, EOFError, zlib.error):
         return b""
+    except OSError as error:
+        raise storage.failure(path, "read", error, InputError) from None
 
 
 def _refuse_several(path: str, files: Sequence[Found]) -> None:

@@ -149,9 +149,9 @@ def reading(path: str) -> Iterator[None]:
         # Of a footer that is cut off it is an OSError too, but neither the system's nor the store's.
         if storage.refused(error):
             raise storage.failure(path, "read", error) from None
-        raise DamageError(path, f"cannot be read ({error})") from None
+        raise DamageError(path, f"cannot be read ({str(error).strip()})") from None
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DamageError(path, f"cannot be read ({error})") from None
+        raise DamageError(path, f"cannot be read ({str(error).strip()})") from None
 
 
 def counters(path: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from urllib.parse import parse_qsl, unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from xner_ray.errors import InputError, RetryableError, StorageError, XnerError
+from xner_ray.errors import InputError, RetryableError, StorageError, XnerError, one_line
 from xner_ray.storage import hub
 from xner_ray.storage.addresses import bare as bare
 from xner_ray.storage.addresses import split
@@ -192,17 +192,18 @@ def failure(path: str, what: str, error: BaseException, kind: Callable[[str], Xn
     """
     if isinstance(error, hub.HubError):
         return (RetryableError if error.passes else InputError)(str(error))
+    said = one_line(str(error).strip())
     if transient(error):
         return RetryableError(
             f"{path}: cannot be {what}: the storage does not answer, or refuses for now, also after several tries "
-            f"({error}); when it works again, the same command resumes"
+            f"({said}); when it works again, the same command resumes"
         )
     if isinstance(error, OSError) and error.errno in _FULL:
         return StorageError(
             f"{path}: cannot be {what}: no space is left there ({error.strerror}); nothing half-written was kept; "
             "make room, and the same command resumes"
         )
-    return kind(f"{path}: cannot be {what} ({error})")
+    return kind(f"{path}: cannot be {what} ({said})")
 
 
 @contextmanager
@@ -267,19 +268,29 @@ def files_below(folder: str, *, recursive: bool = True) -> list[fs.FileInfo]:
 
 
 def read_bytes(path: str) -> bytes:
-    filesystem, inner = locate(path)
-    with _failing(path, "read"), filesystem.open_input_stream(inner) as stream:
-        return bytes(stream.read())
+    with _failing(path, "read"):
+        return _read(path)
 
 
 def read_if_there(path: str) -> bytes | None:
-    """Return the bytes of a file; None where none is. StorageError of a store that fails."""
+    """Return the bytes of a file; None where none is. StorageError of a store that fails.
+
+    What counts is the moment of the reading: another driver may write the file right after it.
+    """
     try:
-        return read_bytes(path)
-    except StorageError:
-        if exists(path):
-            raise
+        return _read(path)
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        if not exists(path):
+            return None
+        raise failure(path, "read", error) from None
+
+
+def _read(path: str) -> bytes:
+    filesystem, inner = locate(path)
+    with filesystem.open_input_stream(inner) as stream:
+        return bytes(stream.read())
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
