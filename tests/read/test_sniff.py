@@ -69,6 +69,8 @@ def test_where_content_agrees_with_the_ending_nothing_is_said(
         ("test.txt", CONLL, "conll", "a word and its tag on each line"),
         ("a.txt", "token\tner\nNora\tB-PER\nx\tO\n\ny\tO\n", "conll", "a word and its tag"),
         ("a.txt", "Nora PERSON\nwent O\nto O\nOslo GPE\n. O\n", "conll", "a word and its tag"),
+        ("a.txt", "Nora person\nwent O\nto O\nOslo location-GPE\n. O\n", "conll", "a word and its tag"),
+        ("a.tsv", "Nora\tart-film/x\nwent\tO\nto\tO\n\nOslo\tpéče\n.\tO\n", "conll", "a word and its tag"),
         ("a.txt", "北 B-LOC\n京 E-LOC\n的 O\n人 O\n\n张 S-PER\n", "conll", "a word and its tag"),
         ("a.txt", "Nora PER-B\nFalk PER-I\nwent O\n", "conll", "a word and its tag"),
         ("a.txt", UNER, "uner", "the number of a word"),

@@ -63,7 +63,7 @@ def record(raw: Raw, file: File) -> Record:
                 data = flat(raw, file).data
             except BadRecord:
                 return made
-        made.extra = _carried(data, file)
+        made.extra = carried(data, file)
     if not raw.valid:
         made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
     return made
@@ -78,7 +78,7 @@ def tagged(raw: Raw, file: File) -> Tagged | None:
     tokens, tags, own, doc_id = found
     if not _texts(tokens) or not (tags is None or _texts(tags)) or not {type(own), type(doc_id)} <= _NAMES:
         return None
-    return Tagged(tokens, tags, own or None, doc_id or None, _carried(data, file))
+    return Tagged(tokens, tags, own or None, doc_id or None, carried(data, file))
 
 
 _NAMES = {str, type(None)}
@@ -102,7 +102,8 @@ def _others(file: File) -> frozenset[str]:
     return frozenset(others - set(_tagged_keys(file) or ()) | ({"data", "passages"} if file.reading.shape else set()))
 
 
-def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
+def carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
+    """Return what an object has beside our columns: all as one JSON text, or those that `file.carry` names."""
     if file.carry is not None:
         return {name: _carried_text(data[name]) for name in file.carry if name in data}
     rest = {key: value for key, value in data.items() if key not in _known(file)}

@@ -147,9 +147,9 @@ def _refuse_other_length(text: Text, beside: Text, limit: int | None, key: str) 
 
 
 def _extra(texts: Sequence[Text]) -> list[pa.Field]:
-    """Return the carried columns, which must be the same in every file; of JSONL some row of a text must have them."""
+    """Return the carried columns, which must be the same in every file; of objects some row must have them."""
     for text in texts:
-        wanted = {name for file in text.files if file.format in ("jsonl", "json") for name in file.carry or ()}
+        wanted = {name for file in text.files if file.format in ("jsonl", "json", "table") for name in file.carry or ()}
         if lost := sorted(wanted - {name for scan in text.scans for name in scan.carried}):
             raise InputError(f"{text.described}: input.carry: no row has the key {lost[0]!r}")
     files = [file for text in texts for file in text.files]

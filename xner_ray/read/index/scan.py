@@ -22,6 +22,7 @@ from xner_ray.data.arrow import lengths
 from xner_ray.data.kinds import SPLITS
 from xner_ray.data.tokens import UNSEEN, mend
 from xner_ray.errors import InputError, Reason
+from xner_ray.read.formats import table
 from xner_ray.read.formats.tables import batches, table_raws, table_schema
 from xner_ray.read.index.duplicates import IdWriter
 from xner_ray.read.index.units import Scan
@@ -69,14 +70,15 @@ def scan_file(job: ScanJob) -> Scan:
 
 def _scan_file(job: ScanJob) -> Scan:
     file = job.file
-    if file.carried and file.carry and file.format not in (*TABLES, "jsonl", "json"):
+    carries = file.format in (*TABLES, "jsonl", "json") or (file.format == "table" and table.carries(file))
+    if file.carried and file.carry and not carries:
         raise InputError(f"{file.path}: input.carry: format {file.format} has no columns to carry; leave carry out")
     scan = Scan(job.number)
     if not job.settled:
         file = replace(file, reading=_suggested(file))
     if file.format in TABLES:
         _, scan.extra = table_schema(file, need_labels=job.need_labels)
-    elif file.format in ("jsonl", "json"):
+    elif carries:
         scan.extra = [pa.field(name, pa.string()) for name in (("extra",) if file.carry is None else file.carry)]
     scan.extra = with_document_start(scan.extra, file)
     scan.reading, scan.evidence = file.reading, FORMATS[file.format].evidence(file)

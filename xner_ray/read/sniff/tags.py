@@ -13,6 +13,8 @@ SENTENCE_NAMES = re.compile(r"(?:sentence|sent|s)[ _#-]*(?:#|id|idx|no|nr|num|nu
 _TAG = re.compile(r"[Oo0]|[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
 _PREFIXED = re.compile(r"[BIESLUMW][-_]\S+|\S+[-_][BIESLUMW]")
 _LABEL = re.compile(r"[A-Z][\w/-]*")
+_ANY_LABEL = re.compile(r"[^\W\d_][\w./&-]*")  # beside so many O that these are no words
+_FEW_LABELS, _MANY_LABELS = 40, 150
 
 
 def are_tags(cells: Sequence[str], *, bare: bool) -> bool:
@@ -22,5 +24,7 @@ def are_tags(cells: Sequence[str], *, bare: bool) -> bool:
     if tags >= 0.95 * len(cells) and (counts["O"] or any(map(_PREFIXED.fullmatch, counts))):
         return True
     outside = max(counts[cell] for cell in "Oo0")
-    labels = sum(count for cell, count in counts.items() if _LABEL.fullmatch(cell) or _TAG.fullmatch(cell))
-    return bare and len(counts) <= 40 and outside >= 0.3 * len(cells) and labels >= 0.95 * len(cells)
+    sure = counts["O"] >= 0.3 * len(cells)
+    label, most = (_ANY_LABEL, _MANY_LABELS) if sure else (_LABEL, _FEW_LABELS)
+    labels = sum(count for cell, count in counts.items() if label.fullmatch(cell) or _TAG.fullmatch(cell))
+    return bare and len(counts) <= most and outside >= 0.3 * len(cells) and labels >= 0.95 * len(cells)
