@@ -101,11 +101,16 @@ class Reading:
 
 @dataclass
 class Settled:
-    """How a file is read, and what is said of it: `tags in column 3 of 4`. unlabelled: what it holds for labels."""
+    """How a file is read, and what is said of it: `tags in column 3 of 4`.
+
+    unlabelled: what it holds for labels. obeyed: the keys of a recipe that can decide how it is read, as in
+    `columns.text`; None: those of its format.
+    """
 
     reading: Reading
     said: list[str] = field(default_factory=list)
     unlabelled: str = ""
+    obeyed: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from typing import Any
 from xner_ray.data.kinds import Names
 from xner_ray.data.tag_styles import TagStyle, problem_of, tags_of
 from xner_ray.errors import InputError, Reason
+from xner_ray.read.carried import carried
 from xner_ray.read.format import Format, Settled
-from xner_ray.read.formats.jsonl import carried
 from xner_ray.read.formats.lines import chunks
 from xner_ray.read.mapping import from_mapping
 from xner_ray.read.record import MOST_DIGITS, SURROGATES, BadRecord, File, Place, Raw, Reading, Record, short
@@ -210,12 +210,13 @@ class _Evidence:
             raise InputError(f"{file.path}: input.scheme is {scheme}, but {found}; leave input.scheme out")
         if tags is not None and (problem := problem_of(tags, scheme)):
             raise InputError(f"{file.path}: input.scheme is {scheme}, but {problem}; leave input.scheme out")
+        obeyed = frozenset(("scheme", "labels.names", *(f"columns.{name}" for name, _ in file.columns)))
         if tags is None or tags.style == TagStyle():
-            return Settled(file.reading, [whole.said])
+            return Settled(file.reading, [whole.said], obeyed=obeyed)
         style = tags.style
         example = next(iter(tags.labels), "")
         said = f"tags written as {example} in scheme {style.scheme}, {style.outside} outside"
-        return Settled(replace(file.reading, style=style), [whole.said, said])
+        return Settled(replace(file.reading, style=style), [whole.said, said], obeyed=obeyed)
 
 
 def _of_sentences(whole: _Whole, names: Names, file: File) -> Settled:
@@ -235,7 +236,8 @@ def _of_sentences(whole: _Whole, names: Names, file: File) -> Settled:
         f"its columns: {whole.shown}; say which holds labels: input.columns: {{spans: NAME}}, or {{tokens: NAME, "
         "tags: NAME}"
     )
-    return Settled(reading, [whole.said, *settled.said], unlabelled)
+    obeyed = (settled.obeyed or frozenset()).union(f"columns.{name}" for name in names.given)
+    return Settled(reading, [whole.said, *settled.said], unlabelled, obeyed)
 
 
 TABLE = Format(raws, record, evidence=lambda file: _Evidence())

@@ -20,6 +20,8 @@ from xner_ray.read.inputs import Text, find_texts, input_of
 from xner_ray.read.rows import side
 from xner_ray.recipe.model import Recipe
 
+_UNLABELLED = "has no labels"
+
 
 def build_index(
     recipe: Recipe,
@@ -56,11 +58,7 @@ def build_index(
             _refuse_other_length(input_of(inputs, lang), text, recipe.input.limit, key)
     for text in entities_in:
         if not any(scan.labelled for scan in text.scans):
-            needed = "direction train needs labels" if train else "tag.engine: provided needs labels"
-            raise InputError(
-                f"{text.described}: has no labels (read as {text.files[0].format}); {needed}, or a tagger "
-                "(tag.engine: spacy)" + (f"; {text.unlabelled}" if text.unlabelled else "")
-            )
+            raise _no_labels(text, recipe)
     extra = _extra(list(inputs.values()))
     labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))
     found = sum((_renamed(text.labels, recipe.input.labels.rename) for text in labelled), Counter[str]())
@@ -92,6 +90,21 @@ def build_index(
     )
 
 
+def _no_labels(text: Text, recipe: Recipe) -> InputError:
+    """Return the error of a text without labels: the first fault of its rows, or else what is there instead."""
+    needed = "direction train" if recipe.direction == "train" else "tag.engine: provided"
+    problem = f"{text.described}: has no labels (read as {text.files[0].format})"
+    faulty = [one for one in _rejects(0, text, recipe) if not one.example.endswith(_UNLABELLED)]
+    if faulty and "input.answers" not in text.unlabelled:
+        first = faulty[0]
+        return InputError(
+            f"{problem} in rows that can be read; {first.rows:,} of {first.of:,} rows will be rejected: "
+            f"{first.reason}; the first: {first.example}"
+        )
+    problem += f"; {needed} needs labels, or a tagger (tag.engine: spacy)"
+    return InputError(problem + (f"; {text.unlabelled}" if text.unlabelled else ""))
+
+
 def _label_notes(texts: Sequence[Text], recipe: Recipe) -> list[str]:
     """Say which labels of the recipe do not occur. InputError if rename or keep names none that does."""
     given = sum((text.labels for text in texts), Counter[str]())
@@ -119,7 +132,7 @@ def _rejects(number: int, text: Text, recipe: Recipe) -> Iterator[Rejected]:
             if not example:
                 record = record_at(file, scan, row)
                 made = side(record, file, recipe.input.labels, recipe.input.max_words)
-                example = made.detail or f"{file.name}:{record.line}: has no labels"
+                example = made.detail or f"{file.name}:{record.line}: {_UNLABELLED}"
             found[reason] = (known + count, example)
     for reason, (count, example) in sorted(found.items(), key=lambda item: -item[1][0]):
         yield Rejected(text.described, reason, count, text.rows, example, number)
