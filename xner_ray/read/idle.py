@@ -11,9 +11,9 @@ from xner_ray.read.record import File, Kind
 _WORDS = ("scheme", "labels.names", "columns.tokens", "columns.tags")
 _OBEYED: dict[Kind, tuple[str, ...]] = {
     "conll": _WORDS,
-    "uner": ("scheme", "columns.tokens", "columns.tags"),  # which it refuses itself
+    "uner": ("scheme", "columns.tokens", "columns.tags"),  # it says itself why not
     "conllu": ("scheme", "columns.tags"),
-    "conll2012": (),
+    "conll2012": ("scheme", "columns.tokens", "columns.tags"),
     "webanno": ("columns.tags",),
     "brat": ("offsets",),
     "spacy": (),

@@ -21,8 +21,9 @@ _LONGEST_BYTES = 1 << 26  # of a line, or a sentence
 _BEFORE_BYTES = 1 << 12  # looked at before a cut, for blank lines that it falls into
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
-_BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)+")
-_GAP = re.compile(rb"\n(?:[ \t\r]*\n)+")
+_BLANK = rb"(?:[ \t\r]|\xc2\xa0|\xe3\x80\x80)*\n"  # U+00A0 and U+3000 too, as editors leave them
+_BLANK_LINES = re.compile(rb"(?:%b)+" % _BLANK)
+_GAP = re.compile(rb"\n(?:%b)+" % _BLANK)
 _LINE_END = re.compile(rb"\r+\n")
 
 

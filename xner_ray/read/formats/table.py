@@ -208,6 +208,8 @@ class _Evidence:
         if tags is None and scheme is not None:
             found = f"its tags are {', '.join(sorted(whole.tags)[:5])}" if whole.tags else "no column holds tags"
             raise InputError(f"{file.path}: input.scheme is {scheme}, but {found}; leave input.scheme out")
+        if tags is not None and tags.unnamed:
+            raise InputError(f"{file.path}: {tags.unnamed}")
         if tags is not None and (problem := problem_of(tags, scheme)):
             raise InputError(f"{file.path}: input.scheme is {scheme}, but {problem}; leave input.scheme out")
         obeyed = frozenset(("scheme", "labels.names", *(f"columns.{name}" for name, _ in file.columns)))

@@ -31,6 +31,8 @@ def style_of(counts: Mapping[str, int], scheme: Scheme | None, where: str, said:
         raise InputError(f"{where}: input.scheme is {scheme}, but its tags are {shown}; leave input.scheme out")
     if tags is None:
         return TagStyle()
+    if tags.unnamed:
+        raise InputError(f"{where}: {tags.unnamed}")
     if problem := problem_of(tags, scheme):
         raise InputError(f"{where}: input.scheme is {scheme}, but {problem}; leave input.scheme out, or correct it")
     if tags.style != TagStyle():

@@ -126,6 +126,12 @@ def _as_json(text: str, filled: Sequence[str], whole: bool) -> Looks | None:
 
 
 def _cells(lines: Sequence[str]) -> list[list[str]]:
+    counts = {line.count("\t") for line in lines}
+    if len(counts) == 1 and min(counts) > 1:  # without columns that are empty in all lines
+        rows = [[cell.strip(" ") for cell in line.split("\t")] for line in lines]
+        while rows[0] and not any(row[-1] for row in rows):
+            rows = [row[:-1] for row in rows]
+        return rows
     tabs = sum("\t" in line for line in lines) >= 0.9 * len(lines)
     return [[cell.strip(" ") for cell in line.rstrip("\t ").split("\t")] if tabs else line.split() for line in lines]
 
