@@ -103,11 +103,12 @@ def _others(file: File) -> frozenset[str]:
     return frozenset(others - set(_tagged_keys(file) or ()) | ({"data", "passages"} if file.reading.shape else set()))
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
+def _null(name: str) -> None:
+    """Read NaN and Infinity, which Python writes and JSON does not know, as null."""
+    del name
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_constant=_null)
 
 
 def pieces(file: File, wanted: Sequence[int]) -> list[int]:
