@@ -7,9 +7,10 @@ keys, forms and offsets (`read/shapes`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from xner_ray.data.kinds import SPLITS
+from xner_ray.data.kinds import SPLITS, Ends
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.read.record import BadRecord, File, Raw, Record, by_file, name_text, short, split_name, without_surrogates
@@ -102,6 +103,8 @@ def _add_spans(record: Record, found: Sequence[Found], names: Sequence[str] | No
             record.tokens = (record.text or "").split()
         for span in found:
             start, end = span.start, span.end + (reading.ends == "inclusive")
+            if span.parts:
+                raise BadRecord(Reason.BAD_SPAN, _discontinuous(span))
             if not 0 <= start < end <= len(record.tokens):
                 problem = f"is empty or leaves the {len(record.tokens)} tokens"
                 raise BadRecord(Reason.BAD_SPAN, f"span {short(span.item)} {problem}")
@@ -116,8 +119,23 @@ def _add_spans(record: Record, found: Sequence[Found], names: Sequence[str] | No
     counts = Counts(text, reading.offsets)
     for span in found:
         start, end = in_characters(span, counts, reading.ends)
+        if span.parts and _parted(span, counts, text, reading.ends):
+            if not file.documents:
+                raise BadRecord(Reason.BAD_SPAN, _discontinuous(span))
+            record.faults.append((start, end, _discontinuous(span)))
+            continue
         made.append((start, end, _compared(span, text[start:end], names)))
     record.chars = _joined_or_bad(lambda: joined(made, text)) if reading.tagged else made
+
+
+def _parted(span: Found, counts: Counts, text: str, ends: Ends) -> bool:
+    """Return whether more than white space stands between the ranges of a span."""
+    parts = [in_characters(span._replace(start=start, end=end), counts, ends) for start, end in span.parts]
+    return any(text[before[1] : after[0]].strip() for before, after in pairwise(parts))
+
+
+def _discontinuous(span: Found) -> str:
+    return f"span {short(span.item)} is discontinuous, as no row can hold it"
 
 
 def _compared(span: Found, cut: str, names: Sequence[str] | None) -> str:

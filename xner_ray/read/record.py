@@ -210,6 +210,8 @@ class Record:
     number: int | None = None  # among the sentences of a document without an id
     start: int | None = None  # where it begins there: code points of the text, or words where it came as tokens
     joined: bool = False  # it is several, which a span holds together
+    # Of a document that will be cut: code points of entities that no row can hold, and why; their sentences are lost
+    faults: list[tuple[int, int, str]] = field(default_factory=list)
 
     @property
     def labelled(self) -> bool:

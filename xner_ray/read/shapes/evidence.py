@@ -147,7 +147,7 @@ class ObjectEvidence:
         if "spans" not in keys or (text is None and not tokens):
             return
         try:
-            spans = found_spans(value_at(data, keys["spans"]))
+            spans = [span for span in found_spans(value_at(data, keys["spans"])) if not span.parts]
         except BadRecord:
             return
         for span, code in zip(spans, span_codes(text, tokens, spans), strict=True):
