@@ -190,6 +190,14 @@ def test_a_column_of_that_name_is_refused(tmp_path: Path) -> None:
     assert read_all(to_test(tmp_path / "a.parquet")).column("document_start").to_pylist() == [1]
 
 
+@pytest.mark.parametrize("address", ["https://x.org/a?b=1", "x.org/?q", "a!b@x.org", "v1.2?3", "x.org/a.b?c_d=5%20"])
+def test_no_sentence_ends_inside_an_address(tmp_path: Path, address: str) -> None:
+    text = f"Nora saw {address} and left. Ada stayed! Did she? Yes."
+    path = write(tmp_path / "a.jsonl", {"text": text, "spans": [[0, 4, "PER"]]})
+    rows = read_all(to_train(path, input={"split": "sentences"})).to_pylist()
+    assert [row["source_text"] for row in rows] == [f"Nora saw {address} and left.", "Ada stayed!", "Did she?", "Yes."]
+
+
 PAPER = ["Nora saw left and right lungs.", "Ada went home.", "In New\nYork, Bo stayed.", "Mia left."]
 
 

@@ -63,6 +63,7 @@ class Stated:
     ends: Ends | None = None
     names: tuple[str, ...] | None = None  # of tags or labels that are numbers
     answers: tuple[str, ...] = ("accept",)  # of Prodigy that count
+    beside: bool = False  # parallel text or links, whose lines are those of the input
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ def build_index(
     extra = _extra(list(inputs.values()))
     labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))
     found = sum((_renamed(text.labels, recipe.input.labels.rename) for text in labelled), Counter[str]())
-    said = _label_notes(labelled, recipe) if labelled and recipe.entities_given else []
+    said = [line for text in texts for line in _row_notes(text)]
+    said += _label_notes(labelled, recipe) if labelled and recipe.entities_given else []
     gold = {lang: _renamed(text.labels, recipe.input.labels.rename) for lang, text in parallel.items()}
     keep = recipe.input.labels.keep
     selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
@@ -88,6 +89,16 @@ def build_index(
         said=[*dict.fromkeys(line for text in texts for line in text.said), *said],
         rejects=[reject for number, text in enumerate(texts) for reject in _rejects(number, text, recipe)],
     )
+
+
+def _row_notes(text: Text) -> list[str]:
+    """Say how many rows of a text are not as the files have them."""
+    mended, joined = (sum(getattr(scan, name) for scan in text.scans) for name in ("mended", "joined"))
+    counted = [
+        (mended, "with tokens that are no words as they stand: blanks are dropped, tokens with blanks inside are cut"),
+        (joined, "are several sentences that an entity over their border holds together"),
+    ]
+    return [f"{text.described}: {n:,} row{'s' if n > 1 else ''} {what}" for n, what in counted if n]
 
 
 def _no_labels(text: Text, recipe: Recipe) -> InputError:

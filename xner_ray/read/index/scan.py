@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xner_ray.data import words
 from xner_ray.data.arrow import lengths
 from xner_ray.data.kinds import SPLITS
-from xner_ray.data.tokens import UNSEEN, mend
+from xner_ray.data.tokens import UNSEEN, Mended, mend
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.formats import table
 from xner_ray.read.formats.tables import batches, table_raws, table_schema
@@ -190,7 +190,10 @@ class _Scanner:
                 scan.labels.update(span.label for span in record.spans or ())
                 scan.labels.update(label for _, _, label in record.chars or ())
             n_words = len(record.tokens if record.tokens is not None else (record.text or "").split())
-            reason = _reason(record, n_words, self.file, self.job)
+            mended = mend(record.tokens) if record.tokens is not None and record.reason is None else None
+            reason = _reason(record, n_words, self.file, self.job, mended)
+            scan.mended += mended is not None and reason is None
+            scan.joined += record.joined and reason is None
             split = record.split or self.file.split
             self._add_row(place, n_words, record.id, split, reason, record.labelled, record.extra)
             place = None
@@ -248,11 +251,10 @@ def _suggested(file: File) -> Reading:
         return file.reading  # the rest of the file may decide it; if not, this is raised again
 
 
-def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | None:
-    """Return why the row of a record will be rejected. n_words: by its tokens, or its blanks."""
+def _reason(record: Record, n_words: int, file: File, job: ScanJob, mended: Mended | None) -> Reason | None:
+    """Return why the row of a record will be rejected. n_words: by its tokens, or its blanks. mended: its tokens."""
     if record.reason is not None:
         return record.reason
-    mended = mend(record.tokens) if record.tokens is not None else None
     if mended is not None:
         n_words = len(mended.tokens)
         if not n_words:

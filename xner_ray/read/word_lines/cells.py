@@ -71,10 +71,9 @@ def rows_of(lines: Sequence[str]) -> list[list[str]]:
     width = len(rows[0])
     if width < 2 or not rows[0][-1] or any(len(row) != width for row in rows) or any(" " in line for line in lines):
         found = [cells(line) for line in lines]
-        tabs = lines[0].count("\t")  # the last line of a file has lost those at its end
-        if tabs > 1 and len({len(row) for row in found}) > 1 and all(line.count("\t") == tabs for line in lines[:-1]):
-            padded = [line + "\t" * (tabs - line.count("\t")) for line in lines]
-            return [[cell.strip(" ") for cell in line.split("\t")] for line in padded]
+        tabs = lines[0].count("\t")
+        if tabs > 1 and len({len(row) for row in found}) > 1 and all(line.count("\t") == tabs for line in lines):
+            return [[cell.strip(" ") for cell in line.split("\t")] for line in lines]
         return found
     return rows
 
