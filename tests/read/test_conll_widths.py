@@ -91,3 +91,25 @@ def test_a_column_that_may_hold_labels_is_named_where_another_does(tmp_path: Pat
     rows = [f"{word}\t{'person' if tag != 'O' else 'none'}\t{tag}" for word, tag in WORDS]
     said = settled(file_of(tmp_path, "\n\n".join(["\n".join(rows)] * 9), "conll")).said
     assert said == ["not read: column 2, which may hold labels too (none, person)"]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.txt", "a.conll", "train"])
+def test_labels_of_several_words_between_tabs(tmp_path: Path, name: str) -> None:
+    tags = [tag.replace("LOC", "geo location").replace("PER", "Person of Note") for _, tag in WORDS]
+    block = "\n".join(f"{word}\t{tag}" for (word, _), tag in zip(WORDS, tags, strict=True))
+    (tmp_path / name).write_text("\n\n".join([block] * 20))
+    (found,) = find_files(str(tmp_path / name), format=None, lang="eng_Latn", side="source", columns=Columns())
+    assert found.format == "conll"
+    for record in read(found):
+        assert record.spans == [Span(0, 2, "Person of Note"), Span(4, 5, "geo location")]
+
+
+def test_tags_of_a_sentence_in_one_cell_are_no_label_of_several_words(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("Nora left\tB-PER O\nOslo is far\tB-LOC O O\nAda Falk\tB-PER I-PER\n" * 9)
+    (found,) = find_files(str(tmp_path / "a.tsv"), format=None, lang="eng_Latn", side="source", columns=Columns())
+    assert found.format == "table"
+    assert [record.spans for record in read(found)][:3] == [
+        [Span(0, 1, "PER")],
+        [Span(0, 1, "LOC")],
+        [Span(0, 2, "PER")],
+    ]

@@ -188,6 +188,38 @@ def test_a_word_a_row_with_numbers_that_the_recipe_names(tmp_path: Path, names: 
     assert [record.spans for record in records] == [[Span(0, 2, "PER"), Span(4, 5, "PER")]] * 9
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["Nora left", "B-PER O"], ["Oslo is big", "B-LOC O O"], ["Ada Falk", "B-PER I-PER"]],
+        [["Nora left", "B-PER,O"], ["Oslo is big", "B-LOC,O,O"], ["Ada Falk", "B-PER,I-PER"]],
+        [["Nora left", '[[0, 4, "PER"]]'], ["Oslo is", '[[0, 4, "LOC"]]'], ["Ada Falk", '[[0, 8, "PER"]]']],
+        [['["Nora", "left"]', '["B-PER", "O"]'], ['["Oslo"]', '["B-LOC"]'], ['["Ada", "Falk"]', '["B-PER", "I-PER"]']],
+        [["Nora left", "[]"], ["Oslo is", '[[0, 4, "LOC"]]'], ["Ada Falk", '[[0, 8, "PER"]]']],
+    ],
+)
+@pytest.mark.parametrize("header", [None, ["one", "two"], ["text", "label"]])
+def test_the_first_sentence_of_a_table_is_no_header(
+    tmp_path: Path, rows: list[list[str]], header: list[str] | None
+) -> None:
+    records = _read(tmp_path, _written([*([header] if header else []), *rows * 5]))
+    assert len(records) == 15
+    found = [[("Nora", "PER")] if rows[0][1] != "[]" else [], [("Oslo", "LOC")], [("Ada Falk", "PER")]]
+    assert [entities(record) for record in records] == found * 5
+
+
+@pytest.mark.parametrize("header", [None, ["a", "b", "c"], ["sentence_id", "word", "label"]])
+@pytest.mark.parametrize("labels", [("PERSON", "GPE"), ("person", "geo")])
+def test_the_first_word_of_a_table_is_no_header(
+    tmp_path: Path, header: list[str] | None, labels: tuple[str, str]
+) -> None:
+    words = [("Nora", labels[0]), ("Falk", labels[0]), ("saw", "O"), ("the", "O"), ("Oslo", labels[1])]
+    rows = [[str(n), word, label] for n in range(9) for word, label in words]
+    for record in _read(tmp_path, _written([*([header] if header else []), *rows])):
+        assert record.tokens == [word for word, _ in words]
+        assert record.spans == [Span(0, 2, labels[0]), Span(4, 5, labels[1])]
+
+
 def test_empty_cells_of_a_label_studio_export_are_gold(tmp_path: Path) -> None:
     spans = json.dumps([{"start": 0, "end": 4, "text": "Nora", "labels": ["PER"]}])
     rows = [["annotation_id", "id", "label", "text"], ["4", "1", spans, "Nora left."], ["5", "2", "", "She left."]]

@@ -81,6 +81,8 @@ def _of_mapping(item: dict[str, Any]) -> Found:
     label = item[fields.label]
     if isinstance(label, list) and len(label) == 1:
         label = label[0]
+    if isinstance(label, dict):  # {"value": "PER", "confidence": 1.0}, as flair writes it
+        label = next((label[key] for key in ("value", "label", "name") if key in label), label)
     made = _checked(start, end, label, own, item)
     value = item[fields.start]
     if fields.end is not None or not _is_parted(value):

@@ -93,13 +93,16 @@ def told(file: File, text: str) -> Table:
 
 def _is_header(filled: Sequence[Sequence[str]], stated: Sequence[str | None]) -> bool:
     first = [cell.strip() for cell in filled[0]]
-    if any(are_tags([cell], bare=False) for cell in first if cell):
+    if any(are_tags([cell], bare=False) or _kind([cell]) in ("tags", "spans", "list") for cell in first if cell):
         return False
     names = {cell.lower() for cell in first}
     if set(stated) & set(first) or names & (WORD_NAMES | TAG_NAMES) or any(map(SENTENCE_NAMES.fullmatch, names)):
         return True
     below = [[row[number].strip() for row in filled[1:] if number < len(row)] for number in range(len(first))]
-    return any(cells and _kind([cell for cell in cells if cell]) in ("tag", "tags", "spans") for cells in below)
+    kinds = [_kind([cell for cell in cells if cell]) for cells in below]
+    if any(kind == "tag" and first[number] in below[number] for number, kind in enumerate(kinds)):
+        return False  # a label without a prefix
+    return any(kind in ("tag", "tags", "spans") for kind in kinds)
 
 
 def _given(table: Table, name: str) -> int | None:
