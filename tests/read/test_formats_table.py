@@ -245,6 +245,18 @@ def test_quotes_that_are_words_swallow_no_line(tmp_path: Path, mark: str, apart:
         assert [record.tokens for record in records] == [words] * 20
 
 
+@pytest.mark.parametrize("mark", ["\t", "|"])
+@pytest.mark.parametrize("text", ['" We win , " said Nora .', '"Yes", Nora said.', '"Nora left', '"" Nora ""'])
+def test_quotes_in_texts_that_are_not_quoted_stay_there(tmp_path: Path, mark: str, text: str) -> None:
+    start = text.index("Nora")
+    rows = [f"{text}{mark}[[{start}, {start + 4}, 'PER']]", f"Ada left{mark}[[0, 3, 'PER']]"] * 9
+    found = _read(tmp_path, "\n".join([f"text{mark}label", *rows]))
+    assert [(record.text, entities(record)) for record in found[:2]] == [
+        (text, [("Nora", "PER")]),
+        ("Ada left", [("Ada", "PER")]),
+    ]
+
+
 def test_a_quote_that_swallows_lines_of_a_damaged_file_is_said(tmp_path: Path) -> None:
     content = 'sentence_id,word,tag\n1,",O\n1,Nora,B-PER\n1,",O\n1,"5,000",O\n2,x,O\n'
     bad, good = _read(tmp_path, content)

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import pyarrow as pa
 
 from xner_ray.data.kinds import Ends, Format, Names, Offsets, Scheme
+from xner_ray.data.kinds import split_name as split_name
 from xner_ray.data.spans import Span
 from xner_ray.data.tag_styles import TagStyle
 from xner_ray.errors import BadRecord as BadRecord
@@ -29,12 +30,6 @@ Kind = Literal[Format, "links"]
 """What a file can be; links are no format of sentences, so no recipe names them."""
 TABLES = ("parquet", "dataset", "run")
 
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-_SPLITS = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 MOST_DIGITS = 18
 """Of a number in a file of text: Python refuses to read 4,301, and so many fit into 64 bits."""
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -217,15 +212,6 @@ class Record:
     @property
     def labelled(self) -> bool:
         return self.spans is not None or self.chars is not None
-
-
-def split_name(word: str) -> str | None:
-    """Return the split that a word means, or None.
-
-    >>> split_name("dev"), split_name("news")
-    ('validation', None)
-    """
-    return _SPLITS.get(word.lower())
 
 
 def split_of_file(relative: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xner_ray.read.record import split_name
+from xner_ray.data.kinds import split_name
 from xner_ray.read.shapes.forms import form_of, is_spans
 
 _TEXTS = ("text", "sentence", "content", "data", "raw")

@@ -17,6 +17,7 @@ Rows = list[tuple[int, list[str]]]  # with their first lines
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_BYTES = 1 << 28  # of a file
 _STRING = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*,?""", re.DOTALL)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _NUMBERS = re.compile(r"\[\s*[0-9]{1,18}(?:\s+[0-9]{1,18})*\s*\]")
 _MARKS_OF_TAGS = re.compile(r"\s*[,;|\s]\s*")
 _ARRAY = re.compile(r"array\((\[.*\])(?:, dtype=[^()]*)?\)", re.DOTALL)
@@ -34,14 +35,21 @@ def parsed(text: str, where: str) -> tuple[str, Rows]:
     rows = _rows(text, where, mark, True)
     if '"' in text:
         bare = _rows(text, where, mark, False)
-        swallowed = len(bare) > len(rows) and _is_even(bare)  # lines in one cell, though each of them is a row
-        if swallowed or _fit(bare)[:2] > _fit(rows)[:2]:
+        # Lines in one cell, though each of them is a row; or quotes at the beginning of cells that are not quoted
+        alike = _widths(bare).keys() == {_widths(rows).most_common(1)[0][0]} if _widths(rows) else False
+        plain = alike and (len(bare) > len(rows) or not all(map(_is_quoted, bare)))
+        if plain or _fit(bare)[:2] > _fit(rows)[:2]:
             rows = bare  # its quotes are words
     return mark, rows
 
 
-def _is_even(rows: Rows) -> bool:
-    return len({len(row) for _, row in rows if any(row)}) == 1
+def _is_quoted(row: tuple[int, list[str]]) -> bool:
+    """Return whether the cells of a row that begin with a quote are quoted. row: read as if none was."""
+    return all(_QUOTED.fullmatch(cell.strip()) for cell in row[1] if cell.startswith('"'))
+
+
+def _widths(rows: Rows) -> Counter[int]:
+    return Counter(len(row) for _, row in rows if any(row))
 
 
 def _rows(text: str, where: str, mark: str, quoted: bool) -> Rows:
@@ -62,7 +70,7 @@ def _rows(text: str, where: str, mark: str, quoted: bool) -> Rows:
 
 def _fit(rows: Rows) -> tuple[bool, float, bool, int]:
     """Return how well rows make a table: more than one column, the share of rows of one width, names of columns."""
-    widths = Counter(len(row) for _, row in rows if any(row))
+    widths = _widths(rows)
     if not widths:
         return False, 0.0, False, 0
     width, count = widths.most_common(1)[0]
