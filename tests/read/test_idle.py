@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from reading import read_all, to_train
 
+from xner_ray.commands.look import look
 from xner_ray.errors import InputError
 from xner_ray.read.index.build import build_index
 
@@ -49,6 +50,8 @@ def test_a_key_without_effect_is_refused(tmp_path: Path, names: list[str], given
         with pytest.raises(InputError, match=rf"{name}.*input\.{key}") as caught:
             _read(tmp_path, name, **given)
         assert "\n" not in str(caught.value)
+        (seen,) = look(str(tmp_path / name), overrides=[f"input.{key}={json.dumps(given[key])}"]).looks
+        assert seen.refused == str(caught.value)
 
 
 @pytest.mark.parametrize(
