@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 import torch
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 from xner_ray.engine.guard import run_stage
@@ -30,7 +31,7 @@ class FakeStage:
 
 def _table(n_rows: int, rejected: int | None = None) -> pa.Table:
     rows = [{"row": n, "id": str(n), "status": "rejected" if n == rejected else "ok"} for n in range(n_rows)]
-    return data_row.table_from_rows(rows, data_row.row_schema())
+    return table_from_rows(rows, data_row.row_schema())
 
 
 @pytest.mark.parametrize("poison", [0, 3, 6])

@@ -105,8 +105,10 @@ def _others(file: File) -> frozenset[str]:
 def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
     if file.carry is not None:
         return {name: _carried_text(data[name]) for name in file.carry if name in data}
-    rest = {key: value for key, value in data.items() if key not in _known(file)}
-    return _json(rest) if rest else None
+    known = _known(file)
+    if data.keys() <= known:
+        return None
+    return _json({key: value for key, value in data.items() if key not in known})
 
 
 @by_file

@@ -185,8 +185,10 @@ class _Scanner:
             if record.labelled:
                 scan.repaired += record.repaired
             if record.reason is None:  # what rejected rows hold may be no label at all
-                scan.labels.update(span.label for span in record.spans or ())
-                scan.labels.update(label for _, _, label in record.chars or ())
+                for span in record.spans or ():
+                    scan.labels[span.label] += 1
+                for _, _, label in record.chars or ():
+                    scan.labels[label] += 1
             n_words = len(record.tokens if record.tokens is not None else (record.text or "").split())
             reason = _reason(record, n_words, self.file, self.job)
             split = record.split or self.file.split
@@ -277,7 +279,7 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | 
 
 def _blank(text: str) -> bool:
     """Return whether a text has no word."""
-    return UNSEEN.issuperset("".join(text.split()))
+    return not text[:1].isalnum() and UNSEEN.issuperset("".join(text.split()))
 
 
 def record_at(file: File, scan: Scan, row: int) -> Record:
