@@ -26,7 +26,7 @@ from xner_ray.read.index.sampled import Sample, first_lines, maybe, sampled
 from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import START, File, Record, record_id, split_of_file
 from xner_ray.read.records import FORMATS, read_raws, records_of
-from xner_ray.read.rows import ReadSide, side
+from xner_ray.read.side import ReadSide, side
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import Input
 from xner_ray.recipe.load import checked, overridden

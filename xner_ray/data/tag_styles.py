@@ -174,7 +174,7 @@ def _prefixed(rest: Counter[str], outside: str) -> Tags | None:
             for tag, count in rest.items():
                 one, mark, other = tag.rpartition(separator) if last else tag.partition(separator)
                 prefix, label = (other, one) if last else (one, other)
-                if mark and len(prefix) == 1 and prefix.upper() in _LETTERS and label[:1].isalnum():
+                if mark and len(prefix) == 1 and prefix.upper() in _LETTERS and any(map(str.isalnum, label)):
                     made.letters[prefix] += count
                     made.labels[label] += count
                 else:

@@ -12,8 +12,10 @@ def carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | N
     """Return what an object has beside our columns: all as one JSON text, or those that `file.carry` names."""
     if file.carry is not None:
         return {name: _carried_text(data[name]) for name in file.carry if name in data}
-    rest = {key: value for key, value in data.items() if key not in _known(file)}
-    return _json(rest) if rest else None
+    known = _known(file)
+    if data.keys() <= known:
+        return None
+    return _json({key: value for key, value in data.items() if key not in known})
 
 
 @by_file

@@ -312,7 +312,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
     if "dataset_dict.json" in files:
         listed = load("dataset_dict.json").get("splits")
         folders = [f"{name}/" for name in listed] if isinstance(listed, list) else []
-    found = []
+    found: list[Found] = []
     for folder in folders:
         state = load(f"{folder}state.json")
         if state.get("_indices_data_files"):
@@ -327,6 +327,8 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
             name = folder + str(entry["filename"])
             if name not in files:
                 raise InputError(f"{path}: {name}, which {folder}state.json lists, is missing")
+            if any(one.relative == name for one in found):
+                raise InputError(f"{path}: {folder}state.json lists {name} twice; leave one out")
             found.append(Found(files[name].path, name, split, files[name].stamp, features))
     if not found:
         raise InputError(f"{path}: the dataset lists no data file")

@@ -234,7 +234,7 @@ def without_surrogates(text: str) -> str:
 
 def name_text(value: Any, column: str) -> str | None:
     """Return an id, document id or split as text; BadRecord unless it is text or a whole number."""
-    if value is None or (isinstance(value, str) and not value):
+    if not value and (value is None or isinstance(value, str)):
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: text or a whole number")
@@ -243,6 +243,8 @@ def name_text(value: Any, column: str) -> str | None:
 
 def refused(text: str, *, name: bool = False) -> bool:
     """Return whether a text, or a name, holds a character that could not be written out again."""
+    if text.isascii() and text.isprintable():  # a tenth of the time
+        return False
     return (_REFUSED_IN_NAMES if name else REFUSED).search(text) is not None
 
 
@@ -258,7 +260,7 @@ def refuse_characters(record: Record) -> None:
     labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
     names = [record.id or "", record.doc_id or "", *labels]
     texts = [record.text or "", *(record.tokens or ())]
-    if refused("".join(names), name=True) or refused("\n".join(texts)):
+    if refused("".join(names), name=True) or refused(" ".join(texts)):
         kinds = ["id", "doc_id", *("label" for _ in labels)]
         found = [
             (f"the {kind} ", name, _REFUSED_IN_NAMES.search(name)) for kind, name in zip(kinds, names, strict=True)

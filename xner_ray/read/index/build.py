@@ -17,7 +17,7 @@ from xner_ray.read.index.scan import record_at
 from xner_ray.read.index.survey import MapFiles, Survey, ids_folder
 from xner_ray.read.index.units import Rows, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
 from xner_ray.read.inputs import Text, find_texts, input_of
-from xner_ray.read.rows import side
+from xner_ray.read.side import side
 from xner_ray.recipe.model import Recipe
 
 _UNLABELLED = "has no labels"

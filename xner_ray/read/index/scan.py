@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xner_ray.data import words
 from xner_ray.data.arrow import lengths
 from xner_ray.data.kinds import SPLITS
-from xner_ray.data.tokens import UNSEEN, Mended, mend
+from xner_ray.data.tokens import UNSEEN, Mended, leaning, mend
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.formats import table
 from xner_ray.read.formats.tables import batches, table_raws, table_schema
@@ -30,8 +30,10 @@ from xner_ray.read.record import START, TABLES, File, Place, Raw, Reading, Recor
 from xner_ray.read.records import FORMATS, collector_paused, iterate, read_raws, records_of, with_document_start
 from xner_ray.read.shapes.evidence import ObjectEvidence
 from xner_ray.read.shapes.schema import class_names
+from xner_ray.read.side import side
 from xner_ray.read.sources import is_plain_table, table_source, tagged_rows
 from xner_ray.read.tagged import Source, looked_at
+from xner_ray.recipe.input import Labels
 
 GRID_BYTES = 1 << 14  # a unit reads at most so much in vain, of tables a row group
 PIECE_BYTES = 1 << 24  # a multiple of GRID_BYTES
@@ -187,8 +189,10 @@ class _Scanner:
             if record.labelled:
                 scan.repaired += record.repaired
             if record.reason is None:  # what rejected rows hold may be no label at all
-                scan.labels.update(span.label for span in record.spans or ())
-                scan.labels.update(label for _, _, label in record.chars or ())
+                for span in record.spans or ():
+                    scan.labels[span.label] += 1
+                for _, _, label in record.chars or ():
+                    scan.labels[label] += 1
             n_words = len(record.tokens if record.tokens is not None else (record.text or "").split())
             mended = mend(record.tokens) if record.tokens is not None and record.reason is None else None
             reason = _reason(record, n_words, self.file, self.job, mended)
@@ -269,8 +273,8 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob, mended: Mend
         n_words = len(words.split(record.text or "", file.lang))
     if n_words > job.max_words:
         return Reason.TOO_LONG
-    if record.text is not None and any(_blank(record.text[start:end]) for start, end, _ in record.chars or ()):
-        return Reason.BAD_SPAN
+    if record.text is not None and any(_unseen(record.text[start:end]) for start, end, _ in record.chars or ()):
+        return side(record, file, Labels(), job.max_words).reason  # rare, and only the words tell
     if mended is not None and record.spans:
         try:
             mended.spans(record.spans)
@@ -281,7 +285,12 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob, mended: Mend
 
 def _blank(text: str) -> bool:
     """Return whether a text has no word."""
-    return UNSEEN.issuperset("".join(text.split()))
+    return not text[:1].isalnum() and UNSEEN.issuperset("".join(text.split()))
+
+
+def _unseen(text: str) -> bool:
+    """Return whether a text has nothing that makes a word by itself."""
+    return not text[:1].isalnum() and leaning().issuperset("".join(text.split()))
 
 
 def record_at(file: File, scan: Scan, row: int) -> Record:
