@@ -110,7 +110,11 @@ def tagged_rows(
     rows = [tagged(raw, file) or _ODD for raw in raws]
     try:
         return rows, _source(raws, rows, file, extra)
-    except UnicodeEncodeError:  # half a surrogate pair, which no table can hold
+    except (
+        UnicodeEncodeError,
+        pa.ArrowTypeError,
+        pa.ArrowInvalid,
+    ):  # a table holds nothing but text, and no half of it
         rows = [row if _writable(row) else _ODD for row in rows]
         return rows, _source(raws, rows, file, extra)
 
@@ -125,10 +129,13 @@ def _source(raws: Sequence[Raw], rows: Sequence[Tagged], file: File, extra: Sequ
             carried[column.name] = pa.array(values, column.type)
     ids, docs = [row.id for row in rows], [row.doc_id for row in rows]
     "".join(filter(None, (*ids, *docs))).encode()
+    tokens, tags = pa.array([row.tokens for row in rows], _LISTS), pa.array([row.tags for row in rows], _LISTS)
+    if tokens.flatten().null_count or tags.flatten().null_count:
+        raise pa.ArrowInvalid("null among words or tags")
     return Source(
         np.array([raw.line for raw in raws], np.int64),
-        pa.array([row.tokens for row in rows], _LISTS),
-        pa.array([row.tags for row in rows], _LISTS),
+        tokens,
+        tags,
         ids,
         docs,
         carried,
@@ -139,7 +146,9 @@ def _source(raws: Sequence[Raw], rows: Sequence[Tagged], file: File, extra: Sequ
 
 
 def _writable(row: Tagged) -> bool:
-    return not SURROGATES.search("".join((*row.tokens, *(row.tags or ()), row.id or "", row.doc_id or "")))
+    """Return whether all is text, and text that UTF-8 can write."""
+    parts = (*row.tokens, *(row.tags or ()), row.id or "", row.doc_id or "")
+    return set(map(type, parts)) <= {str} and not SURROGATES.search("".join(parts))
 
 
 def _is_plain(file: File, schema: pa.Schema) -> bool:

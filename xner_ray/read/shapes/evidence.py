@@ -122,7 +122,10 @@ class ObjectEvidence:
         try:
             if form is NUMBERS:
                 self.highest[key] = max(self.highest.get(key, 0), *value)
-            elif (counts := self.tags.setdefault(key, Counter())) is not None:
+                return
+            if key not in self.tags:
+                self.tags[key] = Counter()
+            if (counts := self.tags[key]) is not None:
                 counts.update(value)
                 if len(counts) > MOST:
                     self.tags[key] = None
