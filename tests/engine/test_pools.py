@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from xner_ray.engine.pools import READ_CPUS, Capacity, bundles, group, needs, readers, shrink
+from xner_ray.engine.pools import READ_CPUS, Capacity, Group, bundles, group, needs, readers, shrink, without_gpus
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
@@ -103,3 +103,13 @@ def test_shrink_never_leaves_an_idle_worker() -> None:
 def test_reads_are_bounded_by_the_first_pool(workers: int | tuple[int, int], most: int) -> None:
     recipe = _recipe(translate={"workers": workers}, match={"workers": 100})
     assert readers(group(recipe, Capacity(cpus=1000, gpus=0, local=False), 10_000)) == most
+
+
+def test_a_gpu_that_is_left_out_takes_the_workers_with_it() -> None:
+    def pool(workers: tuple[int, int], gpus: float) -> Group:
+        return Group(("align",), workers, 1.0, gpus, 1, None)
+
+    assert without_gpus([pool((4, 4), 1)], 1) == [pool((3, 3), 1)]
+    assert without_gpus([pool((1, 8), 0.25), pool((1, 2), 0)], 1) == [pool((1, 4), 0.25), pool((1, 2), 0)]
+    assert without_gpus([pool((2, 2), 1), pool((6, 6), 1)], 2) == [pool((2, 2), 1), pool((4, 4), 1)]
+    assert without_gpus([pool((1, 1), 1)], 1) is None
