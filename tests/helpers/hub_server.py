@@ -86,6 +86,7 @@ class HubServer:
         monkeypatch.setattr("transformers.utils.hub._hf_api", None)
         patient = SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic, time=time.time)
         monkeypatch.setattr("huggingface_hub.utils._http.time", patient)  # it asks again for half a minute
+        monkeypatch.setattr("xner_ray.models.commits.PAUSES_S", (0.0,) * 5)
         self.online(monkeypatch)
 
     def online(self, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from xner_ray.models import published
 from xner_ray.storage import hub
 
 Say = Callable[[str], None]
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 8.0)
+"""Seconds to wait before a file is asked for again; its client asks once, if only its content fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,22 @@ class HubModel:
             raise self._absent(file)
         from huggingface_hub import errors, hf_hub_download
 
-        try:
-            return Path(hf_hub_download(self.repository, file, revision=self.revision))
-        except errors.LocalEntryNotFoundError as error:
-            raise _ours(hub.explained(self._about(), error.__cause__ or error)) from None
-        except errors.EntryNotFoundError:
-            raise RecipeError(
-                f"model {self.name!r}: the hub lists {file} and does not have it; name another revision, or a folder"
-            ) from None
-        except (hub.unreachable(), errors.HfHubHTTPError, RuntimeError) as error:  # the last is hf_xet's
-            raise _ours(hub.explained(self._about(), error)) from None
+        for pause in (*PAUSES_S, None):
+            try:
+                return Path(hf_hub_download(self.repository, file, revision=self.revision))
+            except errors.LocalEntryNotFoundError as error:  # its question about the file was asked patiently
+                raise _ours(hub.explained(self._about(), error.__cause__ or error)) from None
+            except errors.EntryNotFoundError:
+                raise RecipeError(
+                    f"model {self.name!r}: the hub lists {file} and does not have it; name another revision, or a "
+                    "folder"
+                ) from None
+            except (hub.unreachable(), errors.HfHubHTTPError, RuntimeError) as error:  # the last is hf_xet's
+                failure = hub.explained(self._about(), error)
+                if pause is None or not failure.passes:
+                    raise _ours(failure) from None
+            time.sleep(pause)
+        raise AssertionError
 
     def _asked(self, *, patient: bool) -> str:
         """Return the commit of the revision by the hub, and remember its list of files. HubError."""
