@@ -55,6 +55,7 @@ from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run import parts as part_files
 from xner_ray.stage import Stage
+from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _TRIES = 3  # new pools in a row, no unit finished
 
@@ -65,7 +66,7 @@ class UnitSource(Datasource):
     def __init__(self, units: Sequence[Unit], plan: ReadPlan) -> None:
         super().__init__()
         self._units = units
-        self._plan = plan
+        self._plan, self._settings = plan, HubSettings()
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -76,7 +77,7 @@ class UnitSource(Datasource):
         del parallelism, per_task_row_limit, data_context  # the units decide
         return [
             ReadTask(
-                partial(read_packed, unit, self._plan),
+                partial(with_settings, self._settings, read_packed, unit, self._plan),
                 BlockMetadata(num_rows=1, size_bytes=None, exec_stats=None),
             )
             for unit in self._units
@@ -119,8 +120,9 @@ class Worker:
     deaths = DEATHS  # in loading, the node is left out after so many
     most_deaths = 40  # of one unit: a row is found after some 20
 
-    def __init__(self, recipe: Recipe, group: Group, parts: str) -> None:
+    def __init__(self, recipe: Recipe, group: Group, parts: str, settings: HubSettings) -> None:
         """`parts` is the folder of this driver's parts."""
+        settings.take()
         os.environ.update(environment(group.threads))  # Ray would decide by num_cpus
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
@@ -187,9 +189,15 @@ class WritingWorker(Worker):
     """The last actor: publishes the part, and returns the ledger row instead of the rows."""
 
     def __init__(
-        self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str], retry: part_files.Retry | None
+        self,
+        recipe: Recipe,
+        group: Group,
+        parts: str,
+        settings: HubSettings,
+        labels: Sequence[str],
+        retry: part_files.Retry | None,
     ) -> None:
-        super().__init__(recipe, group, parts)
+        super().__init__(recipe, group, parts, settings)
         self.writer = PartWriter(recipe, parts, labels, retry)
 
     def work(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
@@ -260,7 +268,7 @@ def _run_pools(
     )
     for group in work.groups:
         last = group is work.groups[-1]
-        arguments = (work.recipe, group, parts, *((work.labels, work.retry) if last else ()))
+        arguments = (work.recipe, group, parts, HubSettings(), *((work.labels, work.retry) if last else ()))
         data = data.map_batches(
             WORKERS[last],
             fn_constructor_args=arguments,
