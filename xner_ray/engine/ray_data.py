@@ -48,7 +48,7 @@ from xner_ray.engine.worker import (
     read_packed,
     set_threads,
 )
-from xner_ray.errors import FatalError, NodeError, RetryableError, XnerError
+from xner_ray.errors import FatalError, NodeError, RetryableError, ServiceError, XnerError
 from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan
 from xner_ray.recipe.model import Recipe
@@ -143,13 +143,18 @@ class Worker:
         return build(name, self.recipe)
 
     def _load(self, names: Sequence[str]) -> list[Stage]:
-        """Load the stages. NodeError if that goes wrong in a way that another node may not share."""
+        """Load the stages. NodeError if that goes wrong in a way that another node may not share.
+
+        ServiceError where what does not answer is asked by all nodes.
+        """
         where = f"the models of {self.name} do not load on node {self.node[:12]}"
         with self.crashes.attempt(f"load {self.name}") as deaths:
             if deaths >= self.deaths:
                 raise NodeError(f"{where}: {deaths} processes died of it in a row ({DYING})", self.node)
             try:
                 return load_patiently(names, self.load, self.pauses_s)
+            except ServiceError:
+                raise
             except RetryableError as failure:
                 raise NodeError(f"{where}: {failure}", self.node) from failure
 
@@ -325,5 +330,5 @@ def _configure(context: DataContext) -> None:
     context.execution_no_progress_timeout_s = 24 * 3600  # spot capacity may be hours away
     context.max_consecutive_actor_init_deaths = 5  # one node that kills a loading model is not the end
     context.raise_original_map_exception = True  # ours must arrive as what they are
-    context.retried_map_errors = ["RetryableError"]
+    context.retried_map_errors = ["RetryableError", "ServiceError"]
     context.max_map_retries = 3

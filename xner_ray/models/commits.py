@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from xner_ray.errors import RecipeError, RetryableError, XnerError
+from xner_ray.errors import RecipeError, ServiceError, XnerError
 from xner_ray.models import published
 from xner_ray.storage import hub
 
@@ -32,7 +32,7 @@ class HubModel:
     """A hub id. name: as messages call it. revision: empty for main. lists: the folder of remembered lists of files.
 
     All but `commit` is for a revision that is a commit. RecipeError where there is no such model or it may not be
-    read, RetryableError where the hub may answer later, OSError of this machine's disk.
+    read, ServiceError where the hub may answer later, OSError of this machine's disk.
     """
 
     name: str
@@ -76,8 +76,9 @@ class HubModel:
 
     def names(self) -> list[str]:
         """Return the names of the commit's files."""
-        if (known := self._listed()) is not None:
-            return known
+        known = self._list(self.revision)
+        if (listed := self._listed(known)) is not None:
+            return listed
         if not _offline():
             here = (self.folder / published.CONFIG).exists()
             try:
@@ -88,7 +89,7 @@ class HubModel:
         elif not (self.folder / published.CONFIG).exists():
             raise self._absent(published.CONFIG)
         found = (path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
-        return self._listed() or sorted(found)
+        return self._listed(known) or sorted(found)
 
     def fetched(self, file: str) -> Path:
         """Return a file of the commit in the local hub cache, fetched if it is not there."""
@@ -130,7 +131,7 @@ class HubModel:
                 f"{about.what}: {constants.ENDPOINT} does not answer as the hub does; check HF_ENDPOINT"
             ) from None
         path = self._list(commit)
-        if not path.is_file():
+        if self._listed(path) is None:
             own = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
             path.parent.mkdir(parents=True, exist_ok=True)
             own.write_text(json.dumps(names), encoding="utf-8")
@@ -140,9 +141,13 @@ class HubModel:
     def _list(self, commit: str) -> Path:
         return self.lists / f"{commit}.files.json"
 
-    def _listed(self) -> list[str] | None:
-        path = self._list(self.revision)
-        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else None
+    @staticmethod
+    def _listed(path: Path) -> list[str] | None:
+        """Return a remembered list; None if there is none, or a machine went down while it was written."""
+        try:
+            return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _cached(self, say: Say) -> str:
         """Return the commit of the revision by the local hub cache; RecipeError if it says none, or several.
@@ -208,4 +213,4 @@ def _offline() -> bool:
 
 
 def _ours(error: hub.HubError) -> XnerError:
-    return (RetryableError if error.passes else RecipeError)(str(error))
+    return (ServiceError if error.passes else RecipeError)(str(error))

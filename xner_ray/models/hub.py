@@ -63,7 +63,7 @@ def folder_of(name: str, *, weights: bool, say: Say = _silent) -> Path:
     """Return the folder that a model is loaded from, fetched and converted if it is not there.
 
     weights: with weights, as safetensors; else perhaps without. say: gets a line for what takes long. RecipeError if
-    the model cannot be used, RetryableError if the hub may have it later.
+    the model cannot be used, ServiceError if the hub may have it later.
     """
     folder = local_folder(name)
     if folder is not None:
@@ -133,7 +133,7 @@ def pin(name: str, say: Say = _silent) -> tuple[str, str]:
     """Return the name with its revision fixed, and its identity: tree hash, commit on the hub, or that of an address.
 
     If the hub cannot be reached, the model is looked for in the local hub cache. say: gets a line if a commit is taken
-    that nobody named, because the cache has no other. RecipeError, RetryableError.
+    that nobody named, because the cache has no other. RecipeError, ServiceError.
     """
     if "://" in name:
         address, _, wanted = name.partition("#")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, one_line
 
 CONFIG = "config.json"
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
@@ -63,11 +63,11 @@ def weights(names: Collection[str], read: Callable[[str], bytes], model: str) ->
         if whole + INDEX in names:
             return _parts(names, whole + INDEX, read(whole + INDEX), model)
     others = sorted(name for name in names if any(fnmatchcase(name, pattern) for pattern in _WEIGHTS))
+    has = one_line(", ".join(others[:4])) or "no weights"
     raise RecipeError(
         f"model {model!r}: needs a {CONFIG} and weights as *.safetensors: {SAFE} or {PICKLED}, or parts with their "
-        f"index; it has {', '.join(others[:4]) or 'no weights'}{' and more' if len(others) > 4 else ''}; name another "
-        "revision (owner/name@refs/pr/N, where a conversion is proposed), or a folder that transformers' "
-        "save_pretrained has written"
+        f"index; it has {has}{' and more' if len(others) > 4 else ''}; name another revision (owner/name@refs/pr/N, "
+        "where a conversion is proposed), or a folder that transformers' save_pretrained has written"
     )
 
 
