@@ -30,7 +30,7 @@ from tiny_nllb import FOLDER
 from transformers import AutoTokenizer
 
 from xner_ray.align.encoder import Encoder
-from xner_ray.errors import RecipeError, RetryableError, XnerError
+from xner_ray.errors import RecipeError, ServiceError, StorageError, XnerError
 from xner_ray.models import hub, published
 from xner_ray.recipe.sections import Tag
 from xner_ray.storage import cache
@@ -221,7 +221,7 @@ def test_each_refusal_has_its_own_line(
     said = str(error.value)
     assert said.startswith(f"model '{MBERT}") and message.replace("URL", server.url) in said
     assert "\n" not in said and "hf_" not in said.replace("hf_hub", "")
-    assert isinstance(error.value, RetryableError if "several tries" in message or what == "no hub" else RecipeError)
+    assert isinstance(error.value, ServiceError if "several tries" in message or what == "no hub" else RecipeError)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -348,6 +348,18 @@ def test_a_mirror_holds_weights_for_machines_that_never_saw_the_hub(
         assert AutoTokenizer.from_pretrained(folder)
 
 
+def test_a_damaged_cache_is_not_mirrored(server: HubServer, tmp_path: Path) -> None:
+    pinned = hub.pin(NLLB_LARGE)[0]
+    folder = hub.folder_of(pinned, weights=True)
+    path = folder / "model-00002-of-00003.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StorageError, match=f"{folder} is not what its SHA256SUMS says; delete it"):
+        hub.mirror(pinned, str(tmp_path / "mirror"))
+    assert not (tmp_path / "mirror").exists()
+    shutil.rmtree(folder)
+    assert hub.mirror(pinned, str(tmp_path / "mirror"))
+
+
 def test_a_mirror_of_an_earlier_version_without_weights_is_made_again(server: HubServer, tmp_path: Path) -> None:
     pinned, commit = hub.pin(NLLB)
     old = tmp_path / "mirror" / commit
@@ -376,3 +388,26 @@ def test_pickled_weights_at_an_address_are_converted_once_a_machine(
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(XnerError, match=r"pytorch_model-00002-of-00003.bin is not what its SHA256SUMS says"):
         hub.folder_of(s3.uri("bucket/nllb"), weights=True)
+
+
+def test_a_cache_that_an_earlier_version_filled(server: HubServer) -> None:
+    """By what transformers asked for, without a list of the commit's files."""
+    from transformers import AutoModel
+
+    commit = hub.pin(MBERT)[1]
+    shutil.rmtree(cache.cache_folder() / "models")
+    AutoTokenizer.from_pretrained(MBERT, revision=commit)
+    AutoModel.from_pretrained(MBERT, revision=commit, use_safetensors=True)
+    server.close()
+    folder = hub.folder_of(f"{MBERT}@{commit}", weights=True)
+    assert folder.name == commit and Encoder(f"{MBERT}@{commit}").layers == [8]
+    assert not list(cache.cache_folder().glob("models/*.json"))
+
+
+def test_a_list_that_was_cut_is_asked_for_again(server: HubServer) -> None:
+    commit = hub.pin(NLLB)[1]
+    known = cache.cache_folder() / "models" / f"{commit}.files.json"
+    whole = known.read_bytes()
+    known.write_bytes(whole[:10])
+    assert (hub.folder_of(f"{NLLB}@{commit}", weights=True) / "model.safetensors").is_file()
+    assert known.read_bytes() == whole

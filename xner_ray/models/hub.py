@@ -362,7 +362,7 @@ def mirror(name: str, models: str, say: Say = _silent) -> str:
     """Copy a pinned hub id below `models`, with its weights as safetensors, unless it is there; return its address.
 
     models: a folder that every machine reaches, so that only one machine asks the hub. Other names are returned as
-    they are. Errors as of `folder_of`.
+    they are. Errors as of `folder_of`, and StorageError for damage in the cache.
     """
     if not _PINNED.fullmatch(name):
         return name
@@ -371,8 +371,11 @@ def mirror(name: str, models: str, say: Say = _silent) -> str:
     if not _is_mirror(last):
         folder, names = _whole(name, say)
         files = {file: (folder / file).resolve() for file in names}
+        said = listed_sums(files)
+        if folder.name.endswith(_LAYOUT) and {*said.split("\n")} != {*(folder / SUMS).read_text().split("\n")}:
+            raise StorageError(f"model {name!r}: {folder} is not what its {SUMS} says; delete it, and run this again")
         storage.copy({file: str(path) for file, path in files.items()}, address)
-        storage.publish(last, listed_sums(files).encode())  # with it the copy is whole
+        storage.publish(last, said.encode())  # with it the copy is whole
     if storage.is_local(address):
         return address
     return f"{address}#{address_identity(address)}"
