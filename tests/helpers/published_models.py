@@ -1,7 +1,9 @@
 """Models in the forms in which the hub has them: file names, tokenizer classes, dtypes, shards, and what lies beside.
 
 Tiny weights; NLLB's are those of tiny-nllb, since random ones never end a sentence. Each function fills a folder, as a
-commit of the repository that it is named after.
+commit of the repository that it is named after. File names of mDeBERTa and Mistral are those of listings in public
+repositories and threads; that NLLB's main has no safetensors, and refs/pr/45 has, is what a user of it wrote in public;
+the rest, and how NLLB 3.3B is sharded, is from memory: the hub was not at hand.
 """
 
 from __future__ import annotations
@@ -197,10 +199,13 @@ def mdeberta(folder: Path, dtype: torch.dtype = torch.float16) -> Path:
     _json(folder / "config.json", published | {"pos_att_type": "p2c|c2p"})
     body = DebertaV2ForMaskedLM(config).deberta.state_dict()
     state = {f"deberta.{name}": tensor.to(dtype) for name, tensor in body.items()}
+    state["deberta.embeddings.word_embeddings._weight"] = torch.zeros(420, 24, dtype=dtype)
     state["lm_predictions.lm_head.bias"] = torch.zeros(420, dtype=dtype)
     state["mask_predictions.dense.weight"] = torch.zeros(24, 24, dtype=dtype)
     torch.save(state, folder / "pytorch_model.bin")
     torch.save({"generator.weight": torch.zeros(1000)}, folder / "pytorch_model.generator.bin")
+    _json(folder / "generator_config.json", {"model_type": "deberta-v2"})
+    (folder / "tf_model.h5").write_bytes(b"h5" * 1000)
     return folder
 
 

@@ -254,7 +254,7 @@ def test_revisions_with_slashes(server: HubServer, folders: dict[str, Path], tmp
     ("name", "gone", "message"),
     [
         (NLLB, ["pytorch_model.bin"], "it has no weights; name another revision"),
-        (MDEBERTA, ["pytorch_model.bin"], "it has pytorch_model.generator.bin; name another revision"),
+        (MDEBERTA, ["pytorch_model.bin"], "it has pytorch_model.generator.bin, tf_model.h5; name another revision"),
         (
             MISTRAL,
             ["model-00002-of-00003.safetensors"],
