@@ -1,5 +1,6 @@
 """The production recipe on models in their published form: from a hub on loopback, from caches, from a mirror."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from hub_server import HubServer, link_builtin
+from local_cluster import local_cluster
 from published import digests
 from published_models import MBERT, NLLB, NLLB_LARGE, mbert, nllb, nllb_large, nllb_local
 from s3_server import S3Server
@@ -187,6 +189,38 @@ def test_workers_of_ray_find_what_the_driver_has_fetched(
     assert set(server.sent.values()) == {1}
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
     assert len(written) > 20 and not [path for path in written if server.may.encode() in path.read_bytes()]
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_nodes_of_a_cluster_take_the_drivers_copy_and_ask_no_hub(
+    server: HubServer, expected: dict[str, str], s3: S3Server, tmp_path: Path
+) -> None:
+    """The driver has a token and the hub; the nodes have neither, an empty cache, and the store."""
+    server.gated |= {NLLB, MBERT}
+    nodes = _machine(tmp_path / "node", "http://127.0.0.1:9", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT))
+    run = s3.uri("bucket/run")
+    with local_cluster(cpus=2, env=nodes) as cluster:
+        driver = _machine(tmp_path / "driver", server.url, HF_HUB_OFFLINE="0", HF_TOKEN=server.may)
+        given = [f"--set={setting}" for setting in (*_settings(NLLB, MBERT), "align.cpus=0.5", "match.cpus=0.3")]
+        ended = subprocess.run(
+            [sys.executable, "-m", "xner_ray", "project", str(RECIPE), run, *given],
+            env={**cluster.env, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", **driver},
+            capture_output=True,
+            text=True,
+        )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    published = {
+        path.removeprefix("/bucket/run/"): hashlib.sha256(stored[0]).hexdigest()
+        for path, stored in s3.objects.items()
+        if path.startswith(("/bucket/run/data/", "/bucket/run/rejects/"))
+    }
+    assert published == expected
+    assert set(server.sent.values()) == {1}
+    copied = {Path(path).name for path in s3.objects if "/_run/models/" in path}
+    assert {"model.safetensors", "SHA256SUMS", "sentencepiece.bpe.model"} <= copied
+    assert not [name for name in copied if name.endswith(".bin")]
+    assert not any(server.may.encode() in stored[0] for stored in s3.objects.values())
 
 
 @pytest.mark.slow
