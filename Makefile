@@ -66,7 +66,7 @@ chaos: setup
 	$(BIN)/pytest -m chaos -s
 
 damage: setup
-	XNER_DAMAGES=500 $(BIN)/pytest -n 2 -s --timeout 0 -m long tests/engine/test_damage.py
+	XNER_DAMAGES=500 $(BIN)/pytest -n 2 --dist load -rP --timeout 0 -m long tests/engine/test_damage.py
 
 fuzz: setup
 	XNER_FUZZ=1000000 $(BIN)/pytest -n 2 --dist load -rP --timeout 0 -m long tests/read/test_fuzz.py

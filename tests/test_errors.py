@@ -9,7 +9,7 @@ def test_every_exception_of_the_tree_has_the_documented_status() -> None:
     lines = [
         line for line in (errors.__doc__ or "").splitlines() if "Error" in line and ("──" in line or "status" in line)
     ]
-    assert len(lines) == 11
+    assert len(lines) == 12
     for line in lines:
         name = line.replace("│", "").replace("├──", "").replace("└──", "").split()[0]
         status = next(int(word) for word in line.split() if word.isdigit())
@@ -31,7 +31,8 @@ def test_did_you_mean(value: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        errors.NodeError("no GPU", "0a1b"),
+        errors.NodeError("no GPU", "0a1b", "3"),
+        errors.DeviceError("x"),
         errors.MissingExtraError("vllm", "llm", "tag.engine llm"),
         errors.DamageError("run/a", "is missing"),
         errors.FatalError("x"),

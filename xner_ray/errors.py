@@ -10,6 +10,7 @@
     ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
     ├── RetryableError        1  the same call may succeed later: a stage, or storage that fails for a while
     │   └── ServiceError      1  a store or the hub does not answer, which is no fault of the node that asks
+    ├── DeviceError           1  the device of this process fails: another process, or another device, may do better
     └── NodeError             1  a worker's node is at fault, not its work: another node may do better
 
 A message says what is wrong, where, what is allowed and what to do. An exception never rejects a row: a rejected row
@@ -93,15 +94,19 @@ class ServiceError(RetryableError):
     pass
 
 
+class DeviceError(XnerError):
+    pass
+
+
 class NodeError(XnerError):
-    """An error of a node; `node` is Ray's id of it."""
+    """An error of a node; `node` is Ray's id of it. gpu: Ray's number of the GPU alone that is at fault, if it is."""
 
-    def __init__(self, message: str, node: str) -> None:
+    def __init__(self, message: str, node: str, gpu: str | None = None) -> None:
         super().__init__(message)
-        self.node = node
+        self.node, self.gpu = node, gpu
 
-    def __reduce__(self) -> tuple[type[NodeError], tuple[str, str]]:
-        return NodeError, (str(self), self.node)
+    def __reduce__(self) -> tuple[type[NodeError], tuple[str, str, str | None]]:
+        return NodeError, (str(self), self.node, self.gpu)
 
 
 class Reason(StrEnum):

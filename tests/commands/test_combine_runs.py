@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_rows import table_from_rows
 from synthetic_runs import ROWS, SPANISH, digests, killed_again, make_run
 
 from xner_ray.commands import inspect
 from xner_ray.commands.combine import combine
 from xner_ray.commands.export import export
 from xner_ray.commands.rematch import rematch
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import publish

@@ -11,13 +11,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from made_rows import table_from_rows
 from page_rows import row_of
 from rich.console import Console
 from typer.testing import CliRunner
 
 from xner_ray import cli
 from xner_ray.commands import inspect, session
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.errors import RunFolderError
 from xner_ray.read.index.index import Index
 from xner_ray.read.index.units import Unit, unit_name

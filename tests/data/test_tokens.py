@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xner_ray.data.spans import Span, spans_to_tags, tags_to_spans
-from xner_ray.data.tokens import UNSEEN, _leaning, mend, sound
+from xner_ray.data.tokens import UNSEEN, leaning, mend, sound
 
 ZWSP, BOM, ACUTE, NBSP = "\u200b", "\ufeff", "\u0301", "\u00a0"
 
@@ -115,7 +115,7 @@ def test_all_that_is_seen_stays_in_its_place(tokens: list[str], data: st.DataObj
 
 def test_all_marks_are_known() -> None:
     marks = {chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"}
-    assert marks <= _leaning()
+    assert marks <= leaning()
 
 
 def test_most_tokens_are_sound() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from made_rows import table_from_rows
 from tiny_taggers import random_model
 
 from xner_ray.align.aligner import BatchAligner
@@ -54,7 +55,7 @@ def _table(source: Sequence[Sequence[str]], target: Sequence[Sequence[str] | Non
                 cells |= {f"{prefix}text": " ".join(side), f"{prefix}tokens": list(side)}
                 cells |= {f"{prefix}offsets": data_row.offset_cells(_offsets(side))}
         rows.append({**cells, "source_spans": data_row.span_cells([Span(0, 1, "PER")])})
-    return data_row.table_from_rows(rows, data_row.ROW)
+    return table_from_rows(rows, data_row.ROW)
 
 
 def _offsets(side: Sequence[str]) -> list[tuple[int, int]]:

@@ -1,12 +1,15 @@
+import gc
+import weakref
 from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
 import torch
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 from xner_ray.engine.guard import run_stage
-from xner_ray.errors import FatalError, Flag, Reason
+from xner_ray.errors import DeviceError, FatalError, Flag, Reason
 
 
 class FakeStage:
@@ -30,7 +33,7 @@ class FakeStage:
 
 def _table(n_rows: int, rejected: int | None = None) -> pa.Table:
     rows = [{"row": n, "id": str(n), "status": "rejected" if n == rejected else "ok"} for n in range(n_rows)]
-    return data_row.table_from_rows(rows, data_row.row_schema())
+    return table_from_rows(rows, data_row.row_schema())
 
 
 @pytest.mark.parametrize("poison", [0, 3, 6])
@@ -113,7 +116,7 @@ def test_rejected_rows_pass_untouched_and_are_no_work() -> None:
     assert stats.tokens == 3
 
 
-def test_out_of_memory_halves_the_budget_for_this_unit_only() -> None:
+def test_out_of_memory_halves_the_budget_for_this_unit_and_those_that_follow() -> None:
     budgets = []
 
     def work(stage: FakeStage, table: pa.Table) -> None:
@@ -122,10 +125,93 @@ def test_out_of_memory_halves_the_budget_for_this_unit_only() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     stage = FakeStage(work)
-    result, _ = run_stage(stage, _table(4))
-    assert budgets == [1024, 512, 256]
-    assert stage.micro_batch_tokens == 1024
-    assert result.column("flags").to_pylist() == [[Flag.MEMORY_HALVED]] * 4
+    for expected in ([1024, 512, 256], [256]):
+        result, _ = run_stage(stage, _table(4, rejected=1))
+        assert budgets == expected
+        budgets.clear()
+        assert result.column("flags").to_pylist() == [[Flag.MEMORY_HALVED], None, *[[Flag.MEMORY_HALVED]] * 2]
+    result, _ = run_stage(FakeStage(work, budget=256), _table(4))
+    assert result.column("flags").to_pylist() == [None] * 4
+
+
+@pytest.mark.parametrize("fails", ["at once", "on a row", "on each row"])
+def test_nothing_of_a_failed_call_is_alive_when_the_next_begins(fails: str) -> None:
+    """Of a model that ran out of memory, or that raised: what its frames held is free."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def forward(rows: list[int]) -> None:
+        cache = torch.zeros(1000)
+        alive.append(weakref.ref(cache))
+        try:
+            raise KeyError("as in a library that hides one error behind another")
+        except KeyError:
+            if fails == "at once" and len(alive) < 3:
+                raise torch.OutOfMemoryError("CUDA out of memory") from None
+            if (fails == "on a row" and 2 in rows) or (fails == "on each row" and len(rows) == 4 and len(alive) < 3):
+                raise ValueError("bad row")  # noqa: B904  the context is what the test is about
+
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        assert not [one for one in alive if one() is not None]
+        forward([table.column("row")[index].as_py() for index in data_row.accepted_rows(table)])
+
+    gc.disable()
+    try:
+        result, _ = run_stage(FakeStage(work), _table(4))
+    finally:
+        gc.enable()
+    assert result.num_rows == 4 and len(alive) >= 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("CUDA failed with error unspecified launch failure"),
+        RuntimeError("cuBLAS failed with status CUBLAS_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_sick_device_is_no_row_s_fault(error: Exception) -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        raise error
+
+    stage = FakeStage(work)
+    with pytest.raises(DeviceError, match=r"^the device of stage fake fails: c?u?[Cc].*new process$"):
+        run_stage(stage, _table(12))
+    assert stage.calls == [12]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:126] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+    ],
+)
+def test_memory_that_runs_out_is_told_by_what_libraries_say(text: str) -> None:
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        if stage.micro_batch_tokens == 1024:
+            raise torch.AcceleratorError(text) if text.startswith("CUDA error: out") else RuntimeError(text)
+
+    result, _ = run_stage(FakeStage(work), _table(2))
+    assert result.column("flags").to_pylist() == [[Flag.MEMORY_HALVED]] * 2
+
+
+def test_an_error_that_comes_late_is_the_device_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA reports at another call than the one that failed; asked again, the device says so."""
+
+    def synchronize() -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        raise ValueError("rubbish came from the device")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with pytest.raises(DeviceError, match="unspecified launch failure"):
+        run_stage(FakeStage(work), _table(3))
 
 
 def test_out_of_memory_without_end_is_fatal() -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from faults import in_stage
 from given_files import write_recipe, write_sentences
+from made_rows import table_from_rows
 from published import digests
 
 import xner_ray
@@ -88,7 +89,7 @@ def _unit(*cells: tuple[str, str | None, str]) -> pa.Table:
         {"row": n, "id": str(n), "status": status, "reason": reason, "text": text}
         for n, (status, reason, text) in enumerate(cells)
     ]
-    return data_row.table_from_rows(rows, data_row.row_schema())
+    return table_from_rows(rows, data_row.row_schema())
 
 
 def test_only_rows_with_the_reason_are_taken_anew() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fakes import FakeEncoder, FakeTagger, FakeTranslator
+from made_rows import table_from_rows
 from numpy.typing import NDArray
 
 from xner_ray.align.aligner import BatchAligner
@@ -44,9 +45,7 @@ def _side(text: str, prefix: str = "", lang: str = "eng_Latn") -> dict[str, Any]
 
 def _table(*rows: dict[str, Any]) -> pa.Table:
     base = {"source_lang": "eng_Latn", "lang": "spa_Latn", "split": "train"}
-    return data_row.table_from_rows(
-        [{**base, "row": n, "id": str(n), **row} for n, row in enumerate(rows)], data_row.ROW
-    )
+    return table_from_rows([{**base, "row": n, "id": str(n), **row} for n, row in enumerate(rows)], data_row.ROW)
 
 
 def _spans(*spans: tuple[int, int, str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 from hypothesis import strategies as st
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 
@@ -35,7 +36,7 @@ def row(gold: Entities | None, predicted: Entities, **others: Any) -> dict[str, 
 
 def table(rows: Sequence[dict[str, Any]], lang: str = "spa_Latn", start: int = 0) -> pa.Table:
     numbered = [{"row": number, "lang": lang, **one} for number, one in enumerate(rows, start=start)]
-    return data_row.table_from_rows(numbered, data_row.ROW)
+    return table_from_rows(numbered, data_row.ROW)
 
 
 @st.composite

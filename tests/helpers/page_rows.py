@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+from made_rows import table_from_rows
 
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.report import page
 from xner_ray.report.page import charts, sampling

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -228,3 +228,13 @@ def mistral(folder: Path, parts: int = 3) -> Path:
     for name in ("tokenizer.model", "tokenizer.model.v3"):
         (folder / name).write_bytes(_sentencepiece())
     return folder
+
+
+PUBLISHED: dict[str, Callable[[Path], Path]] = {
+    NLLB: nllb,
+    NLLB_LARGE: nllb_large,
+    MBERT: mbert,
+    CONLL03: xlmr_conll03,
+    MDEBERTA: mdeberta,
+    MISTRAL: mistral,
+}

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from made_rows import table_from_rows
 
 from xner_ray.data.links import METHODS
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.engine import second_pass
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.read.index.index import Index

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import table_from_rows
 
-from xner_ray.data.row import ROW, table_from_rows
+from xner_ray.data.row import ROW
 from xner_ray.data.spans import Span
 from xner_ray.errors import RunFolderError
 from xner_ray.match.combine import combine, union, vote

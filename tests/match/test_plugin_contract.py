@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from made_rows import table_from_rows
 from plugged import stage_of, with_plugin
 
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.engine.guard import run_stage
 from xner_ray.engine.resolve import resolve
 from xner_ray.engine.stages import build

@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from made_rows import table_from_rows
 
 from xner_ray.data.links import METHODS
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.errors import RecipeError
 from xner_ray.match import projection
 from xner_ray.match.prior import Prior, count, merge

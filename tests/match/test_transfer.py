@@ -2,8 +2,9 @@ from typing import Any
 
 import pyarrow as pa
 from fakes import FakeTagger
+from made_rows import table_from_rows
 
-from xner_ray.data.row import ROW, table_from_rows
+from xner_ray.data.row import ROW
 from xner_ray.match.stage import TransferStage
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.load import load_recipe

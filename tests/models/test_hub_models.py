@@ -10,20 +10,7 @@ import pytest
 import torch
 from hub_server import HubServer
 from huggingface_hub import constants
-from published_models import (
-    CONLL03,
-    MBERT,
-    MDEBERTA,
-    MISTRAL,
-    NLLB,
-    NLLB_LARGE,
-    mbert,
-    mdeberta,
-    mistral,
-    nllb,
-    nllb_large,
-    xlmr_conll03,
-)
+from published_models import CONLL03, MBERT, MDEBERTA, MISTRAL, NLLB, NLLB_LARGE, PUBLISHED
 from s3_server import S3Server
 from safetensors.torch import load_file
 from tiny_nllb import FOLDER
@@ -37,14 +24,6 @@ from xner_ray.storage import cache
 from xner_ray.tag.hf import HfTagger, check
 from xner_ray.translate.nllb import tokenizer_of
 
-PUBLISHED: dict[str, Callable[[Path], Path]] = {
-    NLLB: nllb,
-    NLLB_LARGE: nllb_large,
-    MBERT: mbert,
-    CONLL03: xlmr_conll03,
-    MDEBERTA: mdeberta,
-    MISTRAL: mistral,
-}
 WEIGHTS = {
     NLLB: {"pytorch_model.bin"},
     NLLB_LARGE: {f"pytorch_model-0000{n}-of-00003.bin" for n in (1, 2, 3)},
@@ -368,26 +347,6 @@ def test_a_mirror_of_an_earlier_version_without_weights_is_made_again(server: Hu
     (old / "SHA256SUMS").write_text(f"{cache.sha256(old / 'config.json')}  config.json\n")
     assert hub.mirror(pinned, str(tmp_path / "mirror")) == str(old)
     assert (old / "model.safetensors").is_file() and json.loads((old / "config.json").read_text())["d_model"] == 192
-
-
-def test_pickled_weights_at_an_address_are_converted_once_a_machine(
-    s3: S3Server, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XNER_RAY_CACHE", str(tmp_path / "cache"))
-    lines = []
-    for path in sorted(folders[NLLB_LARGE].glob("[!.]*")):
-        s3.put(f"/bucket/nllb/{path.name}", path.read_bytes())
-        lines.append(f"{cache.sha256(path)}  {path.name}\n")
-    s3.put("/bucket/nllb/tf_model.h5", b"the same once more")
-    s3.put("/bucket/nllb/SHA256SUMS", "".join(lines).encode())
-    folder = hub.folder_of(s3.uri("bucket/nllb"), weights=True)
-    assert not [path for path in folder.iterdir() if ".bin" in path.name.replace("sentencepiece.bpe", "")]
-    assert (folder / "model.safetensors.index.json").is_file()
-    assert not [path for method, path, _ in s3.requests if path.endswith(".h5") and method == "GET"]
-    s3.put("/bucket/nllb/pytorch_model-00002-of-00003.bin", b"altered")
-    shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(XnerError, match=r"pytorch_model-00002-of-00003.bin is not what its SHA256SUMS says"):
-        hub.folder_of(s3.uri("bucket/nllb"), weights=True)
 
 
 def test_a_cache_that_an_earlier_version_filled(server: HubServer) -> None:

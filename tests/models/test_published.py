@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 from published_models import mdeberta, nllb, nllb_large, nllb_local
+from s3_server import S3Server
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_nllb import FOLDER
 
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, XnerError
 from xner_ray.models import convert, hub, published
+from xner_ray.storage.cache import sha256
 
 
 def _read(**files: Any) -> Callable[[str], bytes]:
@@ -209,3 +212,23 @@ def test_many_threads_convert_once(tmp_path: Path, cache: Path, monkeypatch: pyt
 def test_the_test_translator_is_as_it_was() -> None:
     """Folders of safetensors are loaded where they are."""
     assert hub.folder_of("tiny-nllb", weights=True) == hub.folder_of(str(FOLDER), weights=True) == FOLDER
+
+
+def test_pickled_weights_at_an_address_are_converted_once_a_machine(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XNER_RAY_CACHE", str(tmp_path / "cache"))
+    lines, source = [], nllb_large(tmp_path / "model")
+    for path in sorted(source.glob("[!.]*")):
+        s3.put(f"/bucket/nllb/{path.name}", path.read_bytes())
+        lines.append(f"{sha256(path)}  {path.name}\n")
+    s3.put("/bucket/nllb/tf_model.h5", b"the same once more")
+    s3.put("/bucket/nllb/SHA256SUMS", "".join(lines).encode())
+    folder = hub.folder_of(s3.uri("bucket/nllb"), weights=True)
+    assert not [path for path in folder.iterdir() if ".bin" in path.name.replace("sentencepiece.bpe", "")]
+    assert (folder / "model.safetensors.index.json").is_file()
+    assert not [path for method, path, _ in s3.requests if path.endswith(".h5") and method == "GET"]
+    s3.put("/bucket/nllb/pytorch_model-00002-of-00003.bin", b"altered")
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(XnerError, match=r"pytorch_model-00002-of-00003.bin is not what its SHA256SUMS says"):
+        hub.folder_of(s3.uri("bucket/nllb"), weights=True)

@@ -80,6 +80,43 @@ def test_any_cut_settles_alike(
         assert outcome(file, cuts, nested) == outcome(file, [], nested=False)
 
 
+_MISC = st.sampled_from(["_", "NER=B-PER", "NER=I-PER", "name=O|NER=O", "name=B-ORG", "Entity=(e1", "SpaceAfter=No"])
+_BRACKETS = st.sampled_from(["*", "(PERSON)", "(GPE*", "*)", "-", "(ORG"])
+
+
+@st.composite
+def _lines_of(draw: st.DrawFn, kind: str) -> list[str]:
+    def block() -> str:
+        cells = draw(st.lists(_MISC if kind == "conllu" else _BRACKETS, min_size=1, max_size=4))
+        if kind == "conllu":
+            rows = [f"{n}\tw\t_\tX\t_\t_\t0\troot\t_\t{cell}" for n, cell in enumerate(cells, start=1)]
+        else:
+            rows = [f"a/b 0 {n} w{n} NN *{' -' * draw(st.integers(3, 6))} {cell} -" for n, cell in enumerate(cells)]
+        head = ["", "# sent_id = x\n", "1-2\tdu\n"] if kind == "conllu" else ["", "#begin document (a); part 000\n"]
+        return draw(st.sampled_from(head)) + "\n".join(rows)
+
+    return [block() for _ in range(draw(st.integers(1, 12)))]
+
+
+@pytest.mark.parametrize("kind", ["conllu", "conll2012"])
+@settings(max_examples=120, deadline=None)
+@given(data=st.data(), shares=st.lists(st.floats(0, 1), max_size=5), stated=st.booleans(), nested=st.booleans())
+def test_any_cut_of_other_corpora_settles_alike(
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    data: st.DataObject,
+    shares: list[float],
+    stated: bool,
+    nested: bool,
+) -> None:
+    content = "\n\n".join(data.draw(_lines_of(kind))) + "\n"
+    tags = "NER" if kind == "conllu" else "11"
+    file = file_of(tmp_path_factory.mktemp("cut"), content, kind, columns=Columns(tags=tags) if stated else Columns())
+    size = len(content.encode())
+    cuts = block_pieces(file, sorted(int(share * size) for share in shares))
+    assert outcome(file, cuts, nested) == outcome(file, [], nested=False)
+
+
 def test_more_values_than_tags_can_have_are_not_kept(tmp_path: Path) -> None:
     file = file_of(tmp_path, "".join(f"w{n}\tB-PER\n\n" for n in range(5000)), "conll")
     found = FORMATS["conll"].evidence(file)

@@ -188,3 +188,54 @@ def test_a_column_of_that_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"adds the column 'document_start', which the file has already"):
         build_index(to_test(tmp_path / "a.parquet", input={"split": "sentences"}))
     assert read_all(to_test(tmp_path / "a.parquet")).column("document_start").to_pylist() == [1]
+
+
+@pytest.mark.parametrize("address", ["https://x.org/a?b=1", "x.org/?q", "a!b@x.org", "v1.2?3", "x.org/a.b?c_d=5%20"])
+def test_no_sentence_ends_inside_an_address(tmp_path: Path, address: str) -> None:
+    text = f"Nora saw {address} and left. Ada stayed! Did she? Yes."
+    path = write(tmp_path / "a.jsonl", {"text": text, "spans": [[0, 4, "PER"]]})
+    rows = read_all(to_train(path, input={"split": "sentences"})).to_pylist()
+    assert [row["source_text"] for row in rows] == [f"Nora saw {address} and left.", "Ada stayed!", "Did she?", "Yes."]
+
+
+PAPER = ["Nora saw left and right lungs.", "Ada went home.", "In New\nYork, Bo stayed.", "Mia left."]
+
+
+def _papers(folder: Path, kind: str) -> Path:
+    """Write a document with an entity in two parts in its first sentence, and one over a line end in its third."""
+    text = " ".join(PAPER)
+
+    def at(*names: str) -> list[list[int]]:
+        return [[text.index(name), text.index(name) + len(name)] for name in names]
+
+    found = [(at("Nora"), "PER"), (at("left", "lungs"), "BODY"), (at("Ada"), "PER"), (at("New", "York"), "LOC")]
+    if kind == "brat":
+        lines = [
+            f"T{n}\t{label} {';'.join(f'{a} {b}' for a, b in places)}\t{' '.join(text[a:b] for a, b in places)}\n"
+            for n, (places, label) in enumerate(found, start=1)
+        ]
+        (folder / "d.txt").write_text(text)
+        (folder / "d.ann").write_text("".join(lines))
+        return folder
+    spans = [
+        {"id": str(n), "type": label, "text": [text[a:b] for a, b in places], "offsets": places, "normalized": []}
+        for n, (places, label) in enumerate(found)
+    ]
+    passages = [{"id": "p", "type": "t", "text": [text], "offsets": [[0, len(text)]]}]
+    row = {"id": "1", "document_id": "d", "passages": passages, "entities": spans}
+    return write(folder / "d.jsonl", row)
+
+
+@pytest.mark.parametrize("kind", ["brat", "bigbio"])
+def test_an_entity_that_no_row_can_hold_costs_its_sentence_alone(tmp_path: Path, kind: str) -> None:
+    path = _papers(tmp_path, kind)
+    rows = read_all(to_train(path, input={"split": "sentences"})).to_pylist()
+    assert [row["reason"] for row in rows] == [Reason.BAD_SPAN, None, None, None]
+    assert "is discontinuous, as no row can hold it" in rows[0]["detail"]
+    names = [
+        [(" ".join(row["source_tokens"][one["start"] : one["end"]]), one["label"]) for one in row["source_spans"] or ()]
+        for row in rows
+    ]
+    assert names == [[], [("Ada", "PER")], [("New York", "LOC")], []]
+    with pytest.raises(InputError, match=r"1 of 1 rows will be rejected: bad_span; the first: .*is discontinuous"):
+        build_index(to_train(path))

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from format_files import file_of, records_of
+from object_files import entities
 from settled import read, settled
 
 from xner_ray.data.spans import Span, spans_to_tags
@@ -28,7 +30,7 @@ SENTENCES = [  # words, spans
 
 
 def _read(tmp_path: Path, content: str | bytes, columns: dict[str, Any] | None = None, **options: Any) -> list[Record]:
-    return records_of(file_of(tmp_path, content, "table", columns=Columns(**columns or {}), **options))
+    return read(file_of(tmp_path, content, "table", columns=Columns(**columns or {}), **options))
 
 
 def _said(tmp_path: Path, content: str) -> str:
@@ -95,12 +97,18 @@ def test_tabs_without_quotes_hold_quotes_as_words(tmp_path: Path) -> None:
         ("Nora it's home", "B-PER O O"),
         ("Nora it's home", "['B-PER', 'O', 'O']"),
         ("['Nora', \"it's\", 'home']", "[1, 0, 0]"),
+        ("['Nora', \"it's\", 'home']", "[1 0\n 0]"),
+        ("Nora it's home", "1 0 0"),
+        ("Nora it's home", "1,0,0"),
+        ("Nora it's home", "B-PER,O,O"),
+        ("Nora it's home", "B-PER; O; O"),
     ],
 )
 @pytest.mark.parametrize("names", [["text", "labels"], ["Sentence", "Tag"], ["tokens", "ner_tags"]])
 def test_a_sentence_a_row_with_tags(tmp_path: Path, tokens: str, tags: str, names: list[str]) -> None:
     content = _written([names, *[[tokens, tags]] * 3])
-    for record in _read(tmp_path, content, stated=Stated(names=("O", "B-PER"))):
+    stated = Stated(names=("O", "B-PER") if "1" in tags else None)
+    for record in _read(tmp_path, content, stated=stated):
         assert (record.tokens, record.spans) == (["Nora", "it's", "home"], [Span(0, 1, "PER")])
 
 
@@ -127,12 +135,136 @@ def test_a_sentence_a_row_with_spans_and_line_ends_in_cells(tmp_path: Path, span
 
 
 def test_a_span_whose_text_is_another_is_no_span(tmp_path: Path) -> None:
-    spans = '[{"start": 3, "end": 7, "text": "Nora", "labels": ["PER"]}]'
-    for text, reason in (("😀 Nora went", Reason.BAD_SPAN), ("ab Nora went", None)):
-        (record,) = _read(tmp_path, _written([["text", "label"], [text, spans]]))
-        assert record.reason == reason
-    (record,) = _read(tmp_path, _written([["text", "label"], ["😀 Nora went", spans]]))
-    assert "the text at 3 7 is 'ora ', not 'Nora'" in record.detail
+    spans = [f'[{{"start": {at}, "end": {at + 4}, "text": "Nora", "labels": ["PER"]}}]' for at in (3, 3, 4)]
+    rows = [["ab Nora went", spans[0]], ["a, Nora went", spans[1]], ["ab Nora went", spans[2]]]
+    good, _, bad = _read(tmp_path, _written([["text", "label"], *rows]))
+    assert (good.chars, good.reason) == ([(3, 7, "PER")], None)
+    assert (bad.reason, bad.detail) == (
+        Reason.BAD_SPAN,
+        "span {'start': 4, 'end': 8, 'text': 'Nora', 'labels': ['PER']} is 'ora ' in the text, and its own text is "
+        "'Nora'",
+    )
+
+
+_SPANS: dict[str, Any] = {
+    "[start, end, label]": lambda s, e, t: [s, e, "PER"],
+    "{start_offset, end_offset, label}": lambda s, e, t: {"id": 1, "label": "PER", "start_offset": s, "end_offset": e},
+    "{start, end, labels}": lambda s, e, t: {"start": s, "end": e, "text": t, "labels": ["PER"]},
+    "[start, end, label, text]": lambda s, e, t: [s, e, "PER", t],
+}
+
+
+@pytest.mark.parametrize("unit", ["characters", "utf16", "bytes"])
+@pytest.mark.parametrize("shape", list(_SPANS))
+@pytest.mark.parametrize("name", ["label", "entities", "spans", "anything"])
+def test_spans_in_cells_are_read_as_those_of_objects(tmp_path: Path, unit: str, shape: str, name: str) -> None:
+    size = {"characters": len, "utf16": lambda t: len(t.encode("utf-16-le")) // 2, "bytes": lambda t: len(t.encode())}
+    count: Any = size[unit]
+    rows = []
+    for number in range(40):
+        text = f"{'😀é' * (number % 3 + 1)} {'Nora Falk' if number % 2 else 'Ylva Öst'} said, {number} left."
+        start = text.index("Nora Falk" if number % 2 else "Ylva Öst")
+        end = text.index(" said")
+        span = _SPANS[shape](count(text[:start]), count(text[:end]), text[start:end])
+        rows.append([text, json.dumps([span], ensure_ascii=number % 2 == 0), f"n{number}"])
+    file = file_of(tmp_path, _written([["body", name, "note"], *rows]), "table")
+    records = read(file)
+    assert [entities(record) for record in records] == [
+        [("Nora Falk" if n % 2 else "Ylva Öst", "PER")] for n in range(40)
+    ]
+    assert [record.extra for record in records[:2]] == ['{"note": "n0"}', '{"note": "n1"}']
+    offsets = {"characters": "", "utf16": "UTF-16", "bytes": "bytes"}[unit]
+    assert any(offsets in line for line in settled(file).said)
+    stated = settled(file_of(tmp_path, _written([["body", name, "note"], *rows]), "table", stated=Stated(offsets=unit)))
+    assert stated.reading.offsets == unit
+
+
+@pytest.mark.parametrize("names", [["sentence_id", "word", "tag"], ["sid", "token", "x"], None])
+def test_a_word_a_row_with_numbers_that_the_recipe_names(tmp_path: Path, names: list[str] | None) -> None:
+    words = [("Nora", 1), ("Falk", 2), ("saw", 0), ("5", 0), ("Oslo", 1), (".", 0)]
+    rows = [[str(n), word, str(tag)] for n in range(9) for word, tag in words]
+    content = _written([*([names] if names else []), *rows])
+    records = _read(tmp_path, content, stated=Stated(names=("O", "B-PER", "I-PER")))
+    assert [record.spans for record in records] == [[Span(0, 2, "PER"), Span(4, 5, "PER")]] * 9
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["Nora left", "B-PER O"], ["Oslo is big", "B-LOC O O"], ["Ada Falk", "B-PER I-PER"]],
+        [["Nora left", "B-PER,O"], ["Oslo is big", "B-LOC,O,O"], ["Ada Falk", "B-PER,I-PER"]],
+        [["Nora left", '[[0, 4, "PER"]]'], ["Oslo is", '[[0, 4, "LOC"]]'], ["Ada Falk", '[[0, 8, "PER"]]']],
+        [['["Nora", "left"]', '["B-PER", "O"]'], ['["Oslo"]', '["B-LOC"]'], ['["Ada", "Falk"]', '["B-PER", "I-PER"]']],
+        [["Nora left", "[]"], ["Oslo is", '[[0, 4, "LOC"]]'], ["Ada Falk", '[[0, 8, "PER"]]']],
+    ],
+)
+@pytest.mark.parametrize("header", [None, ["one", "two"], ["text", "label"]])
+def test_the_first_sentence_of_a_table_is_no_header(
+    tmp_path: Path, rows: list[list[str]], header: list[str] | None
+) -> None:
+    records = _read(tmp_path, _written([*([header] if header else []), *rows * 5]))
+    assert len(records) == 15
+    found = [[("Nora", "PER")] if rows[0][1] != "[]" else [], [("Oslo", "LOC")], [("Ada Falk", "PER")]]
+    assert [entities(record) for record in records] == found * 5
+
+
+@pytest.mark.parametrize("header", [None, ["a", "b", "c"], ["sentence_id", "word", "label"]])
+@pytest.mark.parametrize("labels", [("PERSON", "GPE"), ("person", "geo")])
+def test_the_first_word_of_a_table_is_no_header(
+    tmp_path: Path, header: list[str] | None, labels: tuple[str, str]
+) -> None:
+    words = [("Nora", labels[0]), ("Falk", labels[0]), ("saw", "O"), ("the", "O"), ("Oslo", labels[1])]
+    rows = [[str(n), word, label] for n in range(9) for word, label in words]
+    for record in _read(tmp_path, _written([*([header] if header else []), *rows])):
+        assert record.tokens == [word for word, _ in words]
+        assert record.spans == [Span(0, 2, labels[0]), Span(4, 5, labels[1])]
+
+
+def test_empty_cells_of_a_label_studio_export_are_gold(tmp_path: Path) -> None:
+    spans = json.dumps([{"start": 0, "end": 4, "text": "Nora", "labels": ["PER"]}])
+    rows = [["annotation_id", "id", "label", "text"], ["4", "1", spans, "Nora left."], ["5", "2", "", "She left."]]
+    assert [record.chars for record in _read(tmp_path, _written(rows))] == [[(0, 4, "PER")], []]
+    rows = [row[1:] for row in rows]
+    assert [record.chars for record in _read(tmp_path, _written(rows))] == [[(0, 4, "PER")], None]
+
+
+def test_spans_of_words_in_cells(tmp_path: Path) -> None:
+    rows = [[json.dumps(["😀", "Nora", "Falk", str(n)]), json.dumps([[1, 2, "PER"], [3, 3, "NUM"]])] for n in range(9)]
+    for record in _read(tmp_path, _written([["tokens", "spans"], *rows])):
+        assert record.spans == [Span(1, 3, "PER"), Span(3, 4, "NUM")]
+
+
+@pytest.mark.parametrize("mark", ["\t", ","])
+@pytest.mark.parametrize("apart", [1, 2, 7])
+def test_quotes_that_are_words_swallow_no_line(tmp_path: Path, mark: str, apart: int) -> None:
+    """Two words that are quotes, some lines apart, look like one cell with line ends."""
+    words = ['"', *["w"] * apart, '"', "Nora", "."]
+    for names in ([], [["sentence_id", "word", "tag"]]):
+        rows = [*names, *([str(n), w, "B-PER" if w == "Nora" else "O"] for n in range(20) for w in words)]
+        records = _read(tmp_path, "\n".join(mark.join(row) for row in rows))
+        assert [record.tokens for record in records] == [words] * 20
+
+
+@pytest.mark.parametrize("mark", ["\t", "|"])
+@pytest.mark.parametrize("text", ['" We win , " said Nora .', '"Yes", Nora said.', '"Nora left', '"" Nora ""'])
+def test_quotes_in_texts_that_are_not_quoted_stay_there(tmp_path: Path, mark: str, text: str) -> None:
+    start = text.index("Nora")
+    rows = [f"{text}{mark}[[{start}, {start + 4}, 'PER']]", f"Ada left{mark}[[0, 3, 'PER']]"] * 9
+    found = _read(tmp_path, "\n".join([f"text{mark}label", *rows]))
+    assert [(record.text, entities(record)) for record in found[:2]] == [
+        (text, [("Nora", "PER")]),
+        ("Ada left", [("Ada", "PER")]),
+    ]
+
+
+def test_a_quote_that_swallows_lines_of_a_damaged_file_is_said(tmp_path: Path) -> None:
+    content = 'sentence_id,word,tag\n1,",O\n1,Nora,B-PER\n1,",O\n1,"5,000",O\n2,x,O\n'
+    bad, good = _read(tmp_path, content)
+    assert (bad.reason, bad.detail) == (
+        Reason.MALFORMED,
+        'line 2: a quote that opens here closes in another line; write quotes as """"',
+    )
+    assert good.tokens == ["x"]
 
 
 def test_text_alone_and_columns_that_the_recipe_states(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -64,6 +65,7 @@ def test_a_run_with_a_token_that_is_null(tmp_path: Path, lang: str) -> None:
         ({"tokens": ["\u200b"], "ner_tags": ["O"]}, "empty"),
         ({"text": "Al x", "tokens": ["Al", "y"], "spans": [{"start": 0, "end": 2, "label": "PER"}]}, "malformed"),
         ({"text": "Al \u200b x", "spans": [{"start": 3, "end": 4, "label": "PER"}]}, "bad_span"),
+        ({"text": "lo \u0301 x", "spans": [{"start": 3, "end": 4, "label": "PER"}]}, "bad_span"),
     ],
 )
 def test_rejects_that_the_scan_foresees(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
@@ -180,3 +182,36 @@ def test_a_saved_dataset_with_another_column_that_could_hold_spans(tmp_path: Pat
     (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
     (row,) = rows_of(to_train(tmp_path))
     assert row["entities"] == entities[0]
+
+
+def test_a_saved_dataset_that_lists_a_file_twice(tmp_path: Path) -> None:
+    datasets.Dataset.from_list([{"tokens": ["Ada"], "ner_tags": ["B-PER"]}]).save_to_disk(str(tmp_path))
+    state = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps(state | {"_data_files": state["_data_files"] * 2}))
+    with pytest.raises(InputError, match=r"state\.json lists data-00000-of-00001\.arrow twice; leave one out$"):
+        build_index(to_train(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_column_whose_name_is_not_utf8(tmp_path: Path, name: str) -> None:
+    table = pa.table({"tokens": [["Ada"]], "ner_tags": [["B-PER"]], "extra_column": ["x"]})
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    if name == "a.parquet":
+        pq.write_table(table, folder / name, store_schema=False)
+    else:
+        with pa.ipc.new_stream(str(folder / name), table.schema) as stream:
+            stream.write_table(table)
+        (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data.replace(b"extra_column", b"extra_\xec\xe8umn"))
+    with pytest.raises(InputError, match=r"cannot be read as (Parquet|Arrow stream)") as error:
+        build_index(to_train(folder))
+    assert str(error.value).isprintable()
+
+
+def test_a_label_that_begins_with_a_sign(tmp_path: Path) -> None:
+    tags = ["B--DOCSTART-", "I--DOCSTART-", "O", "B-PER"]
+    path = write(tmp_path / "a.conll", ("".join(f"w\t{tag}\n" for tag in tags) + "\n") * 9)
+    (label,) = {span["label"] for row in rows_of(to_train(path)) for span in row["source_spans"]} - {"PER"}
+    assert label == "-DOCSTART-"

@@ -206,6 +206,13 @@ def test_parallel_of_another_length_names_both(tmp_path: Path) -> None:
         ("a.conll", "\n \n", "holds no sentence"),
         ("a.conll", "a b\n\n" * 12, r"no column holds tags of entities \(column 2: b\); name it, as in input.columns"),
         ("a.jsonl", '{"txt": "a"}\n' * 12, "no key holds text or tokens; keys: txt"),
+        ("a.txt", "hello there\n" * 30, r"a.txt: has no labels \(read as text\); direction train needs labels"),
+        (
+            "a.jsonl",
+            '{"text": "hello", "spans": [[3, 9, "X"]]}\n' * 3,
+            r"has no labels \(read as jsonl\) in rows that can be read; 3 of 3 rows will be rejected: bad_span; the "
+            r"first: a.jsonl:1: span \[3, 9, 'X'\] is empty or leaves",
+        ),
         ("a.txt", "hello\n", r"has no labels \(read as text\)"),
         ("a.conll", "hello\n", r"has no labels \(read as conll\)"),
         ("a.xyz", "hello\n", "cannot be guessed"),

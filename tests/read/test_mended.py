@@ -14,7 +14,7 @@ from xner_ray.data.spans import Span, spans_to_tags, tags_to_spans
 from xner_ray.errors import Flag, Reason
 from xner_ray.read.find import find_files
 from xner_ray.read.records import read_records
-from xner_ray.read.rows import side
+from xner_ray.read.side import side
 from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.input import Labels
 

@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_rows import table_from_rows
 from reading import read_all, to_test, to_train, write_conll
 
-from xner_ray.data.row import ROW, row_schema, table_from_rows
+from xner_ray.data.row import ROW, row_schema
 from xner_ray.errors import InputError
 from xner_ray.read.index.build import build_index
 

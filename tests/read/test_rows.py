@@ -201,10 +201,32 @@ def test_every_reject_reason(tmp_path: Path) -> None:
     assert table.column("source_tokens").to_pylist()[8] == ["a"] * 6  # what is known is kept
 
 
-def test_blank_line_of_text_is_an_empty_row(tmp_path: Path) -> None:
-    table = read_all(to_train(write(tmp_path / "a.txt", "one\n\ntwo"), tag={"engine": "spacy"}))
-    assert reasons(table) == [None, "empty", None]
-    assert table.column("id").to_pylist() == ["a.txt:1", "a.txt:2", "a.txt:3"]
+def test_blank_lines_of_text_are_left_out_unless_other_lines_stand_beside_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "one\n\n \t\ntwo\n" * 10)
+    recipe = to_train(path, tag={"engine": "spacy"})
+    index = build_index(recipe)
+    table = read_all(recipe, index)
+    assert reasons(table) == [None, "left_out", "left_out", None] * 10
+    assert table.column("id").to_pylist()[:3] == ["a.txt:1", "a.txt:2", "a.txt:3"]
+    assert index.reject_rate == 0  # they stop no run
+    assert index.problems()[0].endswith("20 of 40 rows will be rejected: left_out; the first: a.txt:2: a blank line")
+    beside = {"parallel": {"spa_Latn": str(write(tmp_path / "b.txt", "uno\n\n\ndos\n" * 10))}}
+    recipe = to_train(path, tag={"engine": "spacy"}, input=beside)
+    index = build_index(recipe)
+    assert reasons(read_all(recipe, index)) == [None, "empty", "empty", None] * 10
+    assert index.reject_rate == 0.5
+
+
+def test_what_is_not_as_the_files_have_it_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conll", "New York\tB-LOC\n\u00a0\tO\nx\tO\n\na\tO\n\n" * 30)
+    assert build_index(to_train(path)).said[-1] == (
+        f"{path}: 30 rows with tokens that are no words as they stand: blanks are dropped, tokens with blanks inside "
+        "are cut"
+    )
+    text = "Nora left. Ada went home. Bo ran."
+    path = write(tmp_path / "a.jsonl", *[{"text": text, "spans": [[5, 14, "X"]]}] * 3)
+    index = build_index(to_train(path, input={"split": "sentences"}))
+    assert index.said[-1] == f"{path}: 3 rows are several sentences that an entity over their border holds together"
 
 
 def test_what_is_wrong_with_the_parallel_side_rejects_the_row(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_lists_and_objects_of_spans(tmp_path: Path, row: dict[str, Any], said: l
         *[("start", "end", "type"), ("start_offset", "end_offset", "label"), ("start_char", "end_char", "label_")],
         *[("begin", "end", "tag"), ("startOffset", "endOffset", "class"), ("char_start", "char_end", "entity_type")],
         *[("offset", "length", "label"), ("start", "stop", "category"), ("start", "end", "entity_group")],
+        *[("startOffset", "endOffset", "displayName"), ("start_pos", "end_pos", "labels")],
     ],
 )
 @pytest.mark.parametrize("own", [None, "text", "value", "word", "surface", "mention"])
@@ -60,7 +61,13 @@ def test_keys_of_spans(tmp_path: Path, start: str, end: str, label: str, own: st
     label = label.rstrip("_")
     second = (lambda begin, stop: stop - begin) if end == "length" else (lambda begin, stop: stop)
     spans = [
-        {"id": 7, start: begin, end: second(begin, stop), label: name} | ({own: TEXT[begin:stop]} if own else {})
+        {
+            "id": 7,
+            start: begin,
+            end: second(begin, stop),
+            label: name if label != "labels" else [{"value": name, "p": 1}],
+        }
+        | ({own: TEXT[begin:stop]} if own else {})
         for begin, stop, name in ((0, 9, "PER"), (18, 22, "LOC"))
     ]
     (record,), _ = read(lines_of(tmp_path, {"text": TEXT, "entities": spans}))
@@ -237,7 +244,7 @@ def test_bigbio(tmp_path: Path) -> None:
     rows = [row(([[0, 9]], "PER"), ([[18, 22]], "LOC")), row(([[0, 4], [18, 22]], "X"))]
     records, _ = read(lines_of(tmp_path, *rows))
     assert (entities(records[0]), records[0].doc_id) == ([PER, LOC], "d")
-    assert records[1].reason == "bad_span" and "discontinuous: 2 ranges" in records[1].detail
+    assert records[1].reason == "bad_span" and "is discontinuous" in records[1].detail
 
 
 ROWS = [

@@ -135,3 +135,16 @@ def test_a_position_inside_a_character_is_none() -> None:
     assert [counts.at(position) for position in range(-1, 6)] == [-1, 0, 1, -1, 2, 3, -1]
     assert [Counts("aé", "bytes").at(position) for position in range(4)] == [0, 1, -1, 2]
     assert [Counts("a\r\nb", "graphemes").at(position) for position in range(5)] == [0, 1, 3, 4, -1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_few_spans_off_the_edges_of_words_are_named(tmp_path: Path, count: int) -> None:
+    rows = [{"text": "Nora went to Oslo", "spans": [[1, 6, "PER"]]}] * count
+    records, said = read(lines_of(tmp_path, *rows))
+    assert [record.reason for record in records] == [None] * count
+    assert said[-1] == (
+        f"{count} of {count} spans do not begin and end with words, which is too few to refuse them: "
+        "[1, 6, 'PER'] is 'ora w'"
+    )
+    _, said = read(lines_of(tmp_path, *rows, offsets="characters"))
+    assert said == []

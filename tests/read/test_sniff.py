@@ -1,6 +1,7 @@
 """Formats told apart by content, and what is said of it."""
 
 import gzip
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def test_where_content_agrees_with_the_ending_nothing_is_said(
         ("test.txt", CONLL, "conll", "a word and its tag on each line"),
         ("a.txt", "token\tner\nNora\tB-PER\nx\tO\n\ny\tO\n", "conll", "a word and its tag"),
         ("a.txt", "Nora PERSON\nwent O\nto O\nOslo GPE\n. O\n", "conll", "a word and its tag"),
+        ("a.txt", "Nora person\nwent O\nto O\nOslo location-GPE\n. O\n", "conll", "a word and its tag"),
+        ("a.tsv", "Nora\tart-film/x\nwent\tO\nto\tO\n\nOslo\tpéče\n.\tO\n", "conll", "a word and its tag"),
         ("a.txt", "北 B-LOC\n京 E-LOC\n的 O\n人 O\n\n张 S-PER\n", "conll", "a word and its tag"),
         ("a.txt", "Nora PER-B\nFalk PER-I\nwent O\n", "conll", "a word and its tag"),
         ("a.txt", UNER, "uner", "the number of a word"),
@@ -172,6 +175,7 @@ def test_notes_beside_data_are_no_data(tmp_path: Path) -> None:
         ("zho_Hans", "gb18030", "北京\n上海\n广州\n", "iconv -f gb18030"),
         ("eng_Latn", "utf-16le", "Hello world, you there\n", "iconv -f utf-16le"),
         ("eng_Latn", "utf-16be", "Hello world, you there\n", "iconv -f utf-16be"),
+        ("eng_Latn", "utf-16", "Nora went\nto Oslo\n", r"is UTF-16; convert it, as with iconv -f utf-16 -t"),
     ],
 )
 def test_another_encoding_is_refused_with_the_command_that_converts_it(
@@ -182,6 +186,36 @@ def test_another_encoding_is_refused_with_the_command_that_converts_it(
             _one(tmp_path, "a.txt", text.encode(encoding), lang=lang, format=format)
     assert _one(tmp_path, "b.txt", text, lang=lang).format == "text"
     assert _one(tmp_path, "b.txt", text.encode() + b"caf\xe9\n", lang=lang).format == "text"  # one bad row
+
+
+@pytest.mark.parametrize(
+    ("head", "match"),
+    [
+        (b"PK\x03\x04" + b"x" * 40 + b"xl/workbook.xml", "workbook of Excel; save its sheet as CSV"),
+        (b"PK\x03\x04" + b"x" * 40 + b"word/document.xml", "document of Word; save it as plain text"),
+        (b"PK\x03\x04" + b"x" * 40, "zip archive; unpack it"),
+        (pickle.dumps([{"text": "Nora left", "spans": []}]), "pickled Python objects.*JSON lines"),
+        (b"%PDF-1.7\n1 0 obj", "is a PDF"),
+        (b"BZh91AY&SY" + b"\0" * 40, "compressed with bzip2; unpack it"),
+        (gzip.compress(CONLL.encode(), mtime=0), "compressed with gzip; let its name end in .gz"),
+        (b"PAR1" + b"\0" * 40, "is Parquet; set input.format: parquet"),
+        (b"a.conll" + b"\0" * 250 + b"ustar", "tar archive; unpack it"),
+    ],
+    ids=["xlsx", "docx", "zip", "pickle", "pdf", "bz2", "gz", "parquet", "tar"],
+)
+@pytest.mark.parametrize("name", ["a.bin", "a.conll", "a.csv"])
+def test_what_is_no_text_is_named_with_the_way_out(tmp_path: Path, head: bytes, match: str, name: str) -> None:
+    with pytest.raises(InputError, match=match):
+        _one(tmp_path, name, head)
+
+
+def test_names_of_labels_beside_data_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text('{"tokens": ["Nora"], "tags": ["B-PER"]}\n' * 3)
+    for name in ("label.json", "id2label.json", "labels.json"):
+        (tmp_path / name).write_text('{"O": 0}')
+    (file,) = _find(tmp_path)
+    assert (file.name, file.format) == ("train.json", "jsonl")
+    assert file.said[0] == "left out, as its name is that of notes: id2label.json, label.json, labels.json"
 
 
 def test_brat_is_told_by_its_pairs(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 import io
 from typing import Any
 
+from made_rows import table_from_rows
 from rich.console import Console
 
 from xner_ray.data.links import METHODS
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.match.stage import MatchStage
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe

@@ -6,9 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from made_rows import table_from_rows
 from page_rows import EVIL, LABELS, hostile_rows, lost_row, page_of, rejected_row, row_of, tables_of
 
-from xner_ray.data.row import row_schema, table_from_rows
+from xner_ray.data.row import row_schema
 from xner_ray.evaluate.scores import evaluate
 from xner_ray.read.index.units import Unit
 from xner_ray.report import page

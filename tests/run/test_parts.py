@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 from xner_ray.data.spans import Span, label_list, spans_to_tags
@@ -49,9 +50,7 @@ def _rejected(number: int) -> dict[str, Any]:
 
 
 def _finished(rows: list[dict[str, Any]], *, reject_incomplete: bool = False) -> pa.Table:
-    return part_files.finish(
-        data_row.table_from_rows(rows, data_row.ROW), ["LOC", "PER"], reject_incomplete=reject_incomplete
-    )
+    return part_files.finish(table_from_rows(rows, data_row.ROW), ["LOC", "PER"], reject_incomplete=reject_incomplete)
 
 
 def test_finish_writes_tags_of_emitted_rows_only() -> None:

@@ -10,6 +10,7 @@ import pytest
 from fakes import FakeChat
 from hypothesis import given
 from hypothesis import strategies as st
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 from xner_ray.data import words
@@ -193,7 +194,7 @@ def _table(*texts: str, **cells: Any) -> pa.Table:
         source = {"source_tokens": tokens, "source_offsets": data_row.offset_cells(offsets), "source_text": text}
         langs = {"source_lang": "eng_Latn", "lang": "swh_Latn", "split": "train"}
         rows.append({"row": number, "id": str(number), "tokens": tokens, **source, **langs, **cells})
-    return data_row.table_from_rows(rows, data_row.ROW)
+    return table_from_rows(rows, data_row.ROW)
 
 
 ANSWERS: dict[str, str | Reply] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 from xner_ray.data import words
@@ -59,9 +60,7 @@ def _row(text: str, spans: Sequence[Span] | None, **cells: Any) -> dict[str, Any
 
 def _table(*rows: dict[str, Any], lang: str = "spa_Latn") -> pa.Table:
     base = {"source_lang": "eng_Latn", "lang": lang, "split": "train"}
-    return data_row.table_from_rows(
-        [{**base, "row": n, "id": str(n), **row} for n, row in enumerate(rows)], data_row.ROW
-    )
+    return table_from_rows([{**base, "row": n, "id": str(n), **row} for n, row in enumerate(rows)], data_row.ROW)
 
 
 def _run(known: Mapping[str, str], *rows: dict[str, Any], lang: str = "spa_Latn") -> list[dict[str, Any]]:

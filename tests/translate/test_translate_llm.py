@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from fakes import FakeChat
+from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
 from xner_ray.data import words
@@ -126,7 +127,7 @@ def _table(*texts: str) -> pa.Table:
         cells = {"source_tokens": [text[a:b] for a, b in offsets], "source_offsets": data_row.offset_cells(offsets)}
         langs = {"source_lang": "eng_Latn", "lang": "swh_Latn", "split": "train"}
         rows.append({"row": number, "id": str(number), "source_text": text, **cells, **langs})
-    return data_row.table_from_rows(rows, data_row.ROW)
+    return table_from_rows(rows, data_row.ROW)
 
 
 def test_through_the_stage_every_row_is_a_translation_or_a_reject() -> None:

@@ -44,6 +44,7 @@ class BatchAligner:
 
     def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
         self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
+        self.budget = encoder.micro_batch_tokens  # before any halving
 
     @property
     def tokens(self) -> int:
@@ -82,5 +83,6 @@ class BatchAligner:
             self.options,
             methods=self.methods,
             device=self.encoder.device,
+            share=self.micro_batch_tokens / self.budget,
         )
         return replace(links, row=np.array(rows, dtype=np.int32)[links.row]), rejects

@@ -106,12 +106,14 @@ def align(
     *,
     methods: Collection[str] = (),
     device: str | torch.device = "cpu",
+    share: float = 1.0,
 ) -> Links:
     """Return the links of many pairs; `row` is the index into the two sequences.
 
     source, target: arrays (n_words, d) at level `word`, `Subwords` at level `subword`. methods: `mwmf`, which takes
-    longer, is computed if it is among them; the other hard methods always are. ValueError if the sequences differ in
-    length, a vector is not finite, or a method is unknown.
+    longer, is computed if it is among them; the other hard methods always are. share: of the memory that a batch may
+    take, less than 1 where it has run out. ValueError if the sequences differ in length, a vector is not finite, or a
+    method is unknown.
 
     Level `subword` is SimAlign's `bpe`: methods run on subwords, and two words are linked if any of their subwords are.
     Forward is then the probability of all subwords of the target word together, averaged over the subwords of the
@@ -134,7 +136,7 @@ def align(
     ]
     parts = [
         sparse(_batch(sides[0], sides[1], rows, options, "mwmf" in methods), rows, options.floor)
-        for rows in _batches(sides[0].lengths, sides[1].lengths, _CELLS.get(place.type, _CELLS["cuda"]))
+        for rows in _batches(sides[0].lengths, sides[1].lengths, int(share * _CELLS.get(place.type, _CELLS["cuda"])))
     ]
     return merge(parts)
 

@@ -21,11 +21,12 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.scripts import languages_in, scripts_of
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
+from xner_ray.read.idle import refuse_idle
 from xner_ray.read.index.sampled import Sample, first_lines, maybe, sampled
 from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import START, File, Record, record_id, split_of_file
 from xner_ray.read.records import FORMATS, read_raws, records_of
-from xner_ray.read.rows import ReadSide, side
+from xner_ray.read.side import ReadSide, side
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import Input
 from xner_ray.recipe.load import checked, overridden
@@ -140,6 +141,11 @@ def _found(given: Input, lang: str, stated: Mapping[str, Any], sentences: int) -
             except InputError as error:
                 found.refused = found.refused or str(error)
                 found.head = found.head or first_lines(file)
+        if all(one.exact for one in samples):  # elsewhere the rest may have what a key is for
+            try:
+                refuse_idle((one.file, one.obeyed) for one in samples)
+            except InputError as error:
+                found.refused = found.refused or str(error)
         seen = _seen(samples, given)
         _note_language(found, seen, stated="lang" in stated)
         if found.lang != lang:

@@ -16,6 +16,12 @@ Scheme = Literal["iob1", "iob2", "bioes", "bmes", "io"]
 Offsets = Literal["characters", "utf16", "bytes", "graphemes", "tokens"]
 Ends = Literal["exclusive", "inclusive"]
 SPLITS = ("train", "validation", "test")
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLITS = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +45,12 @@ class Names:
     def stated(self, name: str) -> str | None:
         """Return the user's own name of a column; None if the recipe leaves it out."""
         return str(getattr(self, name)) if name in self.given else None
+
+
+def split_name(word: str) -> str | None:
+    """Return the split that a word means, or None.
+
+    >>> split_name("dev"), split_name("news")
+    ('validation', None)
+    """
+    return _SPLITS.get(word.lower())

@@ -140,15 +140,6 @@ def refuse_extension_types(schema: pa.Schema, where: str) -> None:
         walk(field)
 
 
-def table_from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Return a table of `schema`; keys that a row lacks are null, but `status` is then "ok"."""
-    columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    columns["status"] = [row.get("status") or OK for row in rows]
-    return pa.table(
-        {name: pa.array(values, type=schema.field(name).type) for name, values in columns.items()}, schema=schema
-    )
-
-
 def rejected(table: pa.Table) -> NDArray[np.bool_]:
     """Return the mask of rejected rows."""
     mask: NDArray[np.bool_] = pc.fill_null(pc.equal(table.column("status"), REJECTED), False).to_numpy()

@@ -13,6 +13,7 @@ from icu4py.breakers import SentenceBreaker
 from xner_ray.data.languages import LANGUAGES
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_INSIDE = re.compile(r"[!?.][a-z0-9=&/#%_-]")  # as in addresses: x.org/a?b=1
 Range = tuple[int, int]  # half-open, of code points
 
 
@@ -27,10 +28,13 @@ def sentences(text: str, lang: str, tokens: Iterable[Range] = (), spans: Iterabl
 
     >>> sentences("Al ran. Bo sat.", "eng_Latn", spans=[(3, 10)])
     [Sentence(start=0, end=15, joined=True)]
+    >>> len(sentences("See x.org/a?b=1 now. Bye.", "eng_Latn"))
+    2
     """
     language = LANGUAGES[lang]
     locale = f"{language.iso639_1 or language.iso639_3}@ss=standard"
     borders = list(accumulate(map(len, SentenceBreaker(_SURROGATES.sub("\ufffd", text), locale))))[:-1]
+    borders = [at for at in borders if not _INSIDE.match(text, at - 1)]
     borders = _outside(borders, tokens)
     kept = _outside(borders, spans)
     found = pairwise([0, *kept, len(text)])

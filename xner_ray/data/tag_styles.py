@@ -63,6 +63,7 @@ OUTSIDES = ("O", "o", "0", "_", "-", "OUT", "OUTSIDE", "out", "outside", "NONE",
 # of CoNLL-2000, and of the German part of CoNLL-2003
 CHUNKS = {"NP", "VP", "PP", "ADJP", "ADVP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"}
 _LETTERS = "BIESLUMW"
+_ALONE = frozenset(_LETTERS)
 _SEPARATORS = "-_:/."
 _LABEL = re.compile(r"(?=.*[^\W\d_])[\w.&/:+*'-]+")
 _TWO = re.compile(r"[,|;+ ]+")
@@ -95,6 +96,14 @@ class Tags:
     def sure(self) -> bool:
         """Whether no words look like this."""
         return bool(self.letters) or (self.style.outside == "O" and self.outside >= self.labels.total())
+
+    @property
+    def unnamed(self) -> str:
+        """What is wrong where prefixes stand alone, without a label; else an empty text."""
+        if self.labels or "B" not in self.wrong or not self.wrong.keys() <= _ALONE:
+            return ""
+        shown = ", ".join(sorted(self.wrong))
+        return f"the tags {shown} have no label; write behind each the label that they stand for, as in B-ENTITY"
 
     @property
     def mixed(self) -> bool:
@@ -165,7 +174,7 @@ def _prefixed(rest: Counter[str], outside: str) -> Tags | None:
             for tag, count in rest.items():
                 one, mark, other = tag.rpartition(separator) if last else tag.partition(separator)
                 prefix, label = (other, one) if last else (one, other)
-                if mark and len(prefix) == 1 and prefix.upper() in _LETTERS and label[:1].isalnum():
+                if mark and len(prefix) == 1 and prefix.upper() in _LETTERS and any(map(str.isalnum, label)):
                     made.letters[prefix] += count
                     made.labels[label] += count
                 else:

@@ -70,9 +70,7 @@ def sound(tokens: Collection[str]) -> bool:
     text = "".join(tokens)
     if "" in tokens or text.split() != [text]:
         return False
-    return text.isascii() or not (
-        "\u200b" in text or "\ufeff" in text or not _leaning().isdisjoint(map(_first, tokens))
-    )
+    return text.isascii() or not ("\u200b" in text or "\ufeff" in text or not leaning().isdisjoint(map(_first, tokens)))
 
 
 def mend(tokens: Sequence[str]) -> Mended | None:
@@ -91,7 +89,7 @@ def mend(tokens: Sequence[str]) -> Mended | None:
         for part in _CUT.split(token.replace("\ufeff", "")):
             if UNSEEN.issuperset(part):
                 continue
-            if made and _leaning().issuperset(part):
+            if made and leaning().issuperset(part):
                 if len(made) == begin:
                     joined.add(index)
                     begin -= 1
@@ -103,7 +101,7 @@ def mend(tokens: Sequence[str]) -> Mended | None:
 
 
 @cache
-def _leaning() -> frozenset[str]:
+def leaning() -> frozenset[str]:
     """Return all combining marks, which are in these blocks, and the unseen."""
     blocks = ((0x300, 0x30FF), (0xA66F, 0xABFF), (0xFB1E, 0xFE2F), (0x101FD, 0x11FFF), (0x13430, 0x1345F))
     more = ((0x16100, 0x16FFF), (0x1BC00, 0x1EFFF), (0xE0100, 0xE01EF))

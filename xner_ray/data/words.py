@@ -176,19 +176,24 @@ def split(text: str, lang: str) -> list[tuple[int, int]]:
     >>> [text[start:end] for start, end in split(text, "fra_Latn")]
     ["L'", 'Union', "d'", 'Anna', ',', "aujourd'hui", '.']
     """
-    if not _ORDINARY.fullmatch(text):
+    if not (text.isascii() and text.isprintable()) and not _ORDINARY.fullmatch(text):
         return _split(text, lang)
+    _rules(lang)  # raises for what is no language
     # What stands between blanks is cut by itself: no rule looks further than one character beyond them.
     found: list[tuple[int, int]] = []
-    for chunk in _NOT_BLANK.finditer(text):
-        start, end = chunk.span()
-        led = 1 if start else 0
-        for first, last in _split_chunk(text[start - led : end + 2], led, end - start, lang):
-            found.append((start + first, start + last))
+    start = 0
+    for chunk in text.split(" "):
+        end = start + len(chunk)
+        if chunk.isalpha():  # one word, as in most cases
+            found.append((start, end))
+        elif chunk:
+            led = 1 if start else 0
+            cuts = _split_chunk(text[start - led : end + 2], led, end - start, lang)
+            found += [(start + first, start + last) for first, last in cuts]
+        start = end + 1
     return found
 
 
-_NOT_BLANK = re.compile("[^ ]+")
 # Letters, digits and signs of European scripts; no marks, no characters without width, blanks alone as white space
 _ORDINARY = re.compile("[ -~¡-¬®-ɏ\u0370-\u0482\u048a-\u052f‐-―‘-„…€]*")
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xner_ray import interrupts
+from xner_ray.errors import DeviceError
 
 DEATHS = 5  # of processes in a row by one unit: then its stages get it in pieces
 DYING = "killed, mostly because host memory ran out, or crashed in native code"
@@ -29,18 +30,31 @@ class CrashCounter:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[int]:
-        """Run the block as one try; yield the deaths before it. A try that ends without dying clears them."""
+        """Run the block as one try; yield the deaths before it. A try that ends without dying clears them.
+
+        With DeviceError the process is as good as dead.
+        """
         deaths = self.deaths(name)
         descriptor, path = self._file(self._place(name))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             interrupts.marks.add(path)
             yield deaths
-        finally:
+        except DeviceError:
             interrupts.marks.discard(path)
-            Path(path).unlink(missing_ok=True)
             os.close(descriptor)
-            self.forget(name)
+            raise
+        except BaseException:
+            self._end(name, descriptor, path)
+            raise
+        else:
+            self._end(name, descriptor, path)
+
+    def _end(self, name: str, descriptor: int, path: str) -> None:
+        interrupts.marks.discard(path)
+        Path(path).unlink(missing_ok=True)
+        os.close(descriptor)
+        self.forget(name)
 
     def _file(self, place: Path) -> tuple[int, str]:
         """Return descriptor and path of a new file; another try that ends just now may remove its folder."""

@@ -1,6 +1,8 @@
 """One call of one stage on one unit, made safe: every row comes back exactly once, whatever the stage does.
 
-Out of memory on the device: the stage's micro-batches are halved and it is called again; its rows are `memory_halved`.
+Out of memory on the device: the stage's micro-batches are halved and it is called again, and so for the units that
+follow in this process, which would run into the same wall; their rows are `memory_halved`. A device that fails in any
+other way is no row's fault: DeviceError, after which nothing works in this process any more.
 A row on which the stage raises is found by bisection and rejected; the stage is called again without it, and where a
 model has read the other rows, which it then read in other micro-batches, they are flagged `bisected`. A stage that
 raises on many rows of a unit is broken, and no row is at fault: FatalError. `FatalError` and `RetryableError` pass: the
@@ -10,21 +12,24 @@ later processes: `crashes.py` tells them which piece of the unit the dead ones w
 
 from __future__ import annotations
 
-import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 import pyarrow as pa
 
 from xner_ray import interrupts
 from xner_ray.data.row import accepted_rows, fill, frequencies, rejected
 from xner_ray.engine.crashes import DYING, CrashCounter
-from xner_ray.errors import FatalError, Flag, Reason, XnerError
+from xner_ray.errors import DeviceError, FatalError, Flag, Reason, RetryableError, XnerError, one_line
+from xner_ray.models import faults
 from xner_ray.stage import Stage
 
 _SMALLEST_BUDGET = 16
 _ROUNDS = 3  # searches for poison rows, for a stage that raises again without the rows found
 _FEW = 16  # rows of one unit may raise, whatever its size
+_lowered: WeakSet[Stage] = WeakSet()  # stages whose micro-batches were halved
 
 
 @dataclass
@@ -65,45 +70,60 @@ class _OutOfMemoryError(Exception):
 
 
 def _attempt(stage: Stage, table: pa.Table) -> pa.Table:
-    try:
-        result = _call(stage, table)
-        return _isolate(stage, table, result) if isinstance(result, Exception) else result
-    except _OutOfMemoryError as error:
-        return _halve(stage, table, error)
+    """Call the stage, with a smaller budget whenever memory does not suffice. FatalError if there is none to halve."""
+    tokens = stage.tokens
+    while True:
+        try:
+            result = _call(stage, table)
+            result = _isolate(stage, table, result) if isinstance(result, Exception) else result
+            return _flag(result, Flag.MEMORY_HALVED) if stage in _lowered and stage.tokens > tokens else result
+        except _OutOfMemoryError as error:
+            said = str(error)
+        # Here, and not in the `except`: what the failed call had on the device is gone
+        budget = stage.micro_batch_tokens
+        if budget // 2 < _SMALLEST_BUDGET:
+            raise FatalError(
+                f"stage {stage.name} runs out of memory on micro-batches of {budget} tokens: {said}; give it a device "
+                "with more memory, or a smaller model"
+            )
+        stage.micro_batch_tokens = budget // 2
+        _lowered.add(stage)
+        faults.free()
 
 
 def _call(stage: Stage, table: pa.Table) -> pa.Table | Exception:
-    """Return the stage's output, or what it raised if a row may be at fault."""
+    """Return the stage's output, or what it raised if a row may be at fault.
+
+    What it raised holds no frame: all that the call had on the device is free when this returns or raises.
+    """
     try:
         result = stage(table)
     except XnerError:
         raise
     except Exception as error:  # whatever a model or a library raises
         interrupts.check()
-        torch = sys.modules.get("torch")  # a stage without a model must not pay for its import
-        if torch is not None and isinstance(error, torch.OutOfMemoryError):
-            raise _OutOfMemoryError(str(error)) from error
-        return error
+        result, fault = faults.without_frames(error), faults.fault_of(error)
+    else:
+        fault = None
+    if isinstance(result, Exception):
+        if fault == "memory":
+            raise _OutOfMemoryError(str(result))
+        if fault == "device" or (late := faults.probe()) is not None:
+            said = str(result) if fault == "device" else late
+            raise DeviceError(
+                f"the device of stage {stage.name} fails: {one_line(str(said).strip(), 400)}; nothing works in this "
+                "process any more, and the same command goes on in a new process"
+            )
+        return result
     if not result.schema.equals(table.schema) or not result.column("row").equals(table.column("row")):
         raise FatalError(f"stage {stage.name} did not return every row exactly once, in order, with its schema")
     return result
 
 
-def _halve(stage: Stage, table: pa.Table, error: _OutOfMemoryError) -> pa.Table:
-    """Call the stage with half of its budget, for this unit alone; FatalError if there is nothing left to halve."""
-    budget = stage.micro_batch_tokens
-    if budget // 2 < _SMALLEST_BUDGET:
-        raise FatalError(
-            f"stage {stage.name} runs out of memory on micro-batches of {budget} tokens: {error}"
-        ) from error
-    import torch
-
-    torch.cuda.empty_cache()
-    stage.micro_batch_tokens = budget // 2
-    try:
-        return _flag(_attempt(stage, table), Flag.MEMORY_HALVED)
-    finally:
-        stage.micro_batch_tokens = budget  # or the next unit's bytes would depend on this one
+def check(stage: Stage, table: pa.Table) -> None:
+    """Raise DeviceError if a stage's device fails on rows that are known to be good; nothing else is asked."""
+    with suppress(FatalError, RetryableError, _OutOfMemoryError):
+        _call(stage, table)
 
 
 def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:

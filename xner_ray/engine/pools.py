@@ -227,6 +227,22 @@ def needs(groups: Sequence[Group]) -> str:
     )
 
 
+def without_gpus(groups: Sequence[Group], n_gpus: int) -> list[Group] | None:
+    """Return the pools with fewer workers, for GPUs that are left out; None if no worker is left of a pool.
+
+    Of several pools on GPUs the one with the most workers gives way.
+    """
+    left = list(groups)
+    for _ in range(n_gpus):
+        at = max((i for i, one in enumerate(left) if one.gpus), key=lambda i: left[i].workers[1] * left[i].gpus)
+        low, high = left[at].workers
+        fewer = max(1, round(1 / left[at].gpus))
+        if high - fewer < 1:
+            return None
+        left[at] = replace(left[at], workers=(max(1, min(low, high - fewer)), high - fewer))
+    return left
+
+
 def shrink(groups: Sequence[Group], n_units: int) -> list[Group]:
     """Return the pools with no more workers than units."""
     return [

@@ -17,6 +17,7 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.autoscaler.sdk import request_resources
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xner_ray import interrupts
 from xner_ray.engine.pools import Capacity, Group, bundles, needs
@@ -24,6 +25,7 @@ from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
 from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
+_HELD_S = 60.0  # longest wait for a GPU that is to be left out
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 
@@ -165,6 +167,39 @@ def _quiet() -> Iterator[None]:
             if not interrupts.came():  # then the file is silent to the end
                 os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def hold(node: str, gpu: str) -> Any:
+    """Keep one GPU of a node from all workers, as long as what this returns lives; None if it cannot be got.
+
+    Ray gives whichever GPU is free, so all of the node's are taken, and all but this one given back.
+    """
+    found = next((one for one in ray.nodes() if one["NodeID"] == node and one["Alive"]), None)
+    if found is None:
+        return None
+    remote: Any = ray.remote(num_cpus=0, num_gpus=1)(_Holder)
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    holders = [remote.options(scheduling_strategy=where).remote() for _ in range(int(found["Resources"].get("GPU", 0)))]
+    numbers = {holder.gpus.remote(): holder for holder in holders}
+    deadline, waiting = time.monotonic() + _HELD_S, list(numbers)
+    kept: Any = None
+    while waiting and kept is None and time.monotonic() < deadline:  # the workers that had them are still ending
+        ready, waiting = ray.wait(waiting, timeout=1)
+        kept = next((numbers[one] for one in ready if gpu in ray.get(one)), None)
+    for holder in holders:
+        if holder is not kept:
+            ray.kill(holder)
+    return kept
+
+
+class _Holder:
+    def gpus(self) -> list[str]:
+        return visible_gpus()
+
+
+def visible_gpus() -> list[str]:
+    """Return Ray's numbers of the GPUs that it gave to this worker."""
+    return [str(one) for one in ray.get_runtime_context().get_accelerator_ids().get("GPU", [])]
 
 
 def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:

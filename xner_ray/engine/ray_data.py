@@ -7,8 +7,10 @@ unit's part and returns a ledger row; a unit is done when its part exists, so a 
 Reads and workers ask for fractions of a CPU, or on two cores the reads would never start.
 
 Faults, from small to large. A worker whose process dies is started again by Ray, and its unit with it; a unit that
-kills its worker every time ends the run (`crashes.py`). A worker whose models do not load tries again in place, then
-its node is left out and the rest of the units go through new pools. So does a loss of workers that Ray gives up on.
+kills its worker every time ends the run (`crashes.py`). A worker whose device fails ends its process; the next one asks
+the device first, with a row that is known to be good (`control.py`). If it fails on that too, the GPU is left out; so a
+row that breaks a device is told from a device that breaks rows. A worker whose models do not load tries again in place,
+then its node is left out. The rest of the units go through new pools. So does a loss of workers that Ray gives up on.
 What does not help after `_TRIES` new pools that finish no unit ends the run, and the same command resumes it.
 """
 
@@ -18,9 +20,10 @@ import gc
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -32,11 +35,12 @@ from ray.data.datasource import ReadTask
 from ray.util.metrics import Counter, Gauge
 
 from xner_ray.engine import ray_cluster
+from xner_ray.engine.control import control
 from xner_ray.engine.crashes import DEATHS, DYING, CrashCounter
 from xner_ray.engine.envelope import pack, unpack
 from xner_ray.engine.executor import Events, Work
-from xner_ray.engine.guard import run_stage
-from xner_ray.engine.pools import READ_CPUS, Capacity, Group, readers
+from xner_ray.engine.guard import check, run_stage
+from xner_ray.engine.pools import READ_CPUS, Capacity, Group, readers, without_gpus
 from xner_ray.engine.ray_cluster import own_errors
 from xner_ray.engine.stages import build
 from xner_ray.engine.worker import (
@@ -48,7 +52,8 @@ from xner_ray.engine.worker import (
     read_packed,
     set_threads,
 )
-from xner_ray.errors import FatalError, NodeError, RetryableError, ServiceError, XnerError
+from xner_ray.errors import DeviceError, FatalError, NodeError, RetryableError, ServiceError, XnerError
+from xner_ray.models.faults import without_frames
 from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan
 from xner_ray.recipe.model import Recipe
@@ -126,6 +131,7 @@ class Worker:
         os.environ.update(environment(group.threads))  # Ray would decide by num_cpus
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
+        self.gpu = ",".join(ray_cluster.visible_gpus())
         self.crashes = CrashCounter(_node_folder(self.node, parts))
         self.in_pieces = False
         self.stages: list[Stage] = []
@@ -133,6 +139,7 @@ class Worker:
         self.failure: XnerError | None = None
         try:
             self.stages = self._load(group.stages)
+            self._check_device()
         except XnerError as error:
             # Ray hands on what a call raises as it is, but of what a constructor raises only a text.
             self.failure = error
@@ -158,11 +165,26 @@ class Worker:
             except RetryableError as failure:
                 raise NodeError(f"{where}: {failure}", self.node) from failure
 
+    @property
+    def device(self) -> str:
+        return f"{self.name} on device {self.gpu}"
+
+    def _check_device(self) -> None:
+        """Ask the device with a good row, if the last process that used it died. NodeError if it fails."""
+        if not self.crashes.deaths(self.device):
+            return
+        try:
+            for stage in self.stages:
+                check(stage, control(self.recipe))
+        except DeviceError as error:
+            where = f"GPU {self.gpu} of node {self.node[:12]}" if self.gpu else f"node {self.node[:12]}"
+            raise NodeError(f"{where} is left out: {error}", self.node, self.gpu or None) from None
+
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:
             raise self.failure
         unit, table, counted = unpack(batch)
-        with self.crashes.attempt(f"{self.name} {unit}") as deaths:
+        with self.crashes.attempt(self.device), self.crashes.attempt(f"{self.name} {unit}") as deaths:
             if deaths >= self.most_deaths:
                 raise FatalError(
                     f"unit {unit}: {deaths} workers in a row died in the stages {self.name} ({DYING}); lower "
@@ -170,7 +192,11 @@ class Worker:
                     "Ray's logs say more of each death, and the same command resumes"
                 )
             self.in_pieces = deaths >= self.deaths
-            return self.work(unit, table, counted)
+            try:
+                return self.work(unit, table, counted)
+            except DeviceError as error:
+                print(error, file=sys.stderr, flush=True)
+                os._exit(1)  # counts as a death, of the unit and of the device
 
     def work(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
         lang = table.column("lang")[0].as_py()
@@ -232,6 +258,7 @@ class RayExecutor:
     def run_units(self, units: Sequence[Unit], work: Work, events: Events) -> None:
         """See `executor.Executor`. A fault of the cluster makes the rest of the units go through new pools."""
         ray_cluster.reserve(work.groups, self.capacity)
+        groups, held = list(work.groups), []
         left = {unit.name: unit for unit in units}
 
         def ready(name: str, counters: Mapping[str, Any]) -> None:
@@ -241,18 +268,28 @@ class RayExecutor:
         left_out: list[str] = []
         tries = 0
         while left:
-            before = len(left)
+            before, fault = len(left), None
             try:
-                _run_pools(list(left.values()), work, ready, events.watch, left_out)
-            except (NodeError, RetryableError) as fault:
-                tries = tries + 1 if len(left) == before else 1
-                if isinstance(fault, NodeError):
+                _run_pools(list(left.values()), replace(work, groups=groups), ready, events.watch, left_out)
+            except (NodeError, RetryableError) as caught:
+                fault = without_frames(caught)  # or the old workers would live on with it, and their GPUs be taken
+            if fault is None:
+                continue
+            events.watch(dict)
+            tries = tries + 1 if len(left) == before else 1
+            if isinstance(fault, NodeError):
+                holder = ray_cluster.hold(fault.node, fault.gpu) if fault.gpu else None
+                fewer = without_gpus(groups, 1) if holder is not None else None
+                if fewer is not None:
+                    groups = fewer
+                    held.append(holder)
+                else:
                     left_out.append(fault.node)
-                alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-                if tries == _TRIES or alive <= set(left_out):
-                    raise
-                where = "on other nodes" if left_out else "with new workers"
-                events.notice(f"{fault}; {len(left):,} units are made {where}")
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            if tries == _TRIES or alive <= set(left_out):
+                raise fault
+            where = "on other nodes" if left_out else "on the other GPUs" if held else "with new workers"
+            events.notice(f"{fault}; {len(left):,} units are made {where}")
 
 
 def _run_pools(

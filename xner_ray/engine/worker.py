@@ -71,7 +71,7 @@ def load_patiently(names: Sequence[str], load: Callable[[str], Stage], pauses_s:
         try:
             return [load(name) for name in names]
         except RetryableError as error:
-            failure = error
+            failure = type(error)(str(error))  # without the frames, which hold what was half loaded
         except XnerError:
             raise
         except Exception as error:  # whatever a library raises for a broken disk, driver or download

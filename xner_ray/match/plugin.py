@@ -38,6 +38,7 @@ import numpy as np
 from xner_ray.data.row import SCALE
 from xner_ray.errors import FatalError, RecipeError, RetryableError, StorageError, XnerError, did_you_mean
 from xner_ray.match.scores import Floats
+from xner_ray.models.faults import fault_of
 from xner_ray.recipe.sections import SETUP, Evidence, Resolved
 from xner_ray.storage import files as storage
 
@@ -178,7 +179,7 @@ def call(
     except XnerError:
         raise
     except (Exception, SystemExit) as error:  # a worker must not leave because a function asks for it
-        if type(error).__name__ == "OutOfMemoryError":  # of a device: no row's fault
+        if isinstance(error, Exception) and fault_of(error):  # no row's fault
             raise
         raise PluginError(f"{name}: {_told(error, plugin)}") from error
     try:

@@ -26,6 +26,7 @@ from pyarrow import fs
 from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import InputError, StorageError
 from xner_ray.read.record import TABLES, File, Kind, Stated, short, split_name, split_of_file
+from xner_ray.read.sniff.binary import binary_fault
 from xner_ray.read.sniff.content import HEAD_BYTES, tell
 from xner_ray.read.sniff.encoding import encoding_fault
 from xner_ray.read.sniff.names import (
@@ -44,7 +45,11 @@ from xner_ray.recipe.columns import Columns
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub, sums
 
-_NOTES = re.compile(r"(?:readme|licen[cs]e|copying|citation|changelog)\b", re.IGNORECASE)
+_NOTES = re.compile(
+    r"(?:readme|licen[cs]e|copying|citation|changelog)\b"
+    r"|(?:labels?|tags?|classes|label2id|id2label|tag2id|id2tag|label_?map|config|dataset_infos?|metadata)\.json$",
+    re.IGNORECASE,
+)
 _MOST_TOLD = 64  # files of one input whose content is looked at; the others are what these are
 _MAGIC = "*?["
 _NOTHING = Stated()
@@ -188,6 +193,8 @@ def _folder(asked: _Asked, inner: str) -> list[tuple[Kind, Found]]:
         raise InputError(f"{path}: no file of format {kind} in this folder (they end in {endings(suffixes)})")
     if path.startswith(hub.SCHEME):
         _refuse_several(path, files)
+    if left := [item.relative for item in below if item.relative.endswith(".json") and item not in data]:
+        files[0] = replace(files[0], said=(f"left out, as its name is that of notes: {', '.join(left)}",))
     return _told(asked, files, below)
 
 
@@ -208,7 +215,7 @@ def _told(asked: _Asked, found: Sequence[Found], below: Sequence[Found]) -> list
         kind, said = _look(asked, item, named)
         if kind is None:
             guess(asked.path, [item.relative for item in found], asked.key)
-        told.append((kind or "text", replace(item, said=(said,) if said else ())))
+        told.append((kind or "text", replace(item, said=(*item.said, *((said,) if said else ())))))
     first = dict(reversed(told))
     if len(first) > 1:
         each = "; ".join(f"{kind}: {item.relative}" for kind, item in sorted(first.items()))
@@ -226,7 +233,7 @@ def _look(asked: _Asked, item: Found, named: Kind | None) -> tuple[Kind | None, 
         return kind, ""
     head = _head(item.path, item.stamp)
     try:
-        if fault := encoding_fault(head, asked.lang):
+        if fault := binary_fault(head) or encoding_fault(head, asked.lang):
             raise ValueError(fault)
         return tell(head, whole=len(head) < HEAD_BYTES, named=named, stated=asked.format)
     except ValueError as error:
@@ -305,7 +312,7 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
     if "dataset_dict.json" in files:
         listed = load("dataset_dict.json").get("splits")
         folders = [f"{name}/" for name in listed] if isinstance(listed, list) else []
-    found = []
+    found: list[Found] = []
     for folder in folders:
         state = load(f"{folder}state.json")
         if state.get("_indices_data_files"):
@@ -320,6 +327,8 @@ def _saved_to_disk(path: str, below: Sequence[Found]) -> list[Found]:
             name = folder + str(entry["filename"])
             if name not in files:
                 raise InputError(f"{path}: {name}, which {folder}state.json lists, is missing")
+            if any(one.relative == name for one in found):
+                raise InputError(f"{path}: {folder}state.json lists {name} twice; leave one out")
             found.append(Found(files[name].path, name, split, files[name].stamp, features))
     if not found:
         raise InputError(f"{path}: the dataset lists no data file")

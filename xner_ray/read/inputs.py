@@ -153,4 +153,5 @@ def stated_of(given: Input) -> Stated:
         given.ends,
         None if names is None else tuple(names),
         ("accept",) if answers is None else tuple(answers),
+        bool(given.parallel) or given.links is not None,
     )

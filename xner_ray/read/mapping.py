@@ -6,10 +6,12 @@ keys, forms and offsets (`read/shapes`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
-from xner_ray.data.kinds import SPLITS
+from xner_ray.data.kinds import SPLITS, Ends
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.read.record import BadRecord, File, Raw, Record, by_file, name_text, short, split_name, without_surrogates
@@ -25,9 +27,11 @@ def from_mapping(raw: Raw, file: File) -> Record:
     record = Record(raw.line)
     try:
         made = flat(raw, file)
-        names = _names(record, made.data, file)
-        record.text = _text(value_at(made.data, names["text"]), names["text"])
-        record.tokens = _tokens(value_at(made.data, names["tokens"]), names["tokens"])
+        names, paths = _keys(file)
+        value = partial(value_at, made.data) if paths else made.data.get
+        _fill_names(record, value, names)
+        record.text = _text(value(names["text"]), names["text"])
+        record.tokens = _tokens(value(names["tokens"]), names["tokens"])
         if made.fault is not None:
             raise made.fault
         if record.text is None and record.tokens is None:
@@ -35,7 +39,7 @@ def from_mapping(raw: Raw, file: File) -> Record:
             raise BadRecord(Reason.MALFORMED, f"has neither {names['tokens']!r} nor {names['text']!r}; keys: {keys}")
         if file.reading.shape:
             _refuse_answer(made.data, file)
-        tags, spans = value_at(made.data, names["tags"]), value_at(made.data, names["spans"])
+        tags, spans = value(names["tags"]), value(names["spans"])
         if tags is not None and record.tokens is not None:
             found = _tags(tags, names["tags"], file.reading.names or raw.names.get(names["tags"]))
             if len(found) != len(record.tokens):
@@ -64,21 +68,20 @@ def flat(raw: Raw, file: File) -> View:
 
 
 @by_file
-def _keys(file: File) -> dict[str, str]:
-    """Return the file's key of each of our columns."""
-    return {ours: file.key(ours) for ours, _ in file.columns}
+def _keys(file: File) -> tuple[dict[str, str], bool]:
+    """Return the file's key of each of our columns, and whether one is a path of keys."""
+    keys = {ours: file.key(ours) for ours, _ in file.columns}
+    return keys, any("." in key for key in keys.values())
 
 
-def _names(record: Record, data: dict[str, Any], file: File) -> dict[str, str]:
-    """Fill in the names of a record, and return the keys of all columns."""
-    names = _keys(file)
-    record.id = name_text(value_at(data, names["id"]), names["id"])
-    record.doc_id = name_text(value_at(data, names["doc_id"]), names["doc_id"])
-    if (split := name_text(value_at(data, names["split"]), names["split"])) is not None:
+def _fill_names(record: Record, value: Callable[[str], Any], names: Mapping[str, str]) -> None:
+    """Give a record its id, document and split."""
+    record.id = name_text(value(names["id"]), names["id"])
+    record.doc_id = name_text(value(names["doc_id"]), names["doc_id"])
+    if (split := name_text(value(names["split"]), names["split"])) is not None:
         record.split = split_name(split)
         if record.split is None:
             raise BadRecord(Reason.MALFORMED, f"{names['split']} is {split!r}; allowed: {', '.join(SPLITS)}")
-    return names
 
 
 def _refuse_answer(data: dict[str, Any], file: File) -> None:
@@ -102,6 +105,8 @@ def _add_spans(record: Record, found: Sequence[Found], names: Sequence[str] | No
             record.tokens = (record.text or "").split()
         for span in found:
             start, end = span.start, span.end + (reading.ends == "inclusive")
+            if span.parts:
+                raise BadRecord(Reason.BAD_SPAN, _discontinuous(span))
             if not 0 <= start < end <= len(record.tokens):
                 problem = f"is empty or leaves the {len(record.tokens)} tokens"
                 raise BadRecord(Reason.BAD_SPAN, f"span {short(span.item)} {problem}")
@@ -116,8 +121,23 @@ def _add_spans(record: Record, found: Sequence[Found], names: Sequence[str] | No
     counts = Counts(text, reading.offsets)
     for span in found:
         start, end = in_characters(span, counts, reading.ends)
+        if span.parts and _parted(span, counts, text, reading.ends):
+            if not file.documents:
+                raise BadRecord(Reason.BAD_SPAN, _discontinuous(span))
+            record.faults.append((start, end, _discontinuous(span)))
+            continue
         made.append((start, end, _compared(span, text[start:end], names)))
     record.chars = _joined_or_bad(lambda: joined(made, text)) if reading.tagged else made
+
+
+def _parted(span: Found, counts: Counts, text: str, ends: Ends) -> bool:
+    """Return whether more than white space stands between the ranges of a span."""
+    parts = [in_characters(span._replace(start=start, end=end), counts, ends) for start, end in span.parts]
+    return any(text[before[1] : after[0]].strip() for before, after in pairwise(parts))
+
+
+def _discontinuous(span: Found) -> str:
+    return f"span {short(span.item)} is discontinuous, as no row can hold it"
 
 
 def _compared(span: Found, cut: str, names: Sequence[str] | None) -> str:

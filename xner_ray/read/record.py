@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import pyarrow as pa
 
 from xner_ray.data.kinds import Ends, Format, Names, Offsets, Scheme
+from xner_ray.data.kinds import split_name as split_name
 from xner_ray.data.spans import Span
 from xner_ray.data.tag_styles import TagStyle
 from xner_ray.errors import BadRecord as BadRecord
@@ -29,12 +30,6 @@ Kind = Literal[Format, "links"]
 """What a file can be; links are no format of sentences, so no recipe names them."""
 TABLES = ("parquet", "dataset", "run")
 
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-_SPLITS = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
 MOST_DIGITS = 18
 """Of a number in a file of text: Python refuses to read 4,301, and so many fit into 64 bits."""
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -63,6 +58,7 @@ class Stated:
     ends: Ends | None = None
     names: tuple[str, ...] | None = None  # of tags or labels that are numbers
     answers: tuple[str, ...] = ("accept",)  # of Prodigy that count
+    beside: bool = False  # parallel text or links, whose lines are those of the input
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +97,16 @@ class Reading:
 
 @dataclass
 class Settled:
-    """How a file is read, and what is said of it: `tags in column 3 of 4`. unlabelled: what it holds for labels."""
+    """How a file is read, and what is said of it: `tags in column 3 of 4`.
+
+    unlabelled: what it holds for labels. obeyed: the keys of a recipe that can decide how it is read, as in
+    `columns.text`; None: those of its format.
+    """
 
     reading: Reading
     said: list[str] = field(default_factory=list)
     unlabelled: str = ""
+    obeyed: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,19 +206,12 @@ class Record:
     number: int | None = None  # among the sentences of a document without an id
     start: int | None = None  # where it begins there: code points of the text, or words where it came as tokens
     joined: bool = False  # it is several, which a span holds together
+    # Of a document that will be cut: code points of entities that no row can hold, and why; their sentences are lost
+    faults: list[tuple[int, int, str]] = field(default_factory=list)
 
     @property
     def labelled(self) -> bool:
         return self.spans is not None or self.chars is not None
-
-
-def split_name(word: str) -> str | None:
-    """Return the split that a word means, or None.
-
-    >>> split_name("dev"), split_name("news")
-    ('validation', None)
-    """
-    return _SPLITS.get(word.lower())
 
 
 def split_of_file(relative: str) -> str | None:
@@ -240,7 +234,7 @@ def without_surrogates(text: str) -> str:
 
 def name_text(value: Any, column: str) -> str | None:
     """Return an id, document id or split as text; BadRecord unless it is text or a whole number."""
-    if value is None or (isinstance(value, str) and not value):
+    if not value and (value is None or isinstance(value, str)):
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: text or a whole number")
@@ -249,6 +243,8 @@ def name_text(value: Any, column: str) -> str | None:
 
 def refused(text: str, *, name: bool = False) -> bool:
     """Return whether a text, or a name, holds a character that could not be written out again."""
+    if text.isascii() and text.isprintable():  # a tenth of the time
+        return False
     return (_REFUSED_IN_NAMES if name else REFUSED).search(text) is not None
 
 
@@ -264,7 +260,7 @@ def refuse_characters(record: Record) -> None:
     labels = [*(span.label for span in record.spans or ()), *(label for _, _, label in record.chars or ())]
     names = [record.id or "", record.doc_id or "", *labels]
     texts = [record.text or "", *(record.tokens or ())]
-    if refused("".join(names), name=True) or refused("\n".join(texts)):
+    if refused("".join(names), name=True) or refused(" ".join(texts)):
         kinds = ["id", "doc_id", *("label" for _ in labels)]
         found = [
             (f"the {kind} ", name, _REFUSED_IN_NAMES.search(name)) for kind, name in zip(kinds, names, strict=True)

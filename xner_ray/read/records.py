@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from xner_ray.data import words
 from xner_ray.data.sentences import Range, sentences
-from xner_ray.errors import InputError
+from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Format
 from xner_ray.read.formats import conllu, tables
 from xner_ray.read.formats.brat import BRAT
@@ -112,7 +112,7 @@ def cut(record: Record, file: File) -> list[Record]:
 
     A sentence's id is `<document>#<number from 0>`; its doc_id is the document's, else the document's id. Where it
     begins in the document is carried (`Record.start`). Sentences that a span crosses stay together: where ICU and the
-    annotator differ, the annotator is right.
+    annotator differ, the annotator is right. A sentence with an entity that no row can hold is rejected by itself.
     """
     text, places = record.text or "", None
     if record.reason is not None:
@@ -169,7 +169,9 @@ def _sentences(record: Record, text: str, places: Sequence[Range] | None, lang: 
         if not shown:
             continue
         first, last = min(shown)[0], max(one[1] for one in shown)
-        made = replace(record, start=first, joined=joined)
+        made = replace(record, start=first, joined=joined, faults=[])
+        if bad := [detail for begin, stop, detail in record.faults if begin < end and stop > start]:
+            made.reason, made.detail = Reason.BAD_SPAN, bad[0]
         if record.text is not None:
             made.text = text[first:last]
         if record.chars is not None:

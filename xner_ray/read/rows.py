@@ -1,65 +1,34 @@
 """A unit -> its rows, as one Arrow table of `row_schema`: every row of the unit, in order, none dropped.
 
 A row that cannot be used is kept with status, reason and `<file>:<line>: problem`, and with all that is known of it.
-Given links count words, so where there are links, text without words is cut at blanks, as aligners read it.
-Tokens that are no words are mended (`data/tokens.py`), with their spans and links; if they do not tile the given text
-any more, the text is joined of them. Spans of characters become spans of the words that they touch (flag `snapped` if
-an edge moved); a span over white space alone rejects the row. Of spans that share words the longest is projected; the
-others go to `unprojected`.
+Of spans that share words the longest is projected; the others go to `unprojected`.
 """
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import groupby, zip_longest
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data import words
 from xner_ray.data.arrow import with_column
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells, table_from_rows
-from xner_ray.data.spans import Span, outermost
-from xner_ray.data.tokens import mend
-from xner_ray.errors import Flag, Reason, one_line
+from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells
+from xner_ray.data.spans import outermost
+from xner_ray.errors import Flag, Reason
 from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.formats.links import link_pairs
 from xner_ray.read.index.units import Segment, Unit
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.records import DOCUMENT_START, collector_paused, iterate
+from xner_ray.read.side import ReadSide, side
 from xner_ray.read.sources import source_of
 from xner_ray.read.stamps import changed
-from xner_ray.recipe.input import Labels
 from xner_ray.recipe.model import Recipe
-
-_WHITE = re.compile(r"\s")
-_NOT_BLANK = re.compile(r"[^ \t]+")
-
-
-@dataclass(slots=True)
-class ReadSide:
-    """One side of a row."""
-
-    text: str | None = None
-    tokens: list[str] | None = None
-    offsets: list[tuple[int, int]] | None = None
-    spans: list[Span] | None = None  # sorted, those that share words included; None: unlabelled
-    flags: list[Flag] = field(default_factory=list)  # of the words
-    snapped: int = 0  # spans
-    places: Sequence[range] | None = None  # the words of each token that was counted; None: they are the words
-    reason: Reason | None = None
-    detail: str = ""
-
-    def reject(self, reason: Reason, detail: str) -> None:
-        """Note why the row is rejected; the first reason stays."""
-        if self.reason is None:
-            self.reason, self.detail = reason, one_line(detail, 600)
 
 
 @dataclass(frozen=True)
@@ -120,7 +89,9 @@ def _read(
     """
     train = recipe.direction == "train"
     owners = dict(unit.duplicates)
-    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    ids: list[str] = []
+    sides: tuple[list[ReadSide], list[ReadSide]] = [], []  # of the input, and of what is parallel to it
     carried: list[Record] = []
     linked: list[tuple[int, int, int]] = []  # place of the row, source word, target word
 
@@ -138,15 +109,25 @@ def _read(
             own.reject(Reason.DUPLICATE_ID, detail)
         source, target = (own, other) if train else (other, own)
         if unit.links and source and target:
-            linked += [(len(rows), *pair) for pair in _links(*_next(links, number), source, target)]
-        row = {"row": number, "split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
-        row["id"] = without_surrogates(record_id(record, file))
-        row["doc_id"] = None if record.doc_id is None else without_surrogates(record.doc_id)
-        rows.append(row | _cells(source, target, labelled=recipe.entities_given))
+            linked += [(len(ids), *pair) for pair in _links(*_next(links, number), source, target)]
+        numbers.append(number)
+        ids.append(without_surrogates(record_id(record, file)))
+        sides[0].append(own)
+        if other is not None:
+            sides[1].append(other)
         carried.append(record)
-    table = table_from_rows(rows, ROW)
+    docs = [None if record.doc_id is None else without_surrogates(record.doc_id) for record in carried]
+    same = {"split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
+    columns = {name: pa.repeat(pa.scalar(value, ROW.field(name).type), len(ids)) for name, value in same.items()}
+    columns |= {"row": numbers, "id": ids, "doc_id": docs}
+    columns |= _columns(*(sides if train else sides[::-1]), labelled=recipe.entities_given)
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(ids), field.type)
+        for field in ROW
+    ]
+    table = pa.table(arrays, schema=ROW)
     if unit.links:
-        cells = Links.given(*np.array(linked, dtype=np.int64).reshape(-1, 3).T).to_arrow(len(rows))
+        cells = Links.given(*np.array(linked, dtype=np.int64).reshape(-1, 3).T).to_arrow(len(ids))
         accepted = pc.equal(table.column("status"), OK)
         table = with_column(table, "links", pc.if_else(accepted, cells, pa.scalar(None, cells.type)))
     return table, carried
@@ -173,105 +154,30 @@ def _links(record: Record, file: File, source: ReadSide, target: ReadSide) -> li
         return []
 
 
-def _cells(source: ReadSide | None, target: ReadSide | None, *, labelled: bool) -> dict[str, Any]:
-    """Return the cells of a row that come from its sides. labelled: the source side brings the entities."""
-    cells: dict[str, Any] = {"flags": [*dict.fromkeys(flag for one in (source, target) if one for flag in one.flags)]}
-    if source is not None:
-        cells |= {"source_text": source.text, "source_tokens": source.tokens}
-        cells["source_offsets"] = source.offsets  # Arrow takes pairs as cells too, 6 times as fast as dicts
-        if labelled and source.spans is not None:
-            cells |= {"source_spans": span_cells(source.spans), "unprojected": nested_losses(source.spans)}
-            cells["flags"] += [Flag.SNAPPED] * source.snapped
-    if target is not None:
-        cells |= {"text": target.text, "tokens": target.tokens, "offsets": target.offsets}
-        if target.spans is not None:
-            cells["gold_spans"] = span_cells(outermost(target.spans)[0])
-    if lost := next((one for one in (source, target) if one is not None and one.reason is not None), None):
-        cells |= {"status": REJECTED, "reason": str(lost.reason), "detail": lost.detail}
-    return cells
-
-
-def side(record: Record, file: File, labels: Labels, max_words: int, *, at_blanks: bool = False) -> ReadSide:
-    """Return text, words, offsets and mapped spans of one record, or why it is rejected.
-
-    at_blanks: text without words is cut at blanks and tabs, else by the rules of the language.
-    """
-    where = f"{file.name}:{record.line}: "
-    made = ReadSide(record.text, record.tokens)
-    if record.reason is not None:
-        made.reject(record.reason, where + record.detail)
-        # A table cannot hold half a surrogate pair, whatever the row was rejected for.
-        made.text = without_surrogates(made.text) if made.text is not None else None
-        made.tokens = [without_surrogates(token) for token in made.tokens] if made.tokens is not None else None
-        return made
-    if record.joined:
-        made.flags.append(Flag.SENTENCES_JOINED)
-    if made.tokens is None:
-        text = made.text or ""
-        made.offsets = [m.span() for m in _NOT_BLANK.finditer(text)] if at_blanks else words.split(text, file.lang)
-        made.tokens = [text[start:end] for start, end in made.offsets]
-        if at_blanks and _WHITE.search("".join(made.tokens)):
-            bad = next(token for token in made.tokens if _WHITE.search(token))
-            made.reject(Reason.BAD_TOKEN, f"{where}a word holds white space where some aligners cut: {short(bad)}")
-            return made
-    given, at = made.tokens, made.offsets
-    mended = mend(given)
-    if mended is not None:
-        made.tokens, made.places, made.offsets = mended.tokens, mended.places, None
-    if not made.tokens:
-        made.reject(Reason.EMPTY, f"{where}no word")
-        return made
-    if made.offsets is None and made.text is not None:
-        made.offsets = words.locate(made.tokens, made.text)
-    tiles = made.offsets is not None
-    if made.offsets is None:
-        made.text, made.offsets = words.join(made.tokens, file.lang)
-        if record.chars is not None:  # they can still be told if the tokens as given tile the text
-            at = at or words.locate(given, record.text or "")
-            if at is None:
-                made.reject(Reason.MALFORMED, f"{where}the tokens do not match the text that the spans refer to")
-    if mended is not None and (record.tokens is not None or not tiles):  # else the words are ours, and so are the cuts
-        made.flags.append(Flag.TOKENS_MENDED)
-    if len(made.tokens) > max_words:
-        made.reject(Reason.TOO_LONG, f"{where}{len(made.tokens)} words; input.max_words is {max_words}")
-    if record.labelled and made.reason in (None, Reason.TOO_LONG):
-        offsets = made.offsets if tiles else at or []  # in the text that spans of characters refer to
-        try:
-            spans = (
-                record.spans if record.chars is None else _snap(record.chars, record.text or "", offsets, made, labels)
-            )
-            spans = labels.map(spans or [])
-            if mended is not None and (record.chars is None or not tiles):
-                spans = mended.spans(spans)
-            made.spans = spans if len(spans) < 2 else sorted(set(spans))
-        except BadRecord as bad:
-            made.reject(bad.reason, where + bad.detail)
-        except ValueError as lost:
-            made.reject(Reason.BAD_SPAN, f"{where}{lost}")
-    return made
-
-
-def _snap(
-    chars: Sequence[tuple[int, int, str]], text: str, offsets: Sequence[tuple[int, int]], made: ReadSide, labels: Labels
-) -> list[Span]:
-    """Return the spans of the words that spans of characters touch, of those whose label is kept.
-
-    offsets: of the words in the text. BadRecord for a span that touches no word.
-    """
-    spans = []
-    begins, ends = [begin for begin, _ in offsets], [end for _, end in offsets]
-    for start, end, label in chars:
-        if not labels.keeps(label):
-            continue
-        first, last = bisect_right(ends, start), bisect_left(begins, end)
-        if first >= last:
-            raise BadRecord(Reason.BAD_SPAN, f"span {short([start, end, label])} covers white space and no word")
-        if (start, end) != (begins[first], ends[last - 1]):
-            inside = text[start:end]
-            trimmed = (start + len(inside) - len(inside.lstrip()), end - len(inside) + len(inside.rstrip()))
-            made.snapped += trimmed != (begins[first], ends[last - 1])
-        spans.append(Span(first, last, label))
-    return spans
+def _columns(source: Sequence[ReadSide], target: Sequence[ReadSide], *, labelled: bool) -> dict[str, Any]:
+    """Return the columns that come from the sides; one of them may be empty. labelled: the source has the entities."""
+    columns: dict[str, Any] = {}
+    rows = list(zip_longest(source, target))
+    flags = [[*dict.fromkeys((*(one.flags if one else ()), *(other.flags if other else ())))] for one, other in rows]
+    if source:
+        columns["source_text"] = [one.text for one in source]
+        columns["source_tokens"] = [one.tokens for one in source]
+        columns["source_offsets"] = [one.offsets for one in source]  # pairs are 6 times as fast as dicts
+    if source and labelled:
+        given = [one.spans for one in source]
+        columns["source_spans"] = [None if spans is None else span_cells(spans) for spans in given]
+        columns["unprojected"] = [None if spans is None else nested_losses(spans) for spans in given]
+        flags = [flags + [Flag.SNAPPED] * one.snapped for flags, one in zip(flags, source, strict=True)]
+    if target:
+        columns["text"] = [one.text for one in target]
+        columns["tokens"] = [one.tokens for one in target]
+        columns["offsets"] = [one.offsets for one in target]
+        columns["gold_spans"] = [None if one.spans is None else span_cells(outermost(one.spans)[0]) for one in target]
+    lost = [one if one and one.reason else other if other and other.reason else None for one, other in rows]
+    columns["flags"], columns["status"] = flags, [REJECTED if one else OK for one in lost]
+    columns["reason"] = [str(one.reason) if one else None for one in lost]
+    columns["detail"] = [one.detail if one else None for one in lost]
+    return columns
 
 
 def _carried(records: Sequence[Record], column: pa.Field) -> pa.ChunkedArray:

@@ -100,8 +100,8 @@ class Input(Section):
     )
     carry: Annotated[list[str] | None, Decides.ROWS] = Field(
         default=None,
-        description="other columns to copy to the output; null: all (of JSON in one column, `extra`); a list:"
-        " these, of JSON as text",
+        description="other columns to copy to the output; null: all (of JSON and CSV in one column, `extra`); a list:"
+        " these, of JSON and CSV as text",
     )
     labels: Labels = Labels()
     parallel: Annotated[dict[LanguageCode, str], Decides.FILES] = Field(

@@ -19,7 +19,7 @@ from xner_ray.read.index.survey import settled
 from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import record_id, without_surrogates
 from xner_ray.read.records import read_records
-from xner_ray.read.rows import side
+from xner_ray.read.side import side
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage

@@ -23,7 +23,7 @@ _OTHER = re.compile(r"[A-SU-Z*#][^\t]*(?:\t|$)")
 _MOST_BYTES = 1 << 26
 _LONG_WORDS = 200
 
-Chars = tuple[int, int, str]
+Placed = tuple[int, int, str, str]  # start, end, label; and what is wrong if no row can hold it
 
 
 def raws(file: File, start: Place, stop: int | None) -> Iterator[Raw]:
@@ -46,7 +46,12 @@ def record(raw: Raw, file: File) -> Record:
     text, lines = raw.data
     made = Record(raw.line, file.stem, text=text)
     try:
-        _, made.text, made.chars = _fitting(text, lines, file.stated.offsets)
+        _, made.text, placed = _fitting(text, lines, file.stated.offsets)
+        made.chars = [one[:3] for one in placed if not one[3]]
+        made.faults = [(start, end, fault) for start, end, _, fault in placed if fault]
+        if made.faults and not file.documents:
+            made.chars = None
+            raise BadRecord(Reason.BAD_SPAN, made.faults[0][2])
     except BadRecord as bad:
         made.reason, made.detail = bad.reason, bad.detail
     if not raw.valid:
@@ -54,7 +59,7 @@ def record(raw: Raw, file: File) -> Record:
     return made
 
 
-def _fitting(text: str, lines: str, stated: Offsets | None) -> tuple[str, str, list[Chars]]:
+def _fitting(text: str, lines: str, stated: Offsets | None) -> tuple[str, str, list[Placed]]:
     """Return what the offsets count, the text and its entities: the first reading by which the entities' texts fit."""
     entities = list(_entities(lines))
     plain = text.replace("\r\n", "\n")
@@ -83,21 +88,23 @@ def _entities(lines: str) -> Iterator[tuple[int, str, list[list[int]], str]]:
         yield number, label, [[int(place) for place in part.split(" ")] for part in ranges.split(";")], own
 
 
-def _placed(entity: tuple[int, str, list[list[int]], str], text: str, unit: Offsets) -> Chars:
-    """Return start, end and label of an entity in code points; BadRecord if its own text does not stand there."""
+def _placed(entity: tuple[int, str, list[list[int]], str], text: str, unit: Offsets) -> Placed:
+    """Return where an entity stands in code points; BadRecord if its own text does not stand there."""
     number, label, ranges, own = entity
     parts = [[_code_points(text, place, unit) for place in part] for part in ranges]
-    # A line end inside an entity cuts its range, and nothing but white space is left out
-    if any(text[before[1] : after[0]].strip() for before, after in pairwise(parts)):
-        raise BadRecord(Reason.BAD_SPAN, f"line {number}: {label} {ranges} is discontinuous, as no row can hold it")
     start, end = parts[0][0], parts[-1][1]
-    if not 0 <= start < end <= len(text):
+    if not all(0 <= first < last <= len(text) for first, last in [*parts, (start, end)]):
         shown = f"{label} {ranges[0][0]} {ranges[-1][1]}"
         raise BadRecord(Reason.BAD_SPAN, f"line {number}: {shown} is empty or leaves the {len(text)} characters")
-    if own and own.split() != text[start:end].split():
-        problem = f"line {number}: the text at {start} {end} is {short(text[start:end])}, not {short(own)}"
+    # A line end inside an entity cuts its range, and nothing but white space is left out
+    gap = any(text[before[1] : after[0]].strip() for before, after in pairwise(parts))
+    covered = " ".join(text[first:last] for first, last in parts) if gap else text[start:end]
+    if own and own.split() != covered.split():
+        problem = f"line {number}: the text at {start} {end} is {short(covered)}, not {short(own)}"
         raise BadRecord(Reason.BAD_SPAN, f"{problem}; is this the text that was annotated?")
-    return start, end, label
+    shown = ";".join(f"{first} {last}" for first, last in ranges)
+    fault = f"line {number}: {label} {shown} ({short(covered)}) is discontinuous, as no row can hold it" if gap else ""
+    return start, end, label, fault
 
 
 def _code_points(text: str, place: int, unit: Offsets) -> int:

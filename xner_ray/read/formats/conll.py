@@ -4,9 +4,10 @@ Which columns hold words and tags, and how the tags are spelled, is found out (`
 
 In CoNLL `#` may be a word. A line is a comment only before the first word of its sentence, and only if it is `#`
 alone, reads `# key = value` (the key consists of words, so `# = O` is no comment) or `# id x`, starts with `# ` or
-`% ` and has no tab and at least three columns of which the last is no tag (`# made by us`), or is `#`, a tab and where
-the sentence is from: an address, or a date in square brackets. Between words, `# key = value` is one where words have
-tabs. In UNER and CoNLL-U, where a number precedes each word, every line with a leading `#` is a comment.
+`% ` and has no tab and at least three columns of which the last is no tag (`# made by us`), is `#`, a tab and where
+the sentence is from: an address, or a date in square brackets, or is one column that begins with `###`. Between words,
+`# key = value` is one where words have tabs. In UNER and CoNLL-U, where a number precedes each word, every line with a
+leading `#` is a comment.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _COMMENT = re.compile(r"#\s*([A-Za-z][\w.:-]*(?: [\w.:-]+)*)(?:\s*=\s?(.*))?$")
 _KEY_VALUE = re.compile(r"# [A-Za-z][\w.:-]*(?: [\w.:-]+)* *= ?")
 _ID = re.compile(r"# id (\S+)((?:\t\S+=\S*)*)$")
 _SOURCE = re.compile(r"#\t.*(?:\w://|\t\[[^\t]*\]$)")
+_APART = re.compile(r"[ \t]\S")
 _NO_NAME = {"-X-", "O", "-", "_", ""}
 
 
@@ -135,7 +137,12 @@ def _docstart_id(line: str) -> str | None:
 
 
 def _is_comment(line: str, numbered: bool) -> bool:
-    if numbered or line.rstrip() == "#" or _KEY_VALUE.match(line):
+    if (
+        numbered
+        or line.rstrip() == "#"
+        or _KEY_VALUE.match(line)
+        or (line.startswith("###") and not _APART.search(line))
+    ):
         return True
     if "\t" in line:
         return (_ID.match(line) or _SOURCE.match(line)) is not None and not _is_tag(line.rpartition("\t")[2])
@@ -241,13 +248,15 @@ def _conll_words(sentence: Sentence, numbers: Sequence[int], file: File) -> Word
     if not sentence.body:
         return [], [], []
     reading, grid = file.reading, sentence.columns()
-    if not grid or (reading.width is not None and len(grid) != reading.width):
+    if not grid or (reading.width is not None and len(grid) != reading.width) or len(grid) <= reading.tokens:
         _refuse_width(sentence, numbers, reading.width)
     if reading.number is not None:
         grid, numbers = _counted(grid, numbers, reading.number)
     words = grid[reading.tokens]
     if reading.prefix:
         words = [word.removeprefix(reading.prefix) for word in words]
+    if reading.tags is not None and len(grid) <= reading.tags:
+        _refuse_width(sentence, numbers, reading.tags + 1)
     tags = grid[reading.tags] if reading.tags is not None and len(grid) > 1 else None
     if tags is not None and reading.names is not None:
         tags = _named(tags, numbers, reading.names)

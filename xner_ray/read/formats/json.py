@@ -1,10 +1,11 @@
-"""Files that are one JSON document, whatever they are called: an array of objects, or an object with such an array.
+"""Files that are one JSON document, whatever they are called: an array of records, or an object with such an array.
 
 A document has no lines to start from, so it is read whole, once a process, and must not be large.
 """
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import zlib
@@ -13,7 +14,7 @@ from typing import Any
 
 from xner_ray.errors import InputError
 from xner_ray.read.record import File
-from xner_ray.read.shapes.forms import form_of, is_spans
+from xner_ray.read.shapes.documents import SeveralError, holds_lists, records_in
 from xner_ray.storage import files as storage
 
 MOST_BYTES = 1 << 29  # of a document
@@ -44,7 +45,7 @@ def _is_document(path: str, stamp: str | int, zipped: bool) -> bool:
         return False
     value = _parsed(first)
     if value is not None:
-        return not second and (_is_array(value) or (isinstance(value, dict) and _holds_lists(value)))
+        return not second and holds_lists(value)
     if first == b"[" or (first[:1] == b"[" and first.endswith(b",")):
         return True
     return not isinstance(_parsed(second), dict | list)
@@ -65,46 +66,28 @@ def _objects(path: str, stamp: str | int, zipped: bool) -> list[Any]:
         raise InputError(f"{path}: is not UTF-8 (byte {error.start}); convert it, as with iconv -t utf-8") from None
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: is neither an object a line nor one JSON document: {error}; check it, as with jq . FILE"
+            f"{path}: is neither an object a line nor one JSON document: {_cure(content, error)}"
         ) from None
-    if isinstance(value, dict):
-        found = _lists(value)
-        if not found:
-            return [value]
-        if len(found) > 1:
-            keys = ", ".join(found)
-            raise InputError(
-                f"{path}: is one object with several lists of objects: {keys}; write one of them as an object a line, "
-                f"as with jq -c '.{next(iter(found))}[]' IN.json > OUT.jsonl"
-            )
-        value = next(iter(found.values()))
-    return [item for item in value if item is not None]
+    try:
+        return records_in(value)
+    except SeveralError as error:
+        raise InputError(
+            f"{path}: is one object with several lists of objects: {error}; write one of them as an object a line, "
+            f"as with jq -c '.{error.keys[0]}[]' IN.json > OUT.jsonl"
+        ) from None
 
 
-def _lists(value: dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the lists of records in an object; none if it is a record itself."""
-    if any(key in value for key in ("tokens", "words", "passages")):
-        return {}
-    if any(key in value and not _is_array(value[key]) for key in ("text", "data")):
-        return {}
-    return {key: item for key, item in value.items() if _is_array(item)}
-
-
-def _holds_lists(value: dict[str, Any]) -> bool:
-    """Return whether an object that is all of a file holds one list of records; or several, and no text beside them."""
-    found = _lists(value)
-    return len(found) == 1 or (
-        len(found) > 1 and not any(isinstance(item, str) and " " in item for item in value.values())
-    )
-
-
-def _is_array(value: Any) -> bool:
-    """Return whether a value is a list of objects, or of pairs of a text and its annotations."""
-    if not isinstance(value, list) or is_spans(form_of(value)):
-        return False
-    items = [item for item in value[:100] if item is not None]
-    pairs = [item for item in items if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)]
-    return bool(items) and (all(isinstance(item, dict) for item in items) or len(pairs) == len(items))
+def _cure(content: bytes, error: Exception) -> str:
+    """Return what is wrong with a file that is no JSON, and what to do."""
+    if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+        return "it holds several values; write each on a line, as with jq -c . IN > OUT.jsonl"
+    try:
+        head = content.strip()[:_HEAD_BYTES].split(b"\n")[0].decode()
+        ast.literal_eval(head)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return f"{error}; check it, as with jq . FILE"
+    program = "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]"
+    return f"it holds Python's literals; write them as JSON, as with python -c '{program}' < IN > OUT.jsonl"
 
 
 def _parsed(line: bytes) -> Any:

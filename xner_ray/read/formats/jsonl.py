@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from xner_ray.errors import Reason
+from xner_ray.read.carried import carried
 from xner_ray.read.format import Format, Tagged
 from xner_ray.read.formats.json import objects_of
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
 from xner_ray.read.mapping import flat, from_mapping
-from xner_ray.read.record import SURROGATES, BadRecord, File, Place, Raw, Record, by_file, without_surrogates
+from xner_ray.read.record import BadRecord, File, Place, Raw, Record, by_file
 from xner_ray.read.shapes import tools
 from xner_ray.read.shapes.evidence import ObjectEvidence
 
@@ -63,7 +64,7 @@ def record(raw: Raw, file: File) -> Record:
                 data = flat(raw, file).data
             except BadRecord:
                 return made
-        made.extra = _carried(data, file)
+        made.extra = carried(data, file)
     if not raw.valid:
         made.reason, made.detail = Reason.BAD_UTF8, "not UTF-8"
     return made
@@ -78,7 +79,7 @@ def tagged(raw: Raw, file: File) -> Tagged | None:
     tokens, tags, own, doc_id = found
     if not _texts(tokens) or not (tags is None or _texts(tags)) or not {type(own), type(doc_id)} <= _NAMES:
         return None
-    return Tagged(tokens, tags, own or None, doc_id or None, _carried(data, file))
+    return Tagged(tokens, tags, own or None, doc_id or None, carried(data, file))
 
 
 _NAMES = {str, type(None)}
@@ -102,34 +103,12 @@ def _others(file: File) -> frozenset[str]:
     return frozenset(others - set(_tagged_keys(file) or ()) | ({"data", "passages"} if file.reading.shape else set()))
 
 
-def _carried(data: dict[str, Any], file: File) -> str | dict[str, str | None] | None:
-    if file.carry is not None:
-        return {name: _carried_text(data[name]) for name in file.carry if name in data}
-    rest = {key: value for key, value in data.items() if key not in _known(file)}
-    return _json(rest) if rest else None
+def _null(name: str) -> None:
+    """Read NaN and Infinity, which Python writes and JSON does not know, as null."""
+    del name
 
 
-@by_file
-def _known(file: File) -> frozenset[str]:
-    """Return the keys that are columns."""
-    return frozenset(file.key(ours) for ours, _ in file.columns)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _carried_text(value: Any) -> str | None:
-    return without_surrogates(value) if isinstance(value, str) else None if value is None else _json(value)
-
-
-def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    # Half a surrogate pair is legal in JSON's escapes only.
-    return json.dumps(value, sort_keys=True) if SURROGATES.search(text) else text
+_DECODER = json.JSONDecoder(parse_constant=_null)
 
 
 def pieces(file: File, wanted: Sequence[int]) -> list[int]:

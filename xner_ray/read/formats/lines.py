@@ -20,9 +20,9 @@ _CHUNK_BYTES = 1 << 20
 _LONGEST_BYTES = 1 << 26  # of a line, or a sentence
 _BEFORE_BYTES = 1 << 12  # looked at before a cut, for blank lines that it falls into
 _BOM = b"\xef\xbb\xbf"
-_BLANKS = b" \t\r\n"
-_BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)+")
-_GAP = re.compile(rb"\n(?:[ \t\r]*\n)+")
+_BLANK = rb"(?:[ \t\r]|\xc2\xa0|\xe3\x80\x80)*\n"  # U+00A0 and U+3000 too, as editors leave them
+_BLANK_LINES = re.compile(rb"(?:%b)+" % _BLANK)
+_GAP = re.compile(rb"\n(?:%b)+" % _BLANK)
 _LINE_END = re.compile(rb"\r+\n")
 
 
@@ -101,8 +101,17 @@ def blocks(file: File, start: Place, stop: int | None = None) -> Iterator[tuple[
         at, rest = at + begin, rest[begin:]
         if len(rest) > _LONGEST_BYTES:
             raise InputError(f"{file.path}: no blank line in {_LONGEST_BYTES >> 20} MiB; not {file.format}")
-    if (rest := rest.rstrip(_BLANKS)) and (stop is None or at < stop):
+    if (rest := _without_blank_end(rest)) and (stop is None or at < stop):
         yield at, line, _unix(rest)
+
+
+def _without_blank_end(block: bytes) -> bytes:
+    """Return lines without the blank ones at their end; the last one keeps its tabs, which may part empty cells."""
+    while True:
+        before, _, last = block.rpartition(b"\n")
+        if not block or last.decode(errors="replace").strip():
+            return block
+        block = before
 
 
 def _unix(block: bytes) -> bytes:

@@ -39,7 +39,7 @@ def _opened(file: File) -> Iterator[pa.NativeFile]:
     try:
         with filesystem.open_input_file(inner) as stream:
             yield stream
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         kind = "Arrow stream" if file.ends_with(".arrow") else "Parquet"
         raise storage.failure(file.path, f"read as {kind}", error, InputError) from None
 
@@ -52,7 +52,8 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
     with _opened(file) as stream:
         try:
             schema = _arrow_schema(stream) if file.ends_with(".arrow") else pq.ParquetFile(stream).schema_arrow
-        except ValueError as error:  # an extension type of Ray's may refuse its own metadata
+            _ = schema.names  # raises for one that is not UTF-8
+        except ValueError as error:  # as an extension type of Ray's may, which refuses its own metadata
             raise pa.ArrowInvalid(str(error)) from None
     refuse_extension_types(schema, file.path)
     if len(set(schema.names)) < len(schema.names):

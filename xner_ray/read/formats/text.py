@@ -1,5 +1,6 @@
 """Plain text: every line is a sentence, blank lines too, so that line i stays parallel to line i of another file.
 
+A blank line has no sentence: where nothing is parallel to the text, it is left out, which counts as no fault.
 Where every line has its number and a tab before it, as in `0<TAB>Nora went`, the numbers are left out.
 """
 
@@ -33,6 +34,8 @@ def record(raw: Raw, file: File) -> Record:
     if file.reading.number is not None and (found := NUMBERED.match(text)):
         text = text[found.end() :]
     made = Record(raw.line, text=text)
+    if not file.stated.beside and not text.strip():
+        made.reason, made.detail = Reason.LEFT_OUT, "a blank line"
     if "\r" in text:
         made.reason, made.detail = Reason.MALFORMED, LONE_CR
     if not raw.valid:

@@ -17,8 +17,10 @@ from xner_ray.read.index.scan import record_at
 from xner_ray.read.index.survey import MapFiles, Survey, ids_folder
 from xner_ray.read.index.units import Rows, Unit, chunks, grown_unit_rows, segments, unit_name, words_before
 from xner_ray.read.inputs import Text, find_texts, input_of
-from xner_ray.read.rows import side
+from xner_ray.read.side import side
 from xner_ray.recipe.model import Recipe
+
+_UNLABELLED = "has no labels"
 
 
 def build_index(
@@ -56,15 +58,12 @@ def build_index(
             _refuse_other_length(input_of(inputs, lang), text, recipe.input.limit, key)
     for text in entities_in:
         if not any(scan.labelled for scan in text.scans):
-            needed = "direction train needs labels" if train else "tag.engine: provided needs labels"
-            raise InputError(
-                f"{text.described}: has no labels (read as {text.files[0].format}); {needed}, or a tagger "
-                "(tag.engine: spacy)" + (f"; {text.unlabelled}" if text.unlabelled else "")
-            )
+            raise _no_labels(text, recipe)
     extra = _extra(list(inputs.values()))
     labelled = list(dict.fromkeys([*inputs.values(), *entities_in]))
     found = sum((_renamed(text.labels, recipe.input.labels.rename) for text in labelled), Counter[str]())
-    said = _label_notes(labelled, recipe) if labelled and recipe.entities_given else []
+    said = [line for text in texts for line in _row_notes(text)]
+    said += _label_notes(labelled, recipe) if labelled and recipe.entities_given else []
     gold = {lang: _renamed(text.labels, recipe.input.labels.rename) for lang, text in parallel.items()}
     keep = recipe.input.labels.keep
     selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
@@ -90,6 +89,31 @@ def build_index(
         said=[*dict.fromkeys(line for text in texts for line in text.said), *said],
         rejects=[reject for number, text in enumerate(texts) for reject in _rejects(number, text, recipe)],
     )
+
+
+def _row_notes(text: Text) -> list[str]:
+    """Say how many rows of a text are not as the files have them."""
+    mended, joined = (sum(getattr(scan, name) for scan in text.scans) for name in ("mended", "joined"))
+    counted = [
+        (mended, "with tokens that are no words as they stand: blanks are dropped, tokens with blanks inside are cut"),
+        (joined, "are several sentences that an entity over their border holds together"),
+    ]
+    return [f"{text.described}: {n:,} row{'s' if n > 1 else ''} {what}" for n, what in counted if n]
+
+
+def _no_labels(text: Text, recipe: Recipe) -> InputError:
+    """Return the error of a text without labels: the first fault of its rows, or else what is there instead."""
+    needed = "direction train" if recipe.direction == "train" else "tag.engine: provided"
+    problem = f"{text.described}: has no labels (read as {text.files[0].format})"
+    faulty = [one for one in _rejects(0, text, recipe) if not one.example.endswith(_UNLABELLED)]
+    if faulty and "input.answers" not in text.unlabelled:
+        first = faulty[0]
+        return InputError(
+            f"{problem} in rows that can be read; {first.rows:,} of {first.of:,} rows will be rejected: "
+            f"{first.reason}; the first: {first.example}"
+        )
+    problem += f"; {needed} needs labels, or a tagger (tag.engine: spacy)"
+    return InputError(problem + (f"; {text.unlabelled}" if text.unlabelled else ""))
 
 
 def _label_notes(texts: Sequence[Text], recipe: Recipe) -> list[str]:
@@ -119,7 +143,7 @@ def _rejects(number: int, text: Text, recipe: Recipe) -> Iterator[Rejected]:
             if not example:
                 record = record_at(file, scan, row)
                 made = side(record, file, recipe.input.labels, recipe.input.max_words)
-                example = made.detail or f"{file.name}:{record.line}: has no labels"
+                example = made.detail or f"{file.name}:{record.line}: {_UNLABELLED}"
             found[reason] = (known + count, example)
     for reason, (count, example) in sorted(found.items(), key=lambda item: -item[1][0]):
         yield Rejected(text.described, reason, count, text.rows, example, number)
@@ -147,9 +171,9 @@ def _refuse_other_length(text: Text, beside: Text, limit: int | None, key: str) 
 
 
 def _extra(texts: Sequence[Text]) -> list[pa.Field]:
-    """Return the carried columns, which must be the same in every file; of JSONL some row of a text must have them."""
+    """Return the carried columns, which must be the same in every file; of objects some row must have them."""
     for text in texts:
-        wanted = {name for file in text.files if file.format in ("jsonl", "json") for name in file.carry or ()}
+        wanted = {name for file in text.files if file.format in ("jsonl", "json", "table") for name in file.carry or ()}
         if lost := sorted(wanted - {name for scan in text.scans for name in scan.carried}):
             raise InputError(f"{text.described}: input.carry: no row has the key {lost[0]!r}")
     files = [file for text in texts for file in text.files]

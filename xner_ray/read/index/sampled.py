@@ -43,6 +43,7 @@ class Sample:
     file: File
     said: list[str]
     unlabelled: str  # what it holds for labels, see `Settled`
+    obeyed: frozenset[str] | None  # keys of a recipe that can decide how it is read, see `Settled`
     scans: list[Scan]
     places: list[Place]  # where each scan began; lines count from there
     rows: float | None
@@ -138,7 +139,7 @@ def _sampled(file: File, max_words: int, share: int, whole: File) -> Sample:
     said = list(settled.said)
     if whole.size > (most := MOST_BYTES if file.format == "table" else json_file.MOST_BYTES) and file is not whole:
         said.append(f"too large for its format, which is read whole up to {most >> 20} MiB: write JSONL or Parquet")
-    return Sample(used, said, settled.unlabelled, scans, places, rows, exact, whole.size)
+    return Sample(used, said, settled.unlabelled, settled.obeyed, scans, places, rows, exact, whole.size)
 
 
 def _cuts(file: File, share: int) -> list[Place]:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from xner_ray.data import words
 from xner_ray.data.arrow import lengths
 from xner_ray.data.kinds import SPLITS
-from xner_ray.data.tokens import UNSEEN, mend
+from xner_ray.data.tokens import UNSEEN, Mended, leaning, mend
 from xner_ray.errors import InputError, Reason
+from xner_ray.read.formats import table
 from xner_ray.read.formats.tables import batches, table_raws, table_schema
 from xner_ray.read.index.duplicates import IdWriter
 from xner_ray.read.index.units import Scan
@@ -29,8 +30,10 @@ from xner_ray.read.record import START, TABLES, File, Place, Raw, Reading, Recor
 from xner_ray.read.records import FORMATS, collector_paused, iterate, read_raws, records_of, with_document_start
 from xner_ray.read.shapes.evidence import ObjectEvidence
 from xner_ray.read.shapes.schema import class_names
+from xner_ray.read.side import side
 from xner_ray.read.sources import is_plain_table, table_source, tagged_rows
 from xner_ray.read.tagged import Source, looked_at
+from xner_ray.recipe.input import Labels
 
 GRID_BYTES = 1 << 14  # a unit reads at most so much in vain, of tables a row group
 PIECE_BYTES = 1 << 24  # a multiple of GRID_BYTES
@@ -69,14 +72,15 @@ def scan_file(job: ScanJob) -> Scan:
 
 def _scan_file(job: ScanJob) -> Scan:
     file = job.file
-    if file.carried and file.carry and file.format not in (*TABLES, "jsonl", "json"):
+    carries = file.format in (*TABLES, "jsonl", "json") or (file.format == "table" and table.carries(file))
+    if file.carried and file.carry and not carries:
         raise InputError(f"{file.path}: input.carry: format {file.format} has no columns to carry; leave carry out")
     scan = Scan(job.number)
     if not job.settled:
         file = replace(file, reading=_suggested(file))
     if file.format in TABLES:
         _, scan.extra = table_schema(file, need_labels=job.need_labels)
-    elif file.format in ("jsonl", "json"):
+    elif carries:
         scan.extra = [pa.field(name, pa.string()) for name in (("extra",) if file.carry is None else file.carry)]
     scan.extra = with_document_start(scan.extra, file)
     scan.reading, scan.evidence = file.reading, FORMATS[file.format].evidence(file)
@@ -185,10 +189,15 @@ class _Scanner:
             if record.labelled:
                 scan.repaired += record.repaired
             if record.reason is None:  # what rejected rows hold may be no label at all
-                scan.labels.update(span.label for span in record.spans or ())
-                scan.labels.update(label for _, _, label in record.chars or ())
+                for span in record.spans or ():
+                    scan.labels[span.label] += 1
+                for _, _, label in record.chars or ():
+                    scan.labels[label] += 1
             n_words = len(record.tokens if record.tokens is not None else (record.text or "").split())
-            reason = _reason(record, n_words, self.file, self.job)
+            mended = mend(record.tokens) if record.tokens is not None and record.reason is None else None
+            reason = _reason(record, n_words, self.file, self.job, mended)
+            scan.mended += mended is not None and reason is None
+            scan.joined += record.joined and reason is None
             split = record.split or self.file.split
             self._add_row(place, n_words, record.id, split, reason, record.labelled, record.extra)
             place = None
@@ -246,11 +255,10 @@ def _suggested(file: File) -> Reading:
         return file.reading  # the rest of the file may decide it; if not, this is raised again
 
 
-def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | None:
-    """Return why the row of a record will be rejected. n_words: by its tokens, or its blanks."""
+def _reason(record: Record, n_words: int, file: File, job: ScanJob, mended: Mended | None) -> Reason | None:
+    """Return why the row of a record will be rejected. n_words: by its tokens, or its blanks. mended: its tokens."""
     if record.reason is not None:
         return record.reason
-    mended = mend(record.tokens) if record.tokens is not None else None
     if mended is not None:
         n_words = len(mended.tokens)
         if not n_words:
@@ -265,8 +273,8 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | 
         n_words = len(words.split(record.text or "", file.lang))
     if n_words > job.max_words:
         return Reason.TOO_LONG
-    if record.text is not None and any(_blank(record.text[start:end]) for start, end, _ in record.chars or ()):
-        return Reason.BAD_SPAN
+    if record.text is not None and any(_unseen(record.text[start:end]) for start, end, _ in record.chars or ()):
+        return side(record, file, Labels(), job.max_words).reason  # rare, and only the words tell
     if mended is not None and record.spans:
         try:
             mended.spans(record.spans)
@@ -277,7 +285,12 @@ def _reason(record: Record, n_words: int, file: File, job: ScanJob) -> Reason | 
 
 def _blank(text: str) -> bool:
     """Return whether a text has no word."""
-    return UNSEEN.issuperset("".join(text.split()))
+    return not text[:1].isalnum() and UNSEEN.issuperset("".join(text.split()))
+
+
+def _unseen(text: str) -> bool:
+    """Return whether a text has nothing that makes a word by itself."""
+    return not text[:1].isalnum() and leaning().issuperset("".join(text.split()))
 
 
 def record_at(file: File, scan: Scan, row: int) -> Record:

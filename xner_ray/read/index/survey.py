@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from xner_ray.errors import InputError, Reason
+from xner_ray.read.idle import refuse_idle
 from xner_ray.read.index.duplicates import CompareJob, Integers, compare_ids, compare_jobs, places
 from xner_ray.read.index.scan import ScanJob, cut_points, record_at, scan_file
 from xner_ray.read.index.units import Scan
@@ -48,14 +49,18 @@ class Survey:
         files = [(text, place) for text in self.texts for place in range(len(text.files))]
         scans = self._scanned(files, settled=False)
         again = []
+        obeyed = []
         for (text, place), scan in zip(files, scans, strict=True):
             file = text.files[place]
             settled = scan.evidence.settle(file)
             text.said += [f"{file.name}: {line}" for line in (*file.said, *settled.said)]
             text.unlabelled = text.unlabelled or settled.unlabelled
             text.files[place] = replace(file, reading=settled.reading)
+            if text in self.with_ids:
+                obeyed.append((file, settled.obeyed))
             if settled.reading != scan.reading:
                 again.append((text, place))
+        refuse_idle(obeyed)
         found = dict(zip(files, scans, strict=True))
         found |= dict(zip(again, self._scanned(again, settled=True), strict=True))
         for (text, place), scan in found.items():
@@ -119,6 +124,8 @@ def _refuse_useless(file: File, scan: Scan) -> None:
     bad = [scan.rejects[reason] for reason in (Reason.MALFORMED, Reason.ILLEGAL_TAG) if reason in scan.rejects]
     if scan.rows >= _SURE_ROWS and sum(count for count, _ in bad) == scan.rows and not scan.labelled:
         record = record_at(file, scan, min(first for _, first in bad))
+        if record.reason is None:
+            return  # they are valid, but have no labels
         problem = f"{file.name}:{record.line}: {record.detail}"
         raise InputError(f"{file.path}: none of {scan.rows} rows is valid {file.format}; the first: {problem}")
 

@@ -69,6 +69,8 @@ class Scan:
     words: int = 0
     labelled: int = 0  # rows
     repaired: int = 0  # tags
+    mended: int = 0  # rows whose tokens are no words as they are
+    joined: int = 0  # rows that are several sentences of a document, which a span holds together
     marks: Marks = field(default_factory=Marks)
     labels: Counter[str] = field(default_factory=Counter)  # of proper records, as the file spells them
     extra: list[pa.Field] = field(default_factory=list)
@@ -112,6 +114,8 @@ class Scan:
         self.words += later.words
         self.labelled += later.labelled
         self.repaired += later.repaired
+        self.mended += later.mended
+        self.joined += later.joined
         self.pieces += later.pieces
         self.evidence.merge(later.evidence)
 

@@ -133,7 +133,11 @@ def _by_edges(
                 f"offsets in {_name(units[0])} and in {_name(units[1])} both fit the spans, and give other entities; "
                 f"set input.offsets: {units[0]}, or input.offsets: {units[1]}"
             )
-    return _chosen(best, f"{votes.count(best)} of {votes.n} spans begin and end with words" if best else "")
+    chosen = _chosen(best, f"{votes.count(best)} of {votes.n} spans begin and end with words" if best else "")
+    if off and most_off and offsets is None:
+        doubt = f"{off} of {spaced.n} spans do not begin and end with words, which is too few to refuse them: {example}"
+        chosen = chosen._replace(said="; ".join(filter(None, [chosen.said, doubt])))
+    return chosen
 
 
 def _fit_tokens(votes: _Votes) -> bool:

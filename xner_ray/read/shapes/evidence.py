@@ -147,7 +147,7 @@ class ObjectEvidence:
         if "spans" not in keys or (text is None and not tokens):
             return
         try:
-            spans = found_spans(value_at(data, keys["spans"]))
+            spans = [span for span in found_spans(value_at(data, keys["spans"])) if not span.parts]
         except BadRecord:
             return
         for span, code in zip(spans, span_codes(text, tokens, spans), strict=True):
@@ -209,7 +209,11 @@ class ObjectEvidence:
         if not shape and (reading["keys"] or not plain or Reading(**reading) != Reading()):
             shape = "objects"
         instead = _unlabelled(forms, self.answers if prodigy else (), file.stated.answers)
-        return Settled(Reading(**reading, shape=shape), self._said(found, forms, shape, given) + said, instead)
+        said = self._said(found, forms, shape, given) + said
+        obeyed = _obeyed(
+            found, forms, given, numbers=any(isinstance(one.label, int) for one in self.ascii + self.other)
+        )
+        return Settled(Reading(**reading, shape=shape), said, instead, obeyed)
 
     def _plain(self, forms: Iterable[str]) -> bool:
         """Return whether all spans are of forms that versions before read, without texts of their own."""
@@ -296,6 +300,18 @@ class ObjectEvidence:
             if "tags" not in found and "tokens" in found and left:
                 said.append(f"spans under {found['spans']!r} are read, not the tags under {left[0]!r}")
         return said
+
+
+def _obeyed(
+    found: Mapping[str, str], forms: Mapping[str, Sequence[str]], given: Mapping[str, str], *, numbers: bool
+) -> frozenset[str]:
+    """Return the keys of a recipe that can decide how these objects are read. numbers: whether labels are some."""
+    keys = [f"columns.{ours}" for ours, key in given.items() if key in forms] + ["answers"]  # refused by itself
+    if "tags" in found:
+        keys += ["scheme", "labels.names"]
+    elif "spans" in found:
+        keys += ["offsets", "ends", *(["labels.names"] if numbers else [])]
+    return frozenset(keys)
 
 
 def _listed(forms: dict[str, list[str]]) -> str:

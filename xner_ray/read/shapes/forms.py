@@ -24,7 +24,7 @@ _PAIRS = (
 _RANGES = ("offsets", "offset", "span", "range", "position", "pos", "indices", "points")  # hold both, or pairs of both
 _LABELS = (
     *("label", "labels", "type", "tag", "entity_type", "entity_group", "entity_label", "label_name", "class"),
-    *("category", "ner", "ner_tag", "entity", "kind", "name", "value"),
+    *("category", "ner", "ner_tag", "entity", "kind", "name", "displayName", "display_name", "value"),
 )
 _OWN = ("text", "value", "word", "surface", "mention", "surface_form", "span_text", "entity_text", "string", "phrase")
 _TAG = re.compile(r"[BIESLUMW][-_]\S.*|\S+[-_][BIESLUMW]|[Oo]")

@@ -25,9 +25,14 @@ def named(names: Sequence[str] | None, highest: int, what: str, path: str, said:
 
 def style_of(counts: Mapping[str, int], scheme: Scheme | None, where: str, said: list[str]) -> TagStyle:
     """Return how tags are spelled. where: file and key. InputError if a stated scheme is not theirs."""
-    tags = tags_of(counts, scheme)
+    tags = tags_of(counts, scheme, ordered=True)
+    if tags is None and scheme is not None:
+        shown = ", ".join(sorted(counts, key=lambda tag: (-counts[tag], tag))[:5])
+        raise InputError(f"{where}: input.scheme is {scheme}, but its tags are {shown}; leave input.scheme out")
     if tags is None:
         return TagStyle()
+    if tags.unnamed:
+        raise InputError(f"{where}: {tags.unnamed}")
     if problem := problem_of(tags, scheme):
         raise InputError(f"{where}: input.scheme is {scheme}, but {problem}; leave input.scheme out, or correct it")
     if tags.style != TagStyle():

@@ -20,6 +20,7 @@ class Found(NamedTuple):
     own: str | None
     item: Any
     swapped: bool = False  # of [start, end, a, b]: label and own text may be the other way round
+    parts: tuple[tuple[int, int], ...] = ()  # of one with several ranges
 
 
 def found_spans(value: Any) -> list[Found]:
@@ -80,14 +81,27 @@ def _of_mapping(item: dict[str, Any]) -> Found:
     label = item[fields.label]
     if isinstance(label, list) and len(label) == 1:
         label = label[0]
-    return _checked(start, end, label, own, item)
+    if isinstance(label, dict):  # {"value": "PER", "confidence": 1.0}, as flair writes it
+        label = next((label[key] for key in ("value", "label", "name") if key in label), label)
+    made = _checked(start, end, label, own, item)
+    value = item[fields.start]
+    if fields.end is not None or not _is_parted(value):
+        return made
+    parts = [_checked(*_range(item, one, None)[:2], label, None, item) for one in value]
+    return made._replace(parts=tuple((one.start, one.end) for one in parts))
+
+
+def _is_parted(value: Any) -> bool:
+    """Return whether a range is a list of several."""
+    return isinstance(value, list) and len(value) > 1 and not isinstance(value[0], int)
 
 
 def _range(item: dict[str, Any], value: Any, own: Any) -> tuple[Any, Any, Any]:
     """Return start, end and text of a span whose range stands under one key."""
+    if _is_parted(value):
+        first, last = _range(item, value[0], None), _range(item, value[-1], None)
+        return first[0], last[1], None
     if isinstance(value, list) and value and not isinstance(value[0], int):
-        if len(value) > 1:
-            raise BadRecord(Reason.BAD_SPAN, f"span {short(item)} is discontinuous: {len(value)} ranges")
         value = value[0]
     if isinstance(own, list):
         own = own[0] if len(own) == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from xner_ray.errors import BadRecord, Reason, short
@@ -36,9 +37,29 @@ def view(data: Any) -> View:
             return View({"text": data[0], **data[1]}, SPACY)
         if isinstance(data[1], list) and (not data[1] or isinstance(data[1][0], list)):
             return View({"text": data[0], "entities": data[1]}, SPACY)
+    if isinstance(data, list) and (made := _words_with_tags(data)) is not None:
+        return View(made)
     raise BadRecord(
         Reason.MALFORMED, f"a record is an object, or [text, {{...}}]; this is {type(data).__name__}: {short(data)}"
     )
+
+
+def _words_with_tags(data: list[Any]) -> dict[str, Any] | None:
+    """Return words and tags of [words, tags] or of [[word, ..., tag], ...]; None if it is neither.
+
+    >>> _words_with_tags([["Nora", "left"], ["B-PER", "O"]]) == _words_with_tags([["Nora", "B-PER"], ["left", "O"]])
+    True
+    """
+    if not data or not all(isinstance(one, list) and one and set(map(type, one)) <= {str} for one in data):
+        return None
+    if len({len(one) for one in data}) > 1:
+        return None
+    if len(data) == 2 and all(_TAG.fullmatch(tag) for tag in data[1]):
+        return {"tokens": data[0], "ner_tags": data[1]}
+    return {"tokens": [one[0] for one in data], "ner_tags": [one[-1] for one in data]} if len(data[0]) > 1 else None
+
+
+_TAG = re.compile(r"O|[BIESLUM][-_]\S+")
 
 
 def value_at(data: dict[str, Any], path: str) -> Any:

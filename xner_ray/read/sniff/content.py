@@ -20,7 +20,10 @@ MARKS = {  # of entities inside text, by how they are shown to users
     "[LABEL text]": re.compile(r"\[[A-Z][A-Z0-9_-]* [^\[\]\n]+\]"),
     "<LABEL>text</LABEL>": re.compile(r"<([A-Za-z][\w.-]*)(?:\s[^<>\n]*)?>[^<>\n]*</\1>"),
     "{{LABEL:text}}": re.compile(r"\{\{[A-Za-z][\w-]*:[^{}\n]+\}\}"),
+    "<START:LABEL> text <END>": re.compile(r"<START:[^<>\s]+>[^<>\n]+<END>"),
 }
+ELEMENTS = "<LABEL>text</LABEL>"
+SLASHED = {"word/TAG": "/", "word|TAG": "|"}  # every word with its tag
 # Elements that lay out a text, and mark no entities
 LAYOUT = re.compile("a|b|i|u|s|p|q|em|tt|br|hr|li|ul|ol|td|tr|th|h[1-6]|su[bp]|div|span|strong|font|small|sent(ence)?")
 NUMBERED = re.compile(r"([0-9]{1,18})\t")
@@ -57,7 +60,9 @@ def looks(head: bytes, *, whole: bool) -> Looks | None:
     if any(line.startswith("#begin document") for line in filled[:20]):
         return Looks("conll2012", "has lines with #begin document")
     found = _as_json(text.lstrip(), filled, whole)
-    return found or _as_words(lines) or _as_table(filled) or _as_marks(filled) or _as_cells(filled)
+    return (
+        found or _as_words(lines) or _as_table(filled) or _as_marks(filled) or _as_slashed(filled) or _as_cells(filled)
+    )
 
 
 def tell(head: bytes, *, whole: bool, named: Kind | None, stated: Kind | None) -> tuple[Kind | None, str]:
@@ -121,6 +126,12 @@ def _as_json(text: str, filled: Sequence[str], whole: bool) -> Looks | None:
 
 
 def _cells(lines: Sequence[str]) -> list[list[str]]:
+    counts = {line.count("\t") for line in lines}
+    if len(counts) == 1 and min(counts) > 1:  # without columns that are empty in all lines
+        rows = [[cell.strip(" ") for cell in line.split("\t")] for line in lines]
+        while rows[0] and not any(row[-1] for row in rows):
+            rows = [row[:-1] for row in rows]
+        return rows
     tabs = sum("\t" in line for line in lines) >= 0.9 * len(lines)
     return [[cell.strip(" ") for cell in line.rstrip("\t ").split("\t")] if tabs else line.split() for line in lines]
 
@@ -194,7 +205,7 @@ def marks_in(text: str) -> list[str]:
     """Return the styles of MARKS that a text has."""
     found = []
     for style, pattern in MARKS.items():
-        if style.startswith("<"):
+        if style == ELEMENTS:
             if "</" in text and any(not LAYOUT.fullmatch(m[1].lower()) for m in pattern.finditer(text)):
                 found.append(style)
         elif style[0] in text and pattern.search(text):
@@ -207,6 +218,27 @@ def _as_marks(filled: Sequence[str]) -> Looks | None:
     for style, count in styles.most_common(1):
         if count >= 2 and count >= 0.2 * min(len(filled), 500):
             return Looks("inline", f"has entities marked as {style}")
+    return None
+
+
+def slashed(line: str, mark: str) -> list[tuple[str, str]] | None:
+    """Return the words of a line with their tags; None if one has none.
+
+    >>> slashed("Nora/B-PER 1/2/O", "/"), slashed("and/or", "/"), slashed("Nora went/O", "/")
+    ([('Nora', 'B-PER'), ('1/2', 'O')], [('and', 'or')], None)
+    """
+    parts = [part.rpartition(mark) for part in line.split()]
+    return [(word, tag) for word, _, tag in parts] if parts and all(word and tag for word, _, tag in parts) else None
+
+
+def _as_slashed(filled: Sequence[str]) -> Looks | None:
+    """Tell lines of words that all have a tag behind them."""
+    lines = filled[:500]
+    for style, mark in SLASHED.items():
+        found = [pairs for line in lines if (pairs := slashed(line, mark))]
+        tags = [tag for pairs in found for _, tag in pairs]
+        if len(found) >= 0.9 * len(lines) and len(tags) > len(lines) and are_tags(tags, bare=True):
+            return Looks("inline", f"has words with their tags as {style}")
     return None
 
 

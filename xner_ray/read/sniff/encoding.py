@@ -13,6 +13,8 @@ _ENCODINGS |= {"Arab": "windows-1256", "Grek": "windows-1253", "Hebr": "windows-
 
 def encoding_fault(data: bytes, lang: str) -> str:
     """Return what is wrong with the encoding of most of some lines, and the cure; empty if it is UTF-8."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"is UTF-16; {cure('utf-16')}"
     pairs = len(data) // 2
     for name, start in (("utf-16le", 1), ("utf-16be", 0)):
         if pairs >= 8 and data[start::2].count(0) > pairs // 2 and data[1 - start :: 2].count(0) < pairs // 8:

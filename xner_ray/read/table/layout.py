@@ -11,7 +11,7 @@ from typing import Any
 from xner_ray.errors import InputError
 from xner_ray.read.record import File, short
 from xner_ray.read.sniff.tags import SENTENCE_NAMES, TAG_NAMES, WORD_NAMES, are_tags
-from xner_ray.read.table.cells import Rows, parsed, value
+from xner_ray.read.table.cells import Rows, parsed, parts_of, value
 
 _SHOWN_ROWS = 5000  # by which columns are told
 _DOCUMENT = re.compile(r"(?:document|doc|file|article)[ _#-]*(?:#|id|idx|no|name|number)?", re.IGNORECASE)
@@ -35,6 +35,15 @@ class Table:
     def cells(self, number: int) -> list[str]:
         shown = (row for _, row in self.rows[:_SHOWN_ROWS])
         return [row[number].strip() for row in shown if number < len(row) and row[number].strip()]
+
+    @property
+    def titles(self) -> list[str]:
+        """Return a name for each column, no two alike: its own, or its number."""
+        made: list[str] = []
+        for number in range(self.width):
+            name = self.header[number] if self.header else ""
+            made.append(name if name and name not in made else str(number + 1))
+        return made
 
     def shown(self) -> str:
         """Return the columns as messages name them."""
@@ -68,7 +77,10 @@ def told(file: File, text: str) -> Table:
     for name, _ in file.columns:
         if (number := _given(table, name)) is not None:
             table.columns[name] = number
-    kinds = {number: _kind(table.cells(number)) for number in range(table.width)}
+    names = file.stated.names or ()
+    kinds = {number: _kind(table.cells(number), len(names)) for number in range(table.width)}
+    if names and not {"tag", "tags"} & set(kinds.values()):
+        _tell_numbers(table, kinds, len(names))
     _tell_labels(table, kinds)
     labelled = table.columns.get("tags")
     table.by_word = labelled is not None and kinds[labelled] == "tag"
@@ -81,13 +93,16 @@ def told(file: File, text: str) -> Table:
 
 def _is_header(filled: Sequence[Sequence[str]], stated: Sequence[str | None]) -> bool:
     first = [cell.strip() for cell in filled[0]]
-    if any(are_tags([cell], bare=False) for cell in first if cell):
+    if any(are_tags([cell], bare=False) or _kind([cell]) in ("tags", "spans", "list") for cell in first if cell):
         return False
     names = {cell.lower() for cell in first}
     if set(stated) & set(first) or names & (WORD_NAMES | TAG_NAMES) or any(map(SENTENCE_NAMES.fullmatch, names)):
         return True
     below = [[row[number].strip() for row in filled[1:] if number < len(row)] for number in range(len(first))]
-    return any(cells and _kind([cell for cell in cells if cell]) in ("tag", "tags", "spans") for cells in below)
+    kinds = [_kind([cell for cell in cells if cell]) for cells in below]
+    if any(kind == "tag" and first[number] in below[number] for number, kind in enumerate(kinds)):
+        return False  # a label without a prefix
+    return any(kind in ("tag", "tags", "spans") for kind in kinds)
 
 
 def _given(table: Table, name: str) -> int | None:
@@ -103,11 +118,19 @@ def _given(table: Table, name: str) -> int | None:
     raise InputError(f"{table.file.path}: has no column {stated!r} (input.columns.{name}); columns: {table.shown()}")
 
 
-def _kind(cells: Sequence[str]) -> str:
-    """Return what cells hold: tag, tags (several in a cell), spans, list, number, text; empty if they hold nothing."""
+def _kind(cells: Sequence[str], named: int = 0) -> str:
+    """Return what cells hold: tag, tags (several in a cell), spans, list, number, text; empty if they hold nothing.
+
+    named: how many numbers are the names of tags.
+    """
     if not cells:
         return ""
-    if are_tags(cells, bare=True):
+    parts = [parts_of(cell) for cell in cells[:200]]
+    items = [item for found in parts for item in found]
+    if 2 * sum(len(found) > 1 for found in parts) > len(parts):
+        if are_tags(items, bare=True) or (named and all(item.isdecimal() and int(item[:9]) < named for item in items)):
+            return "tags"
+    elif are_tags(cells, bare=True):
         return "tag"
     if all(cell.isdecimal() for cell in cells):
         return "number"
@@ -118,8 +141,21 @@ def _kind(cells: Sequence[str]) -> str:
         if (flat and are_tags([str(item) for item in flat], bare=True)) or _are(flat, int):
             return "tags"
         return "list" if _are(flat, str) else "spans"
-    items = [item for cell in cells[:200] for item in cell.split()]
-    return "tags" if are_tags(items, bare=True) and any(" " in cell for cell in cells) else "text"
+    several = any(len(found) > 1 for found in parts)
+    return "tags" if several and are_tags(items, bare=True) else "text"
+
+
+def _tell_numbers(table: Table, kinds: dict[int, str], named: int) -> None:
+    """Take a column of numbers that the recipe names for one of tags: by its name, or the last that fits."""
+    stated = table.columns.get("tags")
+    fitting = [
+        number
+        for number, kind in kinds.items()
+        if kind == "number" and max(int(cell[:9]) for cell in table.cells(number)) < named
+    ]
+    known = [number for number in fitting if table.header and table.header[number].lower() in _TAGS]
+    for number in [stated] if stated in fitting else (known or fitting)[-1:]:
+        kinds[number] = "tag"
 
 
 def _are(items: Sequence[Any], kind: type) -> bool:

@@ -63,11 +63,18 @@ def columns(body: str) -> Grid:
 
 
 def rows_of(lines: Sequence[str]) -> list[list[str]]:
-    """Return the cells of each line; blanks part cells only where there is no tab."""
+    """Return the cells of each line; blanks part cells only where there is no tab.
+
+    Empty cells at the end of a line are none, but where lines with as many tabs have something there.
+    """
     rows = [line.split("\t") for line in lines]
     width = len(rows[0])
     if width < 2 or not rows[0][-1] or any(len(row) != width for row in rows) or any(" " in line for line in lines):
-        return [cells(line) for line in lines]
+        found = [cells(line) for line in lines]
+        tabs = lines[0].count("\t")
+        if tabs > 1 and len({len(row) for row in found}) > 1 and all(line.count("\t") == tabs for line in lines):
+            return [[cell.strip(" ") for cell in line.split("\t")] for line in lines]
+        return found
     return rows
 
 

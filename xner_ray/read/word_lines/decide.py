@@ -45,8 +45,13 @@ def decide(found: Sentences, file: File) -> tuple[Reading, list[str]]:
     if (plain and all(_alike(shape, made, base, file) for shape in others.values())) or (width == 1 and not others):
         made.reading = replace(made.reading, width=None, tags=-1)
     elif others:
+        same = [other for other, shape in sorted(others.items()) if _same_columns(shape, made, base, file)]
+        if same and all(other in same or other <= (made.reading.tags or 0) for other in others):
+            made.reading = replace(made.reading, width=None)
+            counts = ", ".join(f"{others.pop(other).sentences} of {other}" for other in same)
+            said.append(f"{main.sentences} sentences of {_columns(width)}, and {counts} with the same ones")
         counts = ", ".join(f"{shape.sentences} of {other}" for other, shape in sorted(others.items()))
-        said.append(f"{main.sentences} sentences of {_columns(width)}; rejected: {counts}")
+        said += [f"{main.sentences} sentences of {_columns(width)}; rejected: {counts}"] if others else []
     if made.reading.header:
         said.append("line 1 names the columns")
     if made.reading.mark:
@@ -73,6 +78,23 @@ def _alike(shape: Shape, made: _Found, base: Reading, file: File) -> bool:
         return False
     last = other.reading.tags == len(shape.columns) - 1 and other.reading.tokens == 0
     return last and (other.reading.style, other.reading.prefix) == (made.reading.style, made.reading.prefix)
+
+
+def _same_columns(shape: Shape, made: _Found, base: Reading, file: File) -> bool:
+    """Return whether sentences of another width are read rightly by the same columns, counted from the first."""
+    try:
+        other = _read(shape, base, None, file).reading
+    except InputError:
+        return False
+    keys = ("tokens", "tags", "number", "prefix", "names")
+    if (
+        made.reading.tags is None
+        or len(shape.columns) <= made.reading.tags
+        or any(getattr(other, key) != getattr(made.reading, key) for key in keys)
+    ):
+        return False
+    tags = _tags(shape.columns[made.reading.tags], file, stated=True)
+    return other.style == made.reading.style or (tags is not None and not tags.labels)
 
 
 def _refuse_whole(found: Sentences, main: Shape, file: File) -> None:
@@ -192,8 +214,13 @@ def _choose(
         _refuse_several(distinct, kinds, words, names, file)
     if distinct:
         chosen = distinct[0]
+        unsure = [place for place in full if place not in sure and (place, chosen) not in shape.equal] if sure else []
+        notes = [
+            f"not read: column {place + 1}, which may hold labels too ({_values(shape.columns[place])})"
+            for place in unsure
+        ]
         empty = [place for place, kind in tagged.items() if not kind.labels and kind.style.outside == "O"]
-        return chosen, [f"column {place + 1} holds no entity" for place in empty]
+        return chosen, [*notes, *(f"column {place + 1} holds no entity" for place in empty)]
     for wanted in (
         [place for place, kind in tagged.items() if not kind.labels and kind.style.outside == "O"],
         [place for place, kind in tagged.items() if kind.labels],
@@ -264,6 +291,9 @@ def _check(made: Tags | None, place: int, shape: Shape, names: Sequence[str] | N
         raise InputError(f"{file.path}: {where} holds no tags of entities: {shown}; name another in input.columns.tags")
     if problem := problem_of(made, scheme):
         raise InputError(f"{file.path}: input.scheme: {scheme} does not fit {where}: {problem}; leave it out")
+    if unnamed := made.unnamed:
+        cure = r"sed -E 's/([[:blank:]])([BIESLU])$/\1\2-ENTITY/' FILE > NEW does where they end the lines"
+        raise InputError(f"{file.path}: {where}: {unnamed}, which {cure}")
     if made.double:
         raise InputError(
             f"{file.path}: {where} holds words with two tags, as {made.double[0]}; write each level into a column of "

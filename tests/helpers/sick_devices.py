@@ -1,0 +1,64 @@
+"""A run on four fake GPUs, some of which fail as CUDA does. `python sick_devices.py KIND RECIPE RUN FOLDER`.
+
+KIND: `one` GPU fails on whatever it gets; `all` do; `once` a device fails for one call; `row` 7 breaks any.
+Prints what the driver notices; FOLDER gets the mark of what happened once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faults
+import ray
+import ray.cloudpickle
+import torch
+from rich.console import Console
+
+import xner_ray
+from xner_ray.engine import ray_data
+from xner_ray.engine.ray_cluster import visible_gpus
+from xner_ray.errors import XnerError
+from xner_ray.stage import Stage
+
+
+def main() -> int:
+    kind, recipe, run, folder = sys.argv[1:]
+    ray.cloudpickle.register_pickle_by_value(faults)
+
+    class Sick(ray_data.WritingWorker):
+        deaths = 2
+
+        def load(self, name: str) -> Stage:
+            return faults.Faulty(super().load(name), check)  # type: ignore[return-value]
+
+    def check(row: Mapping[str, Any]) -> None:
+        fails = {
+            "one": lambda: visible_gpus() == ["1"],
+            "all": lambda: True,
+            "once": lambda: row["row"] == 9 and first(),
+            "row": lambda: row["row"] == 7 and row["id"] != "control",
+        }
+        if fails[kind]():
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def first() -> bool:
+        with open(Path(folder) / "calls", "ab") as file:
+            file.write(b".")
+            return file.tell() == 1
+
+    ray.init(num_cpus=4, num_gpus=4, include_dashboard=False, log_to_driver=False)
+    ray_data.WORKERS = (ray_data.Worker, Sick)
+    try:
+        report = xner_ray.project(recipe, run, console=Console(width=400))
+    except XnerError as error:
+        print(f"{type(error).__name__}: {error}")
+        return 1
+    print(report["rows"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
