@@ -9,6 +9,7 @@
     │   └── DamageError       1  a file of a run is not what was written
     ├── FatalError            1  a stage says that no row can succeed: do not retry, do not bisect
     ├── RetryableError        1  the same call may succeed later: a stage, or storage that fails for a while
+    │   └── ServiceError      1  a store or the hub does not answer, which is no fault of the node that asks
     ├── DeviceError           1  the device of this process fails: another process, or another device, may do better
     └── NodeError             1  a worker's node is at fault, not its work: another node may do better
 
@@ -86,6 +87,10 @@ class FatalError(XnerError):
 
 
 class RetryableError(XnerError):
+    pass
+
+
+class ServiceError(RetryableError):
     pass
 
 

@@ -3,9 +3,12 @@ versions that they pin. No cloud, Kubernetes, SLURM or Docker: what none of this
 
 import copy
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,6 +290,33 @@ def test_dockerfile_has_what_ray_up_needs_and_no_root(dockerfile: list[tuple[str
     assert "HOME=/home/ray" in _values(dockerfile, "ENV")
     position = [name for name, _ in dockerfile].index("USER")
     assert not {"RUN", "COPY"} & {name for name, _ in dockerfile[position:]}
+
+
+def test_the_hub_s_token_reaches_every_container_and_stands_in_no_file(dockerfile: list[tuple[str, str]]) -> None:
+    """On Kubernetes by a secret that need not be there, with `ray up` by the file of `hf auth login`."""
+    ask = "from huggingface_hub import constants; print(constants.HF_TOKEN_PATH)"
+    bare = {"HOME": "/home/ray", "PATH": os.environ["PATH"]}
+    found = subprocess.run([sys.executable, "-c", ask], env=bare, capture_output=True, text=True, check=True)
+    place = found.stdout.strip().replace("/home/ray", "~")
+    spec = DOCUMENTS["kuberay/raycluster.yaml"]["spec"]
+    containers = [
+        container
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+        for container in group["template"]["spec"]["containers"]
+    ]
+    secret = {"secretRef": {"name": "xner-ray-hub", "optional": True}}
+    assert [container["envFrom"] for container in containers] == [[secret]] * 3
+    for name in ("aws.yaml", "gcp.yaml"):
+        mounts = DOCUMENTS[name]["file_mounts"]
+        assert mounts[place] == place
+        runs = " ".join(_values(dockerfile, "RUN"))
+        owned = shlex.split(runs[runs.index("--owner=ray") :])
+        for mount in mounts:
+            parts = Path(mount).parent.parts[1:]
+            folders = {str(Path("/home/ray", *parts[: depth + 1])) for depth in range(len(parts))}
+            assert folders <= set(owned), "Docker would make them root's"
+    for path in _files():
+        assert not re.search(r"hf_[A-Za-z0-9]{8,}|HF_TOKEN=(?!\"\$HOME)", path.read_text(encoding="utf-8")), path
 
 
 def test_a_submitted_folder_leaves_out_tokens_and_what_jobs_do_not_need(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ options=()
 while [[ $1 == --* ]]; do options+=("$1"); shift; done
 mode=$(stat -c %a "${RAY_AUTH_TOKEN_PATH:?}" 2> /dev/null || echo none)
 echo "srun $$ $RAY_AUTH_MODE $mode ${options[*]} -- $*" >> "$FAKE_LOG"
+echo "hub ${HF_TOKEN:-none} ${HF_ENDPOINT:-none}" >> "$FAKE_LOG"
 exec "$@"
 """
 SCONTROL = r"""#!/usr/bin/env bash
@@ -195,6 +196,7 @@ def test_a_wrong_submission_is_refused(
 
 def test_status_is_the_command_s_and_the_logs_of_a_failure_stay(submit: Callable[[bool], Job]) -> None:
     job = submit(True)
+    job.environment |= {"HF_TOKEN": "hf_mine", "HF_ENDPOINT": "http://mirror"}
     process = job.start("bash", "-c", 'echo "at $RAY_ADDRESS"; cat "$RAY_AUTH_TOKEN_PATH"; echo; exit 3')
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3, output
@@ -206,6 +208,8 @@ def test_status_is_the_command_s_and_the_logs_of_a_failure_stay(submit: Callable
     assert all(" token 600 " in line for line in (head, worker))
     assert not [line for line in job.written("srun ") if " rm " in line]
     assert job.written("scontrol") == ["scontrol show hostnames node-[a-b]"]
+    assert job.written("hub ") == ["hub hf_mine http://mirror"] * 2, "the environment of the submission, on every node"
+    assert "hf_mine" not in output
     job.assert_nothing_is_left()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from hub_server import HubServer
+from local_cluster import local_cluster
 from published import digests
 from rich.console import Console
 
@@ -134,6 +135,24 @@ def test_a_finished_run_needs_no_hub(hub: HubServer, tmp_path: Path, monkeypatch
 def test_a_run_is_never_at_the_hub(hub: HubServer) -> None:
     with pytest.raises(InputError, match=r"hf://datasets/owner/run: data sets of the hub are read, never written"):
         xner_ray.project(_recipe(), "hf://datasets/owner/run")
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_token_of_the_driver_reaches_nodes_that_have_none(hub: HubServer, tmp_path: Path) -> None:
+    """A cluster that knows neither token nor endpoint; nothing of it writes the token down."""
+    hub.private.add("datasets/owner/ner")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(_recipe() | {"engine": {"unit_rows": 3}}))
+    command = [sys.executable, "-m", "xner_ray", "project", str(tmp_path / "recipe.yaml"), str(tmp_path / "run")]
+    with local_cluster(cpus=2, env={"HF_HOME": str(tmp_path / "node"), "HF_HUB_OFFLINE": "0"}) as cluster:
+        environ = {name: value for name, value in cluster.env.items() if not name.startswith("HF_")}
+        environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": hub.may}
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        logs = [path for path in cluster.folder.rglob("*") if path.is_file() and "sockets" not in path.parts]
+        assert len(logs) > 10
+        for path in [*logs, *(path for path in tmp_path.rglob("*") if path.is_file())]:
+            assert hub.may.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.ray

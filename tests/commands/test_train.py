@@ -142,7 +142,7 @@ def test_the_recipe_names_the_encoder_and_its_processes_a_copy(
 
     pinned = f"org/encoder@{'a' * 40}"
     monkeypatch.setattr(hub, "pin", lambda name, say: (pinned, "a" * 40))
-    monkeypatch.setattr(hub, "mirror", lambda name, models: f"{models}/{name.partition('@')[2]}")
+    monkeypatch.setattr(hub, "mirror", lambda name, models, say: f"{models}/{name.partition('@')[2]}")
     asked: list[Any] = []
 
     def run(training: Any, encoder: str, folder: str, publish: Any) -> dict[str, Any]:

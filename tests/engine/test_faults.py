@@ -20,7 +20,7 @@ from published import digests
 
 import xner_ray
 from xner_ray.engine import ray_data
-from xner_ray.errors import FatalError, NodeError
+from xner_ray.errors import FatalError, NodeError, ServiceError
 from xner_ray.stage import Stage
 
 N_UNITS = 20
@@ -90,6 +90,31 @@ def test_models_that_do_not_load(
     message = r"the models of match do not load on node [0-9a-f]{12}: OSError: stale file handle"
     assert re.fullmatch(message, str(error.value)), "one line, and nothing of Ray's own"
     assert error.value.exit_status == 1
+
+
+@pytest.mark.slow
+def test_a_store_that_does_not_answer_is_no_fault_of_a_node(
+    undisturbed: tuple[Path, dict[str, str]], faulty: Callable[[Worker], None], tmp_path: Path
+) -> None:
+    """As models come from a store. The only node is not left out: new workers try again on it."""
+    recipe, expected = undisturbed
+    tries, bad_tries = tmp_path / "tries", 3
+
+    class AsksAStore(ray_data.WritingWorker):
+        pauses_s = (0.1,)
+
+        def load(self, name: str) -> Stage:
+            if _count(tries) <= bad_tries:
+                raise ServiceError("s3://bucket/model: cannot be read: the storage does not answer")
+            return super().load(name)
+
+    faulty(AsksAStore)
+    xner_ray.project(recipe, tmp_path / "late")
+    assert digests(tmp_path / "late") == expected
+    bad_tries = 99
+    with pytest.raises(ServiceError) as error:
+        xner_ray.project(recipe, tmp_path / "never")
+    assert str(error.value) == "s3://bucket/model: cannot be read: the storage does not answer"
 
 
 @pytest.mark.slow

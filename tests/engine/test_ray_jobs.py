@@ -13,13 +13,14 @@ from local_cluster import LocalCluster, local_cluster
 from published import digests
 
 ROOT = Path(__file__).parents[2]
+TOKEN = "hf_" + "t0ken" * 4
 # The quick start's first sentences, in units small enough that a job can be stopped between two of them
 SMALL = ("--set=input.limit=120", "--set=engine.unit_rows=6", "--set=align.workers=1", "--set=match.workers=1")
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[LocalCluster]:
-    with local_cluster(cpus=2, dashboard=True) as cluster:
+    with local_cluster(cpus=2, dashboard=True, env={"HF_TOKEN": TOKEN}) as cluster:
         yield cluster
 
 
@@ -86,3 +87,22 @@ def test_a_job_that_is_refused(head: LocalCluster, checkout: Path, run: str, set
     assert job.returncode == 1, "the status of `ray job submit`, not ours"
     assert message in " ".join(job.stdout.split())
     assert "exit code 2" in job.stdout + job.stderr, "ours: 2, bad recipe or input"
+
+
+@pytest.mark.long
+def test_a_job_has_the_nodes_token_and_the_settings_that_it_brings(head: LocalCluster, tmp_path: Path) -> None:
+    """A token in a runtime environment would stand in a log and in the list of jobs; a setting may."""
+    (tmp_path / "ask.py").write_text(
+        "import os, ray\nray.init()\n"
+        "found = lambda: (len(os.environ.get('HF_TOKEN', '')), os.environ.get('HF_ENDPOINT'))\n"
+        "print('driver', *found())\nprint('worker', *ray.get(ray.remote(found).remote()))\n"
+    )
+    brought = '--runtime-env-json={"env_vars": {"HF_ENDPOINT": "http://mirror"}}'
+    job = _ray_job(head, tmp_path, "submit", brought, "--working-dir=.", "--", "python", "ask.py")
+    assert job.returncode == 0, job.stdout + job.stderr
+    for who in ("driver", "worker"):
+        assert f"{who} {len(TOKEN)} http://mirror" in job.stdout
+    listed = _ray_job(head, tmp_path, "list")
+    assert "http://mirror" in listed.stdout + listed.stderr and TOKEN not in listed.stdout + listed.stderr
+    logs = [path for path in head.folder.rglob("*") if path.is_file() and "sockets" not in path.parts]
+    assert len(logs) > 10 and not [path for path in logs if TOKEN.encode() in path.read_bytes()]

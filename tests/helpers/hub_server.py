@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 
-_LFS = (".safetensors", ".parquet", ".arrow", ".gz")
+_LFS = (".safetensors", ".bin", ".h5", ".msgpack", ".onnx", ".model", ".parquet", ".arrow", ".gz")
 _PAGE = 1000  # entries
 
 
@@ -25,8 +26,8 @@ class HubServer:
     """Repositories with commits; `refs` says what `main` and other revisions are. `down`: every answer is a 503.
 
     Models are `owner/name`, data sets `datasets/owner/name`. Of `gated` ones everyone may see the files' names, and who
-    has the token `may` reads them; nobody else sees anything of `private` ones. `fault`: the status of a request that
-    fails, by (method, path), or 0.
+    has the token `may` reads them; `other` is the token of an account that has not agreed. Nobody else sees anything of
+    `private` ones. `fault`: the status of a request that fails, by (method, path), or 0.
     """
 
     def __init__(self) -> None:
@@ -34,9 +35,10 @@ class HubServer:
         self.refs: dict[str, dict[str, str]] = {}  # repository -> revision -> commit
         self.requests: list[tuple[str, str]] = []
         self.ranges: list[tuple[str, int]] = []  # file and bytes of each answer with a part of it
+        self.sent: Counter[tuple[str, str]] = Counter()  # (repository, file): how often content of it went out
         self.gated: set[str] = set()
         self.private: set[str] = set()
-        self.may = "hf_good"
+        self.may, self.other = "hf_good", "hf_other"
         self.page = _PAGE
         self.fault: Callable[[str, str], int] = lambda method, path: 0
         self.down = False
@@ -46,13 +48,14 @@ class HubServer:
 
     def commit(self, repository: str, folder: Path, revision: str = "main", **changed: str) -> str:
         """Make a commit of a folder's files, with others changed, as `README="text"`; return its hash."""
-        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         return self.put(repository, files | {f"{name}.md": text.encode() for name, text in changed.items()}, revision)
 
     def put(self, repository: str, files: Mapping[str, bytes], revision: str = "main") -> str:
         """Make a commit of these files alone; return its hash."""
         number = len(self.files.setdefault(repository, {}))
-        commit = hashlib.sha1(f"{repository} {number}".encode()).hexdigest()
+        content = " ".join(f"{name} {_git_sha(data)}" for name, data in sorted(files.items()))
+        commit = hashlib.sha1(f"{repository} {number} {content}".encode()).hexdigest()
         self.files[repository][commit] = dict(files)
         self.refs.setdefault(repository, {})[revision] = commit
         return commit
@@ -68,9 +71,11 @@ class HubServer:
         return [path for path in paths if path.count("/") == 4 or "/revision/" in path]
 
     def join(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-        """Make this the hub of the process, with a cache of its own."""
+        """Make this the hub of the process, with a cache of its own, and one of ours that has the built-in encoder."""
         from huggingface_hub import constants, hf_api
 
+        link_builtin(cache / "xner_ray")
+        monkeypatch.setenv("XNER_RAY_CACHE", str(cache / "xner_ray"))
         monkeypatch.setattr(constants, "ENDPOINT", self.url)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", self.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -81,6 +86,7 @@ class HubServer:
         monkeypatch.setattr("transformers.utils.hub._hf_api", None)
         patient = SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic, time=time.time)
         monkeypatch.setattr("huggingface_hub.utils._http.time", patient)  # it asks again for half a minute
+        monkeypatch.setattr("xner_ray.models.commits.PAUSES_S", (0.0,) * 5)
         self.online(monkeypatch)
 
     def online(self, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:
@@ -123,13 +129,14 @@ class _Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if raw.startswith("/cdn/"):
             assert not token, "a token is for the hub alone"
-            return self._part(self._blob(raw.rpartition("/")[2]))
+            repository, _, file = query["of"][0].partition("@")
+            return self._part(self._blob(raw.rpartition("/")[2]), (repository, file))
         parts = [unquote(part) for part in raw.strip("/").split("/")]  # a revision is quoted, with its slashes
         api, data_set = parts[0] == "api", "datasets" in parts[:2]
         parts = parts[2:] if api else parts[data_set:]
         owner, name, *rest = parts
         repository = f"datasets/{owner}/{name}" if data_set else f"{owner}/{name}"
-        if token not in ("", self.hub.may):
+        if token not in ("", self.hub.may, self.hub.other):
             return self._answer(401, b"{}", X_Error_Message="Invalid credentials in Authorization header")
         if repository not in self.hub.files or (repository in self.hub.private and not token):
             return self._refuse(401, "RepoNotFound")  # a private one is not told from none
@@ -152,20 +159,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json([known[path] for path in parse_qs(body)["paths"] if path in known])
         if api or file not in files:
             return self._refuse(404, "EntryNotFound", X_Repo_Commit=commit)
-        if repository in self.hub.gated and not token:
-            return self._refuse(401, "GatedRepo")
+        if repository in self.hub.gated and token != self.hub.may:
+            return self._refuse(403 if token else 401, "GatedRepo")
         data = files[file]
         if not file.endswith(_LFS):
-            return self._part(data, ETag=f'"{_git_sha(data)}"', X_Repo_Commit=commit)
+            return self._part(data, (repository, file), ETag=f'"{_git_sha(data)}"', X_Repo_Commit=commit)
         oid = hashlib.sha256(data).hexdigest()  # a file of git LFS, which lies with another host
         linked = {"X_Linked_ETag": f'"{oid}"', "X_Linked_Size": str(len(data))}
-        place = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/cdn/{oid}"
+        place = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/cdn/{oid}?of={quote(f'{repository}@{file}')}"
         self._answer(302, b"Found", Location=place, X_Repo_Commit=commit, **linked)
 
     do_GET = do_HEAD = do_POST = _handle  # noqa: N815
 
-    def _part(self, data: bytes, **headers: str) -> None:
+    def _part(self, data: bytes, of: tuple[str, str], **headers: str) -> None:
         """Answer with a file, or with the bytes of it that are asked for."""
+        if self.command == "GET":
+            self.hub.sent[of] += 1
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if wanted is None:
             return self._answer(200, data, **headers)
@@ -200,6 +209,17 @@ class _Handler(BaseHTTPRequestHandler):
             for data in files.values()
             if hashlib.sha256(data).hexdigest() == oid
         )
+
+
+def link_builtin(cache: Path) -> None:
+    """Lend a cache the built-in encoder of this machine, if it is unpacked: that takes half a minute."""
+    from xner_ray.models import e5
+    from xner_ray.storage.cache import cache_folder
+
+    folder = cache_folder() / e5._FOLDER
+    cache.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir() and not (cache / folder.name).exists():
+        (cache / folder.name).symlink_to(folder)
 
 
 def _entries(files: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:

@@ -212,7 +212,8 @@ def test_what_is_not_there_is_said(server: HubServer) -> None:
     assert "no such file or folder" in _refusal(f"{NER}/b.conll")
     assert "no file matches" in _refusal(f"{NER}/*.parquet")
     message = _refusal("hf://datasets/owner/ner-2")
-    assert "has no such data set, or it is private and a token is missing: give one by HF_TOKEN" in message
+    assert "no such data set on the hub (http" in message
+    assert "or it is private and a token is missing: give one by HF_TOKEN" in message
 
 
 @pytest.mark.parametrize(
@@ -315,7 +316,9 @@ def test_a_hub_that_is_gone_or_refused_is_one_message(server: HubServer, monkeyp
 def test_answers_without_ranges_are_no_content(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_BLOCK_BYTES", 8)
     server.put("datasets/owner/ner", {"a.conll": CONLL})
-    monkeypatch.setattr("hub_server._Handler._part", lambda self, data, **headers: self._answer(200, data, **headers))
+    monkeypatch.setattr(
+        "hub_server._Handler._part", lambda self, data, of, **headers: self._answer(200, data, **headers)
+    )
     with pytest.raises(RetryableError, match=rf"{len(CONLL)} bytes came for the 8 .*knows no ranges"):
         storage.read_range(f"{NER}/a.conll", 0, 4)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_nllb import CODES, FOLDER, generate
 
 from xner_ray.errors import FatalError, MissingExtraError, Reason, RecipeError
@@ -226,14 +227,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         converted_folder("tiny-nllb", "float32", tmp_path)
 
 
-def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+def test_pickled_weights_are_converted_twice_and_give_the_same(tmp_path: Path, cache: Path) -> None:
+    """Into safetensors first, and these into CTranslate2's format."""
     pickled = tmp_path / "model"
     shutil.copytree(FOLDER, pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    torch.save({}, pickled / "pytorch_model.bin")
-    with pytest.raises(RecipeError, match=r"needs a config.json and weights as \*.safetensors"):
-        converted_folder(str(pickled), "float32", tmp_path / "cache")
-    assert not list(tmp_path.glob("cache/*"))
+    first, second = (converted_folder(name, "float32") for name in (str(pickled), "tiny-nllb"))
+    assert first != second and (first / "model.bin").read_bytes() == (second / "model.bin").read_bytes()
 
 
 def test_the_folder_is_named_by_its_content(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from xner_ray.errors import MissingExtraError, Reason, RecipeError
 from xner_ray.models import network
 from xner_ray.models.device import Timed
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.hub import local_folder, quiet
+from xner_ray.models.hub import folder_of, quiet
 
 if TYPE_CHECKING:
     from xner_ray.align.aligner import Rejects, Sentences
@@ -48,7 +48,7 @@ class SimAligner(Timed):
     ) -> None:
         """Load the model in float32.
 
-        model: `builtin`, a folder, or a hub id without revision. methods: `mwmf` is computed if it is among them.
+        model: `builtin`, a folder, or a hub id (`name@revision`). methods: `mwmf` is computed if it is among them.
         RecipeError for several layers, dot products or centring, which simalign lacks; MissingExtraError without it.
         """
         try:
@@ -57,12 +57,11 @@ class SimAligner(Timed):
             raise MissingExtraError("simalign", "simalign", "align.backend: simalign") from error
         self.options, self.tokens = options or AlignOptions(), 0
         layers = Encoder.check(model, layer)
-        folder = builtin_folder() if model == BUILTIN else local_folder(model)
+        folder = builtin_folder() if model == BUILTIN else folder_of(model, weights=True)
         for key, value, refused, why in (
             ("layer", layer, len(layers) > 1, "reads one layer"),
             ("similarity", self.options.similarity, self.options.similarity == "dot", "has cosine alone"),
             ("center", self.options.center, self.options.center != "none", "takes vectors as they are; set none"),
-            ("encoder", model, folder is None and "@" in model, "takes no revision"),
         ):
             if refused:
                 raise RecipeError(f"align.{key} is {value}, but align.backend: simalign {why}")
@@ -72,7 +71,7 @@ class SimAligner(Timed):
         logging.getLogger("simalign.simalign").setLevel(logging.WARNING)
         with quiet():
             self.aligner = simalign.SentenceAligner(
-                model=str(folder or model),
+                model=str(folder),
                 token_type="word" if self.options.level == "word" else "bpe",
                 distortion=self.options.distortion,
                 matching_methods="".join(name[0] for name in self.methods),

@@ -97,7 +97,7 @@ def project(
         if works and begun.gone:
             n_units = len({unit.name for unit in missing} | lost)
             raise FatalError(f"{folder.root}: {n_units:,} units are to be made, and that cannot be: {begun.gone}")
-        workers = mirrored(checked, folder) if works and not executor.capacity.local else checked
+        workers = _placed(checked, folder, session) if works else checked
         if missing:
             _make(session, missing, groups, workers)
         else:
@@ -142,11 +142,19 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
         return Begun(folder.recipe().model_copy(update=now), record.keys, record.asked, wanted, gone=str(error))
 
 
-def mirrored(recipe: Recipe, folder: RunFolder) -> Recipe:
+def _placed(recipe: Recipe, folder: RunFolder, session: Session) -> Recipe:
+    """Return the recipe for the workers, whose models are where they find them: so the hub is asked by the driver."""
+    if not session.executor.capacity.local:
+        return mirrored(recipe, folder, session.say)
+    resolve.ready(recipe, session.say)
+    return recipe
+
+
+def mirrored(recipe: Recipe, folder: RunFolder, say: Callable[[str], None] = lambda line: None) -> Recipe:
     """Return the recipe for workers on other machines; models of the hub are copied to the run's storage once."""
     from xner_ray.models.hub import mirror
 
-    places = {key: mirror(model, folder.path("_run", "models")) for key, model in recipe.models()}
+    places = {key: mirror(model, folder.path("_run", "models"), say) for key, model in recipe.models()}
     return recipe.with_models(places)
 
 

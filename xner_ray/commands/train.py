@@ -30,13 +30,17 @@ def train(
     fresh: discard the student in the folder. RunFolderError if the folder holds another student, or other files.
     """
     console = console or Console(quiet=True)
+
+    def say(line: str) -> None:
+        console.print(Text(line))
+
     training = load_training(source, overrides)
     encoder, identity = training.model.encoder, None
     folder = ModelFolder(os.fspath(model_dir), "student", "training.json", encoder)
     folder.refuse_sources([encoder, *(source.run for source in training.data)])
     if encoder != "builtin":
         known = {} if fresh else hub.recorded({"model.encoder": encoder}, *folder.recorded())
-        pinned, identity = hub.pin(known.get("model.encoder", encoder), lambda line: console.print(Text(line)))
+        pinned, identity = hub.pin(known.get("model.encoder", encoder), say)
         training = training.with_encoder(pinned)
     keys = fingerprint(training, encoder=identity)
     folder.refuse_other_files()
@@ -45,7 +49,7 @@ def train(
             console.print(f"{folder.root}: is trained already")
             return report
         folder.begin(keys, training, fresh=fresh)
-        encoder = hub.mirror(training.model.encoder, storage.join(folder.work, "models"))
+        encoder = hub.mirror(training.model.encoder, storage.join(folder.work, "models"), say)
         from xner_ray.train import ray  # torch and Ray take seconds, and most errors come before them
 
         report = ray.run(training, encoder, folder.work, partial(folder.publish, keys=keys))

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from xner_ray import interrupts
 from xner_ray.engine.pools import Capacity, Group, bundles, needs
 from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
+from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
 _HELD_S = 60.0  # longest wait for a GPU that is to be left out
@@ -208,9 +209,10 @@ def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[A
     what it needs for a large file would stay with the driver.
     """
     calls = list(zip(*arguments, strict=True))
-    remote = ray.remote(num_cpus=1, max_retries=3)(function)
+    remote: Any = ray.remote(num_cpus=1, max_retries=3)(with_settings)
+    settings = HubSettings()
     with own_errors():
-        result: list[Any] = ray.get([remote.remote(*call) for call in calls])
+        result: list[Any] = ray.get([remote.remote(settings, function, *call) for call in calls])
     return result
 
 

@@ -52,7 +52,7 @@ from xner_ray.engine.worker import (
     read_packed,
     set_threads,
 )
-from xner_ray.errors import DeviceError, FatalError, NodeError, RetryableError, XnerError
+from xner_ray.errors import DeviceError, FatalError, NodeError, RetryableError, ServiceError, XnerError
 from xner_ray.models.faults import without_frames
 from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan
@@ -60,6 +60,7 @@ from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run import parts as part_files
 from xner_ray.stage import Stage
+from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _TRIES = 3  # new pools in a row, no unit finished
 
@@ -70,7 +71,7 @@ class UnitSource(Datasource):
     def __init__(self, units: Sequence[Unit], plan: ReadPlan) -> None:
         super().__init__()
         self._units = units
-        self._plan = plan
+        self._plan, self._settings = plan, HubSettings()
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -81,7 +82,7 @@ class UnitSource(Datasource):
         del parallelism, per_task_row_limit, data_context  # the units decide
         return [
             ReadTask(
-                partial(read_packed, unit, self._plan),
+                partial(with_settings, self._settings, read_packed, unit, self._plan),
                 BlockMetadata(num_rows=1, size_bytes=None, exec_stats=None),
             )
             for unit in self._units
@@ -124,8 +125,9 @@ class Worker:
     deaths = DEATHS  # in loading, the node is left out after so many
     most_deaths = 40  # of one unit: a row is found after some 20
 
-    def __init__(self, recipe: Recipe, group: Group, parts: str) -> None:
+    def __init__(self, recipe: Recipe, group: Group, parts: str, settings: HubSettings) -> None:
         """`parts` is the folder of this driver's parts."""
+        settings.take()
         os.environ.update(environment(group.threads))  # Ray would decide by num_cpus
         self.recipe, self.name = recipe, "+".join(group.stages)
         self.node = ray.get_runtime_context().get_node_id()
@@ -148,13 +150,18 @@ class Worker:
         return build(name, self.recipe)
 
     def _load(self, names: Sequence[str]) -> list[Stage]:
-        """Load the stages. NodeError if that goes wrong in a way that another node may not share."""
+        """Load the stages. NodeError if that goes wrong in a way that another node may not share.
+
+        ServiceError where what does not answer is asked by all nodes.
+        """
         where = f"the models of {self.name} do not load on node {self.node[:12]}"
         with self.crashes.attempt(f"load {self.name}") as deaths:
             if deaths >= self.deaths:
                 raise NodeError(f"{where}: {deaths} processes died of it in a row ({DYING})", self.node)
             try:
                 return load_patiently(names, self.load, self.pauses_s)
+            except ServiceError:
+                raise
             except RetryableError as failure:
                 raise NodeError(f"{where}: {failure}", self.node) from failure
 
@@ -213,9 +220,15 @@ class WritingWorker(Worker):
     """The last actor: publishes the part, and returns the ledger row instead of the rows."""
 
     def __init__(
-        self, recipe: Recipe, group: Group, parts: str, labels: Sequence[str], retry: part_files.Retry | None
+        self,
+        recipe: Recipe,
+        group: Group,
+        parts: str,
+        settings: HubSettings,
+        labels: Sequence[str],
+        retry: part_files.Retry | None,
     ) -> None:
-        super().__init__(recipe, group, parts)
+        super().__init__(recipe, group, parts, settings)
         self.writer = PartWriter(recipe, parts, labels, retry)
 
     def work(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
@@ -297,7 +310,7 @@ def _run_pools(
     )
     for group in work.groups:
         last = group is work.groups[-1]
-        arguments = (work.recipe, group, parts, *((work.labels, work.retry) if last else ()))
+        arguments = (work.recipe, group, parts, HubSettings(), *((work.labels, work.retry) if last else ()))
         data = data.map_batches(
             WORKERS[last],
             fn_constructor_args=arguments,
@@ -354,5 +367,5 @@ def _configure(context: DataContext) -> None:
     context.execution_no_progress_timeout_s = 24 * 3600  # spot capacity may be hours away
     context.max_consecutive_actor_init_deaths = 5  # one node that kills a loading model is not the end
     context.raise_original_map_exception = True  # ours must arrive as what they are
-    context.retried_map_errors = ["RetryableError"]
+    context.retried_map_errors = ["RetryableError", "ServiceError"]
     context.max_map_retries = 3

@@ -104,9 +104,23 @@ def resolve(
     return recipe, identities
 
 
+def ready(recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Fetch and convert models before workers want them, each once on this machine; errors as of `hub.ready`.
+
+    recipe: as `resolve` returns it.
+    """
+    for model in dict.fromkeys(model for key, model in recipe.models() if _is_folder_of_ours(recipe, key, model)):
+        hub.ready(model, say)
+
+
+def _is_folder_of_ours(recipe: Recipe, key: str, model: str) -> bool:
+    """Return True for a model that we load, from wherever; those of Python packages are none."""
+    return recipe.engine_of(key.partition(".")[0]) != "spacy" and model != "builtin"
+
+
 def _from_hub(recipe: Recipe, key: str, model: str) -> bool:
     """Return True for a model of the hub; one of a Python package is none."""
-    return recipe.engine_of(key.partition(".")[0]) != "spacy" and model != "builtin" and hub.is_hub_id(model)
+    return _is_folder_of_ours(recipe, key, model) and hub.is_hub_id(model)
 
 
 def _resolve_stage(recipe: Recipe, stage: str) -> Resolved:

@@ -62,19 +62,23 @@ def set_threads(threads: int) -> None:
 
 
 def load_patiently(names: Sequence[str], load: Callable[[str], Stage], pauses_s: Sequence[float]) -> list[Stage]:
-    """Load stages, again after each pause where that may help. RetryableError if it did not."""
+    """Load stages, again after each pause where that may help. RetryableError if it did not.
+
+    ServiceError where a store or the hub does not answer; what a library raises is a RetryableError.
+    """
+    failure = RetryableError("")
     for pause in (*pauses_s, None):
         try:
             return [load(name) for name in names]
         except RetryableError as error:
-            failure = str(error)
+            failure = type(error)(str(error))  # without the frames, which hold what was half loaded
         except XnerError:
             raise
         except Exception as error:  # whatever a library raises for a broken disk, driver or download
-            failure = f"{type(error).__name__}: {error}"
+            failure = RetryableError(f"{type(error).__name__}: {error}")
         if pause is not None:
             time.sleep(pause)
-    raise RetryableError(failure)
+    raise failure
 
 
 class PartWriter:

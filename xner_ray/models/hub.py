@@ -1,8 +1,9 @@
 """Models by their names in a recipe: files, and the identity that enters the fingerprint.
 
 A name is a folder, `tiny-nllb` (the test model in this package), a hub id with an optional `@revision`, or an address
-(`s3://bucket/models/x`). `builtin` is for encoders alone; `align/encoder.py` knows it. Weights are safetensors, and no
-code comes with a model.
+(`s3://bucket/models/x`). `builtin` is for encoders alone; `align/encoder.py` knows it. A model is loaded from a folder
+of this machine, whatever its name, and no code comes with it: weights are safetensors, or pickled ones that were
+converted into the cache (`convert.py`). Hub ids: `commits.py`.
 
 A model at an address is fetched once per machine into `models/<identity>` of the cache folder and checked there. Its
 identity is the hash of its SHA256SUMS (as `sha256sum` writes it) if it has one, and each file is checked against that;
@@ -15,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,18 +25,23 @@ from typing import Any, TypeVar
 from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 
-from xner_ray.errors import RecipeError, StorageError
+from xner_ray.errors import RecipeError, StorageError, one_line
+from xner_ray.models import published
+from xner_ray.models.commits import HubModel, Say
+from xner_ray.models.published import SUMS
 from xner_ray.recipe.sections import TINY_NLLB, Tag, Translating
 from xner_ray.storage import files as storage
-from xner_ray.storage.cache import cached_folder, listed_sums, sha256
+from xner_ray.storage.cache import cache_folder, cached_folder, listed_sums, sha256, sums
 
 Pinned = TypeVar("Pinned", Tag, Translating)
 
-_SUMS = "SHA256SUMS"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _PINNED = re.compile("([^@:]+)@([0-9a-f]{40})")  # a hub id with its commit
-# Files that loading a model reads; no weights in formats that can run code.
-_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.spm", "*.bpe", "*.tiktoken"]
+_LAYOUT = "safetensors-1"  # count up when the content of a converted folder changes
+
+
+def _silent(line: str) -> None:
+    pass
 
 
 def local_folder(name: str) -> Path | None:
@@ -52,26 +59,51 @@ def local_folder(name: str) -> Path | None:
     return None
 
 
-def load_arguments(name: str) -> tuple[str, dict[str, Any]]:
-    """Return the first argument and the options of a `from_pretrained` call."""
+def folder_of(name: str, *, weights: bool, say: Say = _silent) -> Path:
+    """Return the folder that a model is loaded from, fetched and converted if it is not there.
+
+    weights: with weights, as safetensors; else perhaps without. say: gets a line for what takes long. RecipeError if
+    the model cannot be used, ServiceError if the hub may have it later.
+    """
     folder = local_folder(name)
     if folder is not None:
-        return str(folder), {"local_files_only": True}
-    repository, _, revision = name.partition("@")
-    return repository, {"revision": revision or None}
+        return _safe(folder, say) if weights else folder
+    pinned_name = pin(name, say)[0]
+    if weights:
+        return _whole(pinned_name, say)[0]
+    model = _hub_model(pinned_name)
+    if (converted := cache_folder() / _converted(model.revision)).is_dir():
+        return converted
+    with _writing():
+        model.light()
+    return model.folder
+
+
+def ready(name: str, say: Say = _silent) -> None:
+    """Fetch and convert a hub id or a folder before workers want it; errors as of `folder_of`."""
+    if "://" not in name and (_PINNED.fullmatch(name) or Path(name).expanduser().is_dir()):
+        folder_of(name, weights=True, say=say)
 
 
 def pretrained(loader: Any, name: str, key: str, **options: Any) -> Any:
-    """Call `loader.from_pretrained` with a model's name in a recipe; no code comes with the model.
+    """Call `loader.from_pretrained` for what needs no weights, with a model's name in a recipe.
 
     RecipeError, with the `key` of the recipe, if the model cannot be used.
     """
-    path, where = load_arguments(name)
+    return _loaded(loader, name, key, folder_of(name, weights=False), options)
+
+
+def with_weights(loader: Any, name: str, key: str, **options: Any) -> Any:
+    """Call `loader.from_pretrained` for a model with its weights; else as `pretrained`."""
+    return _loaded(loader, name, key, folder_of(name, weights=True), {"use_safetensors": True, **options})
+
+
+def _loaded(loader: Any, name: str, key: str, folder: Path, options: Mapping[str, Any]) -> Any:
     try:
         with quiet():
-            return loader.from_pretrained(path, trust_remote_code=False, **where, **options)
+            return loader.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        raise RecipeError(f"{key} {name!r} cannot be used: {error}") from error
+        raise RecipeError(f"{key} {name!r} cannot be used: {one_line(str(error).strip())}") from error
 
 
 @contextmanager
@@ -97,11 +129,11 @@ def is_hub_id(name: str) -> bool:
     return "://" not in name and local_folder(name) is None
 
 
-def pin(name: str, say: Callable[[str], None] = lambda line: None) -> tuple[str, str]:
+def pin(name: str, say: Say = _silent) -> tuple[str, str]:
     """Return the name with its revision fixed, and its identity: tree hash, commit on the hub, or that of an address.
 
     If the hub cannot be reached, the model is looked for in the local hub cache. say: gets a line if a commit is taken
-    that nobody named, because the cache has no other.
+    that nobody named, because the cache has no other. RecipeError, ServiceError.
     """
     if "://" in name:
         address, _, wanted = name.partition("#")
@@ -114,52 +146,73 @@ def pin(name: str, say: Callable[[str], None] = lambda line: None) -> tuple[str,
         return name, tree_hash(folder)
     if known := _PINNED.fullmatch(name):
         return name, known[2]
-    from huggingface_hub import HfApi, errors
+    model = _hub_model(name)
+    with _writing():
+        commit = model.commit(say)
+    return f"{model.repository}@{commit}", commit
 
-    # The base class of the HTTP library that the hub's client uses: no answer, or a refusal.
-    unreachable = getattr(errors, "HTTPError", errors.HfHubHTTPError)
+
+def _hub_model(name: str) -> HubModel:
     repository, _, revision = name.partition("@")
+    return HubModel(name, repository, revision, cache_folder() / "models")
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Raise the system's errors of the caches as ours."""
     try:
-        commit = str(HfApi().model_info(repository, revision=revision or None, timeout=10).sha)
-    except errors.RepositoryNotFoundError:
-        raise RecipeError(f"model {name!r}: neither a folder here nor a model on the hub") from None
-    except errors.RevisionNotFoundError:
-        raise RecipeError(f"model {name!r}: the hub has the model, but no revision {revision!r} of it") from None
-    except (unreachable, OSError):
-        commit = _cached_commit(name, repository, revision, say)
-    return f"{repository}@{commit}", commit
+        yield
+    except OSError as error:
+        raise storage.failure(str(error.filename or cache_folder()), "written", error) from None
 
 
-def _cached_commit(name: str, repository: str, revision: str, say: Callable[[str], None]) -> str:
-    """Return the commit that a name stands for in the local hub cache; RecipeError if it stands for none, or several.
+def _whole(name: str, say: Say) -> tuple[Path, list[str]]:
+    """Return the folder of a pinned hub id with its weights as safetensors, and the files there that are the model's.
 
-    A cache that was filled by commits, as runs fill it, says of no commit that it is main.
+    What is pickled is converted into a folder of the cache with all that loading reads.
     """
-    from huggingface_hub import constants, errors, snapshot_download
-    from huggingface_hub.file_download import repo_folder_name
+    model = _hub_model(name)
+    folder = cache_folder() / _converted(model.revision)
+    if not folder.is_dir():
+        with _writing():
+            names, weights = model.light()
+            if missing := sum(not (model.folder / file).exists() for file in weights.files):
+                say(f"{name}: weights are fetched from the hub, {missing} of {len(weights.files)} files")
+            if not weights.pickled:
+                for file in weights.files:
+                    model.fetched(file)
+                return model.folder, sorted({*published.small(names), *weights.files})
+        parts = (model.fetched(file) for file in weights.files)
+        _into_cache(model.revision, model.folder, names, parts, len(weights.files), name, say)
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return folder, sorted(path for path in paths if path != SUMS)
 
-    try:
-        cached = snapshot_download(
-            repository, revision=revision or None, local_files_only=True, allow_patterns=["config.json"]
-        )
-        return Path(cached).name
-    except (errors.LocalEntryNotFoundError, OSError):
-        pass
-    folder = Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repository, repo_type="model")
-    commits = sorted(path.parent.name for path in folder.glob("snapshots/*/config.json"))
-    if len(commits) == 1 and not revision:
-        say(f"{repository}: the hub cannot be reached; {commits[0]} is taken, the only commit in the local hub cache")
-        return commits[0]
-    if commits:
-        choices = ", ".join(f"{repository}@{commit}" for commit in commits)
-        raise RecipeError(
-            f"model {name!r}: the hub cannot be reached, and the local hub cache does not say which commit "
-            f"{revision or 'main'} is; name one that it has: {choices}"
-        )
-    raise RecipeError(
-        f"model {name!r}: no such folder, the hub cannot be reached, and it is not in the local hub cache; "
-        "give a folder, or fetch the model where there is a network"
-    )
+
+def _converted(identity: str) -> str:
+    return f"models/{identity}-{_LAYOUT}"
+
+
+def _into_cache(
+    identity: str, folder: Path, names: Collection[str], parts: Iterable[Path], count: int, name: str, say: Say
+) -> Path:
+    """Return a folder of the cache with a model whose pickled weights, in `parts`, are safetensors there."""
+
+    def fill(own: Path) -> None:
+        say(f"{name}: its weights are pickled, and converted to safetensors, once on this machine")
+        for file in published.kept(names):
+            (own / file).parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / file, own / file)
+        _convert(parts, count, own, name)
+
+    return cached_folder(_converted(identity), fill)
+
+
+def _convert(parts: Iterable[Path], count: int, own: Path, name: str) -> None:
+    from xner_ray.models import convert  # torch takes seconds
+
+    convert.to_safetensors(parts, count, own, name)
+    (own / SUMS).unlink(missing_ok=True)
+    (own / SUMS).write_text(sums(own), encoding="utf-8")
 
 
 def recorded(models: Mapping[str, str], known: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
@@ -187,18 +240,36 @@ def pinned(section: Pinned) -> tuple[Pinned, str]:
     return section.model_copy(update={"model": model}), identity
 
 
+def _weights(folder: Path, name: str) -> published.Weights:
+    """Return which files of a folder hold the weights; RecipeError if none do."""
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return published.weights(names, lambda file: (folder / file).read_bytes(), name)
+
+
 def _refuse_half(folder: Path, name: str | None = None) -> None:
-    """Raise RecipeError unless the folder has a configuration and whole safetensors files; reads headers alone."""
+    """Raise RecipeError unless the folder has a configuration and whole weights; reads headers alone.
+
+    Pickled weights have none: whether they are whole shows when they are converted.
+    """
     name = name or str(folder)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
-        raise RecipeError(f"model {name!r}: needs a config.json and weights as *.safetensors")
-    for path in weights:
+    weights = _weights(folder, name)
+    for file in [] if weights.pickled else weights.files:
         try:
-            with safe_open(path, framework="pt"):
+            with safe_open(folder / file, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise RecipeError(f"model {name!r}: {path.name} is no whole safetensors file ({error})") from None
+            raise RecipeError(f"model {name!r}: {file} is no whole safetensors file ({error})") from None
+
+
+def _safe(folder: Path, say: Say) -> Path:
+    """Return a local folder, or one in the cache with its pickled weights as safetensors."""
+    name = str(folder)
+    weights = _weights(folder, name)
+    if not weights.pickled:
+        return folder
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    parts = (folder / file for file in weights.files)
+    return _into_cache(tree_hash(folder)[:32], folder, names, parts, len(weights.files), name, say)
 
 
 def tree_hash(folder: Path) -> str:
@@ -215,8 +286,8 @@ def address_identity(address: str) -> str:
         files = _listed(address)
     except StorageError as error:
         raise RecipeError(f"model {address!r}: {error}") from None
-    if _SUMS in files:
-        return hashlib.sha256(storage.read_bytes(storage.join(address, _SUMS))).hexdigest()
+    if SUMS in files:
+        return hashlib.sha256(storage.read_bytes(storage.join(address, SUMS))).hexdigest()
     stated = (f"{name}\0{info.size}\0{info.mtime_ns // 10**9}\n" for name, info in sorted(files.items()))
     return hashlib.sha256("".join(stated).encode()).hexdigest()
 
@@ -241,56 +312,76 @@ def fetch(address: str, identity: str) -> Path:
 
 def _fill(own: Path, address: str, identity: str) -> None:
     files = _listed(address)
-    storage.copy({name: storage.within(address, str(info.path)) for name, info in files.items()}, str(own))
+    places = {name: storage.within(address, str(info.path)) for name, info in files.items()}
+
+    def get(names: Iterable[str]) -> None:
+        storage.copy({name: places[name] for name in names}, str(own))
+
+    get([*published.small(files), *([SUMS] if SUMS in files else [])])
+    weights = published.weights(files, lambda file: (own / file).read_bytes(), address)
+    get(weights.files)
     if address_identity(address) != identity:
         raise RecipeError(
             f"model {address!r}: holds another model than when it was pinned ({identity[:12]}); a run keeps the model "
             "that it began with: put that back, or begin another run"
         )
-    sums = dict(_sums(own, address)) if _SUMS in files else {}
-    for name, wanted in sums.items():
-        if sha256(own / name) != wanted:
-            raise StorageError(f"model {address!r}: {name} is not what its {_SUMS} says; upload the model again")
+    stated = dict(_sums(own, address, files)) if SUMS in files else {}
+    for name, wanted in stated.items():
+        if (own / name).is_file() and sha256(own / name) != wanted:
+            raise StorageError(f"model {address!r}: {name} is not what its {SUMS} says; upload the model again")
     for name, info in files.items():
-        if (own / name).stat().st_size != info.size:
+        if (own / name).is_file() and (own / name).stat().st_size != info.size:
             raise StorageError(f"model {address!r}: {name} did not come whole; run the same command again")
     _refuse_half(own, address)
+    if weights.pickled:
+        _convert(_taken(own, weights), len(weights.files), own, address)
 
 
-def _sums(folder: Path, address: str) -> list[tuple[str, str]]:
+def _taken(own: Path, weights: published.Weights) -> Iterator[Path]:
+    """Yield pickled weights, each deleted afterwards."""
+    for file in weights.files:
+        yield own / file
+        (own / file).unlink()
+    if weights.listed:
+        (own / weights.listed).unlink()
+
+
+def _sums(folder: Path, address: str, files: Container[str]) -> list[tuple[str, str]]:
     """Return (file, SHA-256) of each line of SHA256SUMS; RecipeError if a line names no file of the model."""
     found = []
-    for line in (folder / _SUMS).read_text(encoding="utf-8").splitlines():
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         match = _SUM.fullmatch(line)
         name = os.path.normpath(match[2]) if match else ""
-        if not match or name.startswith(("..", "/")) or not (folder / name).is_file():
-            raise RecipeError(f"model {address!r}: the line {line!r} of its {_SUMS} names no file of it")
+        if not match or name not in files:
+            raise RecipeError(f"model {address!r}: the line {line!r} of its {SUMS} names no file of it")
         found.append((name, match[1]))
     return found
 
 
-def mirror(name: str, models: str) -> str:
-    """Copy the files of a pinned hub id below `models`, unless they are there, and return their address.
+def mirror(name: str, models: str, say: Say = _silent) -> str:
+    """Copy a pinned hub id below `models`, with its weights as safetensors, unless it is there; return its address.
 
     models: a folder that every machine reaches, so that only one machine asks the hub. Other names are returned as
-    they are.
+    they are. Errors as of `folder_of`, and StorageError for damage in the cache.
     """
     if not _PINNED.fullmatch(name):
         return name
-    repository, _, commit = name.partition("@")
-    address = storage.join(models, commit)
-    sums = storage.join(address, _SUMS)
-    if not storage.exists(sums):
-        from huggingface_hub import errors, snapshot_download
-
-        try:
-            snapshot = Path(snapshot_download(repository, revision=commit, allow_patterns=_FILES))
-        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-            raise RecipeError(f"model {name!r}: cannot be fetched from the hub ({error})") from None
-        paths = sorted(path for pattern in _FILES for path in snapshot.rglob(pattern))
-        files = {path.relative_to(snapshot).as_posix(): path.resolve() for path in paths}
-        storage.copy({name: str(path) for name, path in files.items()}, address)
-        storage.publish(sums, listed_sums(files).encode())  # last: with it the copy is whole
+    address = storage.join(models, name.partition("@")[2])
+    last = storage.join(address, SUMS)
+    if not _is_mirror(last):
+        folder, names = _whole(name, say)
+        files = {file: (folder / file).resolve() for file in names}
+        said = listed_sums(files)
+        if folder.name.endswith(_LAYOUT) and {*said.split("\n")} != {*(folder / SUMS).read_text().split("\n")}:
+            raise StorageError(f"model {name!r}: {folder} is not what its {SUMS} says; delete it, and run this again")
+        storage.copy({file: str(path) for file, path in files.items()}, address)
+        storage.publish(last, said.encode())  # with it the copy is whole
     if storage.is_local(address):
         return address
     return f"{address}#{address_identity(address)}"
+
+
+def _is_mirror(sums: str) -> bool:
+    """Return True if the sums of a copy are there, and name weights; earlier versions made copies without any."""
+    data = storage.read_if_there(sums)
+    return data is not None and any(line.endswith(".safetensors") for line in data.decode().splitlines())

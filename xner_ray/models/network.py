@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xner_ray.errors import RecipeError
 from xner_ray.models import fast_linear
-from xner_ray.models.hub import pretrained
+from xner_ray.models.hub import pretrained, with_weights
 
 ALIGN_LAYERS = "xner_ray_align_layers"  # in config.json: the layers of `align.layer: auto`
 _UNKNOWN_POSITIONS = 512  # for models with relative positions that state no limit at all
@@ -143,7 +143,7 @@ def encoder_of(network: Any) -> nn.Module:
 
 def weights(loader: Any, model: str, key: str, dtype: torch.dtype) -> Any:
     """Load a model from safetensors; RecipeError, with the recipe's `key`, if weights are missing."""
-    network, info = pretrained(loader, model, key, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    network, info = with_weights(loader, model, key, dtype=dtype, output_loading_info=True)
     if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
         raise RecipeError(f"{key} {model!r}: {len(missing)} weights are missing, as {missing[0]}")
     return network

@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.models.device import Timed
-from xner_ray.models.hub import load_arguments, pin, pretrained
+from xner_ray.models.hub import folder_of, pin, pretrained
 from xner_ray.recipe.sections import Resolved, Tag, Translate
 
 Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
@@ -114,12 +114,8 @@ class ChatModel(Timed):
             os.environ.setdefault(name, value)
         import vllm
 
-        path, options = load_arguments(str(section.model))
-        revision = options.get("revision")
         self.model: Any = vllm.LLM(
-            model=path,
-            revision=revision,
-            tokenizer_revision=revision,
+            model=str(folder_of(str(section.model), weights=True)),
             tokenizer_mode="hf",
             trust_remote_code=False,
             load_format="safetensors",

@@ -31,7 +31,7 @@ from urllib.parse import parse_qsl, unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from xner_ray.errors import InputError, RetryableError, StorageError, XnerError, one_line
+from xner_ray.errors import InputError, RetryableError, ServiceError, StorageError, XnerError, one_line
 from xner_ray.storage import hub
 from xner_ray.storage.addresses import bare as bare
 from xner_ray.storage.addresses import split
@@ -187,14 +187,14 @@ def refused(error: OSError) -> bool:
 def failure(path: str, what: str, error: BaseException, kind: Callable[[str], XnerError] = StorageError) -> XnerError:
     """Return our error for one of storage. what: the verb of `cannot be {what}`.
 
-    RetryableError if it may be gone later; StorageError for a full disk; InputError for what the hub refuses; else
+    ServiceError if it may be gone later; StorageError for a full disk; InputError for what the hub refuses; else
     `kind`.
     """
     if isinstance(error, hub.HubError):
-        return (RetryableError if error.passes else InputError)(str(error))
+        return (ServiceError if error.passes else InputError)(str(error))
     said = one_line(str(error).strip())
     if transient(error):
-        return RetryableError(
+        return ServiceError(
             f"{path}: cannot be {what}: the storage does not answer, or refuses for now, also after several tries "
             f"({said}); when it works again, the same command resumes"
         )

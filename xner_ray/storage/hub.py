@@ -49,6 +49,17 @@ class HubError(OSError):
         self.passes = passes
 
 
+class Subject(NamedTuple):
+    """What the hub is asked about, as messages put it."""
+
+    what: str  # the beginning of a message
+    noun: str
+    absent: str  # what is said where the hub has none
+    name: str  # owner/name
+    revision: str
+    fetch: str  # what to run to need no hub, and what to name then
+
+
 _commits: dict[str, str] = {}  # by owner/name@revision
 
 
@@ -105,7 +116,7 @@ def _commit(name: str, revision: str) -> str:
         return revision
     key = f"{name}@{revision}"
     if key not in _commits:
-        _commits[key] = str(_ask("GET", f"{_api(name)}/revision/{quote(revision, safe='')}", key).json()["sha"])
+        _commits[key] = str(ask("GET", f"{_api(name)}/revision/{quote(revision, safe='')}", _about(key)).json()["sha"])
     return _commits[key]
 
 
@@ -115,65 +126,83 @@ def _api(name: str) -> str:
     return f"{constants.ENDPOINT}/api/datasets/{name}"
 
 
-def _ask(method: str, url: str, place: str, **options: Any) -> Any:
-    """Return the answer to a request. place: what is asked about, for messages. FileNotFoundError, HubError."""
+def ask(method: str, url: str, about: Subject, *, patient: bool = True, **options: Any) -> Any:
+    """Return the answer to a request. patient: try again what fails for a while. FileNotFoundError, HubError."""
     from huggingface_hub import constants, errors
 
     utils: Any = import_module("huggingface_hub.utils")
     headers = utils.build_hf_headers() | options.pop("headers", {})
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    # The base class of the HTTP library that the hub's client uses: no answer, or a refusal.
-    unreachable = getattr(errors, "HTTPError", errors.HfHubHTTPError)
+    tries: dict[str, Any] = {} if patient else {"max_retries": 0}
     try:
         response = utils.http_backoff(
-            method, url, headers=headers, timeout=timeout, retry_on_status_codes=_AGAIN, **options
+            method, url, headers=headers, timeout=timeout, retry_on_status_codes=_AGAIN, **tries, **options
         )
         utils.hf_raise_for_status(response)
     except errors.EntryNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{SCHEME}datasets/{place}") from None
-    except (unreachable, errors.OfflineModeIsEnabled) as error:
-        raise _explained(place, error) from None
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), about.what) from None
+    except (unreachable(), errors.OfflineModeIsEnabled) as error:
+        raise explained(about, error) from None
     return response
 
 
-def _explained(place: str, error: Exception) -> HubError:
+def unreachable() -> type[Exception]:
+    """Return the exception of the hub's client for no answer, or a refusal: the base of its HTTP library's."""
+    from huggingface_hub import errors
+
+    found: type[Exception] = getattr(errors, "HTTPError", errors.HfHubHTTPError)
+    return found
+
+
+def explained(about: Subject, error: BaseException) -> HubError:
     """Return our error for a refusal of the hub's or its client's, with what to do."""
     from huggingface_hub import constants, errors, get_token
 
-    what = f"{SCHEME}datasets/{place}"
-    name, _, revision = place.partition("@")
-    revision = revision[:40] if _COMMIT.match(revision) else revision
-    fetch = f"`hf download {name} --repo-type dataset --local-dir FOLDER` where there is a network, and name FOLDER"
+    what, noun, absent, name, revision, fetch = about
     status = getattr(getattr(error, "response", None), "status_code", None)
+    token = bool(get_token())
     if isinstance(error, errors.OfflineModeIsEnabled):
         return HubError(
-            f"{what}: HF_HUB_OFFLINE is set, and this data set is read over the network; unset it; or run {fetch}"
+            f"{what}: HF_HUB_OFFLINE is set, and this {noun} is read over the network; unset it; or run {fetch}"
         )
     if isinstance(error, errors.GatedRepoError):
+        said = "the account of the token given has not agreed, or is not let in yet" if token else "no token is given"
         return HubError(
-            f"{what}: is gated: its owner asks for consent. Accept its terms on the page of {name}, and give the token "
-            f"of that account {_TOKEN}"
+            f"{what}: is gated: its owner asks for consent, and {said}. Accept its terms on the page of {name}, and "
+            f"give the token of that account {_TOKEN}"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{what}: the hub has the data set, but no revision {revision!r} of it (any more)")
+        return HubError(f"{what}: the hub has the {noun}, but no revision {revision!r} of it (any more)")
     if isinstance(error, errors.RepositoryNotFoundError):
-        say = "the token given may not read it" if get_token() else f"a token is missing: give one {_TOKEN}"
-        return HubError(f"{what}: the hub ({constants.ENDPOINT}) has no such data set, or it is private and {say}")
-    if status in (401, 403):
+        say = "the token given may not read it" if token else f"a token is missing: give one {_TOKEN}"
+        return HubError(f"{what}: {absent} ({constants.ENDPOINT}), or it is private and {say}")
+    if status == 401:
         return HubError(
-            f"{what}: the hub refuses (HTTP status {status}): the token may be wrong, too old, or without the right to "
-            f"read this data set; give another {_TOKEN}"
+            f"{what}: the hub refuses (HTTP status 401): the token given is wrong, or too old; give another {_TOKEN}"
+        )
+    if status == 403:
+        return HubError(
+            f"{what}: the hub refuses (HTTP status 403): the token may be without the right to read this {noun}, as "
+            f"fine-grained ones are for gated repositories unless that is ticked; give another {_TOKEN}"
         )
     if status is not None and status not in _AGAIN:
         return HubError(f"{what}: the hub ({constants.ENDPOINT}) answers with HTTP status {status}")
-    why = f"HTTP status {status}" if status else f"{type(error).__name__}: {error}"
-    limited = status == 429 and not get_token()
-    fetch = f"a token raises its limit: give one {_TOKEN}" if limited else f"or run {fetch}"
+    why = f"HTTP status {status}" if status else " ".join(f"{type(error).__name__}: {error}".split())
+    limited = status == 429 and not token
+    cure = f"a token raises its limit: give one {_TOKEN}" if limited else f"or run {fetch}"
     return HubError(
         f"{what}: the hub ({constants.ENDPOINT}) does not answer, or refuses for now, also after several tries "
-        f"({why}); when it works again, the same command resumes; {fetch}",
+        f"({why}); when it works again, the same command resumes; {cure}",
         passes=True,
     )
+
+
+def _about(place: str) -> Subject:
+    """Return a data set as what is asked about. place: owner/name@revision, and a path in it."""
+    name, _, revision = place.partition("@")
+    revision = revision[:40] if _COMMIT.match(revision) else revision
+    fetch = f"`hf download {name} --repo-type dataset --local-dir FOLDER` where there is a network, and name FOLDER"
+    return Subject(f"{SCHEME}datasets/{place}", "data set", "no such data set on the hub", name, revision, fetch)
 
 
 def _parts(inner: str) -> tuple[str, str, str]:
@@ -195,7 +224,8 @@ def _entry(inner: str) -> Entry | None:
     key = (_api(name), inner)
     if key not in _entries:
         asked = {"paths": [path], "expand": False}
-        _keep(inner[: -len(path)], _ask("POST", f"{_api(name)}/paths-info/{commit}", _place(inner), data=asked).json())
+        answer = ask("POST", f"{_api(name)}/paths-info/{commit}", _about(_place(inner)), data=asked)
+        _keep(inner[: -len(path)], answer.json())
     return _entries.get(key)
 
 
@@ -216,7 +246,7 @@ def _listed(inner: str, recursive: bool) -> Iterator[str]:
     url = f"{_api(name)}/tree/{commit}" + (f"/{quote(path)}" if path else "")
     options: dict[str, Any] = {"params": {"recursive": recursive, "expand": False}}
     while url:
-        answer = _ask("GET", url, _place(inner), **options)
+        answer = ask("GET", url, _about(_place(inner)), **options)
         yield from _keep(root, answer.json())
         url, options = answer.links.get("next", {}).get("url"), {}  # the next address has the options in it
 
@@ -224,7 +254,7 @@ def _listed(inner: str, recursive: bool) -> Iterator[str]:
 def _bytes(url: str, place: str, start: int, stop: int) -> bytes:
     """Return bytes `start` to `stop` of a file of a commit."""
     wanted = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-    data = bytes(_ask("GET", url, place, headers=wanted).content)
+    data = bytes(ask("GET", url, _about(place), headers=wanted).content)
     if len(data) != stop - start:
         raise HubError(
             f"{SCHEME}datasets/{place}: {len(data)} bytes came for the {stop - start} from {start} on; run the same "

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xner_ray.data.spans import label_list
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, one_line
 from xner_ray.models import network
 from xner_ray.models.e5 import builtin_folder
-from xner_ray.models.hub import load_arguments, quiet
+from xner_ray.models.hub import folder_of, quiet
 from xner_ray.train.recipe import Model
 from xner_ray.train.windows import Windows
 
@@ -229,15 +229,14 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
     """Return the tokenizer, the model, and whether the head is the encoder's own. RecipeError if it cannot be used."""
     from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
-    if settings.encoder == "builtin":
-        name, where = str(builtin_folder()), {"local_files_only": True}
-    else:
-        name, where = load_arguments(settings.encoder)
+    builtin = settings.encoder == "builtin"
+    folder = str(builtin_folder() if builtin else folder_of(settings.encoder, weights=True))
+    options: Any = {"trust_remote_code": False, "local_files_only": True}
     torch.manual_seed(seed)  # the new head
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            config = AutoConfig.from_pretrained(folder, **options)
             classes = [config.id2label.get(index) for index in range(config.num_labels)]
             go_on = any("TokenClassification" in each for each in config.architectures or ())
             go_on = go_on and set(names) <= set(classes)
@@ -253,17 +252,18 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
                 if getattr(config, "layer_types", None):
                     config.layer_types = config.layer_types[: settings.n_layers]
             module, info = AutoModelForTokenClassification.from_pretrained(
-                name,
+                folder,
                 config=config,
-                trust_remote_code=False,
                 dtype=torch.float32,
                 use_safetensors=True,
                 ignore_mismatched_sizes=not go_on,
                 output_loading_info=True,
-                **where,
+                **options,
             )
     except (OSError, ValueError) as error:
-        raise RecipeError(f"model.encoder {settings.encoder!r} cannot be used: {error}") from error
+        raise RecipeError(
+            f"model.encoder {settings.encoder!r} cannot be used: {one_line(str(error).strip())}"
+        ) from error
     if not tokenizer.is_fast:
         raise RecipeError(f"model.encoder {settings.encoder!r} has no fast tokenizer; only those tell words apart")
     if tokenizer.pad_token_id is None:

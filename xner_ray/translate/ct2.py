@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError
 from xner_ray.models.device import device_of, kind_of_device
-from xner_ray.models.hub import pin, pretrained
+from xner_ray.models.hub import pin, pretrained, with_weights
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
@@ -168,7 +168,7 @@ def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
 
     _refuse_other_kinds(model, key)
     tokenizer = nllb.tokenizer_of(model, key)
-    weights = pretrained(AutoModelForSeq2SeqLM, model, f"{key}.model", dtype="auto", use_safetensors=True)
+    weights = with_weights(AutoModelForSeq2SeqLM, model, f"{key}.model", dtype="auto")
     # CTranslate2 knows tokens by their spellings, in the order of their numbers.
     if sorted(tokenizer.get_vocab().values()) != list(range(len(tokenizer))):
         raise RecipeError(f"{key}.model {model!r}: its tokenizer's numbers have gaps; choose engine nllb")

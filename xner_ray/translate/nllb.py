@@ -18,7 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
 from xner_ray.models.device import Timed, device_of, pick_dtype
-from xner_ray.models.hub import pinned, pretrained
+from xner_ray.models.hub import pinned, pretrained, with_weights
 from xner_ray.models.windows import micro_batches, padded
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.translate.base import Result, Translation
@@ -47,9 +47,7 @@ class NllbTranslator(Timed):
         self.tokens = 0
         self.tokenizer = tokenizer_of(section.model)
         dtype = pick_dtype(section.dtype, place)
-        self.model: Any = pretrained(
-            AutoModelForSeq2SeqLM, section.model, "translate.model", dtype=dtype, use_safetensors=True
-        )
+        self.model: Any = with_weights(AutoModelForSeq2SeqLM, section.model, "translate.model", dtype=dtype)
         self.model.to(place).eval()
         config = self.model.config
         self.positions: int = config.max_position_embeddings
