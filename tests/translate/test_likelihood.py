@@ -10,7 +10,7 @@ import torch
 
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.sections import Translate
-from xner_ray.translate import likelihood as likelihood_module
+from xner_ray.translate import nllb
 from xner_ray.translate.likelihood import LikelihoodScorer
 
 ENGLISH, SPANISH, SWAHILI = "eng_Latn", "spa_Latn", "swh_Latn"
@@ -77,23 +77,31 @@ def test_logits_and_tokens_of_a_pass_are_bounded(monkeypatch: pytest.MonkeyPatch
     pairs = [(s, t) for s, _ in NAMES for _, t in NAMES]
     scorer = _scorer(micro_batch_tokens=64)
     expected = scorer.score(pairs, ENGLISH, SPANISH)
-    shapes: list[tuple[int, int, int]] = []
-    forward = scorer.model.forward
+    passes: list[tuple[int, int, int]] = []
+    logits: list[int] = []
+    decoder, head = scorer.model.get_decoder(), scorer.model.lm_head
+    decode, project = decoder.forward, head.forward
 
-    def watched(**inputs: torch.Tensor) -> object:
-        shapes.append((*inputs["decoder_input_ids"].shape, inputs["input_ids"].shape[1]))
-        return forward(**inputs)
+    def decoded(**inputs: torch.Tensor) -> object:
+        passes.append((*inputs["input_ids"].shape, inputs["encoder_hidden_states"].shape[1]))
+        return decode(**inputs)
 
-    monkeypatch.setattr(scorer.model, "forward", watched)
+    def projected(states: torch.Tensor) -> torch.Tensor:
+        logits.append(len(states))
+        found: torch.Tensor = project(states)
+        return found
+
+    monkeypatch.setattr(decoder, "forward", decoded)
+    monkeypatch.setattr(head, "forward", projected)
     scorer.score(pairs, ENGLISH, SPANISH)
-    assert max(rows for rows, _, _ in shapes) > 3
-    assert all(rows * (output + condition) <= 64 for rows, output, condition in shapes)
-    shapes.clear()
-    # 20 positions over the whole vocabulary are all there is room for
-    monkeypatch.setattr(likelihood_module, "SCORING_ELEMENTS", 20 * scorer.model.config.vocab_size)
+    assert max(rows for rows, _, _ in passes) > 3
+    assert all(rows * (output + condition) <= 64 for rows, output, condition in passes)
+    n_passes = len(passes)
+    # 20 places over the whole vocabulary are all there is room for: more chunks, and no more passes
+    monkeypatch.setattr(nllb, "SCORING_ELEMENTS", 20 * scorer.model.config.vocab_size)
+    logits.clear()
     assert scorer.score(pairs, ENGLISH, SPANISH) == pytest.approx(expected, abs=1.01e-4)
-    assert max(rows for rows, _, _ in shapes) > 1
-    assert all(rows * output <= 20 or rows == 1 for rows, output, _ in shapes)
+    assert len(passes) == 2 * n_passes and max(logits) == 20
 
 
 def test_both_directions_count_alike(scorer: LikelihoodScorer) -> None:

@@ -5,8 +5,8 @@
     score  = (s(source|target) + s(target|source)) / 2
 
 Nothing is generated: one teacher-forced pass for each distinct (condition, output), sorted by length, in micro-batches
-under a token budget and a bound on the logits' memory. Phrases are scored without their sentence, so that a phrase
-costs the same wherever it occurs; the model then sees no context (method.md 6.1).
+under a token budget. Phrases are scored without their sentence, so that a phrase costs the same wherever it occurs; the
+model then sees no context (method.md 6.1).
 
 |A| counts A's subwords and the end token, but not the language token, which is forced. Without the end token the
 beginning of a name ("Cruz" of "Cruz Roja") would count as a whole translation. What is unlikely about a bare phrase,
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from xner_ray.models.device import Timed
 from xner_ray.models.windows import padded
 from xner_ray.recipe.sections import Translating
-from xner_ray.translate.nllb import SCORING_ELEMENTS, NllbTranslator, language_id, log_probabilities
+from xner_ray.translate.nllb import NllbTranslator, language_id, log_probabilities
 
 _Phrase = tuple[str, str]  # language, text
 _Job = tuple[_Phrase, _Phrase]  # condition, output
@@ -95,14 +95,13 @@ class LikelihoodScorer(Timed):
 
     def _micro_batches(self, jobs: set[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]]) -> Iterator[list[_Job]]:
         """Yield the jobs in batches, longest output first, then longest condition."""
-        logits = SCORING_ELEMENTS // self.model.config.vocab_size
         lengths = {job: (len(ids[job[1]][1]), len(ids[job[0]][0])) for job in jobs}
         batch: list[_Job] = []
         widest = 0  # condition of the batch
         for job in sorted(jobs, key=lambda j: (-lengths[j][0], -lengths[j][1], j)):
             rows, output = len(batch) + 1, lengths[batch[0] if batch else job][0]
             widest = max(widest, lengths[job][1])
-            if batch and (rows * (widest + output) > self.micro_batch_tokens or rows * output > logits):
+            if batch and (rows * (widest + output) > self.micro_batch_tokens):
                 yield batch
                 batch, widest = [], lengths[job][1]
             batch.append(job)
@@ -117,6 +116,7 @@ class LikelihoodScorer(Timed):
             padded(rows, padding, self.model.device) for rows in (conditions, [[start, *row] for row in outputs])
         )
         with torch.inference_mode(), self.in_model():
-            found = log_probabilities(self.model, inputs, given["input_ids"]).double().cpu()
+            states = self.model.get_encoder()(**inputs).last_hidden_state
+            found = log_probabilities(self.model, states, inputs["attention_mask"], given["input_ids"]).double().cpu()
         self.tokens += sum(map(len, conditions)) + sum(map(len, outputs))
         return [float(row[1 : len(output)].mean()) for row, output in zip(found, outputs, strict=True)]
