@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from xner_ray.errors import RetryableError
-from xner_ray.models.device import FAKE_GPU, device_of, kind_of_device
+from xner_ray.models.device import FAKE_GPU, device_of, kind_of_device, pick_dtype
 from xner_ray.recipe.sections import Runtime
 
 
@@ -19,3 +20,9 @@ def test_a_gpu_is_never_replaced_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> 
 def test_fake_gpus_of_a_test_cluster(monkeypatch: pytest.MonkeyPatch, value: str, device: str) -> None:
     monkeypatch.setenv(FAKE_GPU, value)
     assert device_of(Runtime(gpus=1), n_visible=1) == kind_of_device(Runtime(gpus=1)) == device
+
+
+def test_auto_is_half_precision_on_a_gpu_alone() -> None:
+    assert pick_dtype("auto", "cpu") == torch.float32
+    assert pick_dtype("auto", "cuda") == torch.float16
+    assert pick_dtype("bfloat16", "cuda") == torch.bfloat16

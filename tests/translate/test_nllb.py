@@ -120,3 +120,20 @@ def test_tokens_are_counted(translator: NllbTranslator) -> None:
 def test_bf16_on_a_gpu_gives_the_same_templates() -> None:
     on_gpu = _translator(gpus=1).translate(TEXTS, "eng_Latn", "spa_Latn")
     assert _texts(on_gpu) == _texts(_translator().translate(TEXTS, "eng_Latn", "spa_Latn"))
+
+
+def test_probabilities_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a model that overflows in half precision."""
+    translator = _translator()
+    head = translator.model.lm_head
+    project, calls = head.forward, []
+
+    def overflows(states: torch.Tensor) -> torch.Tensor:
+        calls.append(states.dim())
+        found: torch.Tensor = project(states)
+        return found if states.dim() == 3 else found * float("inf")  # 3 in generation
+
+    monkeypatch.setattr(head, "forward", overflows)
+    with pytest.raises(ValueError, match=r"no finite numbers in float32; set dtype: float32, or bfloat16"):
+        translator.translate(TEXTS[:1], "eng_Latn", "spa_Latn")
+    assert {2, 3} == set(calls)

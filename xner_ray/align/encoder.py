@@ -51,7 +51,7 @@ class Encoder(WindowReader):
         """Load the model.
 
         model: `builtin`, a folder, or a hub id (`name@revision`). layer: see `check`. dtype: `auto` is float32 on a
-        CPU and bfloat16 on a GPU; on a CPU, `bfloat16` and `int8` concern the products with weights alone (see
+        CPU and float16 on a GPU; on a CPU, `bfloat16` and `int8` concern the products with weights alone (see
         fast_linear.py). threads: torch's, for the whole process. RecipeError if the model or the layer does not exist,
         or for int8 on a GPU; MissingExtraError if `builtin` is not installed.
         """

@@ -37,11 +37,15 @@ class Timed:
 
 
 def pick_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: str) -> torch.dtype:
-    """Return torch's type; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    """Return torch's type; `auto` is float32 on a CPU and float16 on a GPU.
+
+    Of 200 translations of tiny-nllb bfloat16 changes 7, float16 none; of the built-in encoder's links 0.5 to 0.7 % and
+    0.07 to 0.14 %. What overflows in float16 is no finite number, which is looked for.
+    """
     import torch  # takes seconds, and checks of a recipe need none of it
 
     if name == "auto":
-        return torch.float32 if device == "cpu" else torch.bfloat16
+        return torch.float32 if device == "cpu" else torch.float16
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 

@@ -79,7 +79,7 @@ class Translating(ModelRuntime):
     # None: by the length of the sentence
     max_new_tokens: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
     micro_batch_tokens: Annotated[int, Decides.RUN] = Field(default=2048, ge=16)
-    # auto: float32 on CPU, bfloat16 on GPU (ctranslate2: float16); int8: ctranslate2 only
+    # auto: float32 on CPU, float16 on GPU; int8: ctranslate2 only
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
     @model_validator(mode="after")

@@ -53,7 +53,7 @@ class HfTagger(WindowReader):
     """A token classifier, its tokenizer and a device. labels: those that it can give, after the map."""
 
     def __init__(self, section: Tag, key: str = "tag") -> None:
-        """Load the model; dtype auto is float32 on a CPU and bfloat16 on a GPU. Sets torch's threads for the process.
+        """Load the model; dtype auto is float32 on a CPU and float16 on a GPU. Sets torch's threads for the process.
 
         RecipeError as in `check`, and for weights that are not safetensors or lack the classifier.
         """

@@ -8,6 +8,7 @@ sequence, so that greedy and beam search report the same quantity.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -116,6 +117,11 @@ class NllbTranslator(Timed):
             found = log_probabilities(self.model, states, mask, sequences).cpu()
             lengths = [_length(row, self.tokenizer.eos_token_id) for row in sequences[:, 1:].tolist()]
         scores = [float(row[1 : length or len(row)].mean()) for row, length in zip(found, lengths, strict=True)]
+        if not all(map(math.isfinite, scores)):
+            kind = str(self.model.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
+            )
         self.tokens += sum(map(len, ids)) + sum(length or limit for length in lengths)
         texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         results: list[Result] = []
