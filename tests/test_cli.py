@@ -131,6 +131,7 @@ def test_bad_recipes_end_with_2_and_one_message(tmp_path: Path, option: str, mes
     assert not (tmp_path / "run" / "_run" / "parts").exists()
 
 
+@pytest.mark.slow
 def test_too_many_rejects_stop_before_the_work_or_end_with_3_and_a_finished_run(tmp_path: Path) -> None:
     path = _recipe(tmp_path, TEXT + "\nBad X-TAG\n")
     planned = " ".join(_main("plan", str(path)).stdout.split())
@@ -233,6 +234,7 @@ def test_plan_loads_no_model_and_writes_nothing(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"in.conll", "recipe.yaml"}
 
 
+@pytest.mark.slow
 def test_labels_and_paths_are_no_markup(tmp_path: Path) -> None:
     path = _recipe(tmp_path, "Anna B-[/x]\nruns O\n")
     run = tmp_path / "run[/y]"

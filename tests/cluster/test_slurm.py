@@ -213,6 +213,7 @@ def test_status_is_the_command_s_and_the_logs_of_a_failure_stay(submit: Callable
     job.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "requeued", "status"), [(signal.SIGUSR1, True, 0), (signal.SIGTERM, False, 143)])
 def test_the_time_limit_requeues_and_a_cancel_does_not(
     submit: Callable[[bool], Job], tmp_path: Path, sent: signal.Signals, requeued: bool, status: int

@@ -55,6 +55,7 @@ def _interrupted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(RunFolder(str(home / "run")).parts()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_a_copy_of_all_elsewhere(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(home, tmp_path / "undisturbed")
     _project(tmp_path / "undisturbed")
@@ -82,6 +83,7 @@ def test_a_touched_file_is_the_same_and_a_changed_one_is_named(home: Path, monke
     assert _project(home).rows["emitted"] == N_ROWS
 
 
+@pytest.mark.slow
 def test_a_finished_run_needs_no_input_and_an_unfinished_one_says_what_is_gone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_status_as_json_and_as_text(tmp_path: Path) -> None:
     assert "units: 1 done, 5 left (50 rows)" in CliRunner().invoke(cli.app, ["status", str(tmp_path)]).output
 
 
+@pytest.mark.slow
 def test_status_and_explain_import_no_solver_no_model_and_no_pandas(tmp_path: Path) -> None:
     folder = _begin(tmp_path, ["match.prior=none"])
     table = table_from_rows([row_of(0)], row_schema())

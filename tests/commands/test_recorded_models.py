@@ -122,6 +122,7 @@ def test_a_commit_on_main_and_a_hub_that_is_gone_do_not_change_a_run(
     assert digests(elsewhere / "run") == expected
 
 
+@pytest.mark.slow
 def test_another_name_or_revision_is_what_it_says(hub: HubServer, encoder: Path, tmp_path: Path) -> None:
     proposed = hub.commit(ENCODER, encoder, "refs/pr/45", README="proposed")
     hub.commit(OTHER, encoder)
@@ -139,6 +140,7 @@ def test_another_name_or_revision_is_what_it_says(hub: HubServer, encoder: Path,
     assert RunFolder(str(run)).keys()["align.encoder identity"] == proposed
 
 
+@pytest.mark.slow
 def test_a_run_that_did_not_record_what_was_asked(hub: HubServer, encoder: Path, tmp_path: Path) -> None:
     run, began = tmp_path / "run", hub.refs[ENCODER]["main"]
     _interrupted(_recipe(tmp_path), run)

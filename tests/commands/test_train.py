@@ -120,6 +120,7 @@ def test_other_folders_are_left_alone(toy: Path, tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_another_works_is_left_as_it_is(toy: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     state = folder / "_train" / "fit" / "state.pt"

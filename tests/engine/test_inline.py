@@ -65,6 +65,7 @@ xner_ray.project({str(path)!r}, sys.argv[1], overrides={INLINE!r})
 """
 
 
+@pytest.mark.slow
 def test_a_run_in_this_process_imports_no_ray(recipe: Path, tmp_path: Path) -> None:
     code = (
         "import sys, xner_ray\n"
@@ -136,6 +137,7 @@ def test_a_row_that_kills_its_process_is_found(recipe: Path, tmp_path: Path) -> 
     assert flagged == [30, 31, 32, 33, 34, 36, 37, 38, 39]
 
 
+@pytest.mark.slow
 def test_faults_that_pass_are_tried_again(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_language_of_few_rows_has_no_prior_and_says_so(tmp_path: Path) -> None
     assert [same[f"{lang}-000000000000"] for lang in rows] == [False, True, True]
 
 
+@pytest.mark.slow
 def test_rows_are_rejected_as_incomplete_by_the_last_matching_alone(tmp_path: Path) -> None:
     """With a prior the Rhine finds its place and Y loses it; without one it is the other way round."""
     runs = {name: make_run(tmp_path / name, [*NONE, f"output.incomplete={name}"]) for name in ("reject", "keep")}

@@ -80,6 +80,7 @@ def test_intervals_agree_with_plain_python_and_with_scipy(n: int) -> None:
     assert found.high == pytest.approx(loop[round(0.975 * len(loop)) - 1], abs=share * error)
 
 
+@pytest.mark.slow
 def test_an_interval_holds_the_truth_about_95_times_in_100() -> None:
     truth = 2 * 0.8 * 2 / (0.8 * 2 + 0.5 + 2)  # 2 entities a sentence on average, half a spurious one
     held = 0

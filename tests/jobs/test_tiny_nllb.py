@@ -116,6 +116,7 @@ def test_generator_is_deterministic_and_sound():
         assert generate.detokenise(side.tokens) == side.text and tuple(generate.tokenise(side.text)) == side.tokens
 
 
+@pytest.mark.slow
 def test_held_out_names_are_unseen():
     pytest.importorskip("babel")
     pytest.importorskip("faker")

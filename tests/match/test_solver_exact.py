@@ -101,6 +101,7 @@ def test_many_entities_go_to_cp_sat() -> None:
     assert (solver, sorted(chosen)) == ("cp-sat", sorted(cp_sat.chosen))
 
 
+@pytest.mark.slow
 def test_one_place_in_a_row_of_ends_needs_no_state() -> None:
     """200 entities that interleave only with their neighbours: states that are closed must merge."""
     cells = [(e, 2 * e + k, 2 * e + k + n, 10 * n + k) for e in range(200) for k in range(4) for n in (1, 2)]

@@ -101,6 +101,7 @@ def test_the_built_in_tokenizer_composes_letters_and_drops_controls(builtin: Enc
     np.testing.assert_allclose(zero[[0, 2]], plain, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_700_words_all_have_vectors(builtin: Encoder) -> None:
     words = [f"word{i}" for i in range(700)]
     before = builtin.tokens

@@ -21,6 +21,7 @@ def test_settings_travel_and_are_not_printed(monkeypatch: pytest.MonkeyPatch) ->
     assert "HF_HUB_OFFLINE" not in os.environ
 
 
+@pytest.mark.slow
 def test_workers_take_them_before_the_hubs_client_reads_them() -> None:
     """It reads the endpoint when it is imported, so what Ray imports to call us must not import it."""
     code = "import sys, xner_ray.engine.ray_data, xner_ray.read.index.build; sys.exit('huggingface_hub' in sys.modules)"

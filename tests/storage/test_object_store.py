@@ -296,6 +296,7 @@ def test_fresh_discards_on_an_object_store_too(s3: S3Server) -> None:
         folder.refuse_other_files()
 
 
+@pytest.mark.slow
 def test_of_drivers_that_begin_at_once_one_has_the_lease(s3: S3Server) -> None:
     n_drivers = 4
     for _ in range(5):

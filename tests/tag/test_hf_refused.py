@@ -53,6 +53,7 @@ def test_classes_that_are_no_tags_are_shown(names: list[str], tmp_path: Path) ->
     _refused(r"model '.*': id2label in its config.json is .*allowed: O and B- I- ", model)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_fast_tokenizer_is_refused(tmp_path: Path) -> None:
     from transformers import CanineTokenizer
 

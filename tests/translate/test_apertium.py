@@ -199,6 +199,7 @@ def test_more_than_the_pipes_hold(fake: ApertiumTranslator) -> None:
     assert texts_of(fake.translate([long, "next"], EN, ES)) == [long.upper(), "NEXT"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["DIE", "HANG", "SWALLOW", "OTHER", "BYTES"])
 def test_a_poison_sentence_is_a_reject_and_its_neighbours_are_saved(word: str, fake: ApertiumTranslator) -> None:
     fake.timeout_s = 2.0 if word in ("HANG", "SWALLOW") else 30.0
@@ -225,6 +226,7 @@ def test_an_answer_too_many_never_reaches_the_next_call(fake: ApertiumTranslator
         assert texts_of(fake.translate(["a", "b"], EN, ES)) == ["A", "B"]
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_on_everything_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake(tmp_path, monkeypatch, word="FULL")
     with pytest.raises(FatalError, match=r"eng-spa fails for any text: .*fake has status 1; no space"):
