@@ -142,11 +142,18 @@ def _show(console: Console, run: str, report: Report, n_sentences: int) -> None:
 
 
 @app.command()
-def plan(recipe: RecipePath, overrides: Overrides = None) -> None:
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    assume: Annotated[
+        str | None, typer.Option(help="plan for nodes that are not here: cpus=64,gpus=8,memory_gb=512,nodes=2")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="look at no model, on a hub or in a cache")] = False,
+) -> None:
     """Show what RECIPE would do: stages, resources, rows, units, columns. Loads no model, writes nothing."""
     from xner_ray.commands import project as command
 
-    Console().print(command.plan(recipe, overrides=overrides or ()))
+    Console().print(command.plan(recipe, overrides=overrides or (), assume=assume, offline=offline))
 
 
 @app.command()

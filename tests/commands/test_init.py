@@ -1,5 +1,6 @@
 """The command `init`: recipes that `plan` takes, and what it refuses to write."""
 
+import io
 import re
 from pathlib import Path
 
@@ -120,3 +121,19 @@ def test_comments_come_from_the_fields() -> None:
     assert comments(Align)["gpus"].startswith("per worker")  # of the class below it
     assert "  # keep | reject | split" in commented("output", Output)
     assert "# engine:\n#   executor: auto" in commented("engine", Engine) and "None" not in commented("align", Align)
+
+
+def test_plan_for_nodes_and_models_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers
+    (tmp_path / "a.conll").write_text("Ada B-PER\nmet O\nBo B-PER\n\n" * 20)
+    device = {"gpus": 1, "model": "owner/no-such-model"}
+    given = {"translate": device, "align": {"gpus": 1}, "engine": {"unit_rows": 1}}
+    recipe = {"input": {"path": str(tmp_path / "a.conll")}, "targets": ["deu_Latn"], **given}
+    console = Console(record=True, file=io.StringIO(), width=300)
+    console.print(xner_ray.plan(recipe, assume="cpus=192,gpus=8,memory_gb=2000", offline=True))
+    said = console.export_text()
+    assert "Pools (what is assumed has 192 CPUs, 8 GPUs)" in said
+    assert "on Ray: translate+align x 1 to 8, match x 1 to 4 workers (--assume cpus=192" in said
+    assert "models were not looked at (--offline): translate.model owner/no-such-model" in said
+    with pytest.raises(RecipeError, match=r"need at least 1 GPUs .* but what is assumed has 0"):
+        xner_ray.plan(recipe, assume="cpus=8", offline=True)

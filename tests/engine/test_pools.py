@@ -2,7 +2,18 @@ from typing import Any
 
 import pytest
 
-from xner_ray.engine.pools import READ_CPUS, Capacity, Group, bundles, group, needs, readers, shrink, without_gpus
+from xner_ray.engine.pools import (
+    READ_CPUS,
+    Capacity,
+    Group,
+    assumed,
+    bundles,
+    group,
+    needs,
+    readers,
+    shrink,
+    without_gpus,
+)
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
@@ -113,3 +124,21 @@ def test_a_gpu_that_is_left_out_takes_the_workers_with_it() -> None:
     assert without_gpus([pool((1, 8), 0.25), pool((1, 2), 0)], 1) == [pool((1, 4), 0.25), pool((1, 2), 0)]
     assert without_gpus([pool((2, 2), 1), pool((6, 6), 1)], 2) == [pool((2, 2), 1), pool((4, 4), 1)]
     assert without_gpus([pool((1, 1), 1)], 1) is None
+
+
+def test_no_more_workers_match_than_gpus_can_feed() -> None:
+    recipe = _recipe(translate={"gpus": 1}, tag={"engine": "spacy", "gpus": 1}, align={"gpus": 1})
+    eight = group(recipe, assumed("cpus=192,gpus=8,memory_gb=2000"), n_units=5_000)
+    assert [(pool.stages[-1], pool.workers[1]) for pool in eight] == [("align", 8), ("match", 4)]
+    many = group(recipe, assumed("cpus=192,gpus=8,memory_gb=2000,nodes=20"), n_units=5_000)
+    assert [pool.workers[1] for pool in many] == [160, 64]
+    stated = recipe.model_copy(update={"match": recipe.match.model_copy(update={"workers": 40})})
+    assert group(stated, assumed("cpus=192,gpus=8"), n_units=5_000)[1].workers == (40, 40)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "gpus=8", "cpus=0", "cpus=8,gpu=1", "cpus=many", "cpus=4,nodes=0", "cpus=-4"]
+)
+def test_nodes_that_are_assumed_are_said_in_one_way(text: str) -> None:
+    with pytest.raises(RecipeError, match="write it as cpus=64,gpus=8"):
+        assumed(text)

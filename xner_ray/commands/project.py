@@ -19,7 +19,7 @@ from xner_ray.engine import resolve
 from xner_ray.engine.choice import Choice, before_the_scan, by_work, reaches_ray, refuse_passing
 from xner_ray.engine.executor import Events, Executor, Work
 from xner_ray.engine.inline import InlineExecutor, deadly
-from xner_ray.engine.pools import Capacity, group, local_capacity, shrink
+from xner_ray.engine.pools import Capacity, assumed, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
 from xner_ray.errors import FatalError, InputError, Reason, RecipeError, RetryableError, did_you_mean
 from xner_ray.read.find import contents, paths, stamps
@@ -288,24 +288,32 @@ def _workers(pool: Pool) -> str:
     return str(high) if low == high else f"{low} to {high}"
 
 
-def plan(recipe: RecipeSource, *, overrides: Sequence[str] = ()) -> Group:
+def plan(
+    recipe: RecipeSource, *, overrides: Sequence[str] = (), assume: str | None = None, offline: bool = False
+) -> Group:
     """Return what `project` would do, for a terminal. The same errors as `project`; loads no model, writes nothing.
 
-    A cluster is asked what it has; a Ray of this machine's own is not started.
+    A cluster is asked what it has; a Ray of this machine's own is not started. assume: nodes to plan for instead, see
+    `pools.assumed`. offline: whether models are not looked at, so that no hub is asked.
     """
     given = load_recipe(recipe, overrides)
     texts = resolve.check_cheap(given)
     said: list[str] = []
-    choice = before_the_scan(given, texts.n_bytes)
-    joins = choice is not None and choice.name == "ray" and reaches_ray(given)
+    instead = None if assume is None else assumed(assume)
+    choice = before_the_scan(given, texts.n_bytes) if instead is None else Choice("ray", f"--assume {assume}")
+    joins = instead is None and choice is not None and choice.name == "ray" and reaches_ray(given)
     with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
         index = build_index(given, map_files=executor.map)
-        checked, models = resolve.resolve(given, say=said.append)
+        checked, models = (given, {}) if offline else resolve.resolve(given, say=said.append)
         choice = choice or by_work(checked, sum(unit.n_rows for unit in index.units), len(index.units))
         starts = choice.name == "ray" and not joins
-        capacity = local_capacity(checked) if starts else executor.capacity
+        capacity = instead or (local_capacity(checked) if starts else executor.capacity)
         groups = group(checked, capacity, len(index.units))
-    resolve.check_tags(checked, run_labels(checked, index.labels_found))
+    if offline:
+        named = ", ".join(f"{key} {name}" for key, name in checked.models())
+        said.append(f"models were not looked at (--offline): {named or 'there are none'}")
+    else:
+        resolve.check_tags(checked, run_labels(checked, index.labels_found))
     rows = Table("Input", ["language"], ["rows", "words", "units"])
     for lang in checked.languages:
         units = sum(unit.lang == lang for unit in index.units)

@@ -21,6 +21,9 @@ READ_CPUS = 0.05
 _ONE_CPU = 0.95
 _MOST_READERS = 64  # half a million rows a second
 _MOST_WORKERS = 1000  # of a pool that grows with an autoscaled cluster
+# Rows a second: what a worker on a GPU hands on at most, and what a worker matches at least. Both are generous: a GPU
+# was estimated at 60 to 900, and one worker matched 47,000.
+_FED_ROWS, _MATCHED_ROWS = 2_000, 5_000
 _RESOURCES = ("CPU", "GPU", "memory")
 
 
@@ -51,9 +54,12 @@ class Capacity:
     node: tuple[float, float, float] | None = None  # cpus, gpus, memory_gb
     autoscaled: bool = False
     in_process: bool = False
+    assumed: bool = False  # nobody has looked
 
     @property
     def who(self) -> str:
+        if self.assumed:
+            return "what is assumed"
         return "this machine" if self.local else "the cluster"
 
     def holds(self, groups: Sequence[Group]) -> bool:
@@ -68,6 +74,34 @@ class Capacity:
             and all(bundle.get(key, 0) <= one[key] + 1e-6 for bundle in wanted)
             for key in _RESOURCES
         )
+
+
+def assumed(text: str) -> Capacity:
+    """Return the capacity of nodes that are not there, as `gpus=8,cpus=64,memory_gb=512,nodes=2`, each for one node.
+
+    RecipeError for anything else.
+    """
+    given: dict[str, float] = {}
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
+        try:
+            given[key] = float(value)
+        except ValueError:
+            given[key] = -1.0
+    known = {"gpus": 0.0, "cpus": 0.0, "memory_gb": float("inf"), "nodes": 1.0}
+    if (
+        not given.keys() <= known.keys()
+        or min(given.values()) < 0
+        or not given.get("cpus")
+        or not given.get("nodes", 1)
+    ):
+        raise RecipeError(
+            f"--assume {text}: write it as cpus=64,gpus=8,memory_gb=512,nodes=2, each number that of a node"
+        )
+    gpus, cpus, memory_gb, nodes = (given.get(key, usual) for key, usual in known.items())
+    return Capacity(
+        cpus * nodes, gpus * nodes, local=False, memory_gb=memory_gb * nodes, node=(cpus, gpus, memory_gb), assumed=True
+    )
 
 
 def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
@@ -88,7 +122,7 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
         _refuse_gpus(groups, capacity)
         _refuse_memory(groups, capacity)
     share = _cpu_share(groups, capacity)
-    sized = [_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups]
+    sized = _fed([_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups], groups)
     needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
     if needed > capacity.cpus + 1e-6 and not capacity.autoscaled:
         raise RecipeError(
@@ -188,6 +222,20 @@ def _size(names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: f
         high = max(1, min(high, n_units))
         low = high if capacity.local else 1
     return Group(names, (low, high), round(cpus, 3), runtime.gpus, runtime.threads, runtime.memory_gb)
+
+
+def _fed(sized: Sequence[Group], groups: Sequence[tuple[list[str], Runtime]]) -> list[Group]:
+    """Return the pools; one that only matches, and whose size is open, with no more workers than GPUs can feed."""
+    found: list[Group] = []
+    on_gpus: int | None = None  # workers of the last pool on GPUs
+    for pool, (names, runtime) in zip(sized, groups, strict=True):
+        if names == ["match"] and runtime.workers is None and on_gpus is not None:
+            most = -(-on_gpus * _FED_ROWS // _MATCHED_ROWS)
+            pool = replace(pool, workers=(min(pool.workers[0], most), min(pool.workers[1], most)))
+        if pool.gpus:
+            on_gpus = min(on_gpus or pool.workers[1], pool.workers[1])
+        found.append(pool)
+    return found
 
 
 def _minimum(runtime: Runtime) -> int:
