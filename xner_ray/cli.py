@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file")]
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="YAML file, its address, or - for standard input")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path, s3:// or gs://")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, as in --set align.method=argmax")

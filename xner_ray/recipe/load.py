@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -15,9 +16,12 @@ from xner_ray.errors import InputError, RecipeError, did_you_mean
 from xner_ray.recipe.decides import Decides, Section, decision, inner_section
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Evidence
+from xner_ray.storage import addresses, hub
 from xner_ray.storage import files as storage
-from xner_ray.storage import hub
 
+Base = Path | str
+"""A folder of this machine, or the address of one."""
+STANDARD_INPUT = "-"
 Checked = TypeVar("Checked", bound=BaseModel)
 Placed = TypeVar("Placed", bound=Section)
 
@@ -48,25 +52,29 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """Load and check a recipe from a YAML file or a mapping.
+    """Load and check a recipe from a YAML file, an address (s3://, gs://), `-` for standard input, or a mapping.
 
-    `overrides` are `section.key=value` with a YAML value. Relative paths start at the recipe file's folder, those of a
-    mapping at the working folder. RecipeError names the wrong key, its value and the file.
+    `overrides` are `section.key=value` with a YAML value. Relative paths start at the recipe file's folder, which may
+    be one of an object store; those of a mapping and of standard input at the working folder. RecipeError names the
+    wrong key, its value and the file.
     """
     return placed(*load_checked(Recipe, source, overrides))
 
 
 def load_checked(
     model: type[Checked], source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
-) -> tuple[Checked, Path]:
+) -> tuple[Checked, Base]:
     """Load a recipe of any kind, and return it with the folder at which its relative paths start; see `load_recipe`."""
     hub.begin()  # each command asks anew what a revision of a data set is
     if isinstance(source, Mapping):
-        data, base, where = dict(source), Path.cwd(), "recipe"
+        base: Base = Path.cwd()
+        data, where = dict(source), "recipe"
     else:
-        path = Path(source)
-        where, base = str(path), path.resolve().parent
-        data = read_mapping(path, f"a recipe is a mapping of sections ({', '.join(list(model.model_fields)[:3])}, ...)")
+        where = os.fspath(source)
+        base = _home(where)
+        data = read_mapping(
+            where, f"a recipe is a mapping of sections ({', '.join(list(model.model_fields)[:3])}, ...)"
+        )
     return checked(model, overridden(data, overrides), where), base
 
 
@@ -92,18 +100,32 @@ def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     return result
 
 
-def place(path: str, base: Path) -> str:
-    """Return a path of a recipe whose folder is `base` as seen from here."""
-    return path if "://" in path or os.path.isabs(path) else os.path.normpath(base / path)
+def _home(source: str) -> Base:
+    """Return the folder at which the relative paths of a recipe start."""
+    if source == STANDARD_INPUT:
+        return Path.cwd()
+    return addresses.parent(source) if "://" in source else Path(source).resolve().parent
 
 
-def model_place(name: str, base: Path) -> str:
+def place(path: str, base: Base) -> str:
+    """Return a path of a recipe whose folder is `base` as seen from here.
+
+    >>> place("../data/{lang}.conll", "s3://b/recipes?region=eu")
+    's3://b/data/{lang}.conll?region=eu'
+    """
+    if "://" in path or os.path.isabs(path):
+        return path
+    return addresses.beside(base, path) if isinstance(base, str) else os.path.normpath(base / path)
+
+
+def model_place(name: str, base: Base) -> str:
     """Do the same for a model; a folder beside the recipe comes before a hub id of the same name."""
-    local = name.startswith(("./", "../")) or (not os.path.isabs(name) and (base / name).is_dir())
+    here = isinstance(base, Path) and not os.path.isabs(name) and (base / name).is_dir()
+    local = name.startswith(("./", "../")) or here
     return place(name, base) if local else name
 
 
-def placed(section: Placed, base: Path) -> Placed:
+def placed(section: Placed, base: Base) -> Placed:
     """Return a section with its paths and models, at any depth, as seen from here; `base` is the recipe's folder."""
     if isinstance(section, Evidence) and not section.is_file:  # a module that Python finds
         return section
@@ -124,10 +146,14 @@ def placed(section: Placed, base: Path) -> Placed:
     return section.model_copy(update=moved)
 
 
-def read_mapping(path: Path, shape: str) -> dict[str, Any]:
-    """Read a mapping from a YAML file. RecipeError with `shape` if the file holds something else."""
+def read_mapping(path: str | os.PathLike[str], shape: str) -> dict[str, Any]:
+    """Read a mapping of YAML from a file, an address or standard input.
+
+    RecipeError with `shape` if it holds something else; StorageError of a store.
+    """
+    source = os.fspath(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        data = yaml.load(_text(source), _Loader)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe file") from None
     except _TrapError as trap:
@@ -137,6 +163,16 @@ def read_mapping(path: Path, shape: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: {shape}")
     return data
+
+
+def _text(source: str) -> str:
+    if source == STANDARD_INPUT:
+        return sys.stdin.read()
+    if "://" not in source:
+        return Path(source).read_text(encoding="utf-8")
+    if (data := storage.read_if_there(source)) is None:
+        raise FileNotFoundError(source)
+    return data.decode()
 
 
 def checked(model: type[Checked], data: Mapping[str, Any], where: str) -> Checked:
