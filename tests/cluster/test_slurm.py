@@ -197,7 +197,9 @@ def test_a_wrong_submission_is_refused(
 def test_status_is_the_command_s_and_the_logs_of_a_failure_stay(submit: Callable[[bool], Job]) -> None:
     job = submit(True)
     job.environment |= {"HF_TOKEN": "hf_mine", "HF_ENDPOINT": "http://mirror"}
-    process = job.start("bash", "-c", 'echo "at $RAY_ADDRESS"; cat "$RAY_AUTH_TOKEN_PATH"; echo; exit 3')
+    # Not before both nodes have said something: the end of a command ends them wherever they are
+    wait = """until [ "$(grep -c '^hub ' "$FAKE_LOG")" = 2 ]; do sleep 0.1; done; """
+    process = job.start("bash", "-c", wait + 'echo "at $RAY_ADDRESS"; cat "$RAY_AUTH_TOKEN_PATH"; echo; exit 3')
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3, output
     assert re.search(rf"^at [\d.]+:{20000 + job.id % 5000 * 2}$", output, flags=re.M)

@@ -169,7 +169,7 @@ def test_raw_text_is_tagged_translated_and_projected(tmp_path: Path) -> None:
     report = xner_ray.project(recipe, tmp_path / "run", allow_rejects=True)
     _adds_up(report)
     assert report["rows"] == {"read": 3, "emitted": 2, "rejected": 1}
-    assert report["rejects"] == {"empty": 1}
+    assert report["rejects"] == {"left_out": 1}
     assert report["labels"]["kept"] == ["LOC", "ORG", "PER"]
     row = xner_ray.sample(tmp_path / "run", "spa_Latn", 1)[0]
     projected = {(" ".join(row["tokens"][s["start"] : s["end"]]), s["label"]) for s in row["spans"]}
