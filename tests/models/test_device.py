@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from xner_ray.errors import RetryableError
-from xner_ray.models.device import FAKE_GPU, device_of, kind_of_device, pick_dtype
-from xner_ray.recipe.sections import Runtime
+from xner_ray.models.device import FAKE_GPU, budget_of, device_of, kind_of_device, pick_dtype
+from xner_ray.recipe.sections import Align, Runtime, Tag, Translate
 
 
 def test_a_gpu_is_never_replaced_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +26,12 @@ def test_auto_is_half_precision_on_a_gpu_alone() -> None:
     assert pick_dtype("auto", "cpu") == torch.float32
     assert pick_dtype("auto", "cuda") == torch.float16
     assert pick_dtype("bfloat16", "cuda") == torch.bfloat16
+
+
+def test_the_budget_is_the_device_s_unless_it_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FAKE_GPU, raising=False)
+    assert [budget_of(one) for one in (Translate(), Align(), Tag())] == [2048, 4096, 4096]
+    assert [budget_of(one) for one in (Translate(gpus=0.5), Align(gpus=1))] == [65_536] * 2
+    assert budget_of(Align(gpus=1, micro_batch_tokens=99)) == 99
+    monkeypatch.setenv(FAKE_GPU, "1")
+    assert budget_of(Translate(gpus=1)) == 2048

@@ -1,10 +1,13 @@
 """The NLLB engine on the tiny model of NLLB's own architecture: the production code, on the CPU."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.recipe.sections import Translate
+from xner_ray.translate import nllb
 from xner_ray.translate.base import Translation
 from xner_ray.translate.nllb import NllbTranslator, resolve
 
@@ -137,3 +140,25 @@ def test_probabilities_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match=r"no finite numbers in float32; set dtype: float32, or bfloat16"):
         translator.translate(TEXTS[:1], "eng_Latn", "spa_Latn")
     assert {2, 3} == set(calls)
+
+
+def test_beams_and_vocabulary_bound_the_rows_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of short sentences, which a budget of tokens alone would take by the thousand; less so once memory ran out."""
+    translator = _translator(beams=3)
+    expected = _texts(translator.translate(TEXTS * 4, "eng_Latn", "spa_Latn"))
+    rows: list[int] = []
+    generate = translator.model.generate
+
+    def watched(**options: Any) -> torch.Tensor:
+        rows.append(len(options["attention_mask"]))
+        found: torch.Tensor = generate(**options)
+        return found
+
+    monkeypatch.setattr(translator.model, "generate", watched)
+    monkeypatch.setattr(nllb, "STEP_ELEMENTS", 12 * len(translator.tokenizer))
+    assert _texts(translator.translate(TEXTS * 4, "eng_Latn", "spa_Latn")) == expected
+    assert max(rows) == 4
+    rows.clear()
+    translator.micro_batch_tokens //= 2
+    translator.translate(TEXTS * 4, "eng_Latn", "spa_Latn")
+    assert max(rows) == 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xner_ray.align.stage import AlignStage
 from xner_ray.match.plugin import load
 from xner_ray.match.stage import EvidenceStage, LikelihoodStage, MatchStage, TransferStage
-from xner_ray.models.device import device_of
+from xner_ray.models.device import budget_of, device_of
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Tag, Translate, Translating
 from xner_ray.stage import Stage
@@ -118,6 +118,6 @@ def _aligner(recipe: Recipe) -> Aligner:
         device=place,
         dtype=section.dtype,
         threads=section.threads,
-        micro_batch_tokens=section.micro_batch_tokens,
+        micro_batch_tokens=budget_of(section),
     )
     return BatchAligner(encoder, options, methods=[section.method])

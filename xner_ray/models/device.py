@@ -13,7 +13,7 @@ from xner_ray.errors import RetryableError
 if TYPE_CHECKING:
     import torch
 
-    from xner_ray.recipe.sections import Runtime
+    from xner_ray.recipe.sections import ModelRuntime, Runtime
 
 FAKE_GPU = "XNER_RAY_FAKE_GPU"
 """Set to 1 on a test cluster whose GPUs Ray only counts: stages that ask for one then run on the CPU. Nowhere else."""
@@ -52,6 +52,17 @@ def pick_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: 
 def kind_of_device(section: Runtime) -> Literal["cpu", "cuda"]:
     """Return the kind of device that a stage asks for; no device is looked at, so a driver without a GPU may ask."""
     return "cuda" if section.gpus and os.environ.get(FAKE_GPU) != "1" else "cpu"
+
+
+GPU_TOKENS = 1 << 16
+"""Padded tokens of one forward pass on a GPU: below some 16,384 it waits for the host at every layer (an estimate)."""
+
+
+def budget_of(section: ModelRuntime) -> int:
+    """Return the padded tokens of one forward pass: those that are stated, else by the device."""
+    if section.micro_batch_tokens is not None:
+        return section.micro_batch_tokens
+    return GPU_TOKENS if kind_of_device(section) == "cuda" else section.cpu_tokens
 
 
 def device_of(section: Runtime, n_visible: int | None = None) -> Literal["cpu", "cuda"]:

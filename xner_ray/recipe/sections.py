@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from keyword import iskeyword
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -67,7 +67,9 @@ class Runtime(Section):
 
 
 class ModelRuntime(Runtime):
-    micro_batch_tokens: Annotated[int, Decides.RUN] = Field(default=4096, ge=16)  # padded tokens of one forward pass
+    # padded tokens of one forward pass; None: 65,536 on a GPU, 4,096 on a CPU (2,048 in translation)
+    micro_batch_tokens: Annotated[int | None, Decides.RUN] = Field(default=None, ge=16)
+    cpu_tokens: ClassVar[int] = 4096
 
 
 class Translating(ModelRuntime):
@@ -78,7 +80,7 @@ class Translating(ModelRuntime):
     beams: Annotated[int, Decides.ROWS] = Field(default=1, ge=1)
     # None: by the length of the sentence
     max_new_tokens: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
-    micro_batch_tokens: Annotated[int, Decides.RUN] = Field(default=2048, ge=16)
+    cpu_tokens: ClassVar[int] = 2048
     # auto: float32 on CPU, float16 on GPU; int8: ctranslate2 only
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 

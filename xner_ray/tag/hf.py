@@ -24,7 +24,7 @@ from xner_ray.data.row import SCALE
 from xner_ray.data.spans import Span, label_list, split_tag, tags_to_spans
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.models import network
-from xner_ray.models.device import device_of, pick_dtype
+from xner_ray.models.device import budget_of, device_of, pick_dtype
 from xner_ray.models.hub import pinned, pretrained
 from xner_ray.models.windows import Window, WindowReader, windowed
 from xner_ray.recipe.sections import Resolved, Tag
@@ -70,7 +70,7 @@ class HfTagger(WindowReader):
         dtype = pick_dtype(section.dtype, device.type)
         self.network = network.weights(AutoModelForTokenClassification, name, key, dtype).eval().to(device)
         positions = network.positions_of(self.network, tokenizer)
-        super().__init__(tokenizer, positions, device, section.micro_batch_tokens)
+        super().__init__(tokenizer, positions, device, budget_of(section))
         columns = torch.eye(2 * len(self.labels) + 1)[self.tags.columns]  # (classes of the model, ours)
         self.to_columns = columns.to(device)
 

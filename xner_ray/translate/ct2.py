@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError
-from xner_ray.models.device import device_of, kind_of_device
+from xner_ray.models.device import budget_of, device_of, kind_of_device
 from xner_ray.models.hub import pin, pretrained, with_weights
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
@@ -94,7 +94,7 @@ class Ct2Translator(NllbTranslator):
         self.name = section.model
         self.beams = section.beams
         self.max_new_tokens = section.max_new_tokens
-        self.micro_batch_tokens = section.micro_batch_tokens
+        self.micro_batch_tokens = self.budget = budget_of(section)
         self.tokens = 0
         place = device_of(section, ctranslate2.get_cuda_device_count())
         kind = compute_type(section)

@@ -47,7 +47,7 @@ class LikelihoodScorer(Timed):
         translator = NllbTranslator(section)
         self.name = translator.name
         self.tokenizer, self.model, self.positions = translator.tokenizer, translator.model, translator.positions
-        self.micro_batch_tokens = section.micro_batch_tokens
+        self.micro_batch_tokens = translator.micro_batch_tokens
         self.tokens = 0
 
     def score(self, pairs: Sequence[tuple[str, str]], source: str, target: str) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ sequence, so that greedy and beam search report the same quantity.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -19,7 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutput
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
-from xner_ray.models.device import Timed, device_of, pick_dtype
+from xner_ray.models.device import Timed, budget_of, device_of, pick_dtype
 from xner_ray.models.hub import pinned, pretrained, with_weights
 from xner_ray.models.windows import micro_batches, padded
 from xner_ray.recipe.sections import Directions, Resolved, Translating
@@ -28,6 +27,9 @@ from xner_ray.translate.base import Result, Translation
 # Logits that are held at a time in scoring, in elements: 2 ** 27 float32 are half a gibibyte, 523 places of NLLB's
 # 256,206 words.
 SCORING_ELEMENTS = 1 << 27
+# Probabilities of the next word of all beams of a micro-batch, in elements: beam search takes some 14 bytes of memory
+# for each, so that 2 ** 28 are 4 GB, 1,047 beams of NLLB.
+STEP_ELEMENTS = 1 << 28
 
 
 def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
@@ -46,7 +48,7 @@ class NllbTranslator(Timed):
         self.name = section.model
         self.beams = section.beams
         self.max_new_tokens = section.max_new_tokens
-        self.micro_batch_tokens = section.micro_batch_tokens
+        self.micro_batch_tokens = self.budget = budget_of(section)
         self.tokens = 0
         self.tokenizer = tokenizer_of(section.model)
         dtype = pick_dtype(section.dtype, place)
@@ -92,10 +94,14 @@ class NllbTranslator(Timed):
     def _micro_batches(self, indices: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
         """Yield the indices of sentences with one limit, longest first."""
         ordered = sorted(indices, key=lambda index: -len(ids[index]))
+        # Short sentences are many, and each beam of each has a vocabulary of probabilities
+        room = STEP_ELEMENTS * self.micro_batch_tokens // self.budget
+        most = max(1, room // (self.beams * len(self.tokenizer)))
         for _, group in groupby(ordered, key=lambda index: self._limit(len(ids[index]))):
             alike = list(group)
             for batch in micro_batches([len(ids[index]) for index in alike], self.micro_batch_tokens // 2):
-                yield [alike[place] for place in batch]
+                for start in range(0, len(batch), most):
+                    yield [alike[place] for place in batch[start : start + most]]
 
     @torch.inference_mode()
     def _generate(self, ids: list[list[int]], first: int) -> list[Result]:
@@ -117,7 +123,7 @@ class NllbTranslator(Timed):
             found = log_probabilities(self.model, states, mask, sequences).cpu()
             lengths = [_length(row, self.tokenizer.eos_token_id) for row in sequences[:, 1:].tolist()]
         scores = [float(row[1 : length or len(row)].mean()) for row, length in zip(found, lengths, strict=True)]
-        if not all(map(math.isfinite, scores)):
+        if not bool(torch.isfinite(found[:, 1:]).all()):
             kind = str(self.model.dtype).removeprefix("torch.")
             raise ValueError(
                 f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
