@@ -26,6 +26,7 @@ def test_auto_is_half_precision_on_a_gpu_alone() -> None:
     assert pick_dtype("auto", "cpu") == torch.float32
     assert pick_dtype("auto", "cuda") == torch.float16
     assert pick_dtype("bfloat16", "cuda") == torch.bfloat16
+    assert pick_dtype("float16", "cpu") == torch.float16
 
 
 def test_the_budget_is_the_device_s_unless_it_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from xner_ray.commands import project
 from xner_ray.errors import RecipeError, RetryableError, StorageError
-from xner_ray.models import device, hub
+from xner_ray.models import hub
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run.folder import RunFolder
 from xner_ray.translate import nllb
@@ -44,12 +44,6 @@ def test_missing_folders_are_not_taken_for_hub_ids() -> None:
 def test_an_unreachable_hub_says_what_to_do() -> None:
     with pytest.raises(RecipeError, match="HF_HUB_OFFLINE is set, and it is not in the local hub cache; give a folder"):
         hub.pin("nobody/nothing")
-
-
-def test_auto_dtype_depends_on_the_device() -> None:
-    assert device.pick_dtype("auto", "cpu") is torch.float32
-    assert device.pick_dtype("auto", "cuda") is torch.bfloat16
-    assert device.pick_dtype("float16", "cpu") is torch.float16
 
 
 @pytest.fixture
