@@ -25,7 +25,7 @@ from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
 from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
-_HELD_S = 60.0  # longest wait for a GPU that is to be left out
+_HELD_S = 300.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 
@@ -160,8 +160,9 @@ def _quiet() -> Iterator[None]:
         except (XnerError, KeyboardInterrupt):
             raise
         except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
+            if not interrupts.came():  # else it is what Ray's core says of the signal
+                held.seek(0)
+                os.write(terminal, held.read())
             raise
         finally:
             if not interrupts.came():  # then the file is silent to the end
