@@ -25,7 +25,7 @@ from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
 from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
-_HELD_S = 300.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
+_HELD_S = 120.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 

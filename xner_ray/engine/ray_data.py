@@ -276,6 +276,7 @@ class RayExecutor:
             if fault is None:
                 continue
             events.watch(dict)
+            gc.collect()  # what is left of the pools refers to itself, and its actors end with it
             tries = tries + 1 if len(left) == before else 1
             if isinstance(fault, NodeError):
                 holder = ray_cluster.hold(fault.node, fault.gpu) if fault.gpu else None
