@@ -108,10 +108,10 @@ def _call(stage: Stage, table: pa.Table) -> pa.Table | Exception:
     if isinstance(result, Exception):
         if fault == "memory":
             raise _OutOfMemoryError(str(result))
-        if fault == "device" or (late := faults.probe()) is not None:
-            said = str(result) if fault == "device" else late
+        said = str(result) if fault == "device" else faults.probe()
+        if said is not None:
             raise DeviceError(
-                f"the device of stage {stage.name} fails: {one_line(str(said).strip(), 400)}; nothing works in this "
+                f"the device of stage {stage.name} fails: {one_line(said.strip(), 400)}; nothing works in this "
                 "process any more, and the same command goes on in a new process"
             )
         return result

@@ -8,7 +8,6 @@ it; a unit that has killed `crashes.DEATHS` processes in a row gets through in p
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import sys
@@ -34,6 +33,7 @@ from xner_ray.engine.worker import (
     set_threads,
 )
 from xner_ray.errors import FatalError, RetryableError, XnerError
+from xner_ray.models import faults
 from xner_ray.read.index.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
@@ -109,10 +109,7 @@ class _Run:
     def release(self) -> None:
         """Let go of the models, also where a traceback that somebody keeps holds on to this run."""
         self.stages.clear()
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        faults.free()
 
 
 @contextmanager
