@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from faults import ended_after_first_of_three
 from hub_server import HubServer
 from local_cluster import local_cluster
 from published import digests
 from rich.console import Console
 
 import xner_ray
-from xner_ray.engine import inline
 from xner_ray.errors import FatalError, InputError, RunFolderError
-from xner_ray.run.folder import RunFolder
 from xner_ray.storage import hub as hub_files
 
 NER = "hf://datasets/owner/ner"
@@ -59,18 +58,8 @@ def _recipe(revision: str = "", **given: Any) -> dict[str, Any]:
 
 def _interrupted(recipe: dict[str, Any], run: Path) -> None:
     """Make the first unit of a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        make = inline._Run.make
-
-        def first(self: Any, unit: Any, notice: Any) -> Any:
-            if self.left < 3:
-                raise FatalError("the test ends it here")
-            return make(self, unit, notice)
-
-        patch.setattr(inline._Run, "make", first)
-        with pytest.raises(FatalError, match="the test ends it here"):
-            xner_ray.project(recipe, run)
-    assert len(RunFolder(str(run)).parts()) == 1
+    with ended_after_first_of_three(run):
+        xner_ray.project(recipe, run)
 
 
 def _said(recipe: dict[str, Any], run: Path) -> str:

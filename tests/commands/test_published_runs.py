@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from faults import ended_after_first_of_three
 from hub_server import HubServer, link_builtin
 from local_cluster import local_cluster
 from published import digests
@@ -18,8 +19,7 @@ from published_models import MBERT, NLLB, NLLB_LARGE, mbert, nllb, nllb_large, n
 from s3_server import S3Server
 
 import xner_ray
-from xner_ray.engine import inline
-from xner_ray.errors import FatalError, RecipeError
+from xner_ray.errors import RecipeError
 from xner_ray.models import hub
 from xner_ray.run.folder import RunFolder
 
@@ -82,18 +82,8 @@ def _project(run: Path, translator: str | None = None, encoder: str | None = Non
 
 def _begun(run: Path, translator: str | None = None) -> None:
     """Make the first of three units."""
-    with pytest.MonkeyPatch.context() as patch:
-        make = inline._Run.make
-
-        def first(self: Any, unit: Any, notice: Any) -> Any:
-            if self.left < 3:
-                raise FatalError("the test ends it here")
-            return make(self, unit, notice)
-
-        patch.setattr(inline._Run, "make", first)
-        with pytest.raises(FatalError, match="the test ends it here"):
-            _project(run, translator)
-    assert len(RunFolder(str(run)).parts()) == 1
+    with ended_after_first_of_three(run):
+        _project(run, translator)
 
 
 @pytest.mark.long

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import ended_after_first_of_three
 from hub_server import HubServer
 from huggingface_hub import constants
 from published import digests
@@ -17,7 +18,7 @@ from tiny_encoders import tiny
 
 import xner_ray
 from xner_ray.commands.cross_validate import Experiment, _items
-from xner_ray.engine import inline, resolve
+from xner_ray.engine import resolve
 from xner_ray.errors import FatalError, RecipeError, RunFolderError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
@@ -57,18 +58,8 @@ def _recipe(folder: Path, model: str = ENCODER, **others: Any) -> dict[str, Any]
 
 def _interrupted(recipe: dict[str, Any], run: Path) -> None:
     """Make the first unit of a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        make = inline._Run.make
-
-        def first(self: Any, unit: Any, notice: Any) -> Any:
-            if self.left < 3:
-                raise FatalError("the test ends it here")
-            return make(self, unit, notice)
-
-        patch.setattr(inline._Run, "make", first)
-        with pytest.raises(FatalError, match="the test ends it here"):
-            xner_ray.project(recipe, run)
-    assert len(RunFolder(str(run)).parts()) == 1
+    with ended_after_first_of_three(run):
+        xner_ray.project(recipe, run)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Stages that raise on chosen rows, in runs of this process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -8,7 +10,9 @@ import pytest
 
 from xner_ray.data.row import accepted_rows
 from xner_ray.engine import inline
+from xner_ray.errors import FatalError
 from xner_ray.recipe.model import Recipe
+from xner_ray.run.folder import RunFolder
 from xner_ray.stage import Stage
 
 
@@ -36,3 +40,20 @@ def in_stage(monkeypatch: pytest.MonkeyPatch, stage: str, check: Callable[[Mappi
         return Faulty(build(name, recipe), check) if name == stage else build(name, recipe)
 
     monkeypatch.setattr(inline, "build", faulty)
+
+
+@contextmanager
+def ended_after_first_of_three(run: Path) -> Iterator[None]:
+    """Let a run of three units in this process end with an error behind the first one."""
+    make = inline._Run.make
+
+    def first(self: Any, unit: Any, notice: Any) -> Any:
+        if self.left < 3:
+            raise FatalError("the test ends it here")
+        return make(self, unit, notice)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inline._Run, "make", first)
+        with pytest.raises(FatalError, match="the test ends it here"):
+            yield
+    assert len(RunFolder(str(run)).parts()) == 1
