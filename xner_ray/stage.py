@@ -7,9 +7,13 @@ handle, with a reason; rows rejected earlier pass through.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import pyarrow as pa
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Budgeted(Protocol):
@@ -56,3 +60,24 @@ class ModelStage:
     @micro_batch_tokens.setter
     def micro_batch_tokens(self, value: int) -> None:
         self._model.micro_batch_tokens = value
+
+
+class LastResult(Generic[A, R]):
+    """What a function gave for its last argument.
+
+    The units of one range of rows, one a language, have the same source side: what reads it reads it once for all of
+    them, if it is asked for all of its rows, whatever became of them in one language.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[A, R] | None = None
+
+    def of(self, argument: A, function: Callable[[A], R]) -> R:
+        """Return function(argument), from the call before if that was with an equal argument."""
+        if self._last is None or self._last[0] != argument:
+            self._last = None  # its memory may be needed
+            self._last = argument, function(argument)
+        return self._last[1]
+
+    def forget(self) -> None:
+        self._last = None

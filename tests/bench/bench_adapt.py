@@ -231,7 +231,7 @@ def _encoder(work: Path, gold_pairs: int, seeds: range) -> None:
             adaptation = Adaptation.model_validate(given)
             learner = loop.Learner(adaptation.model, torch.device("cpu"))
             found, _, _ = pairs.load(adaptation)
-            progress = loop.fit(learner, [both for both in learner.pieces(found) if both is not None], adaptation)
+            progress = loop.fit(learner, learner.pieces(found)[0], adaptation)
             folder = str(work / f"{name}-{seed}")
             learner.save(folder)
             say(f"{name}, seed {seed}: {time.monotonic() - start:.0f} s, {progress.history[-1]}")

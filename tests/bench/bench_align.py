@@ -133,7 +133,7 @@ def compare(model: str, layer: int, number: int, threads: int, device: str) -> N
     print(f"\nsimalign itermax: {base / number * 1e3:.1f} ms a pair. Ours, encoder + alignment:")
     for name, aligner in ours.items():
         started = time.perf_counter()
-        vectors = aligner.encoder.encode([*source, *target])
+        vectors = aligner.encoder.encode([*source, *target]).arrays()
         between = time.perf_counter()
         align(vectors[:number], vectors[number:], aligner.options, methods=aligner.methods)  # type: ignore[arg-type]
         ended = time.perf_counter()

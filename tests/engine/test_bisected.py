@@ -17,7 +17,6 @@ from xner_ray.data import row as data_row
 from xner_ray.data.spans import Span
 from xner_ray.engine.guard import run_stage
 from xner_ray.errors import Flag
-from xner_ray.models.windows import windowed
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.sections import Tag, Translate
 from xner_ray.stage import ModelStage
@@ -74,15 +73,15 @@ class Watched:
         self.poison: list[list[int]] = []
         self.calls = 0
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.calls += 1
-        if any(row in self.poison for row in self.ids_of(*arguments)):
+        if any(row in self.poison for row in self.ids_of(*arguments, **named)):
             raise ValueError("the model cannot read this")
-        return self.call(*arguments)
+        return self.call(*arguments, **named)
 
 
-def _ids_of_windows(batch: Sequence[Any], *_: Any) -> list[list[int]]:
-    return [window.ids for window in batch]
+def _ids(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> list[list[int]]:
+    return [row[mask > 0].tolist() for row, mask in zip(input_ids, attention_mask, strict=True)]
 
 
 def _compare(stage: ModelStage, watched: Watched, table: pa.Table, poison: list[list[int]]) -> None:
@@ -117,9 +116,9 @@ def test_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = _words("europarl.en.conll", 40), _words("europarl.es.conll", 40)
     aligner = BatchAligner(Encoder("builtin", micro_batch_tokens=256, threads=1))
     encoder = aligner.encoder
-    poison = [windowed(encoder.tokenizer, [source[row]], encoder.positions)[0][0].ids for row in POISON]
-    watched = Watched(encoder._forward, _ids_of_windows)
-    monkeypatch.setattr(encoder, "_forward", watched)
+    poison = [encoder.split([target[row]]).ids.tolist() for row in POISON]
+    watched = Watched(encoder.network, lambda inputs: _ids(**inputs))
+    monkeypatch.setattr(encoder, "network", watched)
     _compare(AlignStage(RECIPE, aligner), watched, _table(source, target), poison)
 
 
@@ -139,6 +138,6 @@ def test_tagging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = [[chr(97 + (n * 7 + k * k) % 26) * (1 + k % 3) for k in range(2 + n % 9)] for n in range(40)]
     tagger = HfTagger(Tag(engine="hf", model=random_model(tmp_path), micro_batch_tokens=64), "target_tag")
     poison = [tagger.tokenizer(sentences[row], is_split_into_words=True)["input_ids"] for row in POISON]
-    watched = Watched(tagger._forward, _ids_of_windows)
-    monkeypatch.setattr(tagger, "_forward", watched)
+    watched = Watched(tagger.network, _ids)
+    monkeypatch.setattr(tagger, "network", watched)
     _compare(TargetTagStage(RECIPE, tagger), watched, _table(sentences, sentences), poison)

@@ -133,6 +133,39 @@ def test_align_links_sentences_with_entities_and_rejects_overlong_words() -> Non
     assert (rows[3]["reason"], "target side" in rows[3]["detail"]) == ("word_too_long", True)
 
 
+def test_a_source_side_is_read_once_for_all_languages() -> None:
+    """Also where a language has lost rows: links are those of a run of that language alone."""
+    spans = {"source_spans": _spans((0, 1, "PER"))}
+    source = [{**_side(text, "source_"), **spans} for text in ("Anna runs", "LONG name", "Bob met Anna")]
+    lost = {"status": "rejected", "reason": "translation_empty", "detail": ""}
+    langs = {
+        "spa_Latn": [
+            {**row, **_side(text)} for row, text in zip(source, ("corre Anna", "nombre", "Bob Anna"), strict=True)
+        ],
+        "swh_Latn": [{**source[0], **lost}, {**source[1], **_side("jina")}, {**source[2], **_side("Bob na Anna")}],
+    }
+    tables = {lang: _table(*({**row, "lang": lang} for row in rows)) for lang, rows in langs.items()}
+    alone = {lang: AlignStage(_recipe(), BatchAligner(FakeEncoder())) for lang in langs}  # type: ignore[arg-type]
+    together = AlignStage(_recipe(), BatchAligner(FakeEncoder()))  # type: ignore[arg-type]
+    for lang, table in tables.items():
+        assert together(table).equals(alone[lang](table))
+    n_source, n_target = 2 + 2 + 3, (2 + 1 + 2) + (1 + 3)
+    assert sum(stage.tokens for stage in alone.values()) == 2 * n_source + n_target
+    assert together.tokens == n_source + n_target
+
+
+def test_a_source_side_is_tagged_once_for_all_languages() -> None:
+    source = [_side(text, "source_") for text in ("Anna saw UN", "Bob")]
+    lost = {"status": "rejected", "reason": "translation_empty", "detail": ""}
+    tagger = FakeTagger()
+    stage = TagStage(_test_recipe(), tagger)
+    first = stage(_table(*source)).to_pylist()
+    tokens = tagger.tokens
+    second = stage(_table({**source[0], **lost, "lang": "swh_Latn"}, {**source[1], "lang": "swh_Latn"})).to_pylist()
+    assert tagger.tokens == tokens > 0
+    assert second[0]["source_spans"] is None and second[1]["source_spans"] == first[1]["source_spans"]
+
+
 def _link(source: int, target: int, probability: float = 1.0) -> dict[str, Any]:
     bit = 1 << METHODS.index("itermax")
     return {

@@ -4,8 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from xner_ray.align.encoder import Encoded, Level
+from xner_ray.align.linking import Side
+from xner_ray.data.arrow import ranges
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.models.vllm import Conversation, Reply
@@ -75,9 +79,17 @@ class FakeEncoder:
     micro_batch_tokens = 64
     device = "cpu"
 
-    def encode(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | Reason]:
+    def encode(self, sentences: Sequence[Sequence[str]], level: Level = "word") -> Encoded:
+        assert level == "word"
         self.tokens += sum(map(len, sentences))
-        return [Reason.WORD_TOO_LONG if "LONG" in s else np.stack([_vector(w) for w in s]) for s in sentences]
+        too_long = np.array(["LONG" in sentence for sentence in sentences], dtype=np.bool_)
+        lengths = np.array([0 if "LONG" in sentence else len(sentence) for sentence in sentences], dtype=np.int64)
+        read = [word for sentence in sentences if "LONG" not in sentence for word in sentence]
+        vectors = torch.from_numpy(
+            np.stack([_vector(word) for word in read]) if read else np.zeros((0, 16), np.float32)
+        )
+        side = Side(vectors, ranges(0, lengths), np.cumsum(lengths) - lengths, lengths)
+        return Encoded(side, np.array(list(map(len, sentences)), dtype=np.int64), too_long)
 
 
 def _vector(word: str) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ def test_the_built_in_folder_is_an_ordinary_model(builtin: Encoder) -> None:
     assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 12
     assert (builtin.layers, builtin.dim, builtin.positions, builtin.network.is_cut) == ([7], 384, 512, True)
     words = ["The", "Federal", "Republic", "of", "Germany"]
-    np.testing.assert_allclose(builtin.encode([words])[0], word_means(str(folder), 7, words), atol=1e-5)
+    np.testing.assert_allclose(builtin.encode([words]).arrays()[0], word_means(str(folder), 7, words), atol=1e-5)
 
 
 def test_the_built_in_tokenizer_composes_letters_and_drops_controls(builtin: Encoder) -> None:
@@ -96,7 +96,7 @@ def test_the_built_in_tokenizer_composes_letters_and_drops_controls(builtin: Enc
     ids = builtin.tokenizer(["a\u200db", "a b", "a\x01b", "ab"])["input_ids"]
     assert ids[0] == ids[1]
     assert ids[2] == ids[3]
-    zero, plain = builtin.encode([["A", "\x01", "B"], ["A", "B"]])
+    zero, plain = builtin.encode([["A", "\x01", "B"], ["A", "B"]]).arrays()
     assert not zero[1].any()
     np.testing.assert_allclose(zero[[0, 2]], plain, atol=1e-5)
 
@@ -105,11 +105,11 @@ def test_the_built_in_tokenizer_composes_letters_and_drops_controls(builtin: Enc
 def test_700_words_all_have_vectors(builtin: Encoder) -> None:
     words = [f"word{i}" for i in range(700)]
     before = builtin.tokens
-    (vectors,) = builtin.encode([words])
+    (vectors,) = builtin.encode([words]).arrays()
     assert vectors.shape == (700, 384)
     assert vectors.any(axis=1).all()
     assert builtin.tokens - before > 700
-    (start,) = builtin.encode([words[:100]])
+    (start,) = builtin.encode([words[:100]]).arrays()
     near = (
         (vectors[:50] * start[:50]).sum(1) / np.linalg.norm(vectors[:50], axis=1) / np.linalg.norm(start[:50], axis=1)
     )
@@ -132,7 +132,7 @@ def test_links_equal_those_of_simalign(builtin: Encoder, shared_data: Path) -> N
         text = (shared_data / "europarl-ner" / f"{lang}-europarl.test.conll02").read_text("utf-8")
         sides.append([[line.split()[0] for line in s.splitlines()] for s in text.strip().split("\n\n")[:100]])
     aligner = simalign.SentenceAligner(model=str(builtin_folder()), token_type="word", layer=7, matching_methods="ai")
-    vectors = builtin.encode([*sides[0], *sides[1]])
+    vectors = builtin.encode([*sides[0], *sides[1]]).arrays()
     links = align(vectors[:100], vectors[100:])
     equal = dict.fromkeys(("argmax", "itermax"), 0)
     differing = n_links = 0
@@ -158,7 +158,7 @@ def test_the_aer_program_prints_the_published_figures(shared_data: Path) -> None
 @pytest.mark.slow
 def test_alignment_error_on_french(builtin: Encoder, shared_data: Path) -> None:
     gold = read_gold(shared_data / "gold-alignments", "enfr")
-    vectors = builtin.encode([g.source for g in gold] + [g.target for g in gold])
+    vectors = builtin.encode([g.source for g in gold] + [g.target for g in gold]).arrays()
     found = {}
     links = align(vectors[: len(gold)], vectors[len(gold) :])
     for method in ("argmax", "itermax"):

@@ -25,7 +25,7 @@ def test_every_hidden_state_is_that_of_the_whole_model(kind: str, tmp_path: Path
     model = tiny(tmp_path, kind)
     for layer in range(N_LAYERS + 1):
         encoder = Encoder(model, layer=layer)
-        vectors = encoder.encode(SENTENCES)
+        vectors = encoder.encode(SENTENCES).arrays()
         for words, found in zip(SENTENCES, vectors, strict=True):
             assert isinstance(found, np.ndarray)
             assert found.shape == (len(words), WIDTH)
@@ -62,7 +62,7 @@ def test_every_kind_of_model_bears_the_faster_layers(kind: str, dtype: Any, tmp_
     kinds = {type(module) for module in encoder.network.module.modules()}
     assert torch.nn.Linear not in kinds
     assert (fast_linear.Int8Linear if dtype == "int8" else fast_linear.PackedLinear) in kinds
-    for words, found in zip(SENTENCES, encoder.encode(SENTENCES), strict=True):
+    for words, found in zip(SENTENCES, encoder.encode(SENTENCES).arrays(), strict=True):
         if words and dtype == "int8":
             np.testing.assert_allclose(found, word_means(model, 2, words), atol=0.2)
 
@@ -75,7 +75,7 @@ def test_a_model_that_does_not_bear_them_keeps_its_layers(tmp_path: Path, monkey
         assert encoder.precision == "float32"
         assert fast_linear.PackedLinear not in {type(module) for module in encoder.network.module.modules()}
         assert encoder.network.module.config._attn_implementation == "sdpa"
-        (found,) = encoder.encode(SENTENCES[:1])
+        (found,) = encoder.encode(SENTENCES[:1]).arrays()
         np.testing.assert_allclose(found, word_means(model, 2, SENTENCES[0]), atol=2e-6)
 
 
@@ -84,7 +84,7 @@ def test_a_model_that_does_not_bear_them_keeps_its_layers(tmp_path: Path, monkey
 def test_several_layers_are_averaged(kind: str, tmp_path: Path) -> None:
     model = tiny(tmp_path, kind)
     for layers in ([0, 1], [3, 1], [2, N_LAYERS]):
-        for words, found in zip(SENTENCES, Encoder(model, layer=layers).encode(SENTENCES), strict=True):
+        for words, found in zip(SENTENCES, Encoder(model, layer=layers).encode(SENTENCES).arrays(), strict=True):
             if words:
                 expected = np.mean([word_means(model, layer, words) for layer in layers], axis=0)
                 np.testing.assert_allclose(found, expected, atol=2e-6)
@@ -97,10 +97,10 @@ def test_positions_are_all_used_and_no_more(kind: str, tmp_path: Path) -> None:
     encoder = Encoder(model, layer=2)
     assert encoder.positions == POSITIONS
     fits = ["abc", "de"] * 4 + ["a"]  # 30 subwords and the two special tokens
-    (vectors,) = encoder.encode([fits])
+    (vectors,) = encoder.encode([fits]).arrays()
     assert encoder.tokens == POSITIONS
     np.testing.assert_allclose(vectors, word_means(model, 2, fits), atol=2e-6)
-    (longer,) = encoder.encode([[*fits, "abc"]])
+    (longer,) = encoder.encode([[*fits, "abc"]]).arrays()
     assert encoder.tokens > 2 * POSITIONS
     assert longer.any(axis=1).all()
 
@@ -154,4 +154,4 @@ def test_words_are_not_glued(kind: str, bert: str, tmp_path: Path) -> None:
     encoding = encoder.tokenizer([["cat", "", "a"]], is_split_into_words=True)
     assert encoding.tokens(0) == [space, "c", "a", "t", space, "a"]
     assert encoding.word_ids(0) == [0, 0, 0, 0, 2, 2]
-    assert len(encoder.encode([["cat", "a"]])[0]) == 2
+    assert len(encoder.encode([["cat", "a"]]).arrays()[0]) == 2

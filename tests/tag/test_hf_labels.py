@@ -92,7 +92,7 @@ def test_the_tagger_score_finds_the_name_by_such_a_model(no_b: HfTagger) -> None
 def test_probabilities_never_exceed_one(no_b: HfTagger) -> None:
     """Two halves may both have been rounded up."""
     parts = np.array([[0, 5001, 5000, 0, 0, 0, 0, 0, 0]])
-    no_b._begin(parts)
+    no_b._begin(parts, np.array([0, len(parts)]))
     assert parts.tolist() == [[0, 10_000, 0, 0, 0, 0, 0, 0, 0]]
 
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from xner_ray.errors import FatalError
 from xner_ray.models import trainer
 from xner_ray.models.trainer import Progress, load_state, state_of
-from xner_ray.models.windows import micro_batches
+from xner_ray.models.windows import Windows, micro_batches
 from xner_ray.train.loop import FrozenStateCache, StudentTask, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.student import counts_of, micro_f1, scored
-from xner_ray.train.windows import Windows, encode, goal
+from xner_ray.train.windows import encode, goal
 
 
 @pytest.fixture(scope="module")

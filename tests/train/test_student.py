@@ -15,10 +15,11 @@ from students import CPU, TOY, row, run, sentences, training
 from tiny_encoders import tiny
 
 from xner_ray.errors import RecipeError
+from xner_ray.models.windows import Windows
 from xner_ray.train.card import model_card
 from xner_ray.train.recipe import Training
 from xner_ray.train.student import Trained, counts_of, device_here, micro_f1, read, scored, train, write_model
-from xner_ray.train.windows import Windows, encode
+from xner_ray.train.windows import encode
 
 NAMES = ["B-PER", "O", "I-PER"]  # class 0 is not O
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from students import Row, sentences
 from tiny_encoders import ALPHABET, POSITIONS, save_tokenizer
 
-from xner_ray.train.windows import IGNORED, Goal, Windows, encode, goal
+from xner_ray.models.windows import Windows
+from xner_ray.train.windows import IGNORED, Goal, encode, goal
 
 NAMES = ["B-PER", "O", "I-PER", "B-LOC", "I-LOC"]  # in no order on purpose
 GONE = "\u200d"  # gives no subword
@@ -64,11 +65,11 @@ def test_each_word_is_read_once_at_its_first_subword(tokenizer: Any, rows: list[
     assert pieces.first.tolist() == [0, *np.cumsum([len(row["tokens"]) for row in rows])]
     # Any word may look like another, so its neighbours in the row are looked at too
     assert sorted(pieces.word.tolist()) == [n for n, (_, word) in enumerate(words) if word != GONE]
-    assert (pieces.lengths <= POSITIONS).all() and pieces.words_of[-1] == len(pieces.word)
-    rows_of_words = np.repeat(np.arange(len(pieces.lengths)), np.diff(pieces.words_of))
+    assert (pieces.lengths <= POSITIONS).all() and pieces.reads[-1] == len(pieces.word)
+    rows_of_words = np.repeat(np.arange(len(pieces.lengths)), np.diff(pieces.reads))
     for number, row, place in zip(pieces.word, rows_of_words, pieces.place, strict=True):
         sentence, _ = words[number]
-        assert pieces.rows_of[sentence] <= row < pieces.rows_of[sentence + 1]
+        assert pieces.windows_of[sentence] <= row < pieces.windows_of[sentence + 1]
         ids = pieces.ids[pieces.starts[row] : pieces.starts[row + 1]]
         assert ids[0] == 0 and ids[-1] == 2
         after = tokenizer.convert_ids_to_tokens(ids[place:-1].tolist())
@@ -85,12 +86,13 @@ def test_a_batch_holds_what_its_rows_hold(tokenizer: Any, rows: list[Row], rando
     random.shuffle(chosen)
     if not chosen:
         return
-    ids, mask, at, places, words = pieces.batch(chosen, 1)
+    ids, mask = pieces.batch(chosen, 1)
+    at, places, words = pieces.read_in(chosen)
     for number, row in enumerate(chosen):
         own = pieces.ids[pieces.starts[row] : pieces.starts[row + 1]]
         assert ids[number].tolist() == [*own, *[1] * (ids.shape[1] - len(own))]
         assert mask[number].tolist() == [1] * len(own) + [0] * (ids.shape[1] - len(own))
-        here = slice(pieces.words_of[row], pieces.words_of[row + 1])
+        here = slice(pieces.reads[row], pieces.reads[row + 1])
         assert words[at == number].tolist() == pieces.word[here].tolist()
         assert places[at == number].tolist() == pieces.place[here].tolist()
 

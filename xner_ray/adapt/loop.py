@@ -25,10 +25,9 @@ from xner_ray.models import network, trainer
 from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.hub import quiet
 from xner_ray.models.trainer import Checkpoint, Progress, State, autocast, learning
-from xner_ray.models.windows import CPU_TOKENS, Window, micro_batches, padded, windowed
+from xner_ray.models.windows import CPU_TOKENS, Splitter, Windows, micro_batches, tensors
 
 Ints = NDArray[np.int64]
-Sides = tuple[Window, Window]
 _TOKENIZED = 4096  # sentences at once
 
 
@@ -66,22 +65,30 @@ class Learner:
         for layer in self.learning:
             layer.train(training)
 
-    def pieces(self, pairs: Sequence[Pair]) -> list[Sides | None]:
-        """Return both sides of each pair in subwords; None if a side has none, or more than the encoder reads."""
-        result: list[Sides | None] = []
-        for start in range(0, len(pairs), _TOKENIZED):
-            chunk = pairs[start : start + _TOKENIZED]
-            sides = [windowed(self.tokenizer, [pair[number] for pair in chunk], self.positions) for number in (0, 1)]
-            result += [(a[0], b[0]) if len(a) == len(b) == 1 else None for a, b in zip(*sides, strict=True)]
-        return result
+    def pieces(self, pairs: Sequence[Pair]) -> tuple[Windows, NDArray[np.bool_]]:
+        """Return both sides of pairs in subwords, and which pairs are whole.
 
-    def vectors(self, pieces: Sequence[Window], settings: Fit) -> tuple[Tensor, Tensor]:
-        """Return the word vectors of sentences, (B, words, dim), and which of them exist, (B, words)."""
-        order = sorted(range(len(pieces)), key=lambda index: -len(pieces[index].ids))
-        batch = [pieces[index] for index in order]
+        Of sentence 2 i and 2 i + 1, which are those of the i-th whole pair, each is one window. A pair is not whole if
+        a side has no subwords, or more than the encoder reads.
+        """
+        split = Splitter(self.tokenizer, self.positions)
+        parts = []
+        whole = []
+        for start in range(0, max(len(pairs), 1), _TOKENIZED):
+            windows = split([side for pair in pairs[start : start + _TOKENIZED] for side in pair])
+            single = (np.diff(windows.windows_of) == 1).reshape(-1, 2).all(axis=1)
+            parts.append(windows.take(np.flatnonzero(np.repeat(single, 2))))
+            whole.append(single)
+        return Windows.joined(parts), np.concatenate(whole)
+
+    def vectors(self, windows: Windows, chosen: Ints, settings: Fit) -> tuple[Tensor, Tensor]:
+        """Return the word vectors of some windows, (B, words, dim), and which of them exist, (B, words)."""
+        order = np.argsort(-windows.lengths[chosen], kind="stable")
+        own = chosen[order]
+        inputs = tensors(*windows.batch(own, self.tokenizer.pad_token_id), self.device)
         with autocast(self.device, settings.dtype):
-            states = self.network(padded([each.ids for each in batch], self.tokenizer.pad_token_id, self.device))
-        _, means, exists = unit_means(states, [piece.of_words() for piece in batch])
+            states = self.network(inputs)
+        _, means, exists = unit_means(states, *windows.read_in(own))
         back = torch.from_numpy(np.argsort(order)).to(self.device)
         return means[back], exists[back]
 
@@ -103,18 +110,21 @@ class Learner:
 
 @dataclass
 class LearnerTask:
-    """A learner and its pairs, as a `trainer.Task`; a batch holds the indices of its pairs in the current part."""
+    """A learner and its pairs, as a `trainer.Task`; a batch holds the indices of its pairs in the current part.
+
+    sides: both sides of each pair, as `Learner.pieces` returns them.
+    """
 
     model: Learner
-    sides: Sequence[Sides]
+    sides: Windows
     adaptation: Adaptation
 
     def __post_init__(self) -> None:
-        settings = self.adaptation.fit
-        self.n_steps = math.ceil(len(self.sides) / settings.batch_pairs)
+        settings, self.n_pairs = self.adaptation.fit, len(self.sides) // 2
+        self.n_steps = math.ceil(self.n_pairs / settings.batch_pairs)
         # A part is a whole number of steps
         self.part_size = math.ceil(settings.part_pairs / settings.batch_pairs) * settings.batch_pairs
-        self.n_parts = math.ceil(len(self.sides) / self.part_size)
+        self.n_parts = math.ceil(self.n_pairs / self.part_size)
 
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         return [(list(learning(self.model.module).values()), self.adaptation.fit.learning_rate)]
@@ -122,10 +132,11 @@ class LearnerTask:
     def batches(self, epoch: int, part: int) -> list[Ints]:
         """Draw the pairs of the part, and link them by the current encoder."""
         settings = self.adaptation.fit
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(self.sides))
-        self.part = [self.sides[index] for index in order[part * self.part_size : (part + 1) * self.part_size]]
+        order = np.random.default_rng([settings.seed, epoch]).permutation(self.n_pairs)
+        pairs = order[part * self.part_size : (part + 1) * self.part_size]
+        self.part = self.sides.take(_both(pairs))
         self.links = _links(self.model, self.part, self.adaptation)
-        numbers = np.arange(len(self.part))
+        numbers = np.arange(len(pairs))
         return [numbers[start : start + settings.batch_pairs] for start in range(0, len(numbers), settings.batch_pairs)]
 
     def seed(self, part: int) -> int:
@@ -134,10 +145,10 @@ class LearnerTask:
     def losses(self, batch: Ints) -> Iterator[Tensor]:
         """Yield the losses of the micro-batches, divided by the number of the batch's pairs."""
         settings = self.adaptation.fit
-        longest = np.array([max(len(side.ids) for side in self.part[pair]) for pair in batch])
+        longest = self.part.lengths.reshape(-1, 2).max(axis=1)[batch]
         for chosen in micro_batches(2 * longest, settings.micro_batch_tokens):
             pairs = batch[chosen]
-            means, exists = self.model.vectors([self.part[p][side] for side in (0, 1) for p in pairs], settings)
+            means, exists = self.model.vectors(self.part, np.concatenate([2 * pairs, 2 * pairs + 1]), settings)
             n = len(pairs)
             a, b = (Padded(means[at], exists[at].long(), exists[at]) for at in (slice(0, n), slice(n, 2 * n)))
             wanted = torch.zeros((n, means.shape[1], means.shape[1]), device=means.device)
@@ -148,19 +159,20 @@ class LearnerTask:
 
     def entry(self, losses: Sequence[float]) -> dict[str, Any]:
         """Return the number of pairs, their mean loss, and the share of both sides' words that have a link."""
-        sizes = np.diff([*range(0, len(self.part), self.adaptation.fit.batch_pairs), len(self.part)])
+        n_pairs = len(self.part) // 2
+        sizes = np.diff([*range(0, n_pairs, self.adaptation.fit.batch_pairs), n_pairs])
         links = (np.stack([self.links.row, words]) for words in (self.links.source, self.links.target))
         n_linked = sum(np.unique(each, axis=1).shape[1] for each in links)
         return {
-            "pairs": len(self.part),
+            "pairs": n_pairs,
             "loss": round(float(np.average(losses, weights=sizes)), 6),
-            "words_linked": round(n_linked / sum(len(side.words) for pair in self.part for side in pair), 4),
+            "words_linked": round(n_linked / len(np.unique(self.part.word)), 4),
         }
 
 
 def fit(
     learner: Learner,
-    sides: Sequence[Sides],
+    sides: Windows,
     adaptation: Adaptation,
     *,
     resume: State | None = None,
@@ -173,16 +185,20 @@ def fit(
     )
 
 
+def _both(pairs: Ints) -> Ints:
+    """Return the sentences of pairs: 2 i and 2 i + 1 of pair i."""
+    return np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel()
+
+
 @torch.inference_mode()
-def _links(learner: Learner, pairs: Sequence[Sides], adaptation: Adaptation) -> Links:
+def _links(learner: Learner, part: Windows, adaptation: Adaptation) -> Links:
     """Return the links of the pairs by the current encoder without dropout, sorted by pair."""
     learner.train(False)
-    flat = [side for pair in pairs for side in pair]
-    found: list[NDArray[np.float32]] = [np.zeros((0, 0), dtype=np.float32)] * len(flat)
+    found: list[NDArray[np.float32]] = [np.zeros((0, 0), dtype=np.float32)] * len(part)
     budget = adaptation.fit.micro_batch_tokens
     budget = min(budget, CPU_TOKENS) if learner.device.type == "cpu" else budget
-    for batch in micro_batches(np.array([len(side.ids) for side in flat]), budget):
-        means, exists = learner.vectors([flat[index] for index in batch], adaptation.fit)
+    for batch in micro_batches(part.lengths, budget):
+        means, exists = learner.vectors(part, batch, adaptation.fit)
         for index, values, own in zip(batch, means.cpu(), exists.cpu(), strict=True):
             found[index] = values[own].numpy()
     return align(found[::2], found[1::2], adaptation.objective.options, device=learner.device).hard(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xner_ray.align.linking import AlignOptions, Subwords, Vectors, align
+from xner_ray.align.linking import AlignOptions, align_sides
 from xner_ray.data.links import Links
 from xner_ray.errors import Reason
+from xner_ray.stage import LastResult
 
 if TYPE_CHECKING:
-    from xner_ray.align.encoder import Encoder
+    from xner_ray.align.encoder import Encoded, Encoder
 
 Sentences = Sequence[Sequence[str]]
+Ints = NDArray[np.int64]
 Rejects = dict[int, tuple[Reason, str]]
 
 
@@ -34,8 +36,12 @@ class Aligner(Protocol):
     @property
     def model_seconds(self) -> float: ...
 
-    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
-        """Return the links of the pairs (`row` is the index into the lists), and by index why a pair has none."""
+    def align(self, source: Sentences, target: Sentences, pairs: Ints | None = None) -> tuple[Links, Rejects]:
+        """Return the links of pairs, and why a pair has none; `row`, and the rejects' key, is the index into `target`.
+
+        pairs: for each target sentence the index of its source sentence; None is one to one. The source sentences of a
+        range of rows are the same in all languages, and who knows them from the call before need not read them again.
+        """
         ...
 
 
@@ -45,6 +51,7 @@ class BatchAligner:
     def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
         self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
         self.budget = encoder.micro_batch_tokens  # before any halving
+        self._read: LastResult[Sentences, Encoded] = LastResult()
 
     @property
     def tokens(self) -> int:
@@ -62,27 +69,19 @@ class BatchAligner:
     def micro_batch_tokens(self, value: int) -> None:
         self.encoder.micro_batch_tokens = value
 
-    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
+    def align(self, source: Sentences, target: Sentences, pairs: Ints | None = None) -> tuple[Links, Rejects]:
         """See `Aligner`. ValueError if a vector is not finite; torch.OutOfMemoryError passes through."""
-        encode = self.encoder.encode_subwords if self.options.level == "subword" else self.encoder.encode
-        found: Sequence[Vectors | Subwords | Reason] = encode([*source, *target])
-        pairs: list[tuple[Vectors | Subwords, Vectors | Subwords]] = []
-        rows: list[int] = []
+        pairs = np.arange(len(target)) if pairs is None else pairs
+        try:
+            read = self._read.of(source, lambda sentences: self.encoder.encode(sentences, self.options.level))
+            found = self.encoder.encode(target, self.options.level)
+        except BaseException:
+            self._read.forget()  # a second try may need the memory
+            raise
         rejects: Rejects = {}
-        for row, (a, b) in enumerate(zip(found[: len(source)], found[len(source) :], strict=True)):
-            if isinstance(a, Reason):
-                rejects[row] = a, "a word of the source side has more subwords than the encoder reads"
-            elif isinstance(b, Reason):
-                rejects[row] = b, "a word of the target side has more subwords than the encoder reads"
-            else:
-                pairs.append((a, b))
-                rows.append(row)
-        links = align(
-            [a for a, _ in pairs],
-            [b for _, b in pairs],
-            self.options,
-            methods=self.methods,
-            device=self.encoder.device,
-            share=self.micro_batch_tokens / self.budget,
-        )
-        return replace(links, row=np.array(rows, dtype=np.int32)[links.row]), rejects
+        for name, bad in (("target", found.too_long), ("source", read.too_long[pairs])):
+            said = f"a word of the {name} side has more subwords than the encoder reads"
+            rejects |= dict.fromkeys(np.flatnonzero(bad).tolist(), (Reason.WORD_TOO_LONG, said))
+        share = self.micro_batch_tokens / self.budget
+        links = align_sides(read.side.take(pairs), found.side, self.options, methods=self.methods, share=share)
+        return links, rejects

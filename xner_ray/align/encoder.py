@@ -7,24 +7,26 @@ same sentence in another list may differ by 2e-6 (fp32), because its micro-batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from xner_ray.align.linking import Subwords, Vectors
-from xner_ray.errors import Reason, RecipeError
+from xner_ray.align.linking import Side, Subwords, Vectors, require_finite
+from xner_ray.data.arrow import offsets, ranges
+from xner_ray.errors import RecipeError
 from xner_ray.models import e5, fast_linear, network
 from xner_ray.models.device import pick_dtype
 from xner_ray.models.hub import pin
-from xner_ray.models.windows import Dtype, Units, Window, WindowReader, windowed
+from xner_ray.models.windows import Dtype, Ints, WindowReader
 from xner_ray.recipe.sections import Align, Resolved
 
 BUILTIN = "builtin"
 Layer = int | list[int] | Literal["auto"]
-T = TypeVar("T")
+Level = Literal["word", "subword"]
 
 
 def resolve(section: Align, key: str = "align") -> Resolved:
@@ -99,66 +101,93 @@ class Encoder(WindowReader):
             raise RecipeError(f"align.layer is {layer}, but {model} has layers 0..{n_layers}; or use auto")
         return layers
 
-    def encode(self, sentences: Sequence[Sequence[str]]) -> list[Vectors | Reason]:
-        """Return the word vectors (n_words, dim) of each sentence, float32, in order.
+    def encode(self, sentences: Sequence[Sequence[str]], level: Level = "word") -> Encoded:
+        """Return the vectors of the sentences, by word or by subword; those of words are means of their subwords.
 
-        A word that the tokenizer gives no subword has a zero row. If one word has more subwords than the
-        model reads, the sentence has `Reason.WORD_TOO_LONG` instead.
+        A word that the tokenizer gives no subword has none. ValueError if a vector is not finite.
         """
+        windows = self.split(sentences)
+        too_long = windows.split_inside
+        chosen = np.flatnonzero(~np.repeat(too_long, np.diff(windows.windows_of)))
+        row, _, word = windows.read_in(chosen)
+        first = unit_starts(row, word) if level == "word" else np.ones(len(word), dtype=np.bool_)
+        units = offsets(np.bincount(row[first], minlength=len(chosen)))
+        # Where the units of each window begin: windows are read longest first, and units come out sentence by sentence
+        begin = np.zeros(len(windows.lengths), dtype=np.int64)
+        begin[chosen] = units[:-1]
+        vectors = torch.zeros((int(units[-1]), self.dim), device=self.device)
 
-        def joined(n_words: int, parts: list[tuple[Window, Vectors]]) -> Vectors:
-            vectors = np.zeros((n_words, self.dim), dtype=np.float32)
-            for window, values in parts:
-                vectors[window.words] = values
-            return vectors
+        def forward(inputs: dict[str, torch.Tensor], batch: Ints) -> None:
+            row, place, word = windows.read_in(batch)
+            n_units, means, exists = unit_means(self.network(inputs), row, place, word if level == "word" else None)
+            vectors[torch.from_numpy(ranges(begin[batch], n_units)).to(self.device)] = means[exists]
 
-        return self._encode(sentences, Window.of_words, joined)
-
-    def encode_subwords(self, sentences: Sequence[Sequence[str]]) -> list[Subwords | Reason]:
-        """Return the subword vectors of each sentence, in order; else as `encode`. A word without subwords has none."""
-
-        def joined(n_words: int, parts: list[tuple[Window, Vectors]]) -> Subwords:
-            vectors = [np.zeros((0, self.dim), dtype=np.float32), *(values for _, values in parts)]
-            words = [np.zeros(0, dtype=np.int64), *(window.words[window.slots] for window, _ in parts)]
-            return Subwords(np.concatenate(vectors), np.concatenate(words).astype(np.int32), n_words)
-
-        return self._encode(sentences, Window.of_subwords, joined)
-
-    def _encode(
-        self,
-        sentences: Sequence[Sequence[str]],
-        units: Callable[[Window], Units],
-        joined: Callable[[int, list[tuple[Window, Vectors]]], T],
-    ) -> list[T | Reason]:
-        found = windowed(self.tokenizer, sentences, self.positions)
-        too_long = [any(a.words[-1] == b.words[0] for a, b in pairwise(windows)) for windows in found]
-        kept = [[] if bad else windows for bad, windows in zip(too_long, found, strict=True)]
-        parts = self.read(kept, lambda batch: self._forward(batch, units))
-        return [
-            Reason.WORD_TOO_LONG if bad else joined(len(sentence), own)
-            for sentence, bad, own in zip(sentences, too_long, parts, strict=True)
-        ]
-
-    def _forward(self, batch: list[Window], units: Callable[[Window], Units]) -> list[Vectors]:
-        """Return the vectors of each window's units."""
-        n_units, means, exists = unit_means(self.network(self.inputs(batch)), [units(window) for window in batch])
-        return np.split(means[exists].cpu().numpy(), np.cumsum(n_units)[:-1])
+        self.read(windows, chosen, forward)
+        with self.in_model():
+            require_finite(vectors)
+        number = word[first]
+        sentence = np.searchsorted(windows.first, number, side="right") - 1
+        lengths = np.bincount(sentence, minlength=len(windows))
+        own = number - windows.first[sentence]
+        return Encoded(
+            Side(vectors, own, np.cumsum(lengths) - lengths, lengths), np.diff(windows.first), too_long, level
+        )
 
 
-def unit_means(states: torch.Tensor, found: Sequence[Units]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Encoded sentences, by word or by subword.
+
+    n_words: of each sentence. too_long: those with a word of more subwords than the model reads.
+    """
+
+    side: Side
+    n_words: Ints
+    too_long: NDArray[np.bool_]
+    level: Level = "word"
+
+    def arrays(self) -> list[Vectors | Subwords | None]:
+        """Return each sentence by itself, None if it is too long: as `align` takes them.
+
+        At level `word` the vectors (n_words, dim), 0 for a word without one.
+        """
+        found: list[Vectors | Subwords | None] = []
+        for number, n_words in enumerate(self.n_words.tolist()):
+            start = self.side.starts[number]
+            own = slice(start, start + self.side.lengths[number])
+            values, word = self.side.vectors[own].cpu().numpy(), self.side.word[own]
+            if self.too_long[number]:
+                found.append(None)
+            elif self.level == "subword":
+                found.append(Subwords(values, word.astype(np.int32), n_words))
+            else:
+                vectors = np.zeros((n_words, values.shape[1]), dtype=np.float32)
+                vectors[word] = values
+                found.append(vectors)
+        return found
+
+
+def unit_starts(row: Ints, word: Ints) -> NDArray[np.bool_]:
+    """Return which subwords are the first of their word in their row."""
+    starts: NDArray[np.bool_] = (np.diff(row, prepend=-1) != 0) | (np.diff(word, prepend=-1) != 0)
+    return starts
+
+
+def unit_means(
+    states: torch.Tensor, row: Ints, place: Ints, word: Ints | None
+) -> tuple[Ints, torch.Tensor, torch.Tensor]:
     """Average the states (B, T, dim) of each row's units.
 
-    Returns the number of units per row, their means (B, units, dim), and which exist (B, units). Means are products
-    with a 0/1 matrix, because index_add adds in no fixed order on a GPU.
+    row, place: of the subwords, by row and place; word: of each, None if each is a unit of its own. Returns the number
+    of units per row, their means (B, units, dim), and which exist (B, units). Means are products with a 0/1 matrix,
+    because index_add adds in no fixed order on a GPU.
     """
-    n_units = [number for number, _, _ in found]
-    cells = np.concatenate(
-        [np.stack([np.full_like(slots, row), slots, places]) for row, (_, slots, places) in enumerate(found)],
-        axis=1,
-    )
-    member = torch.zeros(len(found), max(n_units), states.shape[1], device=states.device)
-    row, slot, place = torch.from_numpy(cells).to(states.device)
-    member[row, slot, place] = 1.0
+    first = np.ones(len(row), dtype=np.bool_) if word is None else unit_starts(row, word)
+    n_units = np.bincount(row[first], minlength=len(states))
+    slot = np.cumsum(first) - 1 - offsets(n_units)[row]
+    member = torch.zeros(len(states), int(n_units.max()), states.shape[1], device=states.device)
+    at_row, at_slot, at_place = torch.from_numpy(np.stack([row, slot, place])).to(states.device)
+    member[at_row, at_slot, at_place] = 1.0
     means = torch.bmm(member, states.float()) / member.sum(dim=2, keepdim=True).clamp(min=1.0)
-    exists = torch.arange(max(n_units))[None, :] < torch.tensor(n_units)[:, None]
+    exists = torch.arange(member.shape[1])[None, :] < torch.from_numpy(n_units)[:, None]
     return n_units, means, exists.to(states.device)

@@ -25,6 +25,7 @@ from xner_ray.align import hard_links
 from xner_ray.data.links import FLOOR, METHODS, Links
 
 Vectors = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 # (temperature, threshold of `softmax`) by similarity and centring. Cosines of the built-in encoder are close to each
 # other, less so once centred; half or twice the temperature changes AER by less than 0.02. Thresholds 0.1 to 0.4 give
@@ -127,18 +128,24 @@ def align(
     options = options or AlignOptions()
     if len(source) != len(target):
         raise ValueError(f"{len(source)} source sentences, but {len(target)} target sentences")
+    place = torch.device(device)
+    sides = [Side.of(items, options, place) for items in (source, target)]
+    return align_sides(sides[0], sides[1], options, methods=methods, share=share)
+
+
+def align_sides(
+    source: Side, target: Side, options: AlignOptions, *, methods: Collection[str] = (), share: float = 1.0
+) -> Links:
+    """Return the links of many pairs, as `align` does; both sides are on one device."""
     if unknown := sorted(set(methods) - set(METHODS)):
         raise ValueError(f"method is {unknown[0]!r}; allowed: {', '.join(METHODS)}")
-    place = torch.device(device)
-    sides = [
-        PaddedSide(source, options, place),
-        PaddedSide(target, options, place),
-    ]
-    parts = [
-        sparse(_batch(sides[0], sides[1], rows, options, "mwmf" in methods), rows, options.floor)
-        for rows in _batches(sides[0].lengths, sides[1].lengths, int(share * _CELLS.get(place.type, _CELLS["cuda"])))
-    ]
-    return merge(parts)
+    limit = int(share * _CELLS.get(source.vectors.device.type, _CELLS["cuda"]))
+    return merge(
+        [
+            sparse(_batch(source, target, rows, options, "mwmf" in methods), rows, options.floor)
+            for rows in _batches(source.lengths, target.lengths, limit)
+        ]
+    )
 
 
 def merge(parts: Sequence[Links]) -> Links:
@@ -150,10 +157,22 @@ def merge(parts: Sequence[Links]) -> Links:
     return whole.take(np.lexsort((whole.target, whole.source, whole.row)))
 
 
-class PaddedSide:
-    """One side of all pairs: its units (words or subwords) that have a vector, concatenated, on the device."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """One side of many pairs, flat: its units (words or subwords) that have a vector, sentence by sentence.
 
-    def __init__(self, items: Sequence[Vectors | Subwords], options: AlignOptions, device: torch.device) -> None:
+    vectors: (units, d), on the device, finite and not 0; word: the word of each unit, counted in its sentence. starts,
+    lengths: where each sentence's units begin, and how many it has.
+    """
+
+    vectors: Tensor
+    word: Ints
+    starts: Ints
+    lengths: Ints
+
+    @classmethod
+    def of(cls, items: Sequence[Vectors | Subwords], options: AlignOptions, device: torch.device) -> Side:
+        """Put the arrays of sentences together. ValueError for the wrong level, or a vector that is not finite."""
         arrays = [item.vectors if isinstance(item, Subwords) else np.asarray(item) for item in items]
         wanted = Subwords if options.level == "subword" else np.ndarray
         for index, item in enumerate(items):
@@ -164,25 +183,33 @@ class PaddedSide:
         words = [item.word if isinstance(item, Subwords) else np.arange(len(item)) for item in items]
         whole = np.concatenate([a for a in arrays if len(a)]) if counts.sum() else np.zeros((0, 1))
         flat = torch.from_numpy(whole.astype(np.float32, copy=False)).to(device)
-        length = torch.linalg.vector_norm(flat, dim=1)
-        if not bool(torch.isfinite(length).all()):
-            raise ValueError("a vector is not finite (a model in half precision may overflow: try float32)")
-        exists = length > 0
+        exists = require_finite(flat) > 0
         kept = exists.cpu().numpy()
-        self.device = device
-        self.vectors = flat[exists]
-        self.word = (np.concatenate(words) if words else np.zeros(0))[kept].astype(np.int64)
-        self.lengths = np.bincount(row[kept], minlength=len(arrays))
-        self.starts = np.cumsum(self.lengths) - self.lengths
+        lengths = np.bincount(row[kept], minlength=len(arrays))
+        word = (np.concatenate(words) if words else np.zeros(0))[kept].astype(np.int64)
+        return cls(flat[exists], word, np.cumsum(lengths) - lengths, lengths)
 
-    def pad(self, rows: NDArray[np.int64]) -> Padded:
+    def take(self, sentences: Ints) -> Side:
+        """Return a view of some sentences, in this order."""
+        return Side(self.vectors, self.word, self.starts[sentences], self.lengths[sentences])
+
+    def pad(self, rows: Ints) -> Padded:
         lengths = self.lengths[rows]
         places = np.arange(lengths.max())
         mask = places < lengths[:, None]
         index = np.where(mask, self.starts[rows, None] + places, self.starts[rows, None])
-        at, exists = torch.from_numpy(index).to(self.device), torch.from_numpy(mask).to(self.device)
-        word = torch.from_numpy(np.where(mask, self.word[index], 0)).to(self.device)
+        device = self.vectors.device
+        at, exists = torch.from_numpy(index).to(device), torch.from_numpy(mask).to(device)
+        word = torch.from_numpy(np.where(mask, self.word[index], 0)).to(device)
         return Padded(self.vectors[at] * exists[:, :, None], word, exists)
+
+
+def require_finite(vectors: Tensor) -> Tensor:
+    """Return the lengths of vectors (n, d). ValueError if one is not finite."""
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    if not bool(torch.isfinite(length).all()):
+        raise ValueError("a vector is not finite (a model in half precision may overflow: try float32)")
+    return length
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +252,7 @@ def _batches(n_source: NDArray[Any], n_target: NDArray[Any], limit: int) -> Iter
         start = end
 
 
-def _batch(source: PaddedSide, target: PaddedSide, rows: NDArray[np.int64], options: AlignOptions, mwmf: bool) -> Cells:
+def _batch(source: Side, target: Side, rows: Ints, options: AlignOptions, mwmf: bool) -> Cells:
     a, b = source.pad(rows), target.pad(rows)
     cosine, norms = cosines(a, b, options)
     dot = None

@@ -26,7 +26,7 @@ from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.hub import folder_of, quiet
 
 if TYPE_CHECKING:
-    from xner_ray.align.aligner import Rejects, Sentences
+    from xner_ray.align.aligner import Ints, Rejects, Sentences
 
 _NAMES = {"argmax": "inter", "itermax": "itermax", "mwmf": "mwmf", "forward": "fwd", "reverse": "rev"}
 
@@ -87,14 +87,15 @@ class SimAligner(Timed):
         self.similarity = type(self.aligner).get_similarity(source, target)
         return self.similarity
 
-    def align(self, source: Sentences, target: Sentences) -> tuple[Links, Rejects]:
+    def align(self, source: Sentences, target: Sentences, pairs: Ints | None = None) -> tuple[Links, Rejects]:
         """See `aligner.Aligner`. A sentence with more subwords than the model reads is rejected: simalign cuts it.
 
         Words without subwords are left out first, because simalign counts wrongly after them.
         """
+        own = source if pairs is None else [source[pair] for pair in pairs]
         parts: list[Links] = []
         rejects: Rejects = {}
-        for row, sides in enumerate(zip(source, target, strict=True)):
+        for row, sides in enumerate(zip(own, target, strict=True)):
             counts = [np.array([len(self.tokenize(word)) for word in words], dtype=np.int64) for words in sides]
             sizes = [int(each.sum()) for each in counts]
             self.tokens += sum(sizes) + 4

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xner_ray.data.arrow import with_column
-from xner_ray.data.row import accepted_rows, fill
+from xner_ray.data.row import accepted_rows, fill, readable
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import ModelStage
 
@@ -32,16 +32,19 @@ class AlignStage(ModelStage):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         bridged = pc.is_valid(table.column("bridge_spans"))
-        spans = pc.if_else(
+        source = pc.if_else(bridged, table.column("bridge_tokens"), table.column("source_tokens"))
+        n_spans = pc.if_else(
             bridged,
             pc.list_value_length(table.column("bridge_spans")),
             pc.list_value_length(table.column("source_spans")),
-        ).to_pylist()
-        alive = accepted_rows(table)
-        rows = np.array([index for index in alive if spans[index]], dtype=np.int64)
-        source = pc.if_else(bridged, table.column("bridge_tokens"), table.column("source_tokens"))
-        sides = [side.take(pa.array(rows)).to_pylist() for side in (source, table.column("tokens"))]
-        links, found = self.aligner.align(*sides)
+        )
+        # Read whatever became of the row in this language: so the sentences are the same in all languages
+        wanted = pc.fill_null(pc.and_(readable(table, source), pc.greater(n_spans, 0)), False)
+        read, alive = np.flatnonzero(wanted.to_numpy()), accepted_rows(table)
+        pairs = np.flatnonzero(np.isin(read, alive))
+        rows = read[pairs]
+        source_words = source.take(pa.array(read if len(rows) else rows)).to_pylist()
+        links, found = self.aligner.align(source_words, table.column("tokens").take(pa.array(rows)).to_pylist(), pairs)
         links = replace(links, row=rows[links.row].astype(np.int32))
         rejects = {int(rows[position]): reject for position, reject in found.items()}
         known = np.zeros(table.num_rows, dtype=np.bool_)

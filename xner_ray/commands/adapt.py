@@ -22,6 +22,7 @@ from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 from xner_ray.models import hub
 from xner_ray.models.trainer import Progress, State
+from xner_ray.models.windows import Windows
 from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.model_folder import ModelFolder, flat
 from xner_ray.storage import files as storage
@@ -70,14 +71,11 @@ def adapt(
     if not fresh and (report := target.finished(keys)) is not None:
         return report
     learner = loop.Learner(adaptation.model, torch.device("cuda" if resources.gpus else "cpu"))
-    sides = []
-    for origin, both in zip(origins, learner.pieces(pairs), strict=True):
-        if both is None:
-            tallies[origin].kept -= 1
-            tallies[origin].dropped["longer than the encoder reads, or without a subword"] += 1
-        else:
-            sides.append(both)
-    if not sides:
+    sides, whole = learner.pieces(pairs)
+    for origin in (origin for origin, is_whole in zip(origins, whole, strict=True) if not is_whole):
+        tallies[origin].kept -= 1
+        tallies[origin].dropped["longer than the encoder reads, or without a subword"] += 1
+    if not len(sides):
         raise InputError(f"data: none of {len(pairs)} pairs fits into {learner.positions} subwords a side")
     with target.claim():
         target.begin(keys, adaptation, fresh=fresh)
@@ -96,9 +94,7 @@ def adapt(
     return report
 
 
-def _fitted(
-    learner: loop.Learner, sides: Sequence[loop.Sides], adaptation: Adaptation, path: str, say: Say
-) -> Progress:
+def _fitted(learner: loop.Learner, sides: Windows, adaptation: Adaptation, path: str, say: Say) -> Progress:
     """Train from the checkpoint at `path`, if there is one, and write the next ones there."""
     resume: State | None = None
     if (data := storage.read_if_there(path)) is not None:

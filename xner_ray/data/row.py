@@ -152,6 +152,12 @@ def accepted_rows(table: pa.Table) -> list[int]:
     return indices
 
 
+def readable(table: pa.Table, tokens: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return which rows have words that a model may read, whatever became of the row; not those that made one raise."""
+    sound = pc.fill_null(pc.not_equal(table.column("reason"), Reason.STAGE_ERROR), True)
+    return pc.and_(pc.is_valid(tokens), sound)
+
+
 def frequencies(values: pa.Array | pa.ChunkedArray) -> dict[Any, int]:
     """Return how often each value occurs."""
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}

@@ -2,83 +2,218 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import offsets
+from xner_ray.data.arrow import offsets, ranges
 from xner_ray.models.device import Timed
 
 CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Ints = NDArray[np.int64]
-Units = tuple[int, Ints, Ints]  # their number; the unit of each place; the places
+_KNOWN_WORDS = 1 << 18  # a third of the words of a language's texts are never met again
+_LONG_WORD = 100  # characters; no word of a language, and not worth to be remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A sentence, or a part of one, as a model reads it.
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Sentences as a model reads them, flat: the windows of all of them, one after the other.
 
-    ids: special tokens included. words: the words of the sentence that are read in this window, ascending. places:
-    the positions in `ids` of their subwords; slots: for each place the index into `words`.
+    ids: subwords of all windows, special ones included. starts: [windows + 1], where each begins in `ids`.
+    word, place: of the subwords that are read for their word, by window: number of the word, counted through all
+    sentences, and position in the window. reads: [windows + 1], where those of each window begin. A subword that a
+    window has only as context of others is not among them.
+    first: [sentences + 1], number of each sentence's first word. windows_of: [sentences + 1], its first window; a
+    sentence without subwords has none.
     """
 
-    ids: list[int]
-    words: Ints
-    places: Ints
-    slots: Ints
+    ids: NDArray[np.int32]
+    starts: Ints
+    word: Ints
+    place: Ints
+    reads: Ints
+    first: Ints
+    windows_of: Ints
 
-    def of_words(self) -> Units:
-        return len(self.words), self.slots, self.places
+    def __len__(self) -> int:
+        """Return the number of sentences."""
+        return len(self.first) - 1
 
-    def of_subwords(self) -> Units:
-        return len(self.places), np.arange(len(self.places)), self.places
+    @property
+    def lengths(self) -> Ints:
+        """Number of subwords of each window."""
+        return np.diff(self.starts)
+
+    @property
+    def split_inside(self) -> NDArray[np.bool_]:
+        """Whether a sentence has a word that no window holds: it is read in pieces."""
+        split = np.zeros(len(self), dtype=np.bool_)
+        last, following = self.word[self.reads[1:-1] - 1], self.word[self.reads[1:-1]]
+        split[np.searchsorted(self.first, last[last == following], side="right") - 1] = True
+        return split
+
+    def at_first_subwords(self) -> Windows:
+        """Return the same windows, with each word read at its first subword alone."""
+        kept = np.diff(self.word, prepend=-1) > 0
+        return replace(self, word=self.word[kept], place=self.place[kept], reads=offsets(kept)[self.reads])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Windows]) -> Windows:
+        """Return the sentences of some parts, one part after the other."""
+        n_words = offsets([part.first[-1] for part in parts])
+
+        def ends(name: str) -> Ints:
+            return offsets(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
+
+        return cls(
+            ids=np.concatenate([part.ids for part in parts]),
+            starts=ends("starts"),
+            word=np.concatenate([part.word + before for part, before in zip(parts, n_words, strict=False)]),
+            place=np.concatenate([part.place for part in parts]),
+            reads=ends("reads"),
+            first=ends("first"),
+            windows_of=ends("windows_of"),
+        )
+
+    def take(self, sentences: Ints) -> Windows:
+        """Return some sentences, in this order, with words numbered anew."""
+        windows = ranges(self.windows_of[sentences], np.diff(self.windows_of)[sentences])
+        n_words = np.diff(self.first)[sentences]
+        first = offsets(n_words)
+        n_reads = np.diff(self.reads)[windows]
+        reads = ranges(self.reads[windows], n_reads)
+        n_windows = np.diff(self.windows_of)[sentences]
+        moved = np.repeat(np.repeat(first[:-1] - self.first[sentences], n_windows), n_reads)
+        return Windows(
+            ids=self.ids[ranges(self.starts[windows], self.lengths[windows])],
+            starts=offsets(self.lengths[windows]),
+            word=self.word[reads] + moved,
+            place=self.place[reads],
+            reads=offsets(n_reads),
+            first=first,
+            windows_of=offsets(n_windows),
+        )
+
+    def batch(self, windows: Sequence[int] | Ints, padding: int | None) -> tuple[Ints, Ints]:
+        """Return ids and mask of some windows, each (windows, longest)."""
+        sizes = self.lengths[windows]
+        mask = np.arange(sizes.max()) < sizes[:, None]
+        ids = np.full(mask.shape, padding or 0, dtype=np.int64)
+        ids[mask] = self.ids[ranges(self.starts[windows], sizes)]
+        return ids, mask.astype(np.int64)
+
+    def read_in(self, windows: Sequence[int] | Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the subwords that are read in some windows: index into `windows`, place, number of the word."""
+        counts = np.diff(self.reads)[windows]
+        own = ranges(self.reads[windows], counts)
+        return np.repeat(np.arange(len(counts)), counts), self.place[own], self.word[own]
 
 
-def windowed(tokenizer: Any, sentences: Sequence[Sequence[str]], positions: int) -> list[list[Window]]:
-    """Return the windows of each sentence in words, from left to right; none for a sentence without subwords.
+class Splitter:
+    """Cuts sentences in words into windows of subwords, by a fast tokenizer. positions: that the model reads at once.
 
-    positions: tokens that the model reads at once. A word longer than that is taken apart: it is read at the end of
-    one window and at the beginning of the next. Nothing is cut off, and text that spells a special token stays text.
+    Tokenizers take given words apart one by one, whatever stands beside them: so each word is taken apart once, and
+    remembered. Text that spells a special token stays text.
     """
-    if not sentences:
-        return []
-    encodings = tokenizer(
-        [list(sentence) for sentence in sentences],
-        is_split_into_words=True,
-        truncation=False,
-        padding=False,
-        split_special_tokens=True,
-        verbose=False,
-    ).encodings
-    # Unigram tokenizers have "</s>" among their pieces, which split_special_tokens leaves: it becomes the unknown word.
-    unknown = tokenizer.unk_token_id
-    spelt = {} if unknown is None else dict.fromkeys(tokenizer.all_special_ids, unknown)
-    return [_split(encoding.ids, encoding.word_ids, positions, spelt) for encoding in encodings]
 
+    def __init__(self, tokenizer: Any, positions: int) -> None:
+        self.tokenizer, self.positions = tokenizer, positions
+        self._known: dict[str, tuple[int, ...]] = {}
+        self._once: list[str] = []  # known for one call alone
+        self._before: tuple[int, ...] = ()
+        self._after: tuple[int, ...] = ()
+        # Unigram tokenizers have "</s>" among their pieces, which split_special_tokens leaves: it is the unknown word
+        unknown = tokenizer.unk_token_id
+        self._spelt = {} if unknown is None else dict.fromkeys(tokenizer.all_special_ids, unknown)
 
-def _split(ids: list[int], word_ids: list[int | None], positions: int, spelt: dict[int, int]) -> list[Window]:
-    word_of = np.array([-1 if word is None else word for word in word_ids], dtype=np.int64)
-    inner = np.flatnonzero(word_of >= 0)
-    if not len(inner):
-        return []
-    before, after = ids[: inner[0]], ids[inner[-1] + 1 :]
-    inner_ids, word_of = [spelt.get(ids[place], ids[place]) for place in inner], word_of[inner]
-    room = positions - len(before) - len(after)
-    counts = [part for count in np.bincount(word_of).tolist() for part in ([count] if count <= room else [1] * count)]
-    edges = offsets(counts)
-    found = []
-    for window in windows(counts, room):
-        start, end, first, last = edges[list(window)].tolist()
-        if first < last:
-            words, slots = np.unique(word_of[first:last], return_inverse=True)
-            places = np.arange(first, last) - start + len(before)
-            found.append(Window(before + inner_ids[start:end] + after, words, places, slots))
-    return found
+    def __call__(self, sentences: Sequence[Sequence[str]]) -> Windows:
+        """Return the windows of sentences, from left to right.
+
+        A word longer than a window is taken apart: it is read at the end of one window and at the beginning of the
+        next. Nothing is cut off.
+        """
+        words = list(chain.from_iterable(sentences))
+        self._learn(dict.fromkeys(words))
+        known = self._known
+        pieces = [known[word] for word in words]
+        for word in self._once:
+            del known[word]
+        self._once = []
+        per_word = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
+        edges = offsets(per_word)
+        flat = np.fromiter(chain.from_iterable(pieces), dtype=np.int32, count=int(edges[-1]))
+        return self._windows(flat, per_word, edges, offsets([len(sentence) for sentence in sentences]))
+
+    def _learn(self, words: Mapping[str, object]) -> None:
+        """Remember the subwords of those words that are not known yet."""
+        new = [word for word in words if word not in self._known]
+        if not new:
+            return
+        if len(self._known) + len(new) > _KNOWN_WORDS:
+            self._known = {word: self._known[word] for word in words if word in self._known}
+        encoding = self.tokenizer(
+            [new],
+            is_split_into_words=True,
+            truncation=False,
+            padding=False,
+            split_special_tokens=True,
+            verbose=False,
+        ).encodings[0]
+        of_word: list[list[int]] = [[] for _ in new]
+        numbers = encoding.word_ids
+        for identifier, number in zip(encoding.ids, numbers, strict=True):
+            if number is not None:
+                of_word[number].append(self._spelt.get(identifier, identifier))
+        inner = [place for place, number in enumerate(numbers) if number is not None]
+        if inner:
+            self._before, self._after = tuple(encoding.ids[: inner[0]]), tuple(encoding.ids[inner[-1] + 1 :])
+        self._known.update(zip(new, map(tuple, of_word), strict=True))
+        self._once = [word for word in new if len(word) > _LONG_WORD]
+
+    def _windows(self, flat: NDArray[np.int32], per_word: Ints, edges: Ints, first: Ints) -> Windows:
+        """Return the windows of sentences. flat: their subwords; edges: where each word begins there."""
+        room = self.positions - len(self._before) - len(self._after)
+        begin, end = edges[first[:-1]], edges[first[1:]]  # subwords of each sentence
+        size = end - begin
+        fits = size <= room
+        n_windows = (size > 0).astype(np.int64)
+        # Of each window: the subwords that it has, and those that it is read for
+        has, reads = np.stack([begin, end], axis=1)[size > 0], np.stack([begin, end], axis=1)[size > 0]
+        for sentence in np.flatnonzero(~fits).tolist():  # few
+            counts = per_word[first[sentence] : first[sentence + 1]].tolist()
+            parts = [part for count in counts for part in ([count] if count <= room else [1] * count)]
+            cuts = begin[sentence] + offsets(parts)
+            found = [each for each in windows(parts, room) if each[2] < each[3] and cuts[each[2]] < cuts[each[3]]]
+            at = int(n_windows[:sentence].sum())
+            own = cuts[np.array(found, dtype=np.int64)]
+            has = np.concatenate([has[:at], own[:, :2], has[at + 1 :]])
+            reads = np.concatenate([reads[:at], own[:, 2:], reads[at + 1 :]])
+            n_windows[sentence] = len(own)
+        before, after = len(self._before), len(self._after)
+        inner, read = has[:, 1] - has[:, 0], reads[:, 1] - reads[:, 0]
+        starts = offsets(inner + before + after)
+        ids = np.zeros(int(starts[-1]), dtype=np.int32)
+        ids[ranges(starts[:-1] + before, inner)] = flat[ranges(has[:, 0], inner)]
+        for number, identifier in enumerate(self._before):
+            ids[starts[:-1] + number] = identifier
+        for number, identifier in enumerate(self._after):
+            ids[starts[1:] - after + number] = identifier
+        word = np.repeat(np.arange(len(per_word)), per_word)
+        return Windows(
+            ids=ids,
+            starts=starts,
+            word=word[ranges(reads[:, 0], read)],
+            place=ranges(reads[:, 0] - has[:, 0] + before, read),
+            reads=offsets(read),
+            first=first,
+            windows_of=offsets(n_windows),
+        )
 
 
 def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:
@@ -135,12 +270,11 @@ def micro_batches(sizes: Sequence[int] | Ints, budget: int) -> Iterator[Ints]:
 
 def padded(rows: Sequence[Sequence[int]], padding: int | None, device: torch.device) -> dict[str, torch.Tensor]:
     """Return a model's inputs for rows of ids: `input_ids` and `attention_mask`, each (rows, longest)."""
-    ids = np.full((len(rows), max(map(len, rows))), padding or 0, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
-    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+    sizes = np.array([len(row) for row in rows])
+    mask = np.arange(sizes.max()) < sizes[:, None]
+    ids = np.full(mask.shape, padding or 0, dtype=np.int64)
+    ids[mask] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(sizes.sum()))
+    return tensors(ids, mask.astype(np.int64), device)
 
 
 class WindowReader(Timed):
@@ -153,32 +287,29 @@ class WindowReader(Timed):
 
     def __init__(self, tokenizer: Any, positions: int, device: torch.device, micro_batch_tokens: int) -> None:
         self.tokenizer, self.positions, self.device = tokenizer, positions, device
+        self.split = Splitter(tokenizer, positions)
         self.micro_batch_tokens = micro_batch_tokens
         self.tokens = self.padding = 0
 
     @torch.inference_mode()
-    def read(
-        self, sentences: Sequence[Sequence[Window]], forward: Callable[[list[Window]], Sequence[NDArray[np.float32]]]
-    ) -> list[list[tuple[Window, NDArray[np.float32]]]]:
-        """Return the windows of each sentence, in order, each with what `forward` gives for it.
+    def read(self, windows: Windows, chosen: Ints, forward: Callable[[dict[str, torch.Tensor], Ints], None]) -> None:
+        """Read the chosen windows in micro-batches, longest first.
 
-        forward: called with a micro-batch of windows; one result a window.
+        forward: called with the network's inputs for a micro-batch, and its windows; it keeps what comes out.
         """
-        flat = [window for own in sentences for window in own]
-        sizes = [len(window.ids) for window in flat]
-        results: dict[int, NDArray[np.float32]] = {}
-        padding = -sum(sizes)
+        sizes = windows.lengths[chosen]
+        padding = -int(sizes.sum())
         budget = min(self.micro_batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else self.micro_batch_tokens
         for batch in micro_batches(sizes, budget):
+            own = chosen[batch]
+            inputs = tensors(*windows.batch(own, self.tokenizer.pad_token_id), self.device)
             with self.in_model():
-                found = forward([flat[index] for index in batch])
-            results.update(zip(batch.tolist(), found, strict=True))
-            padding += len(batch) * sizes[batch[0]]
-        self.tokens += sum(sizes)  # only now: a call that ran out of memory is made again
+                forward(inputs, own)
+            padding += len(batch) * int(sizes[batch[0]])
+        self.tokens += int(sizes.sum())  # only now: a call that ran out of memory is made again
         self.padding += padding
-        numbers = iter(range(len(flat)))
-        return [[(window, results[next(numbers)]) for window in own] for own in sentences]
 
-    def inputs(self, batch: Sequence[Window]) -> dict[str, torch.Tensor]:
-        """Return the network's inputs for a micro-batch."""
-        return padded([window.ids for window in batch], self.tokenizer.pad_token_id, self.device)
+
+def tensors(ids: Ints, mask: Ints, device: torch.device) -> dict[str, torch.Tensor]:
+    """Return a model's inputs for padded ids and their mask, (rows, longest) each."""
+    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xner_ray.data.arrow import ranges
 from xner_ray.data.row import SCALE
 from xner_ray.data.spans import Span, label_list, split_tag, tags_to_spans
 from xner_ray.errors import FatalError, RecipeError, did_you_mean
 from xner_ray.models import network
 from xner_ray.models.device import budget_of, device_of, pick_dtype
 from xner_ray.models.hub import pinned, pretrained
-from xner_ray.models.windows import Window, WindowReader, windowed
+from xner_ray.models.windows import Ints, WindowReader
 from xner_ray.recipe.sections import Resolved, Tag
 from xner_ray.tag.base import Sentence
 
@@ -99,19 +100,26 @@ class HfTagger(WindowReader):
 
     def _parts(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.int64]]:
         """Return `probabilities` in ten-thousandths, in which equal tags are equal and sums are exact."""
-        result = []
-        found = self.read(windowed(self.tokenizer, sentences, self.positions), self._forward)
-        for sentence, windows in zip(sentences, found, strict=True):
-            rows = np.zeros((len(sentence), self.to_columns.shape[1]))
-            rows[:, 0] = 1.0
-            if windows:
-                word_of = np.concatenate([window.words[window.slots] for window, _ in windows])
-                words, first = np.unique(word_of, return_index=True)
-                rows[words] = self._pool(np.concatenate([values for _, values in windows]), first)
-            parts = np.rint(rows * SCALE).astype(np.int64)
-            self._begin(parts)
-            result.append(parts)
-        return result
+        windows = self.split(sentences)
+        values = np.zeros((len(windows.word), self.to_columns.shape[1]), dtype=np.float32)
+
+        def forward(inputs: dict[str, torch.Tensor], batch: Ints) -> None:
+            row, place, _ = windows.read_in(batch)
+            logits = self.network(**inputs).logits[torch.from_numpy(row), torch.from_numpy(place)]
+            found = torch.softmax(logits.float() / self.temperature, dim=-1) @ self.to_columns
+            values[ranges(windows.reads[batch], np.diff(windows.reads)[batch])] = found.cpu().numpy()
+
+        self.read(windows, np.arange(len(windows.lengths)), forward)
+        if not np.isfinite(values).all():
+            raise FatalError("the tagger's probabilities are not finite; set dtype: float32 in its section")
+        rows = np.zeros((int(windows.first[-1]), values.shape[1]))
+        rows[:, 0] = 1.0
+        if len(values):
+            words, first = np.unique(windows.word, return_index=True)
+            rows[words] = self._pool(values, first)
+        parts = np.rint(rows * SCALE).astype(np.int64)
+        self._begin(parts, windows.first)
+        return np.split(parts, windows.first[1:-1])[: len(sentences)]
 
     def _pool(self, rows: NDArray[np.float32], first: NDArray[np.intp]) -> NDArray[np.float64]:
         """Pool the rows of subwords into rows of words; `first` is each word's first subword."""
@@ -120,26 +128,25 @@ class HfTagger(WindowReader):
         result: NDArray[np.float64] = pooled / pooled.sum(axis=1, keepdims=True)
         return result
 
-    def _begin(self, parts: NDArray[np.int64]) -> None:
+    def _begin(self, parts: NDArray[np.int64], first: Ints) -> None:
         """Count I-l as B-l after a word whose best tag is not of class l, where the model cannot mark a beginning.
 
-        From left to right, because a B-l gained here can make l the best class of its word.
+        From left to right, because a B-l gained here can make l the best class of its word; all sentences at once.
+        first: the number of each sentence's first word.
         """
-        begins, last = self.tags.implicit, -1
-        for row in parts if len(begins) else ():
-            moved = begins[begins != last]
-            row[moved] = np.minimum(row[moved] + row[moved + 1], SCALE)
-            row[moved + 1] = 0
-            best = int(row.argmax())
-            last = best - 1 + best % 2  # the column of its B-l; of none for O
-
-    def _forward(self, batch: list[Window]) -> list[NDArray[np.float32]]:
-        """Return the probabilities (places, columns) of each window."""
-        logits = self.network(**self.inputs(batch)).logits
-        rows = (torch.softmax(logits.float() / self.temperature, dim=-1) @ self.to_columns).cpu().numpy()
-        if not np.isfinite(rows).all():
-            raise FatalError("the tagger's probabilities are not finite; set dtype: float32 in its section")
-        return [row[window.places] for row, window in zip(rows, batch, strict=True)]
+        begins = self.tags.implicit
+        sizes = np.diff(first)
+        longest_first = np.argsort(-sizes, kind="stable")
+        last = np.full(len(sizes), -1)
+        for place in range(int(sizes.max(initial=0)) if len(begins) else 0):
+            here = longest_first[: np.count_nonzero(sizes > place)]
+            rows = parts[first[here] + place]
+            moved = np.where(begins != last[here, None], rows[:, begins + 1], 0)
+            rows[:, begins] = np.minimum(rows[:, begins] + moved, SCALE)
+            rows[:, begins + 1] -= moved
+            parts[first[here] + place] = rows
+            best = rows.argmax(axis=1)
+            last[here] = best - 1 + best % 2  # the column of its B-l; of none for O
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from xner_ray.data.row import (
     accepted_rows,
     engine_flags,
     fill,
     nested_losses,
+    readable,
     spaces_after,
     span_cells,
     tag_cells,
     with_flags,
 )
+from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.recipe.model import Recipe
-from xner_ray.stage import ModelStage
-from xner_ray.tag.base import Tagger
+from xner_ray.stage import LastResult, ModelStage
+from xner_ray.tag.base import Rejected, Sentence, Tagger
 
 
 class TagStage(ModelStage):
@@ -30,12 +35,20 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
+        self._read: LastResult[list[Sentence], Sequence[list[Span] | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        missing = table.column("source_spans").is_null().to_pylist()
-        rows = [index for index in accepted_rows(table) if missing[index]]
-        tokens, offsets = table.column("source_tokens").to_pylist(), table.column("source_offsets").to_pylist()
-        found = self.tagger.tag([(tokens[index], spaces_after(offsets[index])) for index in rows])
+        # Read whatever became of the row in this language: so the sentences are the same in all languages
+        missing = table.column("source_spans").is_null()
+        read = np.flatnonzero(pc.and_(missing, readable(table, table.column("source_tokens"))).to_numpy())
+        rows = np.intersect1d(read, accepted_rows(table)).tolist()
+        picked = table.select(["source_tokens", "source_offsets"]).take(pa.array(read if rows else read[:0]))
+        tokens, offsets = (column.to_pylist() for column in picked.columns)
+        sentences: list[Sentence] = [
+            (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
+        ]
+        of_row = dict(zip(read.tolist(), self._read.of(sentences, self.tagger.tag), strict=False))
+        found = [of_row[index] for index in rows]
         columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
         flags = table.column("flags").to_pylist()
         rejects: dict[int, tuple[Reason, str]] = {}

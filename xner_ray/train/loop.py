@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from xner_ray.data.arrow import ranges
 from xner_ray.models import trainer
 from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State, autocast
-from xner_ray.models.windows import micro_batches
+from xner_ray.models.windows import Windows, micro_batches
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit
-from xner_ray.train.windows import Goal, Windows
+from xner_ray.train.windows import Goal
 
 Ints = NDArray[np.int64]
 _POOL = 64  # batches whose sentences are sorted by length, which keeps padding small
@@ -88,7 +88,7 @@ class StudentTask:
         """Draw batches of sentences of similar length."""
         draw = np.random.default_rng([self.settings.seed, epoch])
         order = draw.permutation(len(self.windows))
-        sizes = np.diff(self.windows.starts[self.windows.rows_of])
+        sizes = np.diff(self.windows.starts[self.windows.windows_of])
         size = self.settings.batch_sentences
         batches = []
         for start in range(0, len(order), _POOL * size):
@@ -120,7 +120,7 @@ def _logits(
     student: Student, windows: Windows, sentences: Ints, settings: Fit, cache: FrozenStateCache | None
 ) -> Iterator[tuple[Ints, Tensor]]:
     """Yield the words read in each micro-batch of the sentences, and their logits (words, classes)."""
-    rows = ranges(windows.rows_of[sentences], np.diff(windows.rows_of)[sentences])
+    rows = ranges(windows.windows_of[sentences], np.diff(windows.windows_of)[sentences])
     for chosen in micro_batches(windows.lengths[rows], settings.micro_batch_tokens):
         batch = rows[chosen].tolist()
         with autocast(student.device, settings.dtype):

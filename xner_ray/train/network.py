@@ -31,8 +31,8 @@ from xner_ray.errors import RecipeError, one_line
 from xner_ray.models import network
 from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.hub import folder_of, quiet
+from xner_ray.models.windows import Windows
 from xner_ray.train.recipe import Model
-from xner_ray.train.windows import Windows
 
 Ints = NDArray[np.int64]
 
@@ -114,7 +114,7 @@ class Student:
         """
         if self.device.type == "cpu" and len(rows) > 1:
             return [self.states(pieces, [row])[0] for row in rows]
-        ids, mask, *_ = pieces.batch(rows, self.tokenizer.pad_token_id)
+        ids, mask = pieces.batch(rows, self.tokenizer.pad_token_id)
         training = self.module.training
         self.module.eval()  # `train` does not know that a dropout beside the embeddings is frozen
         with self._only(self.low):
@@ -130,7 +130,8 @@ class Student:
 
         states: those of the rows, if the student `splits`; None runs the whole model.
         """
-        ids, mask, at, places, words = pieces.batch(rows, self.tokenizer.pad_token_id)
+        ids, mask = pieces.batch(rows, self.tokenizer.pad_token_id)
+        at, places, words = pieces.read_in(rows)
         inputs = {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
         if states is None:
             found = self.module(**inputs).logits

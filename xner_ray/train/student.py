@@ -22,13 +22,14 @@ from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
 from xner_ray.evaluate.scores import Evaluations
 from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State
+from xner_ray.models.windows import Windows
 from xner_ray.train.card import model_card
 from xner_ray.train.loop import FrozenStateCache, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import Tally, label_names
 from xner_ray.train.sources import load
-from xner_ray.train.windows import Windows, encode, goal
+from xner_ray.train.windows import encode, goal
 from xner_ray.version import __version__
 
 Ints = NDArray[np.int64]

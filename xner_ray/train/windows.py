@@ -15,82 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import flat, ints, lengths, offsets, ranges
+from xner_ray.data.arrow import flat, ints, ranges
 from xner_ray.evaluate.counting import entities
-from xner_ray.models.windows import windowed
+from xner_ray.models.windows import Splitter, Windows
 
 Ints = NDArray[np.int64]
 IGNORED = -1
 _BATCH = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Rows of subwords of many sentences, flat.
-
-    ids: the subwords of all rows, one row after the other. starts: [rows + 1], where each row begins in `ids`.
-    word: numbers of the words that are read, counted through all sentences, sorted by row; place: their positions in
-    the row; words_of: [rows + 1], where each row's words begin in `word`. first: [sentences + 1], the number of each
-    sentence's first word. rows_of: [sentences + 1], its first row.
-    """
-
-    ids: NDArray[np.int32]
-    starts: Ints
-    word: Ints
-    place: Ints
-    words_of: Ints
-    first: Ints
-    rows_of: Ints
-
-    def __len__(self) -> int:
-        """Return the number of sentences."""
-        return len(self.first) - 1
-
-    @property
-    def lengths(self) -> Ints:
-        """Number of subwords of each row."""
-        return np.diff(self.starts)
-
-    def batch(self, rows: Sequence[int], padding: int) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-        """Return ids and mask, [rows, longest], and for the words read there their row, place and number."""
-        sizes = self.lengths[list(rows)]
-        ids = np.full((len(rows), int(sizes.max())), padding, dtype=np.int64)
-        mask = np.zeros(ids.shape, dtype=np.int64)
-        for number, row in enumerate(rows):
-            ids[number, : sizes[number]] = self.ids[self.starts[row] : self.starts[row + 1]]
-            mask[number, : sizes[number]] = 1
-        counts = np.diff(self.words_of)[list(rows)]
-        own = ranges(self.words_of[list(rows)], counts)
-        return ids, mask, np.repeat(np.arange(len(rows)), counts), self.place[own], self.word[own]
-
-
 def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Windows:
-    """Return the rows of all sentences, for a network that reads `positions` subwords at once."""
-    tokens = sentences.column("tokens")
-    first = offsets(lengths(tokens))
-    ids, word, place = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    n_rows = []
-    for start in range(0, len(tokens), _BATCH):
-        found = windowed(tokenizer, tokens.slice(start, _BATCH).to_pylist(), positions)
-        for number, own in enumerate(found, start=start):
-            last = -1
-            for row in own:
-                words = row.words[row.slots]
-                here = np.flatnonzero(np.diff(words, prepend=last))  # each word at its first subword
-                last = words[-1]
-                word.append(first[number] + words[here])
-                place.append(row.places[here])
-                ids.append(np.array(row.ids, dtype=np.int32))
-            n_rows.append(len(own))
-    return Windows(
-        ids=np.concatenate(ids),
-        starts=offsets([len(each) for each in ids[1:]]),
-        word=np.concatenate(word),
-        place=np.concatenate(place),
-        words_of=offsets([len(each) for each in word[1:]]),
-        first=first,
-        rows_of=offsets(n_rows),
-    )
+    """Return the windows of all sentences, for a network that reads `positions` subwords at once."""
+    split, tokens = Splitter(tokenizer, positions), sentences.column("tokens")
+    parts = [split(tokens.slice(start, _BATCH).to_pylist()) for start in range(0, max(len(tokens), 1), _BATCH)]
+    return Windows.joined(parts).at_first_subwords()
 
 
 @dataclass(frozen=True, eq=False)

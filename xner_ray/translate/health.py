@@ -72,6 +72,8 @@ class _Spaces(dict[int, str]):
 
 
 _SPACES = _Spaces()
+# Where combining marks and letters of other alphabets begin, and those letters that count double or more
+_NOT_LATIN, _HEAVY = re.compile("[^\0-\u02ff]"), re.compile("[\u1100-\U0010ffff]")
 
 
 def _plain(text: str) -> str:
@@ -85,6 +87,8 @@ def _words(text: str) -> list[str]:
 
 def _weight(text: str) -> float:
     """Return the length of a text in letters of an alphabet; neither white space nor accents count."""
+    if not _NOT_LATIN.search(text):
+        return len("".join(text.split()))
     return sum(
         _WEIGHTS.get(script_name(character), 1.0) * count
         for character, count in Counter(text).items()
@@ -111,14 +115,37 @@ def repeats(source: str, translation: str) -> bool:
     (True, False)
     """
     source, translation = _plain(source), _plain(translation)
-    # Any such loop has four repeated 6-grams; counting them is ten times faster than looking for it.
-    if _repeated_grams(translation, 6)[0] >= 4:
+    repeated = _repeated_grams(translation, 6)[0]
+    if repeated >= 4 and _may_loop(translation):
         loop = _longest_loop(translation, _LOOP_LENGTH)
         if loop >= _LOOP_TIMES and loop > 2 * _longest_loop(source, 0):
             return True
     n = _gram(translation)
+    if n > 6 and repeated < 2 * n:  # a repeated gram begins with a repeated 6-gram
+        return False
     count, share = _repeated_grams(translation, n)
     return count >= 2 * n and share - _repeated_grams(source, _gram(source))[1] >= _REPEATED_SHARE
+
+
+def _may_loop(text: str) -> bool:
+    """Tell whether a text can have a loop, a hundred times faster than `_longest_loop` finds it.
+
+    Four times a piece of p characters, 12 or more in all, are at least 3 p - 5, and 4, repeated 6-grams in a row, of
+    which none has its like more than p characters before it.
+    """
+    last: dict[str, int] = {}
+    run, nearest = 0, len(text)
+    for at in range(len(text) - 5):
+        gram = text[at : at + 6]
+        before = last.get(gram)
+        last[gram] = at
+        if before is None:
+            run, nearest = 0, len(text)
+            continue
+        run, nearest = run + 1, min(nearest, at - before)
+        if run >= max(4, 3 * nearest - 5):
+            return True
+    return False
 
 
 def _longest_loop(text: str, least: int) -> int:
@@ -128,7 +155,7 @@ def _longest_loop(text: str, least: int) -> int:
 
 
 def _gram(text: str) -> int:
-    if text.isascii():
+    if not _HEAVY.search(text):
         return _GRAM
     dense = sum(_WEIGHTS.get(script_name(character), 1.0) >= 2 for character in text)
     return _DENSE_GRAM if 2 * dense > len(text) else _GRAM
@@ -195,17 +222,19 @@ def wrong_script(source: str, translation: str, lang: str) -> bool:
     """
     script = LANGUAGES[lang].script
     own_names = NAMES[script]
-    source, translation = (unicodedata.normalize("NFC", text) for text in (source, translation))
-    names = {word.casefold() for word in _words(source) if word != word.lower()}
-    total = own = 0.0
-    for name, group in groupby(translation, script_name):
-        run = "".join(group)
-        if name and run.casefold() not in names:
-            weight = len(run) * _WEIGHTS.get(name, 1.0)
-            total += weight
-            own += weight * (name in own_names)
-    if total >= _SCRIPT_LETTERS and own < _SCRIPT_SHARE * total:
-        return True
+    translation = unicodedata.normalize("NFC", translation)
+    if not {name for name in map(script_name, set(translation)) if name} <= {*own_names}:
+        source = unicodedata.normalize("NFC", source)
+        names = {word.casefold() for word in _words(source) if word != word.lower()}
+        total = own = 0.0
+        for name, group in groupby(translation, script_name):
+            run = "".join(group)
+            if name and run.casefold() not in names:
+                weight = len(run) * _WEIGHTS.get(name, 1.0)
+                total += weight
+                own += weight * (name in own_names)
+        if total >= _SCRIPT_LETTERS and own < _SCRIPT_SHARE * total:
+            return True
     if script not in ("Jpan", "Hans", "Hant"):
         return False
     han = [character for character in translation if script_name(character) == "CJK"]

@@ -15,6 +15,7 @@ from xner_ray.data.languages import LANGUAGES
 _NUMBER = re.compile(
     r"(?:[0-9]{1,3}(?:[.,٬'’\s][0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]+)(?![0-9])(?:[.,٫][0-9]+)?"
 )
+_DIGIT, _OTHER_DIGIT = re.compile(r"\d"), re.compile(r"[^\D0-9]")
 _NUMERALS = "〇零一二三四五六七八九十百千万萬億亿兆\u0bf0-\u0bf2\u1369-\u137c"  # Chinese, Tamil, Ethiopic
 _UNITS = "十百千万萬億亿兆፻፼"
 # `37万5,000`, `1 万 6 千`, `二〇一八`; at most 40 steps: Python prints no integers of thousands of digits.
@@ -52,9 +53,9 @@ def lost_digits(source: str, translation: str, source_lang: str, lang: str) -> l
     >>> lost_digits("In 1987 they sold 1,250.5 tons.", "१९८७ में उन्होंने बेचा।", "eng_Latn", "hin_Deva")
     ['12505']
     """
-    source, translation = _ascii_digits(source), _ascii_digits(translation)
-    if not any("0" <= character <= "9" for character in source):
+    if not _DIGIT.search(source):
         return []
+    source, translation = _ascii_digits(source), _ascii_digits(translation)
     ends = (LANGUAGES[source_lang].iso639_3, LANGUAGES[lang].iso639_3)
     significant = _SIGNIFICANT_OF.get(ends[1], _SIGNIFICANT)
     there = _Numbers(translation, (*_CALENDARS.get(ends[1], ()), *(-shift for shift in _CALENDARS.get(ends[0], ()))))
@@ -126,7 +127,7 @@ def _ascii_digits(text: str) -> str:
     '4 10 1918'
     """
     if not text.isascii():
-        text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+        text = _OTHER_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
     return _DATE.sub(r"\1 \2 \3", text)
 
 
