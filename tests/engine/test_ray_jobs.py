@@ -61,7 +61,7 @@ def test_a_job_from_submission_to_data(head: LocalCluster, checkout: Path, tmp_p
     assert "Job 'second' succeeded" in again.stdout
     assert "Job 'second' succeeded" in _ray_job(head, checkout, "status", "second").stdout
     logs = _ray_job(head, checkout, "logs", "second").stdout
-    assert re.search(r"120 rows in 20 units for spa_Latn; \d+ units to do", logs)
+    assert re.search(r"120 rows in 20 units of up to 6 rows for spa_Latn; \d+ units to do", logs)
     assert re.search(r"\d+/\d+ rows, \S+ rows/s, 0 rejected", logs)
     assert "holds data/" in " ".join(logs.split())
     kept = {path.stem: path.read_bytes() for path in sorted(parts.glob("*/*.parquet"), reverse=True)}

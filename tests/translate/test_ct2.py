@@ -108,7 +108,8 @@ def test_the_limit_of_a_sentence_is_its_own(translator: Ct2Translator) -> None:
     """A micro-batch's limit is that of each of its sentences, whoever shares it."""
     lengths = list(range(1, translator.positions + 1))
     ids = [[0] * length for length in lengths]
-    batches = list(translator._micro_batches(list(range(len(ids))), ids))
+    groups = [rows for _, rows in translator._alike(list(range(len(ids))), ids)]
+    batches = [batch for rows in groups for batch in translator._micro_batches(rows, ids)]
     assert sorted(index for batch in batches for index in batch) == list(range(len(ids)))
     for batch in batches:
         assert len({translator._limit(lengths[index]) for index in batch}) == 1

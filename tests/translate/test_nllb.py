@@ -162,3 +162,27 @@ def test_beams_and_vocabulary_bound_the_rows_of_a_step(monkeypatch: pytest.Monke
     translator.micro_batch_tokens //= 2
     translator.translate(TEXTS * 4, "eng_Latn", "spa_Latn")
     assert max(rows) == 2
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_what_does_not_end_soon_is_made_again_by_itself(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are those of one round in which all rows wait for the longest."""
+    translator = _translator(beams=beams, max_new_tokens=40)
+    expected = translator.translate(TEXTS, "eng_Latn", "spa_Latn")
+    run, rounds = translator._run, []
+
+    def slow(ids: list[list[int]], first: int, limit: int) -> Any:
+        """The shortest row of the first round does not end."""
+        sequences, found = run(ids, first, limit)
+        if limit < 40:
+            sequences[-1][sequences[-1] == translator.tokenizer.eos_token_id] = translator.tokenizer.pad_token_id
+        rounds.append((len(ids), limit))
+        return sequences, found
+
+    monkeypatch.setattr(translator, "_run", slow)
+    found = translator.translate(TEXTS, "eng_Latn", "spa_Latn")
+    assert rounds == [(len(TEXTS), 36), (1, 40)]
+    assert _texts(found) == _texts(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert isinstance(one, Translation) and isinstance(other, Translation)
+        assert one.score == pytest.approx(other.score, abs=1e-4)

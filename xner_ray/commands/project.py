@@ -230,10 +230,13 @@ def _index(folder: RunFolder, begun: Begun, executor: Executor, early: Index | N
 
 def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit], choice: Choice) -> None:
     recipe, units, capacity = session.recipe, session.index.units, session.executor.capacity
+    size = session.index.unit_rows
     session.say(
-        f"{sum(unit.n_rows for unit in units):,} rows in {len(units):,} units for {', '.join(recipe.languages)}; "
-        f"{len(missing):,} units to do"
+        f"{sum(unit.n_rows for unit in units):,} rows in {len(units):,} units of up to {size:,} rows for "
+        f"{', '.join(recipe.languages)}; {len(missing):,} units to do"
     )
+    if recipe.engine.unit_rows is not None and size % recipe.unit_rows:  # it may have grown
+        session.say(f"engine.unit_rows is {recipe.unit_rows:,}, but a run keeps the units that it began with")
     session.say(_where(groups, choice))
     shown = [*session.index.said, *session.index.problems()] if missing else []
     for line in [*shown, *_commits(), *resolve.unweighted(recipe)]:

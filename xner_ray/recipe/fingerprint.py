@@ -55,7 +55,7 @@ def fingerprint(
         if "match" in stages and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
     if "apertium" in map(recipe.engine_of, stages):
-        found["engine.unit_rows"] = recipe.engine.unit_rows  # its tagger remembers earlier sentences of a call
+        found["engine.unit_rows"] = recipe.unit_rows  # its tagger remembers earlier sentences of a call
     return found | of_files(inputs, parallel) | {f"{key} identity": identity for key, identity in models.items()}
 
 

@@ -28,6 +28,8 @@ from xner_ray.recipe.sections import (
     Translate,
 )
 
+UNIT_ROWS, GPU_UNIT_ROWS = 2048, 16_384
+
 
 class Output(Section):
     incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"
@@ -40,7 +42,8 @@ class Engine(Section):
     executor: Annotated[Literal["auto", "inline", "ray"], Decides.RUN] = "auto"
     # local | auto | ADDRESS:PORT; RAY_ADDRESS, which `ray job submit` sets, comes first
     address: Annotated[str, Decides.RUN] = "local"
-    unit_rows: Annotated[int, Decides.RUN] = Field(default=2048, ge=1)
+    # None: 2,048; 16,384 where a stage asks for a GPU. What a run begins with, it keeps
+    unit_rows: Annotated[int | None, Decides.RUN] = Field(default=None, ge=1)
     # for the whole cluster, in any currency
     price_per_hour: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
 
@@ -248,6 +251,15 @@ class Recipe(Section):
         }
         names = [name for name, needed in wanted.items() if needed]
         return [*names, "translate"] if marked else names
+
+    @property
+    def unit_rows(self) -> int:
+        """The rows of a full unit: those that are stated, else by the device of the stages.
+
+        A GPU wants large micro-batches of sentences of one length, and a unit is what they are drawn from.
+        """
+        on_gpu = any(getattr(self, stage).gpus for stage in self.stages)
+        return self.engine.unit_rows or (GPU_UNIT_ROWS if on_gpu else UNIT_ROWS)
 
     def engine_of(self, stage: str) -> str:
         """Return what makes a stage's results: its engine, the aligner's backend, or the projector."""

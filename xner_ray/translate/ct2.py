@@ -83,6 +83,8 @@ def converted_folder(model: str, quantization: str, cache: Path | None = None, k
 class Ct2Translator(NllbTranslator):
     """`NllbTranslator` with another decoder; `model` is a `ctranslate2.Translator`."""
 
+    again = False  # CTranslate2 goes on with the rows that have not ended
+
     def __init__(self, section: Translating) -> None:
         """Load the model, converted first if this machine has not done so.
 
@@ -114,8 +116,7 @@ class Ct2Translator(NllbTranslator):
         except RuntimeError as error:
             raise _known(error) from error
 
-    def _generate(self, ids: list[list[int]], first: int) -> list[Result]:
-        limit = self._limit(max(map(len, ids)))
+    def _generate(self, ids: list[list[int]], first: int, limit: int) -> list[Result]:
         forced = self.tokenizer.convert_ids_to_tokens(first)
         pieces = [self.tokenizer.convert_ids_to_tokens(row) for row in ids]
         try:

@@ -1,9 +1,11 @@
 """NLLB-200 and other M2M100 models through transformers.
 
 Sentences are sorted by length and decoded in micro-batches under a token budget that counts the source and as many
-target positions; order is restored. The target's language token is forced as the first one. The score is the mean
-log-probability of the generated tokens without the forced one. It comes from one teacher-forced pass over the finished
-sequence, so that greedy and beam search report the same quantity.
+target positions; order is restored. The target's language token is forced as the first one. A translation that does
+not end within half of its limit is made again beside others of its kind: most of these are loops, and a micro-batch
+takes as many steps as its longest row. The score is the mean log-probability of the generated tokens without the forced
+one. It comes from one teacher-forced pass over the finished sequence, so that greedy and beam search report the same
+quantity.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -42,6 +46,8 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
 
 
 class NllbTranslator(Timed):
+    again = True  # what does not end soon is made again by itself
+
     def __init__(self, section: Translating) -> None:
         assert section.dtype != "int8"  # checked by the recipe; Ct2Translator has its own constructor
         place = device_of(section)
@@ -76,39 +82,75 @@ class NllbTranslator(Timed):
                     Reason.SOURCE_TOO_LONG,
                     f"{len(sentence)} subwords, but the translator reads {self.positions}; split the sentence",
                 )
-        for batch in self._micro_batches(fitting, ids):
-            found = self._generate([ids[i] for i in batch], first)
-            for index, result in zip(batch, found, strict=True):
-                results[index] = result
+        unended: list[int] = []
+        for limit, rows in self._alike(fitting, ids):
+            first_limit = limit // 2 + 16 if self.again else limit
+            cut = self._translate(rows, ids, first, min(first_limit, limit), results)
+            unended += cut if first_limit < limit else []
+        for limit, rows in self._alike(unended, ids):
+            self._translate(rows, ids, first, limit, results)
         return results
+
+    def _translate(
+        self, rows: list[int], ids: list[list[int]], first: int, limit: int, results: list[Result]
+    ) -> list[int]:
+        """Translate rows into at most `limit` subwords each; return those that did not end."""
+        cut: list[int] = []
+        for batch in self._micro_batches(rows, ids):
+            for index, result in zip(batch, self._generate([ids[i] for i in batch], first, limit), strict=True):
+                results[index] = result
+                if isinstance(result, tuple) and result[0] == Reason.TRANSLATION_TRUNCATED:
+                    cut.append(index)
+        return cut
+
+    def _alike(self, rows: list[int], ids: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+        """Yield a limit and the rows that have it, the longest first."""
+        ordered = sorted(rows, key=lambda index: -len(ids[index]))
+        for limit, own in groupby(ordered, key=lambda index: self._limit(len(ids[index]))):
+            yield limit, list(own)
 
     def _limit(self, width: int) -> int:
         """Return the most subwords of a translation, language token and end included, for a source of `width` subwords.
 
         The width is rounded up to a power of two, so that the sentences of one micro-batch share a limit that each
-        would have alone. A translation over three times its source is a loop, which must not hold up its batch.
+        would have alone. A translation over three times its source is a loop.
         """
         rounded = 1 << (width - 1).bit_length()
         return min(self.max_new_tokens or 3 * rounded + 32, self.positions - 1)
 
-    def _micro_batches(self, indices: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
-        """Yield the indices of sentences with one limit, longest first."""
-        ordered = sorted(indices, key=lambda index: -len(ids[index]))
+    def _micro_batches(self, rows: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
         # Short sentences are many, and each beam of each has a vocabulary of probabilities
         room = STEP_ELEMENTS * self.micro_batch_tokens // self.budget
         most = max(1, room // (self.beams * len(self.tokenizer)))
-        for _, group in groupby(ordered, key=lambda index: self._limit(len(ids[index]))):
-            alike = list(group)
-            for batch in micro_batches([len(ids[index]) for index in alike], self.micro_batch_tokens // 2):
-                for start in range(0, len(batch), most):
-                    yield [alike[place] for place in batch[start : start + most]]
+        for batch in micro_batches([len(ids[index]) for index in rows], self.micro_batch_tokens // 2):
+            for start in range(0, len(batch), most):
+                yield [rows[place] for place in batch[start : start + most]]
+
+    def _generate(self, ids: list[list[int]], first: int, limit: int) -> list[Result]:
+        """Translate the rows of one micro-batch."""
+        with self.in_model():
+            sequences, found = self._run(ids, first, limit)
+        if not np.isfinite(found[:, 1:]).all():
+            kind = str(self.model.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
+            )
+        end = self.tokenizer.eos_token_id
+        lengths = [row.index(end) + 1 if end in row else None for row in sequences[:, 1:].tolist()]
+        self.tokens += sum(map(len, ids)) + sum(length or limit for length in lengths)
+        texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        own = [row[1 : length or len(row)] for row, length in zip(found, lengths, strict=True)]
+        scores = [float(each.mean()) if len(each) else 0.0 for each in own]
+        results: list[Result] = []
+        for text, length, score in zip(texts, lengths, scores, strict=True):
+            results.append(result_of(text, score, None if length else limit))
+        return results
 
     @torch.inference_mode()
-    def _generate(self, ids: list[list[int]], first: int) -> list[Result]:
-        """Translate the rows of one micro-batch."""
+    def _run(self, ids: list[list[int]], first: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the rows' generated tokens, (rows, length), and the log-probability of each after the first one."""
         inputs = padded(ids, self.tokenizer.pad_token_id, self.model.device)
-        limit = self._limit(max(map(len, ids)))
-        with warnings.catch_warnings(), self.in_model():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*max_new_tokens.*")
             states = self.model.get_encoder()(**inputs).last_hidden_state
             mask = inputs["attention_mask"]
@@ -120,20 +162,8 @@ class NllbTranslator(Timed):
                 do_sample=False,
                 max_new_tokens=limit,
             )
-            found = log_probabilities(self.model, states, mask, sequences).cpu()
-            lengths = [_length(row, self.tokenizer.eos_token_id) for row in sequences[:, 1:].tolist()]
-        scores = [float(row[1 : length or len(row)].mean()) for row, length in zip(found, lengths, strict=True)]
-        if not bool(torch.isfinite(found[:, 1:]).all()):
-            kind = str(self.model.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
-            )
-        self.tokens += sum(map(len, ids)) + sum(length or limit for length in lengths)
-        texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
-        results: list[Result] = []
-        for text, length, score in zip(texts, lengths, scores, strict=True):
-            results.append(result_of(text, score, None if length else limit))
-        return results
+        found = log_probabilities(self.model, states, mask, sequences)
+        return sequences.cpu().numpy(), found.cpu().numpy()
 
 
 def result_of(text: str, score: float, limit: int | None) -> Result:
@@ -163,11 +193,6 @@ def log_probabilities(model: Any, states: torch.Tensor, mask: torch.Tensor, sequ
         logits = model.lm_head(decoded[at]).float()
         found[at] = logits.gather(1, wanted[at][:, None])[:, 0] - logits.logsumexp(1)
     return found
-
-
-def _length(tokens: list[int], end: int) -> int | None:
-    """Return the number of tokens up to and with the end token; None if it never came."""
-    return tokens.index(end) + 1 if end in tokens else None
 
 
 def tokenizer_of(name: str, key: str = "translate") -> Any:

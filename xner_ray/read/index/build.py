@@ -68,7 +68,7 @@ def build_index(
     keep = recipe.input.labels.keep
     selections = {lang: _selection(input_of(inputs, lang), recipe) for lang in recipe.languages}
     sizes = [len(rows) for splits in selections.values() for _, rows in splits]
-    unit_rows = unit_rows or grown_unit_rows(sizes, recipe.engine.unit_rows)
+    unit_rows = unit_rows or grown_unit_rows(sizes, recipe.unit_rows)
     units: list[Unit] = []
     for lang, splits in selections.items():
         text = input_of(inputs, lang)
