@@ -134,9 +134,9 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
         files = of_files(*texts.identities(paths))
         keys = fingerprint(checked, inputs, parallel, models)
         keys = as_recorded(keys, record, lambda: of_files(*texts.identities(stamps)))
-        return Begun(checked, keys, dict(given.models()), wanted, files, hub.commits(), texts.n_bytes)
+        return Begun(checked, keys, resolve.asked(given), wanted, files, hub.commits(), texts.n_bytes)
     except (RecipeError, InputError, RetryableError) as error:
-        if record is None or (record.given, record.asked) != (wanted, dict(given.models())):
+        if record is None or record.given != wanted or not dict(given.models()).items() <= record.asked.items():
             raise
         now = {"engine": given.engine, "output": given.output}
         return Begun(folder.recipe().model_copy(update=now), record.keys, record.asked, wanted, gone=str(error))
@@ -241,6 +241,10 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
     root = session.folder.root
     if not capacity.local and storage.is_local(root):
         session.say(f"{root} is a local path: every node of the cluster must reach it there")
+    if not capacity.local and (on_cpus := resolve.formats_on_cpus(recipe)):
+        session.say(
+            f"{', '.join(on_cpus)}: timed where the run began; nodes with another CPU compute so too, maybe slowly"
+        )
 
 
 def _commits() -> list[str]:
@@ -312,6 +316,8 @@ def plan(
     if offline:
         named = ", ".join(f"{key} {name}" for key, name in checked.models())
         said.append(f"models were not looked at (--offline): {named or 'there are none'}")
+        if on_cpus := resolve.formats_on_cpus(checked):
+            said.append(f"{', '.join(on_cpus)}: not timed (--offline); float32 where that is faster as the run begins")
     else:
         resolve.check_tags(checked, run_labels(checked, index.labels_found))
     rows = Table("Input", ["language"], ["rows", "words", "units"])

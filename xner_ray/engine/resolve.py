@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module, metadata
+from typing import Literal
 
 from xner_ray.errors import RecipeError, require
-from xner_ray.models import e5, hub, vllm
+from xner_ray.models import cpu_dtype, e5, hub, vllm
+from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
@@ -28,6 +30,9 @@ _BACKENDS = {
     "evidence": {"plugin": "xner_ray.match.plugin"},
 }
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
+# What computes in `dtype`, by engine (`models.cpu_dtype`).
+_WAYS: dict[str, Literal["encoder", "whole", "ctranslate2"]]
+_WAYS = {"batched": "encoder", "nllb": "whole", "hf": "whole", "ctranslate2": "ctranslate2"}
 
 
 def check_cheap(recipe: Recipe) -> Texts:
@@ -69,14 +74,38 @@ def _check_settings(recipe: Recipe) -> None:
         e5.weights_file()
 
 
+def formats(recipe: Recipe) -> dict[str, str]:
+    """Return the number formats that a recipe states, by key, but for float32."""
+    found = {
+        f"{stage}.dtype": getattr(recipe, stage).dtype for stage in recipe.stages if recipe.engine_of(stage) in _WAYS
+    }
+    return {key: dtype for key, dtype in found.items() if dtype not in ("auto", "float32")}
+
+
+def formats_on_cpus(recipe: Recipe) -> list[str]:
+    """Return the number formats of stages on CPUs, each as `key: format`."""
+    found = formats(recipe).items()
+    return [f"{key}: {dtype}" for key, dtype in found if kind_of_device(getattr(recipe, key.split(".")[0])) == "cpu"]
+
+
+def asked(recipe: Recipe) -> dict[str, str]:
+    """Return the models and number formats that a recipe asks for, by key: what `resolve` may replace."""
+    return dict(recipe.models()) | formats(recipe)
+
+
 def recorded(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
     """Return by key the pinned models of the run in a folder that a resume keeps (`hub.recorded`); none without a run.
 
+    With them the number formats that the run computes in, where the recipe asks for the same ones as at its start.
     Local folders keep their names, so that their content is looked at again.
     """
     if not folder.is_run():
         return {}
-    return hub.recorded(dict(recipe.models()), folder.models(), folder.record().asked)
+    record = folder.record()
+    known = {key: str(record.keys[key]) for key in formats(recipe) if key in record.keys}
+    return hub.recorded(dict(recipe.models()), folder.models(), record.asked) | {
+        key: dtype for key, dtype in known.items() if record.asked.get(key, dtype) == formats(recipe)[key]
+    }
 
 
 def resolve(
@@ -84,9 +113,10 @@ def resolve(
 ) -> tuple[Recipe, dict[str, str]]:
     """Return the recipe with models, layers and labels made definite, and the identity of each model by its key.
 
-    recorded: models that are pinned already, by key. say: gets what a user should know, as `hub.pin` says it. Errors
-    as of `check_cheap` but for files, and RecipeError for a model, a layer or a language that cannot work. Reads
-    configurations and tokenizers, no weights.
+    recorded: models that are pinned already, and number formats that stand, by key; others that are for a CPU are
+    timed. say: gets what a user should know, as `hub.pin` and `cpu_dtype.usable` say it. Errors as of `check_cheap` but
+    for files, and RecipeError for a model, a layer or a language that cannot work. Reads configurations and tokenizers,
+    no weights.
     """
     _check_settings(recipe)
     recipe = recipe.with_models(recorded or {})
@@ -101,7 +131,18 @@ def resolve(
             identities |= {f"{stage}.{key}": identity for key, identity in found.items()}
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
         identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
-    return recipe, identities
+    return _timed(recipe, recorded or {}, say), identities
+
+
+def _timed(recipe: Recipe, known: Mapping[str, str], say: Callable[[str], None]) -> Recipe:
+    """Return the recipe with float32 in place of formats that are not faster on this machine's CPU."""
+    taken: dict[str, str] = {}
+    for key, dtype in formats(recipe).items():
+        stage = key.split(".")[0]
+        section = getattr(recipe, stage)
+        if key not in known and kind_of_device(section) == "cpu":
+            taken[key] = cpu_dtype.usable(key, dtype, _WAYS[recipe.engine_of(stage)], section.threads, say)
+    return recipe.with_models(taken)
 
 
 def ready(recipe: Recipe, say: Callable[[str], None]) -> None:
