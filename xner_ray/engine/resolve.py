@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module, metadata
 from typing import Literal
 
-from xner_ray.errors import RecipeError, require
+from xner_ray.errors import MissingExtraError, RecipeError, require
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
@@ -35,13 +36,14 @@ _WAYS: dict[str, Literal["encoder", "whole", "ctranslate2"]]
 _WAYS = {"batched": "encoder", "nllb": "whole", "hf": "whole", "ctranslate2": "ctranslate2"}
 
 
-def check_cheap(recipe: Recipe) -> Texts:
+def check_cheap(recipe: Recipe, lacks: Callable[[str], None] | None = None) -> Texts:
     """Check what needs no model library; return the input, whose files are listed for that.
 
-    RecipeError or InputError for settings that cannot work, a missing file, plug-in or folder of a model;
-    MissingExtraError for a missing package. `resolve` needs torch and transformers, whose import takes seconds.
+    lacks: gets the message of a missing package, which is an error without it. RecipeError or InputError for settings
+    that cannot work, a missing file, plug-in or folder of a model; MissingExtraError for a missing package. `resolve`
+    needs torch and transformers, whose import takes seconds.
     """
-    _check_settings(recipe)
+    _check_settings(recipe, lacks)
     for _, model in recipe.models():
         if "://" not in model:
             hub.local_folder(model)
@@ -52,26 +54,34 @@ def check_cheap(recipe: Recipe) -> Texts:
     return texts
 
 
-def _check_settings(recipe: Recipe) -> None:
-    """Check settings against one another and against what is installed."""
+def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) -> None:
+    """Check settings against one another and against what is installed; lacks: as of `check_cheap`."""
     if recipe.projector == "combine":
         raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
     if "likelihood" in recipe.stages and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
+    checks: list[Callable[[], object]] = []
     for stage in recipe.stages:
         engine = recipe.engine_of(stage)
         if engine == "llm":
-            vllm.require(getattr(recipe, stage), stage)
+            checks.append(partial(vllm.require, getattr(recipe, stage), stage))
         elif engine == "ctranslate2":
-            require(engine, engine, f"{stage}.engine {engine}")
+            checks.append(partial(require, engine, engine, f"{stage}.engine {engine}"))
         elif engine == "simalign":
-            require(engine, engine, "align.backend: simalign")
+            checks.append(partial(require, engine, engine, "align.backend: simalign"))
         elif engine in _LIGHT:
-            _resolve_stage(recipe, stage)
+            checks.append(partial(_resolve_stage, recipe, stage))
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
-        require("py3langid", "lid", "translate.health.language")
+        checks.append(partial(require, "py3langid", "lid", "translate.health.language"))
     if ("align.encoder", "builtin") in recipe.models():
-        e5.weights_file()
+        checks.append(e5.weights_file)
+    for check in checks:
+        try:
+            check()
+        except MissingExtraError as error:
+            if lacks is None:
+                raise
+            lacks(str(error))
 
 
 def formats(recipe: Recipe) -> dict[str, str]:

@@ -80,6 +80,7 @@ MODELS = {
         Model("facebook/nllb-200-3.3B", 24, 2048, 8192, 24, 256_206),
         Model("FacebookAI/xlm-roberta-base", 12, 768, 3072),
         Model("FacebookAI/xlm-roberta-large", 24, 1024, 4096),
+        Model("FacebookAI/xlm-roberta-large-finetuned-conll03-english", 24, 1024, 4096),
         Model("google-bert/bert-base-multilingual-cased", 12, 768, 3072),
         Model("builtin", 12, 384, 1536),  # multilingual-e5-small
     )
