@@ -28,6 +28,7 @@ ORDER = (  # from the ground up
         "run",
         "models",
         "evaluate",
+        "sizing",
         "read",
         "write",
         "translate",

@@ -146,7 +146,11 @@ def plan(
     recipe: RecipePath,
     overrides: Overrides = None,
     assume: Annotated[
-        str | None, typer.Option(help="plan for nodes that are not here: cpus=64,gpus=8,memory_gb=512,nodes=2")
+        str | None,
+        typer.Option(
+            help="plan for nodes that are not here: cpus=64,gpus=8,memory_gb=512,nodes=2; for the estimate also "
+            "gpu=H100,gpu_hour=2.5,rows=3000000"
+        ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="look at no model, on a hub or in a cache")] = False,
 ) -> None:

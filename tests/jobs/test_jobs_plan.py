@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from rich.console import Console
 from tiny_taggers import table_model
 
@@ -15,6 +16,7 @@ from xner_ray.data.languages import LANGUAGES
 from xner_ray.engine.pools import Capacity, group
 from xner_ray.errors import MissingExtraError
 from xner_ray.recipe.load import load_recipe
+from xner_ray.recipe.model import Recipe
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -32,6 +34,51 @@ def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_miss
         assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install 'xner_ray[llm]'"
     both = load_recipe(JOBS / "llm_teacher.yaml", ["translate.engine=llm", "translate.model=google/gemma-2-9b-it"])
     assert [name for name in both.stages if both.engine_of(name) == "llm"] == ["translate", "tag"]
+
+
+def _filled(recipe: Recipe, folder: Path) -> list[str]:
+    """Return settings that put made sentences in the place of input that is not here."""
+    given = recipe.input
+    paths = [given.path] if isinstance(given.path, str) else list(given.path.values())
+    if all(Path(path).exists() for path in paths):
+        return []
+    langs = recipe.languages
+    text = {"out": folder / "{lang}.txt", "links": folder / "{lang}.links"}
+    for lang in langs:
+        (folder / f"{lang}.conll").write_text("Anna B-PER\nx O\n\ny O\n\n")
+        (folder / f"{lang}.parallel.conll").write_text("Anna B-PER\nx O\n\ny O\n\n")
+        (folder / f"{lang}.links").write_text("0-0 1-1\n0-0\n")
+        pq.write_table(pa.table({"tokens": [["Anna"]], "ner_tags": [["B-PER"]]}), folder / f"{lang}.parquet")
+    ending = "parquet" if given.format == "parquet" else "conll"
+    settings = [f"input.path={folder}/{{lang}}.{ending}"]
+    settings += [f"input.parallel.{lang}={folder}/{{lang}}.parallel.conll" for lang in given.parallel]
+    return settings + ([f"input.links={text['links']}"] if given.links else [])
+
+
+RECIPES = [path.stem for path in sorted(JOBS.glob("*.yaml")) if "input" in yaml.safe_load(path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_planned_for_machines_that_are_not_here(name: str, tmp_path: Path) -> None:
+    """As somebody sizes a cluster from a laptop: without the models, without a hub, without vLLM."""
+    overrides = _filled(load_recipe(JOBS / f"{name}.yaml"), tmp_path)
+    assume = "gpus=8,cpus=64,memory_gb=512,gpu=A100,gpu_hour=2.5,rows=3000000"
+    console = Console(width=200, file=io.StringIO())
+    console.print(xner_ray.plan(JOBS / f"{name}.yaml", overrides=overrides, assume=assume, offline=True))
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "Pools (what is assumed has 64 CPUs, 8 GPUs)" in said and "models were not looked at (--offline)" in said
+    recipe = load_recipe(JOBS / f"{name}.yaml", overrides)
+    n_rows = 3_000_000 * len(recipe.languages)
+    assert f"{n_rows:,} rows at " in said or "no estimate: " in said
+    for stage in recipe.stages:
+        assert f" {stage} " in said
+    if any(recipe.engine_of(stage) == "llm" for stage in recipe.stages):
+        lacks = "tag.engine llm needs the package 'vllm'" in said
+        assert lacks == (importlib.util.find_spec("vllm") is None)
+
+
+def test_there_are_recipes() -> None:
+    assert {"quickstart", "nllb", "llm_teacher", "masakhaner2_nllb"} <= set(RECIPES) and len(RECIPES) > 12
 
 
 def _nllb_of_all_languages(folder: Path) -> Path:

@@ -18,6 +18,9 @@ from xner_ray.storage import files as storage
 FILES = {"config.json": "{}", "model.safetensors": "weights", "README.md": "card"}
 
 
+ASKED = {"model.encoder": "builtin", "fit.dtype": "auto"}
+
+
 class _Recipe(Section):
     seed: int = 0
 
@@ -27,7 +30,7 @@ class KilledError(Exception):
 
 
 def _made(root: Path, seed: int, *, fresh: bool = False) -> dict[str, Any]:
-    folder, keys = ModelFolder(str(root), "student", "training.json", "builtin"), {"seed": str(seed)}
+    folder, keys = ModelFolder(str(root), "student", "training.json", ASKED), {"seed": str(seed)}
     folder.refuse_other_files()
     with folder.claim():
         if not fresh and (done := folder.finished(keys)) is not None:
@@ -126,7 +129,7 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
 
 def test_a_model_is_not_written_over_what_it_is_made_from(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    folder = ModelFolder(str(tmp_path / "link" / "model"), "student", "training.json", "builtin")
+    folder = ModelFolder(str(tmp_path / "link" / "model"), "student", "training.json", ASKED)
     folder.refuse_sources([None, "builtin", "org/model", "s3://bucket/model", str(tmp_path)])
     with pytest.raises(RecipeError, match="link/model: is what the student is made from"):
         folder.refuse_sources([str(tmp_path / "model")])

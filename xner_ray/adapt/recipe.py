@@ -86,7 +86,8 @@ class Fit(Section):
     clip_norm: float = Field(default=1.0, gt=0)
     part_pairs: int = Field(default=2048, ge=1)  # after so many, links are found again, and a checkpoint is written
     micro_batch_tokens: int = Field(default=4096, ge=16)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 products on a GPU
+    # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(default=0, ge=0)
 
 

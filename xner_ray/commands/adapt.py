@@ -20,7 +20,7 @@ from xner_ray.adapt.pairs import Pair, Tally, load
 from xner_ray.adapt.recipe import Adaptation
 from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
-from xner_ray.models import hub
+from xner_ray.models import cpu_dtype, hub
 from xner_ray.models.trainer import Progress, State
 from xner_ray.models.windows import Windows
 from xner_ray.recipe.load import load_checked, placed
@@ -53,7 +53,8 @@ def adapt(
     """
     adaptation = load_adaptation(recipe, overrides)
     encoder = identity = adaptation.model.encoder
-    target = ModelFolder(os.fspath(folder), "adapted encoder", "adaptation.json", encoder)
+    asked = {"model.encoder": encoder, "fit.dtype": adaptation.fit.dtype}
+    target = ModelFolder(os.fspath(folder), "adapted encoder", "adaptation.json", asked)
     target.refuse_sources([adaptation.model.encoder, *(origin.run for origin in adaptation.data)])
     resources = adaptation.resources
     if resources.gpus and not torch.cuda.is_available():
@@ -66,6 +67,14 @@ def adapt(
         encoder, identity = hub.pin(known.get("model.encoder", encoder), say)
         model = adaptation.model.model_copy(update={"encoder": encoder})
         adaptation = adaptation.model_copy(update={"model": model})
+    dtype = cpu_dtype.for_training(
+        adaptation.fit.dtype,
+        gpus=resources.gpus,
+        threads=torch.get_num_threads(),
+        kept=None if fresh else target.format_kept(),
+        say=say,
+    )
+    adaptation = adaptation.model_copy(update={"fit": adaptation.fit.model_copy(update={"dtype": dtype})})
     keys = _fingerprint(adaptation, pairs, identity)
     target.refuse_other_files()
     if not fresh and (report := target.finished(keys)) is not None:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,7 +38,7 @@ from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.bootstrap import Difference
 from xner_ray.evaluate.comparison import Comparison, Run
 from xner_ray.evaluate.counting import count
-from xner_ray.models import hub
+from xner_ray.models import cpu_dtype, hub
 from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import LanguageCode
@@ -54,6 +54,7 @@ from xner_ray.train.student import micro_f1
 
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
+_DTYPE = "fit.dtype: bfloat16"  # in encoders.json: the number format that stands for it
 _WHOLE = {
     "evaluate": "is given once, for the whole experiment",
     "folds": "is given once, for the whole experiment",
@@ -137,8 +138,9 @@ def cross_validate(
 ) -> Validated:
     """Project the runs of an experiment file to `out`/runs, train its students, and write `out`/compare.md and .json.
 
-    The same call again trains only what is missing, with the commits of encoders that `out`/encoders.json holds since
-    the first call. samples, seed: of the bootstrap. RecipeError is raised before any work.
+    The same call again trains only what is missing, with the commits of encoders and the number format that
+    `out`/encoders.json holds since the first call. samples, seed: of the bootstrap. RecipeError is raised before any
+    work.
     """
     console = console or Console(quiet=True)
     experiment = load_experiment(path, overrides)
@@ -174,6 +176,7 @@ def _items(
     found: dict[tuple[int, int], list[Item]] = {}
     record = storage.join(root, "encoders.json")
     known: dict[str, str] = json.loads(storage.read_if_there(record) or "{}")
+    formats: dict[str, Literal["auto", "float32", "bfloat16"]] = {}
     pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
     for student, own in experiment.students.items():
         per_language = _LANG in json.dumps(own)
@@ -191,12 +194,20 @@ def _items(
                         pins[encoder] = hub.pin(known.get(encoder, encoder), say)
                 except RecipeError as error:
                     raise RecipeError(f"students.{student}: {error}") from None
+                if training.fit.dtype not in formats:
+                    formats[training.fit.dtype] = cpu_dtype.for_training(
+                        training.fit.dtype, gpus=training.resources.gpus, threads=1, kept=known.get(_DTYPE), say=say
+                    )
                 pinned, identity = pins[encoder]
                 name = f"seed-{seed}-fold-{fold}.parquet"
                 path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
-                item = Item(student, training.with_encoder(pinned), path, identity)
+                training = training.with_encoder(pinned).with_dtype(formats[training.fit.dtype])
+                item = Item(student, training, path, identity)
                 found.setdefault((seed, fold), []).append(item)
-    if new := {asked: pinned for asked, (pinned, _) in pins.items() if asked != pinned and asked not in known}:
+    new = {asked: pinned for asked, (pinned, _) in pins.items() if asked != pinned and asked not in known}
+    if "bfloat16" in formats:
+        new |= {_DTYPE: formats["bfloat16"]}
+    if new.items() - known.items():
         storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
     return found
 

@@ -31,6 +31,7 @@ from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report.progress import Progress
+from xner_ray.report.sizing import estimate_table
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
 from xner_ray.run import whole
@@ -38,6 +39,7 @@ from xner_ray.run.attempts import attempts
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.record import as_recorded
+from xner_ray.sizing.estimate import estimate, split
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 
@@ -134,9 +136,9 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
         files = of_files(*texts.identities(paths))
         keys = fingerprint(checked, inputs, parallel, models)
         keys = as_recorded(keys, record, lambda: of_files(*texts.identities(stamps)))
-        return Begun(checked, keys, dict(given.models()), wanted, files, hub.commits(), texts.n_bytes)
+        return Begun(checked, keys, resolve.asked(given), wanted, files, hub.commits(), texts.n_bytes)
     except (RecipeError, InputError, RetryableError) as error:
-        if record is None or (record.given, record.asked) != (wanted, dict(given.models())):
+        if record is None or record.given != wanted or not dict(given.models()).items() <= record.asked.items():
             raise
         now = {"engine": given.engine, "output": given.output}
         return Begun(folder.recipe().model_copy(update=now), record.keys, record.asked, wanted, gone=str(error))
@@ -244,6 +246,10 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
     root = session.folder.root
     if not capacity.local and storage.is_local(root):
         session.say(f"{root} is a local path: every node of the cluster must reach it there")
+    if not capacity.local and (on_cpus := resolve.formats_on_cpus(recipe)):
+        session.say(
+            f"{', '.join(on_cpus)}: timed where the run began; nodes with another CPU compute so too, maybe slowly"
+        )
 
 
 def _commits() -> list[str]:
@@ -297,24 +303,34 @@ def plan(
     """Return what `project` would do, for a terminal. The same errors as `project`; loads no model, writes nothing.
 
     A cluster is asked what it has; a Ray of this machine's own is not started. assume: nodes to plan for instead, see
-    `pools.assumed`. offline: whether models are not looked at, so that no hub is asked.
+    `pools.assumed`, and what `sizing.estimate.split` takes. offline: whether models are not looked at, so that no hub
+    is asked, and packages of other machines not missed.
     """
     given = load_recipe(recipe, overrides)
-    texts = resolve.check_cheap(given)
     said: list[str] = []
-    instead = None if assume is None else assumed(assume)
+    texts = resolve.check_cheap(given, said.append if offline else None)
+    nodes, beside = split(assume or "")
+    instead = assumed(nodes) if nodes else None
     choice = before_the_scan(given, texts.n_bytes) if instead is None else Choice("ray", f"--assume {assume}")
     joins = instead is None and choice is not None and choice.name == "ray" and reaches_ray(given)
     with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
         index = build_index(given, map_files=executor.map)
         checked, models = (given, {}) if offline else resolve.resolve(given, say=said.append)
-        choice = choice or by_work(checked, sum(unit.n_rows for unit in index.units), len(index.units))
+        n_rows, n_words, n_units = index.n_rows, index.n_words, len(index.units)
+        if beside.rows is not None:
+            n_words = {lang: n * beside.rows // max(1, n_rows[lang]) for lang, n in n_words.items()}
+            n_rows = dict.fromkeys(n_rows, beside.rows)
+            n_units = len(n_rows) * -(-beside.rows // index.unit_rows)
+        choice = choice or by_work(checked, sum(n_rows.values()), n_units)
         starts = choice.name == "ray" and not joins
         capacity = instead or (local_capacity(checked) if starts else executor.capacity)
-        groups = group(checked, capacity, len(index.units))
+        groups = group(checked, capacity, n_units)
+    found = estimate(checked, groups, n_rows, n_words, cpus=capacity.cpus, in_process=capacity.in_process, given=beside)
     if offline:
         named = ", ".join(f"{key} {name}" for key, name in checked.models())
         said.append(f"models were not looked at (--offline): {named or 'there are none'}")
+        if on_cpus := resolve.formats_on_cpus(checked):
+            said.append(f"{', '.join(on_cpus)}: not timed (--offline); float32 where that is faster as the run begins")
     else:
         resolve.check_tags(checked, run_labels(checked, index.labels_found))
     rows = Table("Input", ["language"], ["rows", "words", "units"])
@@ -337,7 +353,7 @@ def plan(
     ]
     if index.reject_rate > checked.output.max_reject_rate:
         lines.append(f"project stops: {index.reject_rate:.2%} of the rows, more than output.max_reject_rate")
-    return Group(_pools_table(groups, capacity), rows, *map(Text, lines))
+    return Group(_pools_table(groups, capacity), rows, estimate_table(found), *map(Text, lines))
 
 
 def _pools_table(groups: Sequence[Pool], capacity: Capacity) -> Table:

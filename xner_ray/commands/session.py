@@ -38,7 +38,7 @@ class Begun:
 
     recipe: Recipe  # definite
     keys: Mapping[str, Any]  # its fingerprint
-    asked: Mapping[str, str] = field(default_factory=dict)  # models as the user's recipe names them, by key
+    asked: Mapping[str, str] = field(default_factory=dict)  # `resolve.asked` of the user's recipe
     given: str = ""  # digest of the user's recipe
     files: Mapping[str, str] = field(default_factory=dict)  # paths of input files, by key
     commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub (`storage.hub.commits`)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from xner_ray.models import hub
+from xner_ray.models import cpu_dtype, hub
 from xner_ray.run.model_folder import ModelFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
@@ -36,12 +36,22 @@ def train(
 
     training = load_training(source, overrides)
     encoder, identity = training.model.encoder, None
-    folder = ModelFolder(os.fspath(model_dir), "student", "training.json", encoder)
+    asked = {"model.encoder": encoder, "fit.dtype": training.fit.dtype}
+    folder = ModelFolder(os.fspath(model_dir), "student", "training.json", asked)
     folder.refuse_sources([encoder, *(source.run for source in training.data)])
     if encoder != "builtin":
         known = {} if fresh else hub.recorded({"model.encoder": encoder}, *folder.recorded())
         pinned, identity = hub.pin(known.get("model.encoder", encoder), say)
         training = training.with_encoder(pinned)
+    resources = training.resources
+    dtype = cpu_dtype.for_training(
+        training.fit.dtype,
+        gpus=resources.gpus,
+        threads=resources.threads or max(1, int(resources.cpus)),
+        kept=None if fresh else folder.format_kept(),
+        say=say,
+    )
+    training = training.with_dtype(dtype)
     keys = fingerprint(training, encoder=identity)
     folder.refuse_other_files()
     with folder.claim():

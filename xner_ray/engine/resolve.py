@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module, metadata
+from typing import Literal
 
-from xner_ray.errors import RecipeError, require
-from xner_ray.models import e5, hub, vllm
+from xner_ray.errors import MissingExtraError, RecipeError, require
+from xner_ray.models import cpu_dtype, e5, hub, vllm
+from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
@@ -28,15 +31,19 @@ _BACKENDS = {
     "evidence": {"plugin": "xner_ray.match.plugin"},
 }
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
+# What computes in `dtype`, by engine (`models.cpu_dtype`).
+_WAYS: dict[str, Literal["encoder", "whole", "ctranslate2"]]
+_WAYS = {"batched": "encoder", "nllb": "whole", "hf": "whole", "ctranslate2": "ctranslate2"}
 
 
-def check_cheap(recipe: Recipe) -> Texts:
+def check_cheap(recipe: Recipe, lacks: Callable[[str], None] | None = None) -> Texts:
     """Check what needs no model library; return the input, whose files are listed for that.
 
-    RecipeError or InputError for settings that cannot work, a missing file, plug-in or folder of a model;
-    MissingExtraError for a missing package. `resolve` needs torch and transformers, whose import takes seconds.
+    lacks: gets the message of a missing package, which is an error without it. RecipeError or InputError for settings
+    that cannot work, a missing file, plug-in or folder of a model; MissingExtraError for a missing package. `resolve`
+    needs torch and transformers, whose import takes seconds.
     """
-    _check_settings(recipe)
+    _check_settings(recipe, lacks)
     for _, model in recipe.models():
         if "://" not in model:
             hub.local_folder(model)
@@ -47,36 +54,68 @@ def check_cheap(recipe: Recipe) -> Texts:
     return texts
 
 
-def _check_settings(recipe: Recipe) -> None:
-    """Check settings against one another and against what is installed."""
+def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) -> None:
+    """Check settings against one another and against what is installed; lacks: as of `check_cheap`."""
     if recipe.projector == "combine":
         raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
     if "likelihood" in recipe.stages and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
+    checks: list[Callable[[], object]] = []
     for stage in recipe.stages:
         engine = recipe.engine_of(stage)
         if engine == "llm":
-            vllm.require(getattr(recipe, stage), stage)
+            checks.append(partial(vllm.require, getattr(recipe, stage), stage))
         elif engine == "ctranslate2":
-            require(engine, engine, f"{stage}.engine {engine}")
+            checks.append(partial(require, engine, engine, f"{stage}.engine {engine}"))
         elif engine == "simalign":
-            require(engine, engine, "align.backend: simalign")
+            checks.append(partial(require, engine, engine, "align.backend: simalign"))
         elif engine in _LIGHT:
-            _resolve_stage(recipe, stage)
+            checks.append(partial(_resolve_stage, recipe, stage))
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
-        require("py3langid", "lid", "translate.health.language")
+        checks.append(partial(require, "py3langid", "lid", "translate.health.language"))
     if ("align.encoder", "builtin") in recipe.models():
-        e5.weights_file()
+        checks.append(e5.weights_file)
+    for check in checks:
+        try:
+            check()
+        except MissingExtraError as error:
+            if lacks is None:
+                raise
+            lacks(str(error))
+
+
+def formats(recipe: Recipe) -> dict[str, str]:
+    """Return the number formats that a recipe states, by key, but for float32."""
+    found = {
+        f"{stage}.dtype": getattr(recipe, stage).dtype for stage in recipe.stages if recipe.engine_of(stage) in _WAYS
+    }
+    return {key: dtype for key, dtype in found.items() if dtype not in ("auto", "float32")}
+
+
+def formats_on_cpus(recipe: Recipe) -> list[str]:
+    """Return the number formats of stages on CPUs, each as `key: format`."""
+    found = formats(recipe).items()
+    return [f"{key}: {dtype}" for key, dtype in found if kind_of_device(getattr(recipe, key.split(".")[0])) == "cpu"]
+
+
+def asked(recipe: Recipe) -> dict[str, str]:
+    """Return the models and number formats that a recipe asks for, by key: what `resolve` may replace."""
+    return dict(recipe.models()) | formats(recipe)
 
 
 def recorded(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
     """Return by key the pinned models of the run in a folder that a resume keeps (`hub.recorded`); none without a run.
 
+    With them the number formats that the run computes in, where the recipe asks for the same ones as at its start.
     Local folders keep their names, so that their content is looked at again.
     """
     if not folder.is_run():
         return {}
-    return hub.recorded(dict(recipe.models()), folder.models(), folder.record().asked)
+    record = folder.record()
+    known = {key: str(record.keys[key]) for key in formats(recipe) if key in record.keys}
+    return hub.recorded(dict(recipe.models()), folder.models(), record.asked) | {
+        key: dtype for key, dtype in known.items() if record.asked.get(key, dtype) == formats(recipe)[key]
+    }
 
 
 def resolve(
@@ -84,9 +123,10 @@ def resolve(
 ) -> tuple[Recipe, dict[str, str]]:
     """Return the recipe with models, layers and labels made definite, and the identity of each model by its key.
 
-    recorded: models that are pinned already, by key. say: gets what a user should know, as `hub.pin` says it. Errors
-    as of `check_cheap` but for files, and RecipeError for a model, a layer or a language that cannot work. Reads
-    configurations and tokenizers, no weights.
+    recorded: models that are pinned already, and number formats that stand, by key; others that are for a CPU are
+    timed. say: gets what a user should know, as `hub.pin` and `cpu_dtype.usable` say it. Errors as of `check_cheap` but
+    for files, and RecipeError for a model, a layer or a language that cannot work. Reads configurations and tokenizers,
+    no weights.
     """
     _check_settings(recipe)
     recipe = recipe.with_models(recorded or {})
@@ -101,7 +141,18 @@ def resolve(
             identities |= {f"{stage}.{key}": identity for key, identity in found.items()}
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
         identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
-    return recipe, identities
+    return _timed(recipe, recorded or {}, say), identities
+
+
+def _timed(recipe: Recipe, known: Mapping[str, str], say: Callable[[str], None]) -> Recipe:
+    """Return the recipe with float32 in place of formats that are not faster on this machine's CPU."""
+    taken: dict[str, str] = {}
+    for key, dtype in formats(recipe).items():
+        stage = key.split(".")[0]
+        section = getattr(recipe, stage)
+        if key not in known and kind_of_device(section) == "cpu":
+            taken[key] = cpu_dtype.usable(key, dtype, _WAYS[recipe.engine_of(stage)], section.threads, say)
+    return recipe.with_models(taken)
 
 
 def ready(recipe: Recipe, say: Callable[[str], None]) -> None:

@@ -15,18 +15,25 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 
 class PackedLinear(nn.Module):
-    """A Linear layer with its weight in oneDNN's layout; the product is computed in float32 or bfloat16."""
+    """A Linear layer with its weight in oneDNN's layout; the product is computed in float32 or bfloat16.
+
+    packs: False leaves the weight as it is, for a processor on which oneDNN lacks the format: torch computes in it
+    there too, slowly.
+    """
 
     weight = None  # for models that look at the type of a weight
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype, *, packs: bool = True) -> None:
         super().__init__()
         self.dtype = dtype
         bias: Tensor | None = linear.bias
         self.bias = None if bias is None else bias.detach().to(dtype)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().to(dtype), None)
+        self.packs, weight = packs, linear.weight.detach().to(dtype)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, None) if packs else weight
 
     def forward(self, values: Tensor) -> Tensor:
+        if not self.packs:
+            return nn.functional.linear(values.to(self.dtype), self.packed, self.bias).to(values.dtype)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
             values.to(self.dtype), self.packed, self.bias, "none", [], ""
         )
@@ -66,14 +73,16 @@ class Int8Linear(nn.Module):
 def replace_linears(module: nn.Module, precision: Precision) -> Callable[[], None] | None:
     """Replace the float32 Linear layers of `module` by faster ones; return a function that restores them.
 
-    Returns None and replaces nothing if this torch or processor lacks what `precision` needs.
+    Returns None and replaces nothing if float32 cannot be packed here. Other formats are computed on every processor,
+    so that all workers of a run compute alike; whether they are faster is another question (`cpu_dtype`).
     """
-    if precision != "int8" and not _can_pack(precision):
+    packs = precision != "int8" and _can_pack(precision)
+    if precision == "float32" and not packs:
         return None
     done = list(_linears(module))
     for parent, name, layer in done:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        setattr(parent, name, Int8Linear(layer) if precision == "int8" else PackedLinear(layer, dtype))
+        setattr(parent, name, Int8Linear(layer) if precision == "int8" else PackedLinear(layer, dtype, packs=packs))
 
     def undo() -> None:
         for parent, name, layer in done:

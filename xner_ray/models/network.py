@@ -57,7 +57,7 @@ class Network:
         """Replace the Linear layers by `fast_linear`'s; returns False, and changes nothing, where that fails.
 
         Attention becomes `eager`, which on a CPU takes two thirds of `sdpa`'s time for sentences of 40 subwords. It
-        fails if the processor lacks `precision`, if the model looks into its layers, or if its states on two short
+        fails if float32 cannot be packed here, if the model looks into its layers, or if its states on two short
         sentences come out different: cosine below 0.9, where float32 has 1 and int8 about 0.99.
         """
         undo = fast_linear.replace_linears(self.module, precision)

@@ -275,7 +275,7 @@ class Recipe(Section):
                 yield key, getattr(getattr(self, stage), name) or BUILTIN_TAGGER
 
     def with_models(self, names: Mapping[str, str]) -> Recipe:
-        """Return the recipe with other names of models, by their keys."""
+        """Return the recipe with other names of models, or number formats, by their keys."""
         recipe = self
         for key, model in names.items():
             stage, name = key.split(".")

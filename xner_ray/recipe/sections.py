@@ -81,7 +81,7 @@ class Translating(ModelRuntime):
     # None: by the length of the sentence
     max_new_tokens: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
     cpu_tokens: ClassVar[int] = 2048
-    # auto: float32 on CPU, float16 on GPU; int8: ctranslate2 only
+    # auto: float32 on CPU, float16 on GPU; int8: ctranslate2 only. On a CPU others than float32 only where faster
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
     @model_validator(mode="after")
@@ -255,7 +255,7 @@ class Align(ModelRuntime):
     method: Annotated[Literal["argmax", "itermax", "mwmf", "forward", "reverse", "softmax"], Decides.CELLS] = "itermax"
     threshold: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=0, le=1)  # for method softmax
     distortion: Annotated[float, Decides.ROWS] = Field(default=0.0, ge=0, le=1)
-    # auto: as for translate; int8: CPU only
+    # auto: as for translate; int8: CPU only. On a CPU others than float32 only where faster
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
 
 

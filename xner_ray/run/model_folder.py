@@ -2,7 +2,7 @@
 
 MODEL/_train/fingerprint.json  what decides the model, while it is trained
 MODEL/_train/recipe.yaml       the recipe, while it is trained, its encoder pinned
-MODEL/_train/asked.json        the encoder by the name in the user's recipe
+MODEL/_train/asked.json        encoder and number format by their names in the user's recipe
 MODEL/_train/...               checkpoints, until the model is complete
 MODEL/...                      the model's files; config.json, which every loader needs, is written after the others
 MODEL/SHA256SUMS               written last: all listed files are complete
@@ -33,14 +33,14 @@ _SUMS, _WORK, _FINGERPRINT, _RECIPE, _ASKED = "SHA256SUMS", "_train", "fingerpri
 class ModelFolder:
     """A folder at a path or an address; nothing is created before `claim`.
 
-    kind: what messages call the model. report: the name of its report, which holds the fingerprint. asked: the encoder
-    by the name in the user's recipe.
+    kind: what messages call the model. report: the name of its report, which holds the fingerprint. asked: encoder and
+    number format by their names in the user's recipe, by key: `model.encoder`, `fit.dtype`.
     """
 
     root: str
     kind: str
     report: str
-    asked: str
+    asked: Mapping[str, str]
 
     def __post_init__(self) -> None:
         self.root = storage.join(self.root) if "://" in self.root else os.path.abspath(self.root)
@@ -109,8 +109,9 @@ class ModelFolder:
         return report
 
     def recorded(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the encoder that the model is made from, pinned, and the name that asked for it; each by its key.
+        """Return the encoder that the model is made from, pinned, and its number format; and the names that asked.
 
+        Each by its key.
         Empty where the folder holds no model, and where an older one did not record it.
         """
         names = self._names()
@@ -122,7 +123,14 @@ class ModelFolder:
             recipe, asked = report.get("recipe"), report.get("asked", {})
         else:
             return {}, {}
-        return {"model.encoder": recipe["model"]["encoder"]} if recipe else {}, asked
+        found = {"model.encoder": recipe["model"]["encoder"], "fit.dtype": recipe["fit"]["dtype"]} if recipe else {}
+        return found, asked
+
+    def format_kept(self) -> str | None:
+        """Return the number format in which the model's training began, where `fit.dtype` asks for the same again."""
+        recorded, asked = self.recorded()
+        kept = recorded.get("fit.dtype")
+        return kept if asked.get("fit.dtype", kept) == self.asked.get("fit.dtype") else None
 
     def begin(self, keys: Mapping[str, str], recipe: Section, *, fresh: bool) -> None:
         """Record what is trained here. fresh: discard the model and its checkpoints first, but no other files.
@@ -139,12 +147,12 @@ class ModelFolder:
             storage.delete(self.path(name))
         storage.delete(self.path(_SUMS))
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        storage.publish(self._asked, json.dumps({"model.encoder": self.asked}).encode())
+        storage.publish(self._asked, json.dumps(dict(self.asked)).encode())
         storage.publish(storage.join(self.work, _RECIPE), text.encode())
 
     def publish(self, folder: Path, report: dict[str, Any], keys: Mapping[str, str]) -> None:
         """Copy a model from a local folder, with its report, to which fingerprint and asked name are added."""
-        report |= {"fingerprint": dict(keys), "asked": {"model.encoder": self.asked}}
+        report |= {"fingerprint": dict(keys), "asked": dict(self.asked)}
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         (folder / self.report).write_text(text, encoding="utf-8")
         sums = cache.sums(folder)

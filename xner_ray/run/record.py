@@ -34,8 +34,8 @@ class Record:
     first_attempt: int = 1  # since the last `--fresh`
     unit_rows: int | None = None  # of a full unit; None: a run of an earlier version
     sums: dict[str, str] = field(default_factory=dict)  # SHA-256 by name below `_run`
-    # Models as the user's recipe names them, by key: a resume that asks by these names again gets the run's models,
-    # whatever the names mean by then.
+    # Models and number formats as the user's recipe names them, by key: a resume that asks by these names again gets
+    # those of the run, whatever the names mean by then, and whichever format is faster there.
     asked: Mapping[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # the same, pinned
     given: str = ""  # digest of the user's recipe

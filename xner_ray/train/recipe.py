@@ -160,7 +160,8 @@ class Fit(Section):
     checkpoints_per_epoch: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1)  # checkpoints without a better F1 before it stops; None: never
     micro_batch_tokens: int = Field(default=4096, ge=16)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 products on a GPU
+    # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     cache_gb: float = Field(default=2.0, ge=0)  # for the states of frozen layers, of one worker
     seed: int = Field(default=0, ge=0)
 
@@ -201,6 +202,10 @@ class Training(Section):
         if self.validation_share and any(source.labels == "soft" for source in self.data):
             raise ValueError("validation_share: scores need spans, and labels: soft has none; give validation")
         return self
+
+    def with_dtype(self, dtype: Literal["auto", "float32", "bfloat16"]) -> Training:
+        """Return the recipe with another number format."""
+        return self.model_copy(update={"fit": self.fit.model_copy(update={"dtype": dtype})})
 
     def with_encoder(self, encoder: str) -> Training:
         """Return the recipe with another encoder."""
