@@ -1,17 +1,16 @@
 """A unit on its way through Ray: one row with its name, its table as Arrow IPC, and what has been counted.
 
-One row is one block is one call, so nothing bundles, splits or infers a unit, on CPU and on GPU alike.
+A block is one call and holds the units of one bundle (`bundles.py`), so nothing splits or infers a unit, on CPU and on
+GPU alike.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-
-from xner_ray.errors import FatalError
 
 _ENVELOPE = pa.schema([("unit", pa.string()), ("rows", pa.large_binary()), ("counted", pa.string())])
 
@@ -26,9 +25,7 @@ def pack(unit: str, table: pa.Table, counted: Mapping[str, Any]) -> pa.Table:
     return pa.table([pa.array([unit]), rows, pa.array([json.dumps(counted)])], schema=_ENVELOPE)
 
 
-def unpack(batch: pa.Table) -> tuple[str, pa.Table, dict[str, Any]]:
-    """Return unit name, rows and counters. FatalError if Ray has put several units into one call."""
-    if batch.num_rows != 1:
-        raise FatalError(f"a stage was called with {batch.num_rows} units; each call is one")
-    table = pa.ipc.open_stream(batch.column("rows")[0].as_buffer()).read_all()
-    return batch.column("unit")[0].as_py(), table, json.loads(batch.column("counted")[0].as_py())
+def unpack(batch: pa.Table) -> Iterator[tuple[str, pa.Table, dict[str, Any]]]:
+    """Yield name, rows and counters of each unit."""
+    for unit, rows, counted in zip(*batch.columns, strict=True):
+        yield unit.as_py(), pa.ipc.open_stream(rows.as_buffer()).read_all(), json.loads(counted.as_py())

@@ -15,9 +15,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from xner_ray import interrupts
+from xner_ray.engine.bundles import bundled
 from xner_ray.engine.crashes import DEATHS, CrashCounter
 from xner_ray.engine.executor import Events, Work
 from xner_ray.engine.guard import run_stage
@@ -60,7 +62,7 @@ class InlineExecutor:
             run = _Run(units, work, self.pauses_s)
             events.watch(run.queues)
             try:
-                for unit in units:
+                for unit in chain.from_iterable(bundled(units, work.recipe)):
                     events.done(unit.name, run.make(unit, events.notice))
             finally:
                 run.release()

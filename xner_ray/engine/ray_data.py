@@ -2,8 +2,9 @@
 
     unit source -> read tasks -> actor pool of model stages -> actor pool that matches and writes parts -> ledger
 
-A unit travels as one row (`envelope.py`), so `batch_size=1` is one call of each pool. The last pool publishes the
-unit's part and returns a ledger row; a unit is done when its part exists, so a resume reads only the missing units.
+A unit travels as one row (`envelope.py`), and the units of one range in several languages as one block (`bundles.py`),
+which is one call of each pool. The last pool publishes each unit's part and returns its ledger row; a unit is done when
+its part exists, so a resume reads only the missing units.
 Reads and workers ask for fractions of a CPU, or on two cores the reads would never start.
 
 Faults, from small to large. A worker whose process dies is started again by Ray, and its unit with it; a unit that
@@ -35,6 +36,7 @@ from ray.data.datasource import ReadTask
 from ray.util.metrics import Counter, Gauge
 
 from xner_ray.engine import ray_cluster
+from xner_ray.engine.bundles import bundled
 from xner_ray.engine.control import control
 from xner_ray.engine.crashes import DEATHS, DYING, CrashCounter
 from xner_ray.engine.envelope import pack, unpack
@@ -66,11 +68,11 @@ _TRIES = 3  # new pools in a row, no unit finished
 
 
 class UnitSource(Datasource):
-    """One read task a unit."""
+    """One read task a bundle of units."""
 
-    def __init__(self, units: Sequence[Unit], plan: ReadPlan) -> None:
+    def __init__(self, bundles: Sequence[Sequence[Unit]], plan: ReadPlan) -> None:
         super().__init__()
-        self._units = units
+        self._bundles = bundles
         self._plan, self._settings = plan, HubSettings()
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -79,13 +81,13 @@ class UnitSource(Datasource):
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        del parallelism, per_task_row_limit, data_context  # the units decide
+        del parallelism, per_task_row_limit, data_context  # the bundles decide
         return [
             ReadTask(
-                partial(with_settings, self._settings, read_packed, unit, self._plan),
-                BlockMetadata(num_rows=1, size_bytes=None, exec_stats=None),
+                partial(with_settings, self._settings, read_packed, bundle, self._plan),
+                BlockMetadata(num_rows=len(bundle), size_bytes=None, exec_stats=None),
             )
-            for unit in self._units
+            for bundle in self._bundles
         ]
 
 
@@ -119,7 +121,7 @@ class Metrics:
 
 
 class Worker:
-    """An actor: some stages with their models loaded, called with one unit at a time."""
+    """An actor: some stages with their models loaded, called with one bundle of units at a time."""
 
     pauses_s: tuple[float, ...] = PAUSES_S
     deaths = DEATHS  # in loading, the node is left out after so many
@@ -183,7 +185,10 @@ class Worker:
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:
             raise self.failure
-        unit, table, counted = unpack(batch)
+        return pa.concat_tables(self._survive(*unit) for unit in unpack(batch))
+
+    def _survive(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
+        """Do the work of one unit, as one of several tries if earlier ones killed their processes."""
         with self.crashes.attempt(self.device), self.crashes.attempt(f"{self.name} {unit}") as deaths:
             if deaths >= self.most_deaths:
                 raise FatalError(
@@ -232,7 +237,7 @@ class WritingWorker(Worker):
         self.writer = PartWriter(recipe, parts, labels, retry)
 
     def work(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
-        unit, table, counted = unpack(super().work(unit, table, counted))
+        ((unit, table, counted),) = unpack(super().work(unit, table, counted))
         return pack(unit, table.slice(0, 0), self.writer.write(unit, table, counted))
 
 
@@ -303,11 +308,12 @@ def _run_pools(
     """Stream units through one set of pools."""
     parts = work.new_parts_folder()
     _configure(DataContext.get_current())
+    bundles = bundled(units, work.recipe, work.groups)
     data = ray.data.read_datasource(
-        UnitSource(units, work.plan),
+        UnitSource(bundles, work.plan),
         num_cpus=READ_CPUS,
-        concurrency=min(readers(work.groups), len(units)),  # Ray warns of a bound that cannot be reached
-        override_num_blocks=len(units),
+        concurrency=min(readers(work.groups), len(bundles)),  # Ray warns of a bound that cannot be reached
+        override_num_blocks=len(bundles),
     )
     for group in work.groups:
         last = group is work.groups[-1]
@@ -315,7 +321,7 @@ def _run_pools(
         data = data.map_batches(
             WORKERS[last],
             fn_constructor_args=arguments,
-            batch_size=1,
+            batch_size=None,  # a block
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=group.workers[0], max_size=group.workers[1], max_tasks_in_flight_per_actor=2
@@ -325,7 +331,8 @@ def _run_pools(
             memory=group.memory_gb * 1e9 if group.memory_gb else None,
             label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None,
         )
-    queues = partial(_queues, data, ["read", *(group.stages[0] for group in work.groups)])
+    pools = ["read", *(group.stages[0] for group in work.groups)]
+    queues = partial(_queues, data, pools, len(units) / len(bundles))
     watch(queues)
     sizes = {unit.name: unit.n_rows for unit in units}
     rows_left = sum(sizes.values())
@@ -333,8 +340,7 @@ def _run_pools(
     on_their_way = Gauge("xner_ray_units", description="units at a stage's pool", tag_keys=("stage", "state"))
     with own_errors():
         for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in range(batch.num_rows):
-                unit, _, counters = unpack(batch.slice(row, 1))
+            for unit, _, counters in unpack(batch):
                 ready(unit, counters)
                 rows_left -= sizes[unit]
                 left.set(rows_left)
@@ -343,8 +349,8 @@ def _run_pools(
                         on_their_way.set(number, tags={"stage": stage, "state": state})
 
 
-def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
-    """Return queued and running unit counts per pool; a unit is one block.
+def _queues(data: ray.data.Dataset, pools: Sequence[str], n_units: float) -> Queues:
+    """Return queued and running unit counts per pool. n_units: of a block, on average.
 
     Empty until the first unit is through: Ray does not tell before. The counts change while they are read, so a unit
     between two pools may be counted twice, or not at all.
@@ -354,7 +360,7 @@ def _queues(data: ray.data.Dataset, pools: Sequence[str]) -> Queues:
         return {}
     _, *operators = topology.values()  # the first one holds what the read tasks get
     return {
-        name: (state.total_enqueued_input_blocks(), state.op.num_active_tasks())
+        name: (round(n_units * state.total_enqueued_input_blocks()), round(n_units * state.op.num_active_tasks()))
         for name, state in zip(pools, operators, strict=False)
     }
 

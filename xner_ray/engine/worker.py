@@ -45,9 +45,9 @@ def read_counted(unit: Unit, plan: ReadPlan) -> tuple[pa.Table, Counted]:
     return table, {"read": counted}
 
 
-def read_packed(unit: Unit, plan: ReadPlan) -> list[pa.Table]:
-    """Return the one block of a read task."""
-    return [pack(unit.name, *read_counted(unit, plan))]
+def read_packed(units: Sequence[Unit], plan: ReadPlan) -> list[pa.Table]:
+    """Return the one block of a read task, a row a unit."""
+    return [pa.concat_tables(pack(unit.name, *read_counted(unit, plan)) for unit in units)]
 
 
 def environment(threads: int) -> dict[str, str]:
