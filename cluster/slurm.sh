@@ -4,6 +4,8 @@
 #   sbatch --nodes=4 --gpus-per-node=1 cluster/slurm.sh xner-ray project jobs/nllb.yaml runs/nllb
 # The exit status is the command's. Before the time limit the job stops the command and requeues itself; requeued by
 # that, by a preemption or by you, the same command resumes the same run. A node that fails is left out.
+# Nodes with GPUs need NVIDIA's driver 580 or newer and no V100 (torch 2.13 is a build for CUDA 13); CTranslate2 needs
+# the extra ctranslate2-cuda there.
 #SBATCH --job-name=xner-ray
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -20,6 +20,8 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from xner_ray import __version__
+from xner_ray.engine import pools
+from xner_ray.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -132,6 +134,45 @@ def test_ray_up_accepts_it_and_fills_in_nothing_of_its_own(name: str) -> None:
             validate_config(prepare_config(_misspell(DOCUMENTS[name], path)))
 
 
+def _launched(document: Any, bundle: dict[str, float]) -> list[str] | None:
+    """The nodes that Ray's scheduler starts for one request; None where it says that none can hold it."""
+    from ray.autoscaler._private.util import prepare_config
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+
+    config = AutoscalingConfig(prepare_config(copy.deepcopy(document)), skip_content_hash=True)
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=config.get_node_type_configs(),
+        max_num_nodes=config.get_max_num_nodes(),
+        resource_requests=ResourceRequestUtil.group_by_count([ResourceRequestUtil.make(bundle)]),
+    )
+    reply = ResourceDemandScheduler(None).schedule(request)
+    return None if reply.infeasible_resource_requests else sorted(each.instance_type for each in reply.to_launch)
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_memory_of_a_stage_starts_a_node(name: str) -> None:
+    """The nodes are at their minimum, and no GPU node has ever been there."""
+    document = DOCUMENTS[name]
+    stage = load_recipe(
+        {
+            "input": {"path": "a.conll"},
+            "targets": ["swh_Latn"],
+            "translate": {"gpus": 1, "memory_gb": 16},
+            "align": {"gpus": 1, "memory_gb": 16},
+        }
+    )
+    bundle = pools.bundles(pools.group(stage, pools.assumed("cpus=8,gpus=1,memory_gb=22"), 1))[0]
+    assert bundle == {"CPU": 0.95, "GPU": 1, "memory": 16e9}
+    assert _launched(document, bundle) == ["cpu", "gpu_spot"]
+    assert _launched(document, {**bundle, "memory": 30e9}) is None
+    silent = copy.deepcopy(document)
+    del silent["available_node_types"]["gpu_spot"]["resources"]["memory"]
+    assert _launched(silent, bundle) is None, "what a type does not state it has not"
+
+
 def test_kuberay_gives_the_autoscaler_what_was_meant() -> None:
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
@@ -144,6 +185,8 @@ def test_kuberay_gives_the_autoscaler_what_was_meant() -> None:
         for name, entry in config["available_node_types"].items()
     }
     assert types == {"headgroup": (0, 0, 0, 0), "cpu": (1, 16, 15, 0), "gpu-spot": (0, 8, 7, 1)}
+    memory = {name: entry["resources"]["memory"] for name, entry in config["available_node_types"].items()}
+    assert memory == {"headgroup": 16 << 30, "cpu": 48 << 30, "gpu-spot": 28 << 30}
     assert config["idle_timeout_minutes"] == 5
     containers = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
     images = [group["template"]["spec"]["containers"][0]["image"] for group in containers]
@@ -275,10 +318,12 @@ def test_dockerfile_installs_only_pinned_packages(dockerfile: list[tuple[str, st
     assert all("--constraint constraints.txt" in value for value in pips)
     assert arguments["TORCH"] == f"torch=={_pins()['torch']}+cpu"
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert set(arguments["EXTRAS"].split(",")) <= set(extras)
+    (cuda,) = re.findall(r"--build-arg EXTRAS=(\S+)", (CLUSTER / "Dockerfile").read_text(encoding="utf-8"))
+    assert set(arguments["EXTRAS"].split(",")) | set(cuda.split(",")) <= set(extras)
+    assert set(cuda.split(",")) ^ set(arguments["EXTRAS"].split(",")) == {"ctranslate2", "ctranslate2-cuda"}
     assert "cluster" in arguments["EXTRAS"].split(",")
     pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in _pins()}
-    for requirement in extras["cluster"]:
+    for requirement in extras["cluster"] + extras["ctranslate2-cuda"]:
         assert re.sub(r"[-_.]+", "-", re.split(r"[\[<>=]", requirement)[0]).lower() in pinned
 
 
@@ -287,7 +332,7 @@ def test_dockerfile_has_what_ray_up_needs_and_no_root(dockerfile: list[tuple[str
     assert {"openssh-client", "rsync"} <= set(shlex.split(runs))
     assert "useradd --uid 1000" in runs
     assert _values(dockerfile, "USER")[-1] == "ray"
-    assert "HOME=/home/ray" in _values(dockerfile, "ENV")
+    assert {"HOME=/home/ray", "LD_LIBRARY_PATH=/usr/local/nvidia/lib64"} <= set(_values(dockerfile, "ENV"))
     position = [name for name, _ in dockerfile].index("USER")
     assert not {"RUN", "COPY"} & {name for name, _ in dockerfile[position:]}
 

@@ -12,6 +12,7 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 
 from __future__ import annotations
 
+import ctypes
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from xner_ray.translate.nllb import NllbTranslator, result_of
 # early: with 4 beams, 6 of 1,000 sentences were worse than transformers'; from 1.5 on none differed.
 PATIENCE = 2.0
 _LAYOUT = 1  # count up when a converted folder's content changes for another reason than CTranslate2's version
+CUBLAS, _CUBLAS_PACKAGE = "libcublas.so.12", "nvidia-cublas-cu12"  # what CTranslate2 opens, and who brings it
 _COMPUTE_TYPES = {
     "cpu": {"auto": "float32", "float32": "float32", "int8": "int8_float32"},
     "cuda": {"auto": "float16", "int8": "int8_float16"} | {name: name for name in ("float32", "bfloat16", "float16")},
@@ -99,6 +101,8 @@ class Ct2Translator(NllbTranslator):
         self.micro_batch_tokens = self.budget = budget_of(section)
         self.tokens = 0
         place = device_of(section, ctranslate2.get_cuda_device_count())
+        if place == "cuda":
+            load_cublas()
         kind = compute_type(section)
         self.positions: int = _refuse_other_kinds(section.model, "translate").max_position_embeddings
         self.tokenizer = nllb.tokenizer_of(section.model)
@@ -147,6 +151,28 @@ class Ct2Translator(NllbTranslator):
         return results
 
 
+def load_cublas() -> None:
+    """Load the library of matrix products that CTranslate2 opens by its name on a GPU; torch for CUDA 13 has none.
+
+    That of the package is taken, which no path of the system leads to, else the system's. FatalError if there is none.
+    """
+    try:
+        files = metadata.distribution(_CUBLAS_PACKAGE).files or []
+    except metadata.PackageNotFoundError:
+        files = []
+    places = [str(file.locate()) for file in files if file.name == CUBLAS]
+    for place in (*places, CUBLAS):
+        try:
+            ctypes.CDLL(place, mode=ctypes.RTLD_GLOBAL)
+            return
+        except OSError as error:
+            fault = error
+    raise FatalError(
+        f"translate.engine ctranslate2 on a GPU needs {CUBLAS}, also beside a torch for CUDA 13 ({fault}): "
+        "pip install 'xner_ray[ctranslate2-cuda]' on every node with a GPU, or set gpus: 0"
+    )
+
+
 def require(key: str) -> None:
     """Raise MissingExtraError, with the section's `key`, if CTranslate2 is not installed."""
     errors.require("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
@@ -188,6 +214,6 @@ def _known(error: RuntimeError) -> Exception:
     if "cannot be loaded" in message:
         return FatalError(
             f"CTranslate2: {message}. It needs CUDA 12's libraries, also beside a torch for CUDA 13: "
-            "pip install nvidia-cublas-cu12, and name its folder in LD_LIBRARY_PATH"
+            "pip install 'xner_ray[ctranslate2-cuda]' on every node with a GPU"
         )
     return error
