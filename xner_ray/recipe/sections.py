@@ -127,7 +127,8 @@ class Llm(Section):
 
 class Translate(Translating):
     # None: provided where parallel text is given, else nllb
-    engine: Annotated[Literal["provided", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
+    # None: nllb where text is missing; auto: ctranslate2 where it is installed and takes the model, else nllb
+    engine: Annotated[Literal["provided", "auto", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
     llm: Llm = Llm()
     health: Health = Health()
     # projector marker: of a marked piece to its entity's translation
