@@ -282,6 +282,22 @@ def test_dockerfile_installs_only_pinned_packages(dockerfile: list[tuple[str, st
         assert re.sub(r"[-_.]+", "-", re.split(r"[\[<>=]", requirement)[0]).lower() in pinned
 
 
+@pytest.mark.parametrize(("extras", "compiler"), [("builtin,cluster,llm", True), ("llm", True), ("builtin,lid", False)])
+def test_dockerfile_brings_a_compiler_with_vllm(
+    dockerfile: list[tuple[str, str]], extras: str, compiler: bool, tmp_path: Path
+) -> None:
+    (line,) = [value for value in _values(dockerfile, "RUN") if "g++" in value]
+    for program in ("apt-get", "rm"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "EXTRAS": extras}
+    ran = subprocess.run(
+        ["/bin/sh", "-f", "-c", line], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    wanted = ["apt-get update", "apt-get install --yes --no-install-recommends g++", "rm -rf /var/lib/apt/lists/*"]
+    assert ran.splitlines() == (wanted if compiler else [])
+
+
 def test_dockerfile_has_what_ray_up_needs_and_no_root(dockerfile: list[tuple[str, str]]) -> None:
     runs = " ".join(_values(dockerfile, "RUN"))
     assert {"openssh-client", "rsync"} <= set(shlex.split(runs))
