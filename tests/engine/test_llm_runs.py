@@ -1,5 +1,6 @@
 """Runs whose translator and tagger are language models, in vLLM itself: every row, a dying engine, a killed worker."""
 
+import gc
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray.cloudpickle
@@ -110,6 +112,8 @@ def test_an_engine_that_dies_ends_the_run_and_the_same_command_goes_on(
 ) -> None:
     from vllm.v1.worker.cpu_worker import CPUWorker
 
+    gc.collect()
+    before = psutil.Process().memory_info().rss
     run, steps, execute = tmp_path / "run", 0, CPUWorker.execute_model
 
     def dying(self: Any, *given: Any, **named: Any) -> Any:
@@ -126,6 +130,8 @@ def test_an_engine_that_dies_ends_the_run_and_the_same_command_goes_on(
     assert len(RunFolder(str(run)).parts()) == 2
     xner_ray.project(recipe, run)
     assert digests(run) == digests(undisturbed)
+    gc.collect()
+    assert psutil.Process().memory_info().rss < before + (1 << 30)  # four engines had 1 GiB each, and more
 
 
 def test_a_killed_worker_and_ray_make_the_same_run(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -203,6 +204,8 @@ class ChatModel(Timed):
                     f"{key}.llm.gpu_memory_share or {key}.llm.context_tokens"
                 )
             ) from error
+        # Else the keys and values of an engine that nobody holds stay where they are, and the next one has no room
+        weakref.finalize(self, self.model.llm_engine.engine_core.shutdown).atexit = False
 
     def chat(
         self,
