@@ -121,7 +121,8 @@ class Llm(Section):
 
     # prompt and answer together; at most what the model reads
     context_tokens: Annotated[int, Decides.ROWS] = Field(default=4096, ge=128)
-    # of a device, per worker; None: 0.85 x gpus, so that workers can share a device
+    # of a device, per worker; None: 0.85 x gpus, so that workers can share a device. With gpus: 0 of the machine's
+    # memory, all that the worker holds included; None: 4 GiB for keys and values, or VLLM_CPU_KVCACHE_SPACE
     gpu_memory_share: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0, le=1)
 
 
