@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -26,6 +26,10 @@ from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
 _HELD_S = 120.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
+_LOST = (
+    "xner-ray: ended from outside: by Ray, which ends what has lost the cluster's head or its own node, or by a kill "
+    "(host memory?); once Ray runs again, the same command resumes"
+)
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 
@@ -37,17 +41,18 @@ def cluster(address: str) -> Iterator[Capacity]:
     """
     address = os.environ.get("RAY_ADDRESS") or address
     started, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
-    try:
-        if started:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
-            with _quiet():
-                _init(address)
-            _handle(handler)
-        yield _capacity(local=address == "local")
-    finally:
-        if started:
-            _shut_down(handler)
+    with interrupts.last_words(_LOST) if started else nullcontext():
+        try:
+            if started:
+                os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
+                os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
+                with _quiet():
+                    _init(address)
+                _handle(handler)
+            yield _capacity(local=address == "local")
+        finally:
+            if started:
+                _shut_down(handler)
 
 
 def _shut_down(handler: Any) -> None:
@@ -81,7 +86,8 @@ def _init(address: str) -> None:
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise RecipeError(
             f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); allowed: local, "
-            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off"
+            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off, and "
+            "for a machine that is a node of the cluster; any other sends the command there by `ray job submit`"
         ) from None
 
 
