@@ -2,7 +2,7 @@
 # make check      style, types, import contracts and the quick tests, without Ray (4 minutes of CPU time)
 # make test       what a developer runs before a commit (24 minutes of CPU time)
 # make test-long  kills, clusters, browsers, long properties, real trainings (30 minutes of CPU time)
-# make chaos      30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
+# make chaos      30 kills of drivers, 30 of workers, of nodes of a fake cluster, 20 faults of hosts (an hour)
 # make damage     500 random damages to runs of four kinds, each mended or named (half an hour)
 # make fuzz       1,000,000 damaged lines and records of every format, each row accounted for (an hour of CPU time)
 # make bench      benchmarks; each prints a ratio against a named baseline
@@ -12,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo check test test-long lint doctests chaos damage fuzz bench apertium chromium
+.PHONY: setup demo check test test-long lint doctests chaos damage fuzz bench apertium chromium nftables
 
 setup: $(VENV)/.ready
 
@@ -44,7 +44,7 @@ check: lint doctests
 test: lint doctests apertium
 	$(PYTEST) -m "not long and not chaos"
 
-test-long: setup chromium
+test-long: setup chromium nftables
 	$(PYTEST) -m "long and not chaos"
 
 # Tests of the engine apertium skip where it is neither installed nor can be
@@ -59,10 +59,16 @@ chromium:
 	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends chromium; } \
 	  > /dev/null 2>&1 || echo "chromium is not installed: its tests will skip"
 
+# And tests of several hosts (root alone can make them)
+nftables:
+	@command -v nft > /dev/null && command -v ip > /dev/null || { sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends nftables iproute2; } \
+	  > /dev/null 2>&1 || echo "nftables is not installed: tests of several hosts will skip"
+
 doctests: setup
 	$(BIN)/pytest --quiet --doctest-modules xner_ray
 
-chaos: setup
+chaos: setup nftables
 	$(BIN)/pytest -m chaos -s
 
 damage: setup

@@ -97,9 +97,8 @@ def last_words(line: str) -> Iterator[None]:
         with suppress(FileNotFoundError):
             os.unlink(mark)
         marks.discard(mark)
-        assert waiting.stdin is not None
-        waiting.stdin.close()
-        waiting.wait()
+        waiting.kill()  # a forked process may hold the pipe
+        waiting.communicate()
 
 
 def _install() -> None:
