@@ -30,6 +30,17 @@ def test_whatever_ray_raises_is_one_error(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
+def test_of_what_ray_says_a_lost_node_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first text as Ray 2.60 has it."""
+    lost = "The node with node id: 667b and address: 10.77.0.2 and node name: 10.77.0.2 has been marked dead because"
+    lost += (
+        " the detector has missed too many heartbeats from it. This can happen when a \t(1) raylet crashes\n\t(2) slow"
+    )
+    for text in (lost, "Raylet is terminated. Last 20 lines of the Raylet logs:\n    [state-dump]", "Task f failed."):
+        ray_cluster._said_by_ray({"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert capsys.readouterr() == ("", "Ray has lost the node at 10.77.0.2; its work goes to others\n")
+
+
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ def bears(
         cluster.mend()
         resume(start)
         seen += "; resumed"
+    assert "(raylet)" not in driver.said() and "Traceback" not in driver.said(), driver.said()
     assert published(cluster, run) == expected, f"{run}: other bytes; {seen}\n{driver.said()}"
     cluster.mend()
     return f"{seen}; same bytes"

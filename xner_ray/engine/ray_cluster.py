@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -30,6 +31,7 @@ _LOST = (
     "xner-ray: ended from outside: by Ray, which ends what has lost the cluster's head or its own node, or by a kill "
     "(host memory?); once Ray runs again, the same command resumes"
 )
+_NODE_LOST = re.compile(r"and address: (\S+) .*has been marked dead")
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 
@@ -41,18 +43,30 @@ def cluster(address: str) -> Iterator[Capacity]:
     """
     address = os.environ.get("RAY_ADDRESS") or address
     started, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
+    core: Any = ray._private.worker
+    said = core.print_to_stdstream
     with interrupts.last_words(_LOST) if started else nullcontext():
         try:
             if started:
                 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
                 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
+                os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of Ray Data's own actors; ours are raised
                 with _quiet():
                     _init(address)
                 _handle(handler)
+                core.print_to_stdstream = _said_by_ray
             yield _capacity(local=address == "local")
         finally:
             if started:
                 _shut_down(handler)
+                core.print_to_stdstream = said
+
+
+def _said_by_ray(message: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """Say that a node is lost, in a line. Ray's other messages are of retries, and pages of its nodes' logs."""
+    for text in message["lines"]:
+        if found := _NODE_LOST.search(text):
+            print(f"Ray has lost the node at {found[1]}; its work goes to others", file=sys.stderr, flush=True)
 
 
 def _shut_down(handler: Any) -> None:
