@@ -32,6 +32,7 @@ _LOST = (
     "(host memory?); once Ray runs again, the same command resumes"
 )
 _NODE_LOST = re.compile(r"and address: (\S+) .*has been marked dead")
+_NODE_FULL = re.compile(r"killed due to the node running low on memory.*\(IP: ([^,]+),.*\) was (\S+ used / \S+ limit)")
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 
@@ -63,10 +64,15 @@ def cluster(address: str) -> Iterator[Capacity]:
 
 
 def _said_by_ray(message: Mapping[str, Any], ignore_prefix: bool) -> None:
-    """Say that a node is lost, in a line. Ray's other messages are of retries, and pages of its nodes' logs."""
+    """Say of a node that it is lost, or short of memory, in a line. All else is of retries, and pages of logs."""
     for text in message["lines"]:
         if found := _NODE_LOST.search(text):
-            print(f"Ray has lost the node at {found[1]}; its work goes to others", file=sys.stderr, flush=True)
+            line = f"Ray has lost the node at {found[1]}; its work goes to others"
+        elif found := _NODE_FULL.search(text):
+            line = f"Ray has killed workers of the node at {found[1]}, short of memory ({found[2]}); they begin anew"
+        else:
+            continue
+        print(line, file=sys.stderr, flush=True)
 
 
 def _shut_down(handler: Any) -> None:
