@@ -133,7 +133,7 @@ def test_the_head_dies_and_a_cluster_without_the_package_goes_on(cluster: RayHos
     driver.wait_for_parts(4)
     cluster.head.die()
     assert driver.end() == 1
-    assert "lost the cluster's head" in driver.message() and "the same command resumes" in driver.message()
+    assert "Ray has lost the cluster's head" in driver.message() and "the same command resumes" in driver.message()
     assert "/bucket/head/_run/SEALED" not in cluster.store.objects
     done = cluster.parts("head")
     with cluster.store.lock:  # the lease ends after 90 seconds; `make chaos` waits for it

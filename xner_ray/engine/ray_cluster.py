@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import ray
@@ -28,10 +29,10 @@ from xner_ray.storage.hub_settings import HubSettings, with_settings
 _AUTOSCALER_ANSWERS_S = 60.0
 _HELD_S = 120.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
 _LOST = (
-    "xner-ray: ended from outside: by Ray, which ends what has lost the cluster's head or its own node, or by a kill "
-    "(host memory?); once Ray runs again, the same command resumes"
+    "xner-ray: ended, since Ray has lost the cluster's head or this machine's node, or by a kill (host memory?); "
+    "once Ray runs again, the same command resumes"
 )
-_NODE_LOST = re.compile(r"and address: (\S+) .*has been marked dead")
+_NODE_LOST = re.compile(r"node id: (\w+) and address: (\S+) .*has been marked dead")
 _NODE_FULL = re.compile(r"killed due to the node running low on memory.*\(IP: ([^,]+),.*\) was (\S+ used / \S+ limit)")
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
@@ -55,7 +56,7 @@ def cluster(address: str) -> Iterator[Capacity]:
                 with _quiet():
                     _init(address)
                 _handle(handler)
-                core.print_to_stdstream = _said_by_ray
+                core.print_to_stdstream = partial(_said_by_ray, ray.get_runtime_context().get_node_id())
             yield _capacity(local=address == "local")
         finally:
             if started:
@@ -63,11 +64,16 @@ def cluster(address: str) -> Iterator[Capacity]:
                 core.print_to_stdstream = said
 
 
-def _said_by_ray(message: Mapping[str, Any], ignore_prefix: bool) -> None:
-    """Say of a node that it is lost, or short of memory, in a line. All else is of retries, and pages of logs."""
+def _said_by_ray(own: str, message: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """Say of a node that it is lost, or short of memory, in a line. All else is of retries, and pages of logs.
+
+    own: the driver's node. Without it the driver would wait for ever, so it ends with its last words.
+    """
     for text in message["lines"]:
         if found := _NODE_LOST.search(text):
-            line = f"Ray has lost the node at {found[1]}; its work goes to others"
+            if found[1] == own:
+                os._exit(1)
+            line = f"Ray has lost the node at {found[2]}; its work goes to others"
         elif found := _NODE_FULL.search(text):
             line = f"Ray has killed workers of the node at {found[1]}, short of memory ({found[2]}); they begin anew"
         else:
