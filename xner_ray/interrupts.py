@@ -86,19 +86,21 @@ def last_words(line: str) -> Iterator[None]:
     waits for the end of a pipe, and looks whether a mark is still there by then.
     """
     descriptor, mark = tempfile.mkstemp(prefix="xner_ray-")
-    os.close(descriptor)
     marks.add(mark)
     command = [sys.executable, "-I", "-S", "-c", _LAST_WORDS, mark, line]
-    # Of a session of its own, or Ctrl-C would end it first
-    waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    waiting = None
     try:
+        os.close(descriptor)
+        # Of a session of its own, or Ctrl-C would end it first
+        waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         yield
     finally:
         with suppress(FileNotFoundError):
             os.unlink(mark)
         marks.discard(mark)
-        waiting.kill()  # a forked process may hold the pipe
-        waiting.communicate()
+        if waiting is not None:
+            waiting.kill()  # a forked process may hold the pipe
+            waiting.communicate()
 
 
 def _install() -> None:
