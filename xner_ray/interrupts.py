@@ -11,7 +11,9 @@ import atexit
 import os
 import select
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +27,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 marks: set[str] = set()
 """Files that say that this process is at work, and must not outlive a process that is ended on purpose."""
+
+
+_LAST_WORDS = """
+import os, sys
+sys.stdin.read()
+if os.path.exists(sys.argv[1]):
+    os.unlink(sys.argv[1])
+    sys.stderr.write(("\\x1b[?25h\\n" if sys.stderr.isatty() else "") + sys.argv[2] + "\\n")
+"""
 
 
 class _State:
@@ -65,6 +76,31 @@ def check() -> None:
     """Raise KeyboardInterrupt if a signal has come: for places that must not take an interrupt for a fault."""
     if came():
         raise KeyboardInterrupt
+
+
+@contextmanager
+def last_words(line: str) -> Iterator[None]:
+    """Have a line said if this process ends inside the block with no chance to say one itself.
+
+    Native code that ends the process, as Ray's does, and SIGKILL run nothing of ours. So a small process of its own
+    waits for the end of a pipe, and looks whether a mark is still there by then.
+    """
+    descriptor, mark = tempfile.mkstemp(prefix="xner_ray-")
+    marks.add(mark)
+    command = [sys.executable, "-I", "-S", "-c", _LAST_WORDS, mark, line]
+    waiting = None
+    try:
+        os.close(descriptor)
+        # Of a session of its own, or Ctrl-C would end it first
+        waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(mark)
+        marks.discard(mark)
+        if waiting is not None:
+            waiting.kill()  # a forked process may hold the pipe
+            waiting.communicate()
 
 
 def _install() -> None:
