@@ -58,7 +58,6 @@ class SimulatedNllb(NllbTranslator):
     ) -> None:
         self.name, self.beams, self.max_new_tokens, self.positions, self.tokens = "simulated", beams, None, 1024, 0
         self.micro_batch_tokens = self.budget = GPU_TOKENS
-        self.share = 1.0
         self.tokenizer = tokenizer_of("tiny-nllb")
         self.device, self.seconds = device, seconds
         source, target = langs

@@ -58,16 +58,14 @@ GPU_TOKENS = 1 << 16
 """Padded tokens of one forward pass on a GPU: below some 16,384 it waits for the host at every layer (an estimate)."""
 
 
-def share_of(section: Runtime) -> float:
-    """Return the share of a device's memory that is a worker's: `gpus: 0.25` lets four workers share one."""
-    return min(1.0, section.gpus) if section.gpus else 1.0
-
-
 def budget_of(section: ModelRuntime) -> int:
-    """Return the padded tokens of one forward pass: those that are stated, else by the worker's share of its device."""
+    """Return the padded tokens of one forward pass: those that are stated, else by the device.
+
+    Workers that share a GPU (`gpus: 0.25`) have the same budget: smaller batches would lose what sharing gains.
+    """
     if section.micro_batch_tokens is not None:
         return section.micro_batch_tokens
-    return int(GPU_TOKENS * share_of(section)) if kind_of_device(section) == "cuda" else section.cpu_tokens
+    return GPU_TOKENS if kind_of_device(section) == "cuda" else section.cpu_tokens
 
 
 def device_of(section: Runtime, n_visible: int | None = None) -> Literal["cpu", "cuda"]:

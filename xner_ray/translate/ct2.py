@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from xner_ray import errors
 from xner_ray.errors import FatalError, RecipeError
-from xner_ray.models.device import budget_of, device_of, kind_of_device, share_of
+from xner_ray.models.device import budget_of, device_of, kind_of_device
 from xner_ray.models.hub import pin, pretrained, with_weights
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
@@ -110,7 +110,6 @@ class Ct2Translator(NllbTranslator):
         self.beams = section.beams
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = self.budget = budget_of(section)
-        self.share = share_of(section)
         self.tokens = 0
         place = device_of(section, ctranslate2.get_cuda_device_count())
         if place == "cuda":

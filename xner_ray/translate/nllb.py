@@ -22,7 +22,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.modeling_outputs import BaseModelOutput
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
-from xner_ray.models.device import Timed, budget_of, device_of, pick_dtype, share_of
+from xner_ray.models.device import Timed, budget_of, device_of, pick_dtype
 from xner_ray.models.hub import pinned, pretrained, with_weights
 from xner_ray.models.windows import micro_batches, padded
 from xner_ray.recipe.sections import Directions, Resolved, Translating
@@ -55,7 +55,6 @@ class NllbTranslator(Timed):
         self.beams = section.beams
         self.max_new_tokens = section.max_new_tokens
         self.micro_batch_tokens = self.budget = budget_of(section)
-        self.share = share_of(section)
         self.tokens = 0
         self.tokenizer = tokenizer_of(section.model)
         dtype = pick_dtype(section.dtype, place)
@@ -121,7 +120,7 @@ class NllbTranslator(Timed):
 
     def _micro_batches(self, rows: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
         # Short sentences are many, and each beam of each has a vocabulary of probabilities
-        room = int(self.share * STEP_ELEMENTS * self.micro_batch_tokens / self.budget)
+        room = STEP_ELEMENTS * self.micro_batch_tokens // self.budget
         most = max(1, room // (self.beams * len(self.tokenizer)))
         for batch in micro_batches([len(ids[index]) for index in rows], self.micro_batch_tokens // 2):
             for start in range(0, len(batch), most):
