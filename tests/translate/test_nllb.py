@@ -1,5 +1,7 @@
 """The NLLB engine on the tiny model of NLLB's own architecture: the production code, on the CPU."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,21 +127,22 @@ def test_bf16_on_a_gpu_gives_the_same_templates() -> None:
     assert _texts(on_gpu) == _texts(_translator().translate(TEXTS, "eng_Latn", "spa_Latn"))
 
 
-def test_probabilities_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a model that overflows in half precision."""
-    translator = _translator()
+@pytest.mark.parametrize("beams", [1, 2])
+def test_probabilities_that_are_no_numbers_are_named(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a model that overflows in half precision: where tokens are chosen, and where beams are scored."""
+    translator = _translator(beams=beams)
     head = translator.model.lm_head
     project, calls = head.forward, []
 
     def overflows(states: torch.Tensor) -> torch.Tensor:
         calls.append(states.dim())
         found: torch.Tensor = project(states)
-        return found if states.dim() == 3 else found * float("inf")  # 3 in generation
+        return found * float("inf") if beams == 1 or states.dim() == 2 else found  # 3 in generation
 
     monkeypatch.setattr(head, "forward", overflows)
     with pytest.raises(ValueError, match=r"no finite numbers in float32; set dtype: float32, or bfloat16"):
         translator.translate(TEXTS[:1], "eng_Latn", "spa_Latn")
-    assert {2, 3} == set(calls)
+    assert set(calls) == ({3} if beams == 1 else {2, 3})
 
 
 def test_beams_and_vocabulary_bound_the_rows_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,3 +189,36 @@ def test_what_does_not_end_soon_is_made_again_by_itself(beams: int, monkeypatch:
     for one, other in zip(found, expected, strict=True):
         assert isinstance(one, Translation) and isinstance(other, Translation)
         assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_greedy_scores_are_those_of_a_second_pass(translator: NllbTranslator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are noted while tokens are chosen; with a penalty in generation_config.json they would be others."""
+    noted = translator.translate(TEXTS, "eng_Latn", "swh_Latn")
+    assert translator.plain
+    passes: list[int] = []
+    second = nllb.log_probabilities
+
+    def counted(*given: Any) -> torch.Tensor:
+        passes.append(1)
+        return second(*given)
+
+    monkeypatch.setattr(nllb, "log_probabilities", counted)
+    assert translator.translate(TEXTS, "eng_Latn", "swh_Latn") == noted and not passes
+    monkeypatch.setattr(translator, "plain", False)
+    scored = translator.translate(TEXTS, "eng_Latn", "swh_Latn")
+    assert passes and _texts(scored) == _texts(noted)
+    for one, other in zip(scored, noted, strict=True):
+        assert isinstance(one, Translation) and isinstance(other, Translation)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_penalties_of_a_model_are_no_probabilities(tmp_path: Path) -> None:
+    import shutil
+
+    import xner_ray
+
+    shutil.copytree(Path(xner_ray.__file__).parent / "models" / "tiny-nllb", tmp_path / "model")
+    given = tmp_path / "model" / "generation_config.json"
+    settings = json.loads(given.read_text()) if given.exists() else {}
+    given.write_text(json.dumps({**settings, "no_repeat_ngram_size": 3}))
+    assert not _translator(model=str(tmp_path / "model")).plain

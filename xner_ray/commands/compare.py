@@ -18,7 +18,7 @@ from xner_ray.errors import InputError, RunFolderError
 from xner_ray.evaluate import comparison
 from xner_ray.evaluate.comparison import Comparison, Run
 from xner_ray.evaluate.scores import By
-from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.model import UNIT_ROWS, Recipe
 from xner_ray.recipe.sections import THRESHOLDS
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -137,6 +137,8 @@ def _field(key: str) -> tuple[str, FieldInfo | None]:
 
 def _default(key: str) -> Any:
     """Return a key's default as a fingerprint holds it; None if it has none."""
+    if key == "engine.unit_rows":
+        return UNIT_ROWS
     field = _field(key)[1]
     return None if field is None or field.is_required() else field.get_default(call_default_factory=True)
 

@@ -4,8 +4,8 @@ Sentences are sorted by length and decoded in micro-batches under a token budget
 target positions; order is restored. The target's language token is forced as the first one. A translation that does
 not end within half of its limit is made again beside others of its kind: most of these are loops, and a micro-batch
 takes as many steps as its longest row. The score is the mean log-probability of the generated tokens without the forced
-one. It comes from one teacher-forced pass over the finished sequence, so that greedy and beam search report the same
-quantity.
+one. Greedy search notes each token's as it takes it; for beams it comes from one teacher-forced pass over the finished
+sequence, which is the same quantity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from xner_ray.errors import Reason, RecipeError, did_you_mean
@@ -34,6 +34,12 @@ SCORING_ELEMENTS = 1 << 27
 # Probabilities of the next word of all beams of a micro-batch, in elements: beam search takes some 14 bytes of memory
 # for each, so that 2 ** 28 are 4 GB, 1,047 beams of NLLB.
 STEP_ELEMENTS = 1 << 28
+# Keys of a generation_config.json that leave the probabilities of tokens as they are.
+_PLAIN = {
+    *("_from_model_config", "transformers_version", "max_length", "num_beams", "early_stopping"),
+    *("use_cache", "output_attentions", "output_hidden_states"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+}
 
 
 def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
@@ -64,6 +70,8 @@ class NllbTranslator(Timed):
         self.positions: int = config.max_position_embeddings
         # The model's own limit would cut long sentences at 200 tokens; ours is given with every call.
         self.model.generation_config.max_length = None
+        # Whether tokens have the probabilities that the model gives them: no penalties, nothing forced or forbidden
+        self.plain = self.model.generation_config.to_diff_dict().keys() <= _PLAIN
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Result]:
         """Return one result a text, in order; too long sources and cut or empty translations are rejects."""
@@ -152,6 +160,7 @@ class NllbTranslator(Timed):
             warnings.filterwarnings("ignore", message=".*max_new_tokens.*")
             states = self.model.get_encoder()(**inputs).last_hidden_state
             mask = inputs["attention_mask"]
+            noted = _Noted() if self.beams == 1 and self.plain else None
             sequences = self.model.generate(
                 encoder_outputs=BaseModelOutput(states),
                 attention_mask=mask,
@@ -159,9 +168,25 @@ class NllbTranslator(Timed):
                 num_beams=self.beams,
                 do_sample=False,
                 max_new_tokens=limit,
+                logits_processor=LogitsProcessorList([noted] if noted else []),
             )
-        found = log_probabilities(self.model, states, mask, sequences)
+        found = noted.of(sequences, self.model) if noted else log_probabilities(self.model, states, mask, sequences)
         return sequences.cpu().numpy(), found.cpu().numpy()
+
+
+class _Noted(LogitsProcessor):
+    """Notes the log-probability of the likeliest token at each step, which is the one that greedy search takes."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.steps.append(scores.amax(dim=1) - scores.logsumexp(dim=1))
+        return scores
+
+    def of(self, sequences: torch.Tensor, model: Any) -> torch.Tensor:
+        """Return what `log_probabilities` returns."""
+        return torch.stack(self.steps, dim=1).masked_fill(sequences[:, 1:] == model.config.pad_token_id, 0.0)
 
 
 def result_of(text: str, score: float, limit: int | None) -> Result:
