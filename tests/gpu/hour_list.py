@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +55,7 @@ class Runs:
     recipe: Path
     settings: tuple[str, ...]
     shared: tuple[str, ...]
-    chain: Path
+    chain: Mapping[str, Any]
     chain_settings: tuple[str, ...]
 
 
@@ -85,9 +83,8 @@ def rig_of(machine: Any, models: Path | None) -> Hour:
     settings = (f"translate.model={name(NLLB)}", aligning, f"targets=[{', '.join(TARGETS)}]", "translate.workers=1")
     shared = [f"{stage}.{key}" for stage in ("translate", "align") for key in ("gpus=0.25", "workers=4")]
     chain = (f"translate.model={name(LARGE_NLLB)}", f"tag.model={name(TAGGER)}", aligning)
-    own = Path(tempfile.mkdtemp(prefix="xner-ray-chain-")) / "chain.yaml"
-    own.write_text(yaml.safe_dump(chain_recipe()), encoding="utf-8")
-    runs = Runs(ROOT / "jobs/nllb.yaml", (*settings, "align.workers=1"), (*settings[:-1], *shared), own, chain)
+    one, several = (*settings, "align.workers=1"), (*settings[:-1], *shared)
+    runs = Runs(ROOT / "jobs/nllb.yaml", one, several, chain_recipe(), chain)
     return Hour(machine, Sizes(), runs, translator=name(NLLB), encoder=name(ENCODER))
 
 
@@ -175,8 +172,9 @@ def killed_worker(rig: Hour) -> Iterator[Figure]:
 def paper_chain(rig: Hour) -> Iterator[Figure]:
     if rig.machine.kind == "cuda" and (free := rig.machine.free_bytes() / 1e9) < _LARGE_GB:
         raise NotHereError(f"NLLB 3.3B wants {_LARGE_GB:g} GB of the device, and {free:.0f} are free")
-    run = rig.folder / "chain"
-    _, share = timed(rig, lambda: _project(rig.runs.chain, run, rig.runs.chain_settings))
+    run, recipe = rig.folder / "chain", rig.folder / "chain.yaml"
+    recipe.write_text(yaml.safe_dump(dict(rig.runs.chain)), encoding="utf-8")
+    _, share = timed(rig, lambda: _project(recipe, run, rig.runs.chain_settings))
     yield from _of_run(rig, run, share, Expected(30, "estimated", HOUR, said="30 to 60"), None, "translate")
 
 
@@ -201,7 +199,8 @@ def _rate(run: Path) -> float:
 
 def _same(rig: Hour, run: Path) -> Figure:
     found, expected = digests(run), rig.expected or {}
-    same = sum(found.get(name) == digest for name, digest in expected.items()) / max(1, len(expected))
+    names = found.keys() | expected.keys()
+    same = sum(found.get(name) == expected.get(name) for name in names) / max(1, len(names))
     return Figure("share of files with the same bytes", same, Expected(1, "required", HOUR, said="the same bytes"))
 
 
@@ -235,8 +234,10 @@ def _started(recipe: Path, run: Path, settings: Sequence[str]) -> Iterator[subpr
     try:
         yield driver
     finally:
-        own = [] if driver.poll() is not None else psutil.Process(driver.pid).children(recursive=True)
+        own: list[psutil.Process] = []
         if driver.poll() is None:
+            with suppress(psutil.Error):
+                own = psutil.Process(driver.pid).children(recursive=True)
             driver.send_signal(signal.SIGTERM)  # Ray's own end
             with suppress(subprocess.TimeoutExpired):
                 driver.wait(20)
@@ -254,7 +255,7 @@ def _workers(driver: int) -> list[psutil.Process]:
         for process in psutil.Process(driver).children(recursive=True):
             with suppress(psutil.Error):
                 title = " ".join(process.cmdline())
-                if re.match(r"ray::", title) and _WORKER in title:
+                if title.startswith("ray::") and _WORKER in title:
                     found.append((process.memory_info().rss, process.pid, process))
     return [max(found)[2]] if found else []
 

@@ -18,6 +18,7 @@ from made_rows import unit_tables
 from rig import SOURCE, TARGET, Rig
 
 from xner_ray.align.aligner import BatchAligner
+from xner_ray.align.linking import AlignOptions
 from xner_ray.data.links import METHODS
 from xner_ray.data.row import accepted_rows, rejected
 from xner_ray.engine.guard import run_stage
@@ -182,7 +183,7 @@ def links(rig: Rig) -> Iterator[Figure]:
     texts = [[text.split(" ") for text in side] for side in (rig.english, rig.spanish)]
     cells: dict[str, set[tuple[int, int, int]]] = {}
     for dtype in ("float32", *_HALVES):
-        aligner = BatchAligner(rig.encoder(dtype))
+        aligner = BatchAligner(rig.encoder(dtype), AlignOptions(center="pair"))
         if dtype == "float16":
             aligner.align(texts[0][:64], texts[1][:64])  # the first call chooses kernels
             seconds, share = timed(rig, partial(aligner.align, *texts))

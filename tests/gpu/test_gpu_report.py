@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import hour_list
 import pytest
 import short_list
 import torch
 from harness import Check, Expected, Figure, NotHereError, Report
-from rig import Busy, Rig, Sizes
+from hour_list import Hour, Runs
+from rig import Busy, Cuda, Rig, Sizes, known_gpu
 
+from xner_ray.recipe.load import load_recipe
 from xner_ray.translate.nllb import NllbTranslator
 
 TINY = Sizes(
@@ -245,3 +248,67 @@ def test_memory_that_a_failed_call_leaves_behind_fails(tmp_path: Path) -> None:
         "0.0002 GB left: MB of failed calls alive at the next",
         "half of that left: MB of failed calls alive at the next",
     }
+
+
+def test_a_gpu_is_known_by_the_name_that_its_driver_gives() -> None:
+    names = ("NVIDIA H200", "NVIDIA A100-SXM4-40GB", "NVIDIA L4", "NVIDIA L40S", "NVIDIA GeForce RTX 4090")
+    assert [known_gpu(name) for name in names] == ["H200", "A100", "L4", None, None]
+
+
+def test_samples_of_a_busy_device_are_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf '10\\n[N/A]\\n30\\n4'\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with Cuda().busy() as busy:
+        time.sleep(1)
+    assert busy.samples in ([], [0.1, 0.3])  # a busy machine may not have begun
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with Cuda().busy() as busy:
+        pass
+    assert busy.share is None
+
+
+@pytest.mark.parametrize("models", [None, Path("/models")])
+def test_recipes_of_the_hour_are_valid(models: Path | None) -> None:
+    rig = hour_list.rig_of(SimulatedMachine(), models)
+    one, shared = (load_recipe(rig.runs.recipe, settings) for settings in (rig.runs.settings, rig.runs.shared))
+    assert (one.translate.workers, one.translate.gpus, one.align.gpus) == (1, 1, 1)
+    assert (shared.translate.workers, shared.translate.gpus, shared.align.workers, shared.align.gpus) == (
+        *(4, 0.25),
+        *(4, 0.25),
+    )
+    assert one.model_copy(update={"translate": shared.translate, "align": shared.align}) == shared
+    chain = load_recipe(dict(rig.runs.chain), rig.runs.chain_settings)
+    assert chain.translate.model == ("" if models is None else "/models/") + "facebook/nllb-200-3.3B"
+    assert chain.tag.engine == "hf" and chain.direction == "test"
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_the_hour_runs_to_its_end_with_tiny_models(tmp_path: Path) -> None:
+    """With Ray and without a device: the texts of tiny-nllb and all times are nothing to judge."""
+    jobs = hour_list.ROOT / "jobs"
+    chain = load_recipe(jobs / "translate_test.yaml").model_dump(mode="json", exclude_unset=True)
+    workers = [f"{stage}.{key}" for stage in ("translate", "align") for key in ("workers={}", "cpus=0.3")]
+    one, two = (tuple(each.format(number) for each in workers) for number in (1, 2))
+    rig = Hour(
+        SimulatedMachine(), TINY, Runs(jobs / "quickstart_nllb.yaml", one, two, chain, ()), translator="tiny-nllb"
+    )
+    names = {"NLLB as published", "ctranslate2", "a whole run", "several workers", "a killed worker"}
+    names |= {"the paper's chain at 3.3B"}
+    checks = [Check(each.name, each.function, 900, each.needs) for each in hour_list.CHECKS if each.name in names]
+    report = _report(tmp_path / "report", 6000)
+    try:
+        harness.run(checks, rig, report)
+    finally:
+        rig.close()
+    assert [(each.check.name, each.state, each.why) for each in report.outcomes] == [
+        (check.name, "done", "") for check in checks
+    ]
+    figures = {each.check.name: {figure.name: figure for figure in each.figures} for each in report.outcomes}
+    assert figures["ctranslate2"]["share of rows with the text of nllb"].value == 1
+    for name in ("several workers", "a killed worker"):
+        assert figures[name]["share of files with the same bytes"].value == 1
+    assert figures["a killed worker"]["workers killed"].value == 1
+    assert figures["a whole run"]["rows"].value > 400
