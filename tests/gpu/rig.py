@@ -52,7 +52,7 @@ _PIECE = 4  # characters of a subword
 class Sizes:
     """How much the checks do. translator, encoder: shapes, as of their configurations."""
 
-    rows: int = 1536  # for the clock
+    rows: int = 1024  # for the clock
     few: int = 256  # for batches of 16, and for comparisons
     plain: tuple[int, ...] = (16, 32)  # rows of a batch, as a user would write it
     memory_rows: int = 1024
@@ -136,7 +136,7 @@ class Cuda:
         if program is None:
             yield found
             return
-        asked = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0", "--loop-ms=200"]
+        asked = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", f"--id={_smi_id()}", "--loop-ms=200"]
         sampler = subprocess.Popen([program, *asked], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             yield found
@@ -157,6 +157,12 @@ def known_gpu(name: str) -> str | None:
     """
     words = re.split(r"[^0-9A-Za-z]+", name)
     return next((known for known in DEVICES if known in words), None)
+
+
+def _smi_id() -> str:
+    """Return the name of our GPU for nvidia-smi, which numbers all of a machine, whatever this process may see."""
+    own = getattr(torch.cuda.get_device_properties(0), "uuid", None) if torch.cuda.is_available() else None
+    return f"GPU-{own}" if own else "0"
 
 
 def _versions() -> dict[str, str]:

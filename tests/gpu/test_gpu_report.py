@@ -312,3 +312,19 @@ def test_the_hour_runs_to_its_end_with_tiny_models(tmp_path: Path) -> None:
         assert figures[name]["share of files with the same bytes"].value == 1
     assert figures["a killed worker"]["workers killed"].value == 1
     assert figures["a whole run"]["rows"].value > 400
+
+
+def test_the_short_list_fits_into_its_time() -> None:
+    """With 15 seconds for the imports: what takes no more than its limit leaves time for all that follow."""
+    assert sum(check.limit_s for check in short_list.CHECKS) <= 480 - 15
+
+
+@pytest.mark.gpu
+def test_the_short_list_on_a_gpu(tmp_path: Path) -> None:
+    report = Report(tmp_path, "Checks", Cuda().described(), 480)
+    rig = Rig(Cuda(), Sizes())
+    try:
+        harness.run(short_list.CHECKS, rig, report, clean=rig.machine.clear)
+    finally:
+        rig.close()
+    assert [each.why for each in report.outcomes if each.state != "done"] == []
