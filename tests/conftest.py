@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
     quick = settings.get_profile("quick") if settings.get_current_profile_name() == "quick" else None
     for item in items:
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():  # keywords hold names of folders too
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
         if item.get_closest_marker("llm"):  # keywords have the names of folders too
             item.add_marker("long")

@@ -38,7 +38,7 @@ ORDER = (  # from the ground up
 ELSEWHERE = {
     "jobs/": "recipes, sample data (data/), and how the tiny model was made (tiny_nllb/)",
     "cluster/": "the image, and files for ray up, KubeRay and SLURM",
-    "tests/": "a folder a package; helpers/ for what tests share, bench/ for benchmarks",
+    "tests/": "a folder a package; helpers/ for what tests share, bench/ for benchmarks, gpu/ for a machine with a GPU",
 }
 
 

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests/helpers"))
 
 import pyarrow as pa  # noqa: E402
 import torch  # noqa: E402
-from made_rows import table_from_rows  # noqa: E402
+from made_rows import unit_tables  # noqa: E402
 from sample_text import conll  # noqa: E402
 from simulated_device import (  # noqa: E402
     SimulatedDevice,
@@ -42,9 +42,7 @@ from simulated_device import (  # noqa: E402
 from xner_ray.align import aligner as aligner_module  # noqa: E402
 from xner_ray.align.aligner import BatchAligner  # noqa: E402
 from xner_ray.align.stage import AlignStage  # noqa: E402
-from xner_ray.data import row as data_row  # noqa: E402
 from xner_ray.data import words  # noqa: E402
-from xner_ray.data.spans import Span  # noqa: E402
 from xner_ray.engine.envelope import pack, unpack  # noqa: E402
 from xner_ray.engine.guard import run_stage  # noqa: E402
 from xner_ray.models import windows  # noqa: E402
@@ -111,29 +109,6 @@ class Parts:
         setattr(owner, name, watched)
 
 
-def tables(source: list[str], target: list[str] | None, unit_rows: int) -> list[pa.Table]:
-    """Return units of rows with an entity each."""
-    found = []
-    for start in range(0, len(source), unit_rows):
-        rows = []
-        for number in range(start, min(len(source), start + unit_rows)):
-            row: dict[str, Any] = {
-                "row": number,
-                "id": str(number),
-                "source_lang": SOURCE,
-                "lang": TARGET,
-                "split": "train",
-            }
-            for prefix, texts, lang in (("source_", source, SOURCE), ("", target, TARGET)):
-                if texts is not None:
-                    offsets = words.split(texts[number], lang)
-                    row |= {f"{prefix}text": texts[number], f"{prefix}offsets": data_row.offset_cells(offsets)}
-                    row[f"{prefix}tokens"] = [texts[number][a:b] for a, b in offsets]
-            rows.append({**row, "source_spans": data_row.span_cells([Span(0, 1, "PER")])})
-        found.append(table_from_rows(rows, data_row.ROW))
-    return found
-
-
 @dataclass
 class Measured:
     seconds: float
@@ -145,7 +120,7 @@ class Measured:
 def measure(case: Case, source: list[str], target: list[str], workers: int, unit_rows: int) -> Measured:
     """Run the units through workers that share the device; each has a core's thread of its own."""
     device = SimulatedDevice()
-    given = tables(source, None if case.translate else target, unit_rows)
+    given = unit_tables(source, None if case.translate else target, unit_rows, (SOURCE, TARGET))
     answers = dict(zip(source, target, strict=True)) if case.translate else {}
     context = multiprocessing.get_context("fork")
     ready, results = context.Barrier(workers + 1), context.Queue()

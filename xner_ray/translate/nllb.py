@@ -181,7 +181,7 @@ class _Noted(LogitsProcessor):
         self.steps: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.steps.append(scores.amax(dim=1) - scores.logsumexp(dim=1))
+        self.steps.append(scores.log_softmax(dim=1).amax(dim=1))
         return scores
 
     def of(self, sequences: torch.Tensor, model: Any) -> torch.Tensor:
