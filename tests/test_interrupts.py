@@ -91,6 +91,29 @@ def test_what_ends_by_itself_is_not_interrupted() -> None:
     assert status == 1 and err.endswith("ZeroDivisionError: division by zero\n")
 
 
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("os._exit(1)", 1, "last words\n"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, "last words\n"),
+        ("raise SystemExit(3)", 3, ""),
+        ("pass", 0, ""),
+    ],
+)
+def test_last_words_of_a_process_that_is_ended_by_native_code(end: str, status: int, said: str, tmp_path: Path) -> None:
+    block = f"from xner_ray import interrupts\nwith interrupts.last_words('last words'):\n    {end}"
+    command = [sys.executable, "-c", f"import os, signal\n{block}"]
+    ended = subprocess.run(command, env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (status, said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_last_words_are_not_said_of_an_interrupt() -> None:
+    code = "with interrupts.last_words('last words'):\n    try:\n        wait()\n    except KeyboardInterrupt:\n"
+    code += "        while True:\n            try: time.sleep(60)\n            except KeyboardInterrupt: pass"
+    assert _ended(code, signal.SIGTERM, signal.SIGTERM) == (143, RESUMES)
+
+
 def test_a_fork_and_a_caller_from_python_have_their_own_handlers() -> None:
     code = (
         "print('began', flush=True)\n"

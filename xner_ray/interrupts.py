@@ -3,6 +3,9 @@
 The first signal raises KeyboardInterrupt in the main thread: locks, leases, Ray and the terminal are given back.
 A thread watches what Python runs no handler for, such as a long call of a library: after `GRACE_S`, or at once when a
 second signal says so, it ends the process as it stands, which resumes as well. Callers from Python keep their handlers.
+
+SIGTERM is blocked in all threads, and another thread waits for it: while Ray starts and ends, its core has a handler of
+its own, which prints stacks and may wait for a lock for ever. The main thread hears of it by a signal of our own.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import atexit
 import os
 import select
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +27,19 @@ RESUMES = ("project", "rematch", "combine", "sweep", "train", "cross-validate", 
 GRACE_S = 20.0  # for giving back what is held
 _AGAIN_S = 1.0  # a second signal within this time is the same one, which came by two ways
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_RAISE = signal.SIGRTMIN + 5  # to the main thread: raise, a signal has come
 
 marks: set[str] = set()
 """Files that say that this process is at work, and must not outlive a process that is ended on purpose."""
+
+
+_LAST_WORDS = """
+import os, sys
+sys.stdin.read()
+if os.path.exists(sys.argv[1]):
+    os.unlink(sys.argv[1])
+    sys.stderr.write(("\\x1b[?25h\\n" if sys.stderr.isatty() else "") + sys.argv[2] + "\\n")
+"""
 
 
 class _State:
@@ -67,22 +82,61 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def last_words(line: str) -> Iterator[None]:
+    """Have a line said if this process ends inside the block with no chance to say one itself.
+
+    Native code that ends the process, as Ray's does, and SIGKILL run nothing of ours. So a small process of its own
+    waits for the end of a pipe, and looks whether a mark is still there by then.
+    """
+    descriptor, mark = tempfile.mkstemp(prefix="xner_ray-")
+    marks.add(mark)
+    command = [sys.executable, "-I", "-S", "-c", _LAST_WORDS, mark, line]
+    waiting = None
+    try:
+        os.close(descriptor)
+        # Of a session of its own, or Ctrl-C would end it first
+        waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(mark)
+        marks.discard(mark)
+        if waiting is not None:
+            waiting.kill()  # a forked process may hold the pipe
+            waiting.communicate()
+
+
 def _install() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     _State.terminal = os.dup(2)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(_RAISE, _interrupt)
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and shells in the background want it
             signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGTERM) == _interrupt:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_take, args=(writer,), daemon=True, name="xner_ray SIGTERM").start()
     sys.unraisablehook, sys.excepthook = _ignored, _uncaught
     os.register_at_fork(after_in_child=_in_child)
     threading.Thread(target=_watch, args=(reader,), daemon=True, name="xner_ray signals").start()
 
 
+def _take(writer: int) -> None:
+    """Pass on each SIGTERM, which comes to no handler."""
+    while True:
+        signal.sigwait({signal.SIGTERM})
+        if _State.received is None:
+            _State.received = signal.SIGTERM
+        os.write(writer, bytes([signal.SIGTERM]))
+        signal.pthread_kill(threading.main_thread().ident or 0, _RAISE)
+
+
 def _interrupt(number: int, frame: Any) -> None:
     if not _State.raised or _State.lost:
-        _State.received, _State.raised, _State.lost = number, True, False
+        _State.received, _State.raised, _State.lost = _State.received or number, True, False
         _silence()  # libraries that are cut short have much to say
         raise KeyboardInterrupt
 
@@ -113,16 +167,13 @@ def _watch(reader: int) -> None:
         number = os.read(reader, 1)[0]
     _State.received = number
     signal.alarm(0)  # by which Ray's core would abort us, if the signal met it before our handler was back
-    first, own = time.monotonic(), 0
+    first = time.monotonic()
     while time.monotonic() < first + GRACE_S and not _State.over:
         if select.select([reader], [], [], 0.1)[0] and os.read(reader, 1)[0] in _SIGNALS:
-            if own:
-                own -= 1
-            elif time.monotonic() > first + _AGAIN_S:
+            if time.monotonic() > first + _AGAIN_S:
                 break
-        if _State.lost and not own:
-            own += 1
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        elif _State.lost:
+            signal.pthread_kill(threading.main_thread().ident or 0, _RAISE)
     if _State.over:
         return
     _say(number)
@@ -147,7 +198,7 @@ def _say(number: int) -> None:
 def _end() -> None:
     """Say the line and end the process; what libraries do at its end is done, and silent."""
     number = _State.received or signal.SIGINT
-    for each in _SIGNALS:
+    for each in (*_SIGNALS, _RAISE):
         signal.signal(each, signal.SIG_IGN)
     _silence()
     with suppress(BaseException):
@@ -160,7 +211,7 @@ def _end() -> None:
 
 def _finished() -> None:
     """Leave the end of the process to Python; a signal comes too late from here on."""
-    for number in _SIGNALS:
+    for number in (*_SIGNALS, _RAISE):
         signal.signal(number, signal.SIG_IGN)
     if _State.received is not None:
         os.dup2(_State.terminal, 2)
@@ -170,6 +221,7 @@ def _finished() -> None:
 def _in_child() -> None:
     """Give a forked process the handlers that it would have without us."""
     signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if signal.getsignal(signal.SIGINT) == _interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGTERM) == _interrupt:

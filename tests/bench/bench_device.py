@@ -166,7 +166,7 @@ def _work(
     ready.wait()
     started = time.process_time()
     for number, table in enumerate(units):
-        name, table, counted = unpack(pack(f"spa_Latn-{number:012d}", table, {}))
+        ((name, table, counted),) = unpack(pack(f"spa_Latn-{number:012d}", table, {}))
         for stage in stages:
             table, _ = run_stage(stage, table)
         pack(name, table, counted)

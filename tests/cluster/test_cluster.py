@@ -320,11 +320,28 @@ def test_dockerfile_installs_only_pinned_packages(dockerfile: list[tuple[str, st
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (cuda,) = re.findall(r"--build-arg EXTRAS=(\S+)", (CLUSTER / "Dockerfile").read_text(encoding="utf-8"))
     assert set(arguments["EXTRAS"].split(",")) | set(cuda.split(",")) <= set(extras)
-    assert set(cuda.split(",")) ^ set(arguments["EXTRAS"].split(",")) == {"ctranslate2", "ctranslate2-cuda"}
+    differing = {"ctranslate2", "ctranslate2-cuda", "llm"}  # cuBLAS and vLLM are for GPUs
+    assert set(cuda.split(",")) ^ set(arguments["EXTRAS"].split(",")) == differing
     assert "cluster" in arguments["EXTRAS"].split(",")
     pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in _pins()}
     for requirement in extras["cluster"] + extras["ctranslate2-cuda"]:
         assert re.sub(r"[-_.]+", "-", re.split(r"[\[<>=]", requirement)[0]).lower() in pinned
+
+
+@pytest.mark.parametrize(("extras", "compiler"), [("builtin,cluster,llm", True), ("llm", True), ("builtin,lid", False)])
+def test_dockerfile_brings_a_compiler_with_vllm(
+    dockerfile: list[tuple[str, str]], extras: str, compiler: bool, tmp_path: Path
+) -> None:
+    (line,) = [value for value in _values(dockerfile, "RUN") if "g++" in value]
+    for program in ("apt-get", "rm"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "EXTRAS": extras}
+    ran = subprocess.run(
+        ["/bin/sh", "-f", "-c", line], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    wanted = ["apt-get update", "apt-get install --yes --no-install-recommends g++", "rm -rf /var/lib/apt/lists/*"]
+    assert ran.splitlines() == (wanted if compiler else [])
 
 
 def test_dockerfile_has_what_ray_up_needs_and_no_root(dockerfile: list[tuple[str, str]]) -> None:

@@ -44,6 +44,7 @@ def test_all_languages_of_a_range_stay_together_where_there_are_ranges_enough() 
 
 
 def test_units_that_share_nothing_go_alone() -> None:
-    links = {"align": {"backend": "provided"}, "input": {"path": "a.conll", "links": dict.fromkeys(LANGS, "b")}}
+    files = {"path": "a.conll", "links": "links.{lang}", "parallel": dict.fromkeys(LANGS, "b.txt")}
+    links = {"align": {"backend": "provided"}, "input": files}
     given_links = load_recipe({"targets": LANGS, **links})
     assert {len(bundle) for bundle in bundled(_units(20, 5), given_links, _pool(2))} == {1}

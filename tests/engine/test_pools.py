@@ -142,3 +142,60 @@ def test_no_more_workers_match_than_gpus_can_feed() -> None:
 def test_nodes_that_are_assumed_are_said_in_one_way(text: str) -> None:
     with pytest.raises(RecipeError, match="write it as cpus=64,gpus=8"):
         assumed(text)
+
+
+def _chats(gpus: float, shares: dict[str, float], **more: Any) -> Recipe:
+    """A language model translates and tags, the default share of memory where none is given."""
+    section = {"engine": "llm", "model": "m", "gpus": gpus, **more}
+    given = {name: {"llm": {"gpu_memory_share": share}} for name, share in shares.items()}
+    return _recipe(
+        translate={**section, **given.get("translate", {})},
+        tag={**section, "labels": {"PER": None}, **given.get("tag", {})},
+        align={"gpus": gpus, **more},
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "capacity", "message"),
+    [
+        (_chats(1, {}), GPU_MACHINE, "1.7 of the memory of one device (translate 0.85, tag 0.85; 1 worker on it)"),
+        (
+            _chats(1, {"tag": 0.6}),
+            CLUSTER,
+            "1.45 of the memory of one device (translate 0.85, tag 0.6; 1 worker on it)",
+        ),
+        (_chats(1, {"translate": 0.5, "tag": 0.4}), GPU_MACHINE, None),
+        (_chats(0.5, {"translate": 0.25, "tag": 0.2}), GPU_MACHINE, None),
+        (_chats(0.5, {"translate": 0.3, "tag": 0.2}), GPU_MACHINE, "1 of the memory of one device"),
+        (_chats(0.5, {"translate": 0.3, "tag": 0.2}, workers=1), GPU_MACHINE, None),
+        (_chats(0.5, {"translate": 0.3, "tag": 0.2}), CLUSTER, "(translate 0.3, tag 0.2; 2 workers on it)"),
+        (_chats(2, {"translate": 0.5, "tag": 0.5}), CLUSTER, "1 of the memory of one device"),
+        (_chats(0, {}), LAPTOP, None),
+        (
+            _chats(0, {"translate": 0.3, "tag": 0.2}, workers=2),
+            GPU_MACHINE,
+            "(translate 0.3, tag 0.2; 2 workers on it)",
+        ),
+        (_chats(0, {"translate": 0.2, "tag": 0.2}, workers=2), GPU_MACHINE, None),
+    ],
+)
+def test_language_models_of_one_device_leave_a_tenth_of_its_memory(
+    recipe: Recipe, capacity: Capacity, message: str | None
+) -> None:
+    if message is None:
+        assert group(recipe, capacity, 100)
+        return
+    with pytest.raises(RecipeError) as error:
+        group(recipe, capacity, 100)
+    assert message in str(error.value) and "translate.llm.gpu_memory_share: vLLM would take" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_in_this_process_has_all_its_language_models_on_one_device() -> None:
+    here = Capacity(cpus=8, gpus=1, local=True, in_process=True)
+    apart = _recipe(
+        translate={"engine": "llm", "model": "m", "gpus": 0.5, "threads": 2},
+        tag={"engine": "llm", "model": "m", "gpus": 0.5, "labels": {"PER": None}, "llm": {"gpu_memory_share": 0.6}},
+    )
+    with pytest.raises(RecipeError, match=r"1\.025 of the memory of one device \(translate 0\.425, tag 0\.6"):
+        group(apart, here, 100)

@@ -30,6 +30,31 @@ def test_whatever_ray_raises_is_one_error(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "The node with node id: 667b and address: 10.77.0.2 and node name: 10.77.0.2 has been marked dead because "
+            "the detector has missed too many heartbeats from it. This can happen when a \t(1) x\n\t(2) y",
+            "Ray has lost the node at 10.77.0.2; its work goes to others\n",
+        ),
+        (
+            "Task f failed due to oom. There are infinite oom retries remaining, so the task will be retried. Error: 3 "
+            "worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.77.0.2, ID: 4a5e) "
+            "was 22.45GB used / 23.54GB limit (0.953671)\nOOM kill reason: Memory usage exceeded threshold",
+            "Ray has killed workers of the node at 10.77.0.2, short of memory (22.45GB used / 23.54GB limit); "
+            "they begin anew\n",
+        ),
+        ("Raylet is terminated. Last 20 lines of the Raylet logs:\n    [state-dump]", ""),
+        ("Task f failed. There are infinite retries remaining, so the task will be retried. Error: RPC error", ""),
+    ],
+)
+def test_a_line_at_most_of_what_ray_says(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Texts as Ray 2.60 has them, shortened."""
+    ray_cluster._said_by_ray("own", {"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    assert capsys.readouterr() == ("", said)
+
+
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.parametrize(
@@ -53,3 +78,23 @@ def test_a_start_that_fails(tmp_path: Path, program: str, why: str) -> None:
     assert len(done.stderr.splitlines()) == 1
     report = xner_ray.project(recipe, tmp_path / "run", overrides=["engine.executor=inline"])
     assert report["rows"]["emitted"] == 1
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_a_driver_whose_own_node_is_lost_ends_with_a_line() -> None:
+    """Ray's core ends no driver whose raylet is killed while its head lives."""
+    code = """
+import psutil, ray
+from xner_ray.engine import ray_cluster
+with ray_cluster.cluster("local"):
+    waits = ray.remote(num_cpus=1000)(lambda: 0).remote()
+    next(child for child in psutil.Process().children() if child.name() == "raylet").kill()
+    ray.get(waits)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith(
+        "xner-ray: ended, since Ray has lost the cluster's head or this machine's"
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vllm_stub
+from installed import installed
 from tiny_chat import chat_model
 
 from xner_ray.engine.resolve import check_cheap, check_tags, model_lines, notices, resolve
@@ -191,8 +191,8 @@ def test_the_built_in_tagger_may_score_candidates() -> None:
 
 @pytest.fixture
 def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model's folder; vllm is the stand-in of vllm_stub.py."""
-    vllm_stub.install(monkeypatch, tmp_path / "site", lambda ids, params: ("", "stop"))
+    """A model's folder; vLLM is installed by its metadata alone."""
+    installed(monkeypatch, tmp_path / "site", "vllm", "0.29.0", "vllm")
     return chat_model(tmp_path / "chat")
 
 
@@ -219,7 +219,7 @@ def test_language_models_are_pinned_with_the_version_of_vllm_and_the_prompt(chat
 
 
 def test_a_language_model_needs_a_gpu_and_a_chat_template(chat: str, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"translate\.gpus is 0, but engine llm needs a GPU; set translate\.gpus: 1"):
+    with pytest.raises(RecipeError, match=r"translate\.gpus is 0, but vllm 0.29.0 is a build of vLLM that needs a GPU"):
         resolve(_chats(chat, gpus=0))
     with pytest.raises(RecipeError, match=r"translate\.model .* has no chat template"):
         resolve(_chats(chat_model(tmp_path / "base", template=None)))

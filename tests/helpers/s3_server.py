@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,20 +24,20 @@ _STATUS = {"SlowDown": 503, "InternalError": 500, "AccessDenied": 403, "NoSuchBu
 
 
 class S3Server:
-    """Buckets are there as soon as they are written to, but for those in `missing`."""
+    """Buckets are there as soon as they are written to, but for those in `missing`. port: 0 is any that is free."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.objects: dict[str, tuple[bytes, float]] = {}  # /bucket/key -> content, time of last change
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.missing: set[str] = set()
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.clock_ahead_s = 0.0  # of this machine's clock
         self.fault: Fault = lambda method, path, query: None
+        self.pause: Callable[[str, str], float] = lambda method, path: 0.0  # seconds before an answer
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"store": self})
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.http.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self.http.server_port}"
+        self.http = _Http((host, port), handler)
+        self.endpoint = f"http://{host}:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def uri(self, path: str) -> str:
@@ -55,10 +56,20 @@ class S3Server:
             self.requests.clear()
             self.clock_ahead_s = 0.0
             self.fault = lambda method, path, query: None
+            self.pause = lambda method, path: 0.0
 
     def put(self, path: str, data: bytes) -> None:
         with self.lock:
             self.objects[path] = (data, time.time() + self.clock_ahead_s)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that is gone."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -105,6 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
         with store.lock:
             store.requests.append((self.command, path, query))
             fault = store.fault(self.command, path, query)
+            pause = store.pause(self.command, path)
+        time.sleep(pause)
         if fault == "hang":
             time.sleep(60)
         if fault in ("reset", "hang"):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from tiny_taggers import table_model
 import xner_ray
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.engine.pools import Capacity, group
-from xner_ray.errors import MissingExtraError
+from xner_ray.errors import MissingExtraError, RecipeError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 
@@ -22,7 +23,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 
 
 def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_missing() -> None:
-    """Loaded, validated and sized, but not run: it needs vLLM, a GPU and a hub. No engine run has been made of it."""
+    """Loaded, validated and sized, as its comment advises too, but not run: its models need a GPU and a hub."""
     recipe = load_recipe(JOBS / "llm_teacher.yaml")
     assert [name for name in recipe.stages if recipe.engine_of(name) == "llm"] == ["tag"]
     assert sorted(recipe.tag.labels) == ["LOC", "ORG", "PER"]
@@ -32,8 +33,24 @@ def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_miss
         with pytest.raises(MissingExtraError) as error:
             xner_ray.plan(JOBS / "llm_teacher.yaml")
         assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install 'xner_ray[llm]'"
-    both = load_recipe(JOBS / "llm_teacher.yaml", ["translate.engine=llm", "translate.model=google/gemma-2-9b-it"])
+    with_shares, on_cpus = _advice(JOBS / "llm_teacher.yaml")
+    both = load_recipe(JOBS / "llm_teacher.yaml", with_shares)
     assert [name for name in both.stages if both.engine_of(name) == "llm"] == ["translate", "tag"]
+    assert both.translate.model == both.tag.model
+    (pool, _) = group(both, Capacity(cpus=8, gpus=1, local=True), 4)
+    assert (pool.stages, pool.gpus) == (("translate", "tag", "align"), 1.0)
+    with pytest.raises(RecipeError, match=r"translate\.llm\.gpu_memory_share: vLLM would take 1\.45 of the memory"):
+        group(load_recipe(JOBS / "llm_teacher.yaml", with_shares[:2]), Capacity(cpus=8, gpus=1, local=True), 4)
+    on_cpu = load_recipe(JOBS / "llm_teacher.yaml", on_cpus)
+    assert (on_cpu.tag.gpus, on_cpu.tag.llm.gpu_memory_share) == (0, None)
+    assert group(on_cpu, Capacity(cpus=8, gpus=0, local=True), 4)
+
+
+def _advice(recipe: Path) -> tuple[list[str], list[str]]:
+    """Return the settings that the comment of a recipe advises: for one model in two stages, and for CPUs."""
+    comment = " ".join(line for line in recipe.read_text().splitlines() if line.startswith("#"))
+    both, on_cpus = (re.findall(r"--set (\S+)", part) for part in comment.split("Where vLLM is its build for CPUs"))
+    return both, on_cpus
 
 
 def _filled(recipe: Recipe, folder: Path) -> list[str]:

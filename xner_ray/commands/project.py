@@ -315,7 +315,9 @@ def plan(
     joins = instead is None and choice is not None and choice.name == "ray" and reaches_ray(given)
     with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
         index = build_index(given, map_files=executor.map)
-        checked, models = (given, {}) if offline else resolve.resolve(given, say=said.append)
+        checked, models = (
+            (resolve.with_engine(given, offline=True), {}) if offline else resolve.resolve(given, say=said.append)
+        )
         n_rows, n_words, n_units = index.n_rows, index.n_words, len(index.units)
         if beside.rows is not None:
             n_words = {lang: n * beside.rows // max(1, n_rows[lang]) for lang, n in n_words.items()}

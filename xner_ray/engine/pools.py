@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xner_ray.errors import RecipeError
+from xner_ray.models import vllm
 from xner_ray.models.device import FAKE_GPU
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Runtime
@@ -24,6 +25,7 @@ _MOST_WORKERS = 1000  # of a pool that grows with an autoscaled cluster
 # Rows a second: what a worker on a GPU hands on at most, and what a worker matches at least. Both are generous: a GPU
 # was estimated at 60 to 900, and one worker matched 47,000.
 _FED_ROWS, _MATCHED_ROWS = 2_000, 5_000
+_MOST_SHARE = 0.9  # of a device's memory, for language models; CUDA and other stages need the rest
 _RESOURCES = ("CPU", "GPU", "memory")
 
 
@@ -114,15 +116,18 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
         if key := beyond_one_process(recipe):
             raise RecipeError(f"{key} is set, but engine.executor: inline is one worker, this process; use ray or auto")
         _refuse_gpus(groups[:1], capacity)
-        return [
+        here = [
             Group(tuple(names), (1, 1), runtime.threads, runtime.gpus, runtime.threads, None)
             for names, runtime in groups
         ]
+        _refuse_shares(recipe, [replace(here[0], stages=tuple(recipe.stages))], capacity)
+        return here
     if not capacity.autoscaled:
         _refuse_gpus(groups, capacity)
         _refuse_memory(groups, capacity)
     share = _cpu_share(groups, capacity)
     sized = _fed([_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups], groups)
+    _refuse_shares(recipe, sized, capacity)
     needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
     if needed > capacity.cpus + 1e-6 and not capacity.autoscaled:
         raise RecipeError(
@@ -200,6 +205,24 @@ def _refuse_memory(groups: Sequence[tuple[list[str], Runtime]], capacity: Capaci
                 raise RecipeError(
                     f"{names[0]}.{what} is {one:g} for one worker, but the largest node of the cluster has {most:g}"
                 )
+
+
+def _refuse_shares(recipe: Recipe, groups: Sequence[Group], capacity: Capacity) -> None:
+    """Raise RecipeError if the language models of a pool's workers on one device would take too much of its memory."""
+    for pool in groups:
+        shares = {
+            name: vllm.memory_share(getattr(recipe, name)) for name in pool.stages if recipe.engine_of(name) == "llm"
+        }
+        beside = pool.workers[1] if pool.gpus or capacity.local else 1
+        if pool.gpus:
+            beside = min(beside, max(1, int(1 / pool.gpus + 1e-6)))
+        if (taken := beside * sum(shares.values())) > _MOST_SHARE + 1e-6:
+            each = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            raise RecipeError(
+                f"{next(iter(shares))}.llm.gpu_memory_share: vLLM would take {taken:g} of the memory of one device "
+                f"({each}; {beside} worker{'s' * (beside > 1)} on it), but at most {_MOST_SHARE:g} may be taken; lower "
+                "it for each of these stages, or the workers that share a device"
+            )
 
 
 def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import ray
@@ -26,6 +28,12 @@ from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
 _HELD_S = 120.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
+_LOST = (
+    "xner-ray: ended, since Ray has lost the cluster's head or this machine's node, or by a kill (host memory?); "
+    "once Ray runs again, the same command resumes"
+)
+_NODE_LOST = re.compile(r"node id: (\w+) and address: (\S+) .*has been marked dead")
+_NODE_FULL = re.compile(r"killed due to the node running low on memory.*\(IP: ([^,]+),.*\) was (\S+ used / \S+ limit)")
 _BY_RAY = "\nFailed to apply UDF transform"  # Ray Data adds lines to the message of what a call raises
 
 
@@ -37,17 +45,40 @@ def cluster(address: str) -> Iterator[Capacity]:
     """
     address = os.environ.get("RAY_ADDRESS") or address
     started, handler = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
-    try:
-        if started:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
-            with _quiet():
-                _init(address)
-            _handle(handler)
-        yield _capacity(local=address == "local")
-    finally:
-        if started:
-            _shut_down(handler)
+    core: Any = ray._private.worker
+    said = core.print_to_stdstream
+    with interrupts.last_words(_LOST) if started else nullcontext():
+        try:
+            if started:
+                os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
+                os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
+                os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of Ray Data's own actors; ours are raised
+                with _quiet():
+                    _init(address)
+                _handle(handler)
+                core.print_to_stdstream = partial(_said_by_ray, ray.get_runtime_context().get_node_id())
+            yield _capacity(local=address == "local")
+        finally:
+            if started:
+                _shut_down(handler)
+                core.print_to_stdstream = said
+
+
+def _said_by_ray(own: str, message: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """Say of a node that it is lost, or short of memory, in a line. All else is of retries, and pages of logs.
+
+    own: the driver's node. Without it the driver would wait for ever, so it ends with its last words.
+    """
+    for text in message["lines"]:
+        if found := _NODE_LOST.search(text):
+            if found[1] == own:
+                os._exit(1)
+            line = f"Ray has lost the node at {found[2]}; its work goes to others"
+        elif found := _NODE_FULL.search(text):
+            line = f"Ray has killed workers of the node at {found[1]}, short of memory ({found[2]}); they begin anew"
+        else:
+            continue
+        print(line, file=sys.stderr, flush=True)
 
 
 def _shut_down(handler: Any) -> None:
@@ -81,7 +112,8 @@ def _init(address: str) -> None:
     except (ConnectionError, RuntimeError, TimeoutError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise RecipeError(
             f"engine.address (or RAY_ADDRESS) is {address!r}: no Ray cluster answers there ({error}); allowed: local, "
-            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off"
+            "auto, HOST:PORT. Ray asks for the cluster's token (RAY_AUTH_TOKEN_PATH) unless authentication is off, and "
+            "for a machine that is a node of the cluster; any other sends the command there by `ray job submit`"
         ) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import Literal
 
 from xner_ray.errors import MissingExtraError, RecipeError, require
@@ -30,6 +31,7 @@ _BACKENDS = {
     "align": dict.fromkeys(("batched", "simalign"), "xner_ray.align.encoder"),
     "evidence": {"plugin": "xner_ray.match.plugin"},
 }
+_ENGINE = "translate.engine"
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
 # What computes in `dtype`, by engine (`models.cpu_dtype`).
 _WAYS: dict[str, Literal["encoder", "whole", "ctranslate2"]]
@@ -99,22 +101,44 @@ def formats_on_cpus(recipe: Recipe) -> list[str]:
 
 
 def asked(recipe: Recipe) -> dict[str, str]:
-    """Return the models and number formats that a recipe asks for, by key: what `resolve` may replace."""
-    return dict(recipe.models()) | formats(recipe)
+    """Return the models and settings that a recipe asks for, by key: what `resolve` may replace."""
+    return dict(recipe.models()) | _settings(recipe)
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    """Return the settings that the start of a run decides, once: number formats, and a translator left open."""
+    engine = {_ENGINE: "auto"} if recipe.translate_engine == "auto" else {}
+    return formats(recipe) | engine
+
+
+def with_engine(recipe: Recipe, *, offline: bool = False) -> Recipe:
+    """Return the recipe with the engine that `translate.engine: auto` stands for.
+
+    It is CTranslate2 where that is installed, reads the model (offline: any) and computes in the number format.
+    """
+    if recipe.translate_engine != "auto":
+        return recipe
+    section, engine = recipe.translate, "nllb"
+    if find_spec("ctranslate2") is not None:
+        ct2 = import_module(_TRANSLATORS["ctranslate2"])
+        if ct2.computes_in(section) and (offline or ct2.reads(section.model)):
+            engine = "ctranslate2"
+    return recipe.with_models({_ENGINE: engine})
 
 
 def recorded(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
     """Return by key the pinned models of the run in a folder that a resume keeps (`hub.recorded`); none without a run.
 
-    With them the number formats that the run computes in, where the recipe asks for the same ones as at its start.
+    With them the settings that its start has decided, where the recipe asks for the same ones as then.
     Local folders keep their names, so that their content is looked at again.
     """
     if not folder.is_run():
         return {}
     record = folder.record()
-    known = {key: str(record.keys[key]) for key in formats(recipe) if key in record.keys}
+    wanted = _settings(recipe)
+    known = {key: str(record.keys[key]) for key in wanted if key in record.keys}
     return hub.recorded(dict(recipe.models()), folder.models(), record.asked) | {
-        key: dtype for key, dtype in known.items() if record.asked.get(key, dtype) == formats(recipe)[key]
+        key: value for key, value in known.items() if record.asked.get(key, value) == wanted[key]
     }
 
 
@@ -132,7 +156,7 @@ def resolve(
     recipe = recipe.with_models(recorded or {})
     hub_ids = {model for key, model in recipe.models() if _from_hub(recipe, key, model)}
     pins = {model: hub.pin(model, say)[0] for model in sorted(hub_ids)}
-    recipe = recipe.with_models({key: pins[model] for key, model in recipe.models() if model in hub_ids})
+    recipe = with_engine(recipe.with_models({key: pins[model] for key, model in recipe.models() if model in hub_ids}))
     identities: dict[str, str] = {}
     for stage in recipe.stages:
         if stage in _BACKENDS:

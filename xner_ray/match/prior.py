@@ -62,7 +62,8 @@ class Prior:
         """Return the counts (forms, 5) of each form; zero for unknown ones."""
         known, counts = self._forms[kind]
         place = ints(pc.fill_null(pc.index_in(forms, value_set=known), len(known)))
-        return np.concatenate([counts, np.zeros((1, len(_COUNTS)), dtype=np.int64)])[place]
+        found: Ints = np.concatenate([counts, np.zeros((1, len(_COUNTS)), dtype=np.int64)])[place]
+        return found
 
     def weights(self, kind: str, words: Words) -> Ints:
         """Return the weight of each word in ten-thousandths: 1 / (1 + 10 (rows with it - 1) / rows).

@@ -59,7 +59,10 @@ GPU_TOKENS = 1 << 16
 
 
 def budget_of(section: ModelRuntime) -> int:
-    """Return the padded tokens of one forward pass: those that are stated, else by the device."""
+    """Return the padded tokens of one forward pass: those that are stated, else by the device.
+
+    Workers that share a GPU (`gpus: 0.25`) have the same budget: smaller batches would lose what sharing gains.
+    """
     if section.micro_batch_tokens is not None:
         return section.micro_batch_tokens
     return GPU_TOKENS if kind_of_device(section) == "cuda" else section.cpu_tokens

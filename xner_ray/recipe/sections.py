@@ -121,13 +121,15 @@ class Llm(Section):
 
     # prompt and answer together; at most what the model reads
     context_tokens: Annotated[int, Decides.ROWS] = Field(default=4096, ge=128)
-    # of a device, per worker; None: 0.85 x gpus, so that workers can share a device
+    # of a device, per worker; None: 0.85 x gpus, so that workers can share a device. With gpus: 0 of the machine's
+    # memory, all that the worker holds included; None: 4 GiB for keys and values, or VLLM_CPU_KVCACHE_SPACE
     gpu_memory_share: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0, le=1)
 
 
 class Translate(Translating):
     # None: provided where parallel text is given, else nllb
-    engine: Annotated[Literal["provided", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
+    # None: nllb where text is missing; auto: ctranslate2 where it is installed and takes the model, else nllb
+    engine: Annotated[Literal["provided", "auto", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
     llm: Llm = Llm()
     health: Health = Health()
     # projector marker: of a marked piece to its entity's translation

@@ -74,7 +74,9 @@ def _simulated(recipe: Recipe, stage: str, shape: roofline.Model, words: float, 
     source, target = (max(_LEAST_TOKENS, round(words * each)) for each in (SOURCE_TOKENS, TARGET_TOKENS))
     read, written = (target, source) if recipe.direction == "test" else (source, target)
     padded = round(read * PADDING)
-    budget = getattr(recipe, stage).micro_batch_tokens or _GPU_TOKENS
+    section = getattr(recipe, stage)
+    sharing = max(1, round(1 / section.gpus))  # workers on one GPU
+    budget = section.micro_batch_tokens or _GPU_TOKENS
     if stage == "translate":
         beams = recipe.translate.beams
         rows = max(1, min(budget // padded, _STEP_ELEMENTS // (beams * shape.vocabulary)))
@@ -84,22 +86,30 @@ def _simulated(recipe: Recipe, stage: str, shape: roofline.Model, words: float, 
             for number in range(round(written * PADDING))
         ]
         late = sum(step < host for step in steps)
-        seconds = roofline.encode_seconds(shape, device, rows, padded) + sum(max(step, host) for step in steps)
+        reading = roofline.encode_seconds(shape, device, rows, padded)
+        busy, seconds = reading + sum(steps), reading + sum(max(step, host) for step in steps)
         how = f"{beams} beams" if beams > 1 else "greedy"
         how += f", {late} of {len(steps)} steps as slow as the host" if late else ""
     elif stage == "align":
         layers = _layers(recipe, shape)
         both = (source, target)
         rows = max(1, budget // max(both))
-        seconds = sum(roofline.encode_seconds(shape, device, rows, tokens, layers) for tokens in both)
-        how = f"{layers} layers, both sides of a row"
+        once = len(recipe.languages) if recipe.direction == "train" else 1  # a source side is read once for all of them
+        sides = [roofline.encode_seconds(shape, device, rows, tokens, layers) for tokens in both]
+        busy = seconds = sides[0] / once + sides[1]
+        how = f"{layers} layers, both sides of a row" + (
+            f", the source's once for {once} languages" if once > 1 else ""
+        )
     else:
         tokens = target if stage == "target_tag" else source
         rows = max(1, budget // tokens)
-        seconds, how = roofline.encode_seconds(shape, device, rows, tokens), "all layers"
+        busy, how = roofline.encode_seconds(shape, device, rows, tokens), "all layers"
+        seconds = busy
     waits = _host_seconds(stage, words)
     said = f"roofline of {device.name}, {shape.name}, {how}; and {waits * 1e3:.2g} ms a row of its host, measured"
-    return Rate(1 / (seconds / rows + waits), "simulated", said)
+    said += f"; {sharing} workers share it" if sharing > 1 else ""
+    # While one worker's host is at work, the device has those of the others
+    return Rate(min(sharing / (seconds / rows + waits), rows / busy), "simulated", said)
 
 
 def _host_seconds(stage: str, words: float) -> float:

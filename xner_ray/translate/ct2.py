@@ -33,6 +33,7 @@ from xner_ray.translate.nllb import NllbTranslator, result_of
 # Beam search ends when this many times `beams` translations are complete. At CTranslate2's default of 1 it ends too
 # early: with 4 beams, 6 of 1,000 sentences were worse than transformers'; from 1.5 on none differed.
 PATIENCE = 2.0
+_KIND = "m2m_100"
 _LAYOUT = 1  # count up when a converted folder's content changes for another reason than CTranslate2's version
 CUBLAS, _CUBLAS_PACKAGE = "libcublas.so.12", "nvidia-cublas-cu12"  # what CTranslate2 opens, and who brings it
 _COMPUTE_TYPES = {
@@ -52,6 +53,16 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
     found = nllb.resolve(section, key, directions)
     _refuse_other_kinds(section.model, key)
     return Resolved(found.section, found.identities | {"engine": f"ctranslate2 {metadata.version('ctranslate2')}"})
+
+
+def computes_in(section: Translating) -> bool:
+    """Return whether CTranslate2 computes in the section's number format on its device."""
+    return section.dtype in _COMPUTE_TYPES[kind_of_device(section)]
+
+
+def reads(model: str, key: str = "translate") -> bool:
+    """Return whether CTranslate2 takes a model; RecipeError, with the section's `key`, if there is no such model."""
+    return bool(pretrained(AutoConfig, model, f"{key}.model").model_type == _KIND)
 
 
 def compute_type(section: Translating, key: str = "translate") -> str:
@@ -181,7 +192,7 @@ def require(key: str) -> None:
 def _refuse_other_kinds(model: str, key: str) -> Any:
     """Return the model's configuration. RecipeError unless it is an M2M100: only that architecture is converted."""
     config = pretrained(AutoConfig, model, f"{key}.model")
-    if config.model_type != "m2m_100":
+    if config.model_type != _KIND:
         raise RecipeError(
             f"{key}.model {model!r} is of type {config.model_type}, but engine ctranslate2 takes m2m_100 alone, "
             "as NLLB-200 is; choose engine nllb"

@@ -67,11 +67,9 @@ class NllbTranslator(Timed):
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Result]:
         """Return one result a text, in order; too long sources and cut or empty translations are rejects."""
-        self.tokenizer.src_lang = source
         first = language_id(self.tokenizer, target, self.name)
         language_id(self.tokenizer, source, self.name)
-        # Text that spells a special token, as "</s>", must stay text.
-        ids: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"] if texts else []
+        ids = subwords(self.tokenizer, texts, source)
         results: list[Result] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
         fitting = []
         for index, sentence in enumerate(ids):
@@ -198,6 +196,16 @@ def log_probabilities(model: Any, states: torch.Tensor, mask: torch.Tensor, sequ
 def tokenizer_of(name: str, key: str = "translate") -> Any:
     """Return the model's tokenizer. RecipeError, with the section's `key`, if it cannot be used."""
     return pretrained(AutoTokenizer, name, f"{key}.model")
+
+
+def subwords(tokenizer: Any, texts: Sequence[str], lang: str) -> list[list[int]]:
+    """Return the subwords of texts in a language, special ones included; text that spells such a one stays text."""
+    tokenizer.src_lang = lang
+    if not tokenizer.is_fast:
+        found: list[list[int]] = tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
+        return found
+    tokenizer("", split_special_tokens=True, truncation=False, padding=False)  # tells its backend, which is faster
+    return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(list(texts))]
 
 
 def language_id(tokenizer: Any, code: str, model: str, key: str = "translate") -> int:
