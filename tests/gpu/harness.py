@@ -161,13 +161,17 @@ class Report:
         return any(outcome.verdict in BAD for outcome in self.outcomes)
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def run(
     checks: Sequence[Check],
     rig: Any,
     report: Report,
     *,
     spent_s: float = 0.0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _say,
     clean: Callable[[], None] = lambda: None,
 ) -> None:
     """Run checks until all are done or the time of the report is up. spent_s: of it. clean: called after each."""

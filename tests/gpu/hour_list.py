@@ -39,12 +39,13 @@ from short_list import (
 ROOT = Path(__file__).parents[2]
 NLLB, LARGE_NLLB = "facebook/nllb-200-distilled-600M", "facebook/nllb-200-3.3B"
 ENCODER, TAGGER = "google-bert/bert-base-multilingual-cased", "FacebookAI/xlm-roberta-large-finetuned-conll03-english"
-# 799 rows each: as many units as languages, so that four workers have four each
+# 799 rows each: as many units as languages, so that each of four workers has four
 TARGETS = (
     *("swh_Latn", "hau_Latn", "yor_Latn", "ibo_Latn", "zul_Latn", "xho_Latn", "kin_Latn", "lug_Latn"),
     *("spa_Latn", "fra_Latn", "deu_Latn", "tur_Latn", "ind_Latn", "vie_Latn", "rus_Cyrl", "arb_Arab"),
 )
 _LARGE_GB = 16.0  # free memory that NLLB 3.3B wants, in 16 bits with its batches
+_WORKER_BYTES = 12e9  # of a device, for a worker of jobs/nllb.yaml
 _WORKER = "MapWorker"  # in the title of a process of Ray's that has our stages
 
 
@@ -81,12 +82,20 @@ def rig_of(machine: Any, models: Path | None) -> Hour:
 
     aligning = f"align.encoder={name(ENCODER)}"
     settings = (f"translate.model={name(NLLB)}", aligning, f"targets=[{', '.join(TARGETS)}]")
-    shared = [f"{stage}.{key}" for stage in ("translate", "align") for key in ("gpus=0.25", "workers=4")]
+
+    def workers(number: int) -> list[str]:
+        keys = (f"gpus={1 / number:g}", f"workers={number}")
+        return [f"{stage}.{key}" for stage in ("translate", "align") for key in keys]
+
     chain = (f"translate.model={name(LARGE_NLLB)}", f"tag.model={name(TAGGER)}", aligning)
-    alone = [f"{stage}.{key}" for stage in ("translate", "align") for key in ("gpus=1", "workers=1")]
-    one, several = (*settings, *alone), (*settings, *shared)
+    one, several = ((*settings, *workers(number)) for number in (1, sharing(machine.free_bytes())))
     runs = Runs(ROOT / "jobs/nllb.yaml", one, several, chain_recipe(), chain)
     return Hour(machine, Sizes(), runs, translator=name(NLLB), encoder=name(ENCODER))
+
+
+def sharing(free_bytes: int) -> int:
+    """Return how many workers share a device of so much memory: with less each, batches shrink, and bytes change."""
+    return max(2, min(4, int(free_bytes / _WORKER_BYTES)))
 
 
 def chain_recipe() -> dict[str, Any]:

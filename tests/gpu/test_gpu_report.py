@@ -275,9 +275,10 @@ def test_recipes_of_the_hour_are_valid(models: Path | None) -> None:
     one, shared = (load_recipe(rig.runs.recipe, settings) for settings in (rig.runs.settings, rig.runs.shared))
     assert (one.translate.workers, one.translate.gpus, one.align.gpus) == (1, 1, 1)
     assert (shared.translate.workers, shared.translate.gpus, shared.align.workers, shared.align.gpus) == (
-        *(4, 0.25),
-        *(4, 0.25),
+        *(2, 0.5),
+        *(2, 0.5),
     )
+    assert [hour_list.sharing(gb * 10**9) for gb in (8, 24, 40, 80)] == [2, 2, 3, 4]
     assert one.model_copy(update={"translate": shared.translate, "align": shared.align}) == shared
     chain = load_recipe(dict(rig.runs.chain), rig.runs.chain_settings)
     assert chain.translate.model == ("" if models is None else "/models/") + "facebook/nllb-200-3.3B"
