@@ -48,12 +48,12 @@ GPU is simulated**: a roofline (`xner_ray/sizing/roofline.py`) over the publishe
 device, of which 60 % and 40 % are taken as reached, 2.5 microseconds a kernel, 12 kernels a layer, the weights read
 once a step, the cache of keys and values copied and read, and the projection to the vocabulary. Added are two times of
 the host, which were measured: no step of decoding is shorter than the host's part of it (12.7 ms at the depth of the
-600M model, greedy), and the device waits while its worker tokenises, checks and links (0.3 ms a row in translation, 0.25
-in alignment). Workers that share a GPU (`gpus: 0.5` is two) fill one another's waits, up to what the device can do: the
-largest gain there is, since a worker that launches a step's kernels one by one keeps the interpreter, and a thread of
-the same process could do nothing meanwhile. Each needs memory for a model and a batch of its own: some 12 GB for the
-600M model; state `micro_batch_tokens` where there is less. Sentences that do not end, scores of beams, and loading
-models are left out. Where no rate is known, `plan` says so and gives no estimate.
+600M model, greedy), and the device waits while its worker tokenises, checks and links (0.3 ms a row in translation,
+0.25 in alignment). Workers that share a GPU (`gpus: 0.5` is two) fill one another's waits, up to what the device can
+do: the largest gain there is, since a worker that launches a step's kernels one by one keeps the interpreter, and a
+thread of the same process could do nothing meanwhile. Each needs memory for a model and a batch of its own: some 12 GB
+for the 600M model; state `micro_batch_tokens` where there is less. Sentences that do not end, scores of beams, and
+loading models are left out. Where no rate is known, `plan` says so and gives no estimate.
 
 A sentence has 27.9 words here (Europarl), 1.4 subwords a word in English and 1.8 in the other language.
 
@@ -67,9 +67,9 @@ A source sentence is encoded once for its five languages, each translation once.
 
 ## How busy a GPU is
 
-`python tests/bench/bench_device.py` runs the real stages `translate` and `align` around a simulated H100, whose steps take
-the roofline's time and leave the interpreter free. Launching kernels is not simulated, so what a real device waits for
-beyond this is the 12.7 ms a step above. 2026-11-29, 4,096 rows in units of 2,048, 2 busy CPU cores:
+`python tests/bench/bench_device.py` runs the real stages `translate` and `align` around a simulated H100, whose steps
+take the roofline's time and leave the interpreter free. Launching kernels is not simulated, so what a real device waits
+for beyond this is the 12.7 ms a step above. 2026-11-29, 4,096 rows in units of 2,048, 2 busy CPU cores:
 
 | a row takes the device | busy, one worker | two workers | rows/s, two workers |
 |---|---:|---:|---:|
@@ -81,7 +81,7 @@ beyond this is the 12.7 ms a step above. 2026-11-29, 4,096 rows in units of 2,04
 | XLM-R-large alone, 0.1 ms | 28 % | 27 % | 2,396 |
 
 A row costs its host 0.5 to 0.6 ms of CPU with new words in nearly every sentence, links (which are the device's on a
-GPU) included. By part, on the 799 sentences of Europarl, side by side with the code of 2026-11-22 (0.1.0): tokenising and
+GPU) included. By part, on the 799 sentences of Europarl, side by side with the code of commit 852dcb8: tokenising and
 decoding text 0.06 against 0.08 ms, words 0.01 to 0.02 against 0.06, health checks 0.09 against 0.29, the encoder's host
 part 0.05 (0.13 where all words are new) against 0.44, links 0.12 against 0.13, a tagger 0.08.
 
