@@ -94,6 +94,20 @@ def test_an_error_that_no_row_alone_has_is_no_row_s_fault() -> None:
     assert stats.rejects == {}
 
 
+def test_a_rejected_row_that_makes_a_stage_raise_costs_no_other_its_place() -> None:
+    """Stages read the source side of rows that one language has rejected, too."""
+
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        if 5 in table.column("row").to_pylist():
+            raise ValueError("row 5 is bad")
+
+    result, stats = run_stage(FakeStage(work), _table(9, rejected=5))
+    assert stats.rejects == {}
+    expected = [("rejected", None, None) if n == 5 else ("ok", "done", [Flag.BISECTED]) for n in range(9)]
+    assert [(row["status"], row["text"], row["flags"]) for row in result.to_pylist()] == expected
+    assert result.column("row").to_pylist() == list(range(9))
+
+
 def test_a_stage_that_raises_on_many_rows_is_broken() -> None:
     def work(stage: FakeStage, table: pa.Table) -> None:
         raise TypeError("no such thing")

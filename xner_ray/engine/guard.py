@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
+import numpy as np
 import pyarrow as pa
 
 from xner_ray import interrupts
@@ -145,7 +146,20 @@ def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
         if not isinstance(result, Exception):
             return _flag(result, Flag.BISECTED) if found and stage.tokens > tokens else result
         error = result
+    rows = accepted_rows(table)
+    if len(rows) < table.num_rows:
+        # Stages read the source side of rejected rows too, which languages share: one of these may be at fault
+        part = _call(stage, table.take(pa.array(rows, pa.int64())))
+        if not isinstance(part, Exception):
+            return _flag(_put_back(table, rows, part), Flag.BISECTED)
     return _flag(_in_pieces(stage, table, error), Flag.BISECTED)
+
+
+def _put_back(table: pa.Table, rows: list[int], part: pa.Table) -> pa.Table:
+    """Return the table with some of its rows replaced, by those of `part`."""
+    places = np.arange(table.num_rows)
+    places[rows] = table.num_rows + np.arange(len(rows))
+    return pa.concat_tables([table, part]).take(pa.array(places)).combine_chunks()
 
 
 def _find_poison(stage: Stage, table: pa.Table, rows: list[int], error: Exception, found: dict[int, Exception]) -> None:
