@@ -177,3 +177,23 @@ def test_any_moment_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_any_moment_of_a_run_on_ray(tmp_path: Path) -> None:
     _moments(tmp_path, "ray", [signal.SIGINT, signal.SIGTERM] * 2, seed=1)
+
+
+def test_programs_that_are_started_hear_of_sigterm() -> None:
+    """In the driver it is blocked; what Python's own modules undo is blocked again where it matters."""
+    code = """
+import multiprocessing.resource_tracker as tracker, signal, subprocess, time
+from xner_ray import interrupts
+with interrupts.handled():
+    with interrupts.unblocked():
+        child = subprocess.Popen(["sleep", "60"])
+    assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child.terminate()
+    assert child.wait(30) == -signal.SIGTERM
+    tracker.ensure_running()
+    interrupts.block()
+    assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    print("so it is")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "so it is\n"), done.stderr

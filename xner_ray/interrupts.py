@@ -48,6 +48,7 @@ class _State:
     lost = False  # the exception was raised where Python can only ignore it
     over = False  # the command has ended by itself
     said = False  # the line is written
+    taken = False  # a thread waits for SIGTERM
     terminal = 2  # where the line goes; file 2 is silent once a signal has come
 
 
@@ -95,8 +96,10 @@ def last_words(line: str) -> Iterator[None]:
     waiting = None
     try:
         os.close(descriptor)
-        # Of a session of its own, or Ctrl-C would end it first
-        waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+        with unblocked():  # of a session of its own, or Ctrl-C would end it first
+            waiting = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+            )
         yield
     finally:
         with suppress(FileNotFoundError):
@@ -105,6 +108,22 @@ def last_words(line: str) -> Iterator[None]:
         if waiting is not None:
             waiting.kill()  # a forked process may hold the pipe
             waiting.communicate()
+
+
+def block() -> None:
+    """Block SIGTERM in this thread again, which Python's own modules may have undone, where another waits for it."""
+    if _State.taken:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+@contextmanager
+def unblocked() -> Iterator[None]:
+    """Let SIGTERM through while a program is started, which would else never hear of one."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM} if _State.taken else ())
+    try:
+        yield
+    finally:
+        block()
 
 
 def _install() -> None:
@@ -117,7 +136,8 @@ def _install() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and shells in the background want it
             signal.signal(number, _interrupt)
     if signal.getsignal(signal.SIGTERM) == _interrupt:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _State.taken = True
+        block()
         threading.Thread(target=_take, args=(writer,), daemon=True, name="xner_ray SIGTERM").start()
     sys.unraisablehook, sys.excepthook = _ignored, _uncaught
     os.register_at_fork(after_in_child=_in_child)
@@ -221,6 +241,7 @@ def _finished() -> None:
 def _in_child() -> None:
     """Give a forked process the handlers that it would have without us."""
     signal.set_wakeup_fd(-1)
+    _State.taken = False
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     if signal.getsignal(signal.SIGINT) == _interrupt:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -62,11 +62,19 @@ class ModelStage:
         self._model.micro_batch_tokens = value
 
 
+def forget(stage: Stage) -> None:
+    """Let a stage forget what it read for the unit before, if it remembers that."""
+    for owner in (stage, getattr(stage, "aligner", None)):
+        if isinstance(remembered := getattr(owner, "remembered", None), LastResult):
+            remembered.forget()
+
+
 class LastResult(Generic[A, R]):
     """What a function gave for its last argument.
 
     The units of one range of rows, one a language, have the same source side: what reads it reads it once for all of
-    them, if it is asked for all of its rows, whatever became of them in one language.
+    them, if it is asked for all of its rows, whatever became of them in one language. An argument is kept, and must
+    not be changed.
     """
 
     def __init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +43,11 @@ def test_all_languages_of_a_range_stay_together_where_there_are_ranges_enough() 
     assert {len(bundle) for bundle in bundled(_units(20, 5), RECIPE, _pool(4))} == {5}
     assert {len(bundle) for bundle in bundled(_units(20, 5), RECIPE, _pool(100))} == {1}
     assert [unit.lang for bundle in bundled(_units(2, 5), RECIPE) for unit in bundle] == [*LANGS, *LANGS]
+
+
+def test_a_bundle_holds_so_many_rows_and_no_more() -> None:
+    units = [replace(unit, stop=unit.start + 50_000) for unit in _units(20, 5)]
+    assert {len(bundle) for bundle in bundled(units, RECIPE, _pool(1))} == {2, 1}
 
 
 def test_units_that_share_nothing_go_alone() -> None:

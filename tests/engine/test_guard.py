@@ -1,6 +1,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -8,8 +9,10 @@ import torch
 from made_rows import table_from_rows
 
 from xner_ray.data import row as data_row
+from xner_ray.engine.crashes import CrashCounter
 from xner_ray.engine.guard import run_stage
 from xner_ray.errors import DeviceError, FatalError, Flag, Reason
+from xner_ray.stage import LastResult
 
 
 class FakeStage:
@@ -106,6 +109,52 @@ def test_a_rejected_row_that_makes_a_stage_raise_costs_no_other_its_place() -> N
     expected = [("rejected", None, None) if n == 5 else ("ok", "done", [Flag.BISECTED]) for n in range(9)]
     assert [(row["status"], row["text"], row["flags"]) for row in result.to_pylist()] == expected
     assert result.column("row").to_pylist() == list(range(9))
+
+
+def test_a_rejected_row_that_kills_costs_no_other_its_place(tmp_path: Path) -> None:
+    class DiedError(BaseException):
+        """The end of a process."""
+
+    def work(stage: FakeStage, table: pa.Table) -> None:
+        if 2 in table.column("row").to_pylist():
+            raise DiedError
+
+    crashes = CrashCounter(str(tmp_path))
+    result, stats = run_stage(FakeStage(work), _table(4, rejected=2), crashes, "unit")
+    assert stats.rejects == {}
+    assert result.column("row").to_pylist() == list(range(4))
+    assert result.column("text").to_pylist() == ["done", "done", None, "done"]
+
+
+def test_what_is_remembered_has_the_flags_of_what_was_read() -> None:
+    """Of two units with one source side the second is read again, where memory had run out or a row was poison."""
+
+    class Remembering(FakeStage):
+        def __init__(self, work: Callable[[FakeStage, pa.Table], None]) -> None:
+            super().__init__(work, budget=64)
+            self.remembered: LastResult[list[int], None] = LastResult()
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            self.remembered.of(table.column("row").to_pylist(), lambda rows: self.work(self, table))
+            return data_row.fill(table, {"text": dict.fromkeys(data_row.accepted_rows(table), "done")})
+
+    def full(stage: FakeStage, table: pa.Table) -> None:
+        if stage.micro_batch_tokens > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        stage.tokens += table.num_rows
+
+    stage = Remembering(full)
+    for _ in range(2):
+        result, _ = run_stage(stage, _table(2))
+        assert result.column("flags").to_pylist() == [[Flag.MEMORY_HALVED]] * 2
+
+    def poisoned(stage: FakeStage, table: pa.Table) -> None:
+        if 0 in table.column("row").to_pylist() and table.column("status")[0].as_py() == "ok":
+            raise ValueError("row 0 is bad")
+        stage.tokens += table.num_rows
+
+    result, _ = run_stage(Remembering(poisoned), _table(2))
+    assert result.column("flags").to_pylist() == [None, [Flag.BISECTED]]
 
 
 def test_a_stage_that_raises_on_many_rows_is_broken() -> None:

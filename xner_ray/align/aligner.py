@@ -51,7 +51,7 @@ class BatchAligner:
     def __init__(self, encoder: Encoder, options: AlignOptions | None = None, methods: Collection[str] = ()) -> None:
         self.encoder, self.options, self.methods = encoder, options or AlignOptions(), methods
         self.budget = encoder.micro_batch_tokens  # before any halving
-        self._read: LastResult[Sentences, Encoded] = LastResult()
+        self.remembered: LastResult[Sentences, Encoded] = LastResult()
 
     @property
     def tokens(self) -> int:
@@ -73,10 +73,10 @@ class BatchAligner:
         """See `Aligner`. ValueError if a vector is not finite; torch.OutOfMemoryError passes through."""
         pairs = np.arange(len(target)) if pairs is None else pairs
         try:
-            read = self._read.of(source, lambda sentences: self.encoder.encode(sentences, self.options.level))
+            read = self.remembered.of(source, lambda sentences: self.encoder.encode(sentences, self.options.level))
             found = self.encoder.encode(target, self.options.level)
         except BaseException:
-            self._read.forget()  # a second try may need the memory
+            self.remembered.forget()  # a second try may need the memory
             raise
         rejects: Rejects = {}
         for name, bad in (("target", found.too_long), ("source", read.too_long[pairs])):

@@ -13,6 +13,7 @@ from xner_ray.engine.pools import Group
 from xner_ray.read.index.units import Unit
 from xner_ray.recipe.model import Recipe
 
+_MOST_ROWS = 1 << 17  # of a bundle: a hundred megabytes on their way, and what a fault may cost
 _BUNDLES_A_WORKER = 2  # at least, or some workers would wait for the last one
 _SHARING = ("tag", "align")  # stages that read the source side
 
@@ -29,6 +30,7 @@ def bundled(units: Sequence[Unit], recipe: Recipe, groups: Sequence[Group] = ())
         return [(unit,) for unit in ordered]
     workers = max((group.workers[1] for group in groups if {*stages} & {*group.stages}), default=0)
     most = max(1, len(ordered) // (_BUNDLES_A_WORKER * workers)) if workers else len(ordered)
+    most = min(most, max(1, _MOST_ROWS // max((unit.n_rows for unit in ordered), default=1)))
     found: list[tuple[Unit, ...]] = []
     for _, same in groupby(ordered, key=lambda unit: (unit.start, unit.stop)):
         own = tuple(same)

@@ -25,7 +25,7 @@ from xner_ray.data.row import accepted_rows, fill, frequencies, rejected
 from xner_ray.engine.crashes import DYING, CrashCounter
 from xner_ray.errors import DeviceError, FatalError, Flag, Reason, RetryableError, XnerError, one_line
 from xner_ray.models import faults
-from xner_ray.stage import Stage
+from xner_ray.stage import Stage, forget
 
 _SMALLEST_BUDGET = 16
 _ROUNDS = 3  # searches for poison rows, for a stage that raises again without the rows found
@@ -74,6 +74,8 @@ def _attempt(stage: Stage, table: pa.Table) -> pa.Table:
     """Call the stage, with a smaller budget whenever memory does not suffice. FatalError if there is none to halve."""
     tokens = stage.tokens
     while True:
+        if stage in _lowered:
+            forget(stage)  # or what is remembered would miss its flag
         try:
             result = _call(stage, table)
             result = _isolate(stage, table, result) if isinstance(result, Exception) else result
@@ -142,6 +144,7 @@ def _isolate(stage: Stage, table: pa.Table, error: Exception) -> pa.Table:
         _find_poison(stage, table, accepted_rows(table), error, found)
         table = _reject(stage, table, {row: found[row] for row in found.keys() - known})
         tokens = stage.tokens
+        forget(stage)
         result = _call(stage, table)
         if not isinstance(result, Exception):
             return _flag(result, Flag.BISECTED) if found and stage.tokens > tokens else result
@@ -203,6 +206,8 @@ def _survive(stage: Stage, table: pa.Table, crashes: CrashCounter, unit: str) ->
     dies at 0-3; does 0-1, dies at 2-3; does 0-1, dies at 2; does 0-1, dies at 2; does 0-1, rejects 2, does 3.
     """
     rows = accepted_rows(table)
+    if len(rows) < table.num_rows:  # a rejected row that kills, too, must not look like its neighbour
+        return _put_back(table, rows, _survive(stage, table.take(pa.array(rows, pa.int64())), crashes, unit))
     numbers = table.column("row")
     piece = f"{unit} {stage.name} {numbers[0]}-{numbers[-1]}"
     if crashes.deaths(piece) < (1 if len(rows) > 1 else 2):

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 from xner_ray import interrupts
@@ -40,6 +39,7 @@ from xner_ray.read.index.units import Unit
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run.folder import RunFolder
+from xner_ray.stage import forget
 
 _LEFT_TO_RAY = 2
 _RETRIES = 3
@@ -62,8 +62,10 @@ class InlineExecutor:
             run = _Run(units, work, self.pauses_s)
             events.watch(run.queues)
             try:
-                for unit in chain.from_iterable(bundled(units, work.recipe)):
-                    events.done(unit.name, run.make(unit, events.notice))
+                for bundle in bundled(units, work.recipe):
+                    for unit in bundle:
+                        events.done(unit.name, run.make(unit, events.notice))
+                    run.forget()
             finally:
                 run.release()
 
@@ -107,6 +109,11 @@ class _Run:
                 counted[stage.name] = asdict(stats)
             interrupts.check()  # a library may have made a fault of one row out of it
             return self.writer.write(unit.name, table, counted)
+
+    def forget(self) -> None:
+        """Let go of what stages read for a range of rows."""
+        for stage in self.stages:
+            forget(stage)
 
     def release(self) -> None:
         """Let go of the models, also where a traceback that somebody keeps holds on to this run."""

@@ -53,6 +53,7 @@ def cluster(address: str) -> Iterator[Capacity]:
                 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's own advice for its new default
                 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the rest is in Ray's session folder
                 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of Ray Data's own actors; ours are raised
+                interrupts.block()
                 with _quiet():
                     _init(address)
                 _handle(handler)
@@ -83,6 +84,7 @@ def _said_by_ray(own: str, message: Mapping[str, Any], ignore_prefix: bool) -> N
 
 def _shut_down(handler: Any) -> None:
     """Shut Ray down. Its core takes SIGTERM's handler away, and seconds follow in which its processes end."""
+    interrupts.block()
     node: Any = getattr(ray._private.worker, "_global_node", None)
     if node is not None:
         kill = node.kill_all_processes

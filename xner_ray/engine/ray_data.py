@@ -61,7 +61,7 @@ from xner_ray.read.rows import ReadPlan
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.progress import Queues
 from xner_ray.run import parts as part_files
-from xner_ray.stage import Stage
+from xner_ray.stage import Stage, forget
 from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _TRIES = 3  # new pools in a row, no unit finished
@@ -185,7 +185,10 @@ class Worker:
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:
             raise self.failure
-        return pa.concat_tables(self._survive(*unit) for unit in unpack(batch))
+        found = pa.concat_tables(self._survive(*unit) for unit in unpack(batch))
+        for stage in self.stages:
+            forget(stage)  # the next bundle has another source side
+        return found
 
     def _survive(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
         """Do the work of one unit, as one of several tries if earlier ones killed their processes."""

@@ -184,17 +184,17 @@ class Splitter:
         fits = size <= room
         n_windows = (size > 0).astype(np.int64)
         # Of each window: the subwords that it has, and those that it is read for
-        has, reads = np.stack([begin, end], axis=1)[size > 0], np.stack([begin, end], axis=1)[size > 0]
+        single = np.stack([begin, end, begin, end], axis=1)
+        parts_of, last = [], 0
         for sentence in np.flatnonzero(~fits).tolist():  # few
             counts = per_word[first[sentence] : first[sentence + 1]].tolist()
             parts = [part for count in counts for part in ([count] if count <= room else [1] * count)]
             cuts = begin[sentence] + offsets(parts)
             found = [each for each in windows(parts, room) if each[2] < each[3] and cuts[each[2]] < cuts[each[3]]]
-            at = int(n_windows[:sentence].sum())
-            own = cuts[np.array(found, dtype=np.int64)]
-            has = np.concatenate([has[:at], own[:, :2], has[at + 1 :]])
-            reads = np.concatenate([reads[:at], own[:, 2:], reads[at + 1 :]])
-            n_windows[sentence] = len(own)
+            parts_of += [single[last:sentence][size[last:sentence] > 0], cuts[np.array(found, dtype=np.int64)]]
+            n_windows[sentence], last = len(found), sentence + 1
+        own = np.concatenate([*parts_of, single[last:][size[last:] > 0]])
+        has, reads = own[:, :2], own[:, 2:]
         before, after = len(self._before), len(self._after)
         inner, read = has[:, 1] - has[:, 0], reads[:, 1] - reads[:, 0]
         starts = offsets(inner + before + after)

@@ -256,9 +256,11 @@ class Recipe(Section):
     def unit_rows(self) -> int:
         """The rows of a full unit: those that are stated, else by the device of the stages.
 
-        A GPU wants large micro-batches of sentences of one length, and a unit is what they are drawn from.
+        A GPU wants large micro-batches of sentences of one length, and a unit is what they are drawn from. Apertium's
+        units decide its rows, and so no device does.
         """
-        on_gpu = any(getattr(self, stage).gpus for stage in self.stages)
+        decide = "apertium" in map(self.engine_of, self.stages)
+        on_gpu = not decide and any(getattr(self, stage).gpus for stage in self.stages)
         return self.engine.unit_rows or (GPU_UNIT_ROWS if on_gpu else UNIT_ROWS)
 
     def engine_of(self, stage: str) -> str:

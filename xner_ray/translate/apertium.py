@@ -29,6 +29,7 @@ from itertools import product
 from pathlib import Path
 from typing import IO
 
+from xner_ray import interrupts
 from xner_ray.data.languages import resolve as language_code
 from xner_ray.errors import FatalError, Reason, RecipeError, RetryableError
 from xner_ray.models.device import Timed
@@ -233,15 +234,16 @@ class Pipeline:
         source: int | IO[bytes] | None = subprocess.PIPE
         for command in commands:
             try:
-                process = subprocess.Popen(
-                    command,
-                    bufsize=0,
-                    stdin=source,
-                    stdout=subprocess.PIPE,
-                    stderr=self.said,
-                    env=environment,
-                    start_new_session=True,
-                )
+                with interrupts.unblocked():
+                    process = subprocess.Popen(
+                        command,
+                        bufsize=0,
+                        stdin=source,
+                        stdout=subprocess.PIPE,
+                        stderr=self.said,
+                        env=environment,
+                        start_new_session=True,
+                    )
             except OSError as error:
                 self.close()
                 raise FatalError(f"{command[0]} cannot be started: {error}") from error
