@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ class Driver:
             raise AssertionError(f"{self.run}: not within {_SECONDS} s\n{self.said()}") from None
 
     def message(self) -> str:
-        """Return the one line with which it failed."""
+        """Return the one line with which it failed; last words come from a process of their own, and a moment later."""
+        with suppress(AssertionError):
+            wait_until("a line", lambda: "xner-ray: " in self.said(), 30)
         lines = [line for line in self.said().splitlines() if line.startswith("xner-ray: ")]
         assert len(lines) == 1 and self.said().rstrip().endswith(lines[0]), self.said()
         assert "Traceback" not in self.said(), self.said()

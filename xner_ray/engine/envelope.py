@@ -1,6 +1,6 @@
 """A unit on its way through Ray: one row with its name, its table as Arrow IPC, and what has been counted.
 
-A block is one call and holds the units of one bundle (`bundles.py`), so nothing splits or infers a unit, on CPU and on
+A block is one task and holds the units of one bundle (`bundles.py`), so nothing splits or infers a unit, on CPU and on
 GPU alike.
 """
 

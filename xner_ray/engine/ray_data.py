@@ -3,7 +3,7 @@
     unit source -> read tasks -> actor pool of model stages -> actor pool that matches and writes parts -> ledger
 
 A unit travels as one row (`envelope.py`), and the units of one range in several languages as one block (`bundles.py`),
-which is one call of each pool. The last pool publishes each unit's part and returns its ledger row; a unit is done when
+which is one task of each pool. The last pool publishes each unit's part and returns its ledger row; a unit is done when
 its part exists, so a resume reads only the missing units.
 Reads and workers ask for fractions of a CPU, or on two cores the reads would never start.
 
@@ -121,7 +121,7 @@ class Metrics:
 
 
 class Worker:
-    """An actor: some stages with their models loaded, called with one bundle of units at a time."""
+    """An actor: some stages with their models loaded, called with one unit at a time, those of a bundle in turn."""
 
     pauses_s: tuple[float, ...] = PAUSES_S
     deaths = DEATHS  # in loading, the node is left out after so many
@@ -135,7 +135,7 @@ class Worker:
         self.node = ray.get_runtime_context().get_node_id()
         self.gpu = ",".join(ray_cluster.visible_gpus())
         self.crashes = CrashCounter(_node_folder(self.node, parts))
-        self.in_pieces = False
+        self.in_pieces, self.rows = False, ""
         self.stages: list[Stage] = []
         self.metrics = Metrics()
         self.failure: XnerError | None = None
@@ -185,10 +185,12 @@ class Worker:
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:
             raise self.failure
-        found = pa.concat_tables(self._survive(*unit) for unit in unpack(batch))
-        for stage in self.stages:
-            forget(stage)  # the next bundle has another source side
-        return found
+        ((unit, table, counted),) = unpack(batch)
+        if (rows := unit.rpartition("-")[2]) != self.rows:
+            self.rows = rows
+            for stage in self.stages:
+                forget(stage)  # the next bundle has another source side
+        return self._survive(unit, table, counted)
 
     def _survive(self, unit: str, table: pa.Table, counted: Counted) -> pa.Table:
         """Do the work of one unit, as one of several tries if earlier ones killed their processes."""
@@ -324,7 +326,7 @@ def _run_pools(
         data = data.map_batches(
             WORKERS[last],
             fn_constructor_args=arguments,
-            batch_size=None,  # a block
+            batch_size=1,  # a unit; a block, which is a bundle, is a task of one worker
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=group.workers[0], max_size=group.workers[1], max_tasks_in_flight_per_actor=2
