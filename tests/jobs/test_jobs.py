@@ -126,7 +126,7 @@ def test_a_score_of_ones_own_finds_names_that_links_miss(tmp_path: Path) -> None
 def test_production_recipe_on_the_test_model(tmp_path: Path) -> None:
     """The recipe as it stands, but for the models, the GPU, and the size of the input."""
     recipe = load_recipe(JOBS / "nllb.yaml")
-    assert (recipe.translate.gpus, recipe.align.gpus) == (1, 1)
+    assert (recipe.translate.gpus, recipe.align.gpus) == (0.5, 0.5)
     overrides = [
         "translate.model=tiny-nllb",
         "translate.gpus=0",
