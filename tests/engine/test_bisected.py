@@ -1,6 +1,6 @@
 """A row that makes a model raise is rejected; its neighbours are all there, as without it, and flagged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,7 @@ RECIPE = load_recipe({"input": {"path": "a.conll"}, "targets": ["spa_Latn"]})
 POISON = (3, 17)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _words(name: str, number: int) -> list[list[str]]:

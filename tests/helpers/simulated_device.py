@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from xner_ray.align.encoder import Encoder
 from xner_ray.models import network, windows
 from xner_ray.models.e5 import builtin_folder
+from xner_ray.recipe.sections import ModelRuntime
 from xner_ray.sizing.roofline import Device, Model, decode_step_seconds, encode_seconds
 from xner_ray.translate.nllb import NllbTranslator, tokenizer_of
 
-GPU_TOKENS = 1 << 16
+GPU_TOKENS = ModelRuntime.gpu_tokens
 _WIDTH = 16  # of a simulated vector: enough to be told apart
 
 

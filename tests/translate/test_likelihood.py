@@ -1,7 +1,6 @@
 """The translation score on the tiny model of NLLB's own architecture, against a plain loop, and what it means."""
 
 import math
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -22,13 +21,7 @@ def _scorer(**options: object) -> LikelihoodScorer:
     return LikelihoodScorer(Translate.model_validate({"model": "tiny-nllb", **options}))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Of hundreds of tiny passes, most of the time would go into waking threads up; ten-fold on busy cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

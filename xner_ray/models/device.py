@@ -54,10 +54,6 @@ def kind_of_device(section: Runtime) -> Literal["cpu", "cuda"]:
     return "cuda" if section.gpus and os.environ.get(FAKE_GPU) != "1" else "cpu"
 
 
-GPU_TOKENS = 1 << 16
-"""Padded tokens of one forward pass on a GPU: below some 16,384 it waits for the host at every layer (an estimate)."""
-
-
 def budget_of(section: ModelRuntime) -> int:
     """Return the padded tokens of one forward pass: those that are stated, else by the device.
 
@@ -65,7 +61,7 @@ def budget_of(section: ModelRuntime) -> int:
     """
     if section.micro_batch_tokens is not None:
         return section.micro_batch_tokens
-    return GPU_TOKENS if kind_of_device(section) == "cuda" else section.cpu_tokens
+    return section.gpu_tokens if kind_of_device(section) == "cuda" else section.cpu_tokens
 
 
 def device_of(section: Runtime, n_visible: int | None = None) -> Literal["cpu", "cuda"]:

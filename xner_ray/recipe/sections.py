@@ -70,6 +70,7 @@ class ModelRuntime(Runtime):
     # padded tokens of one forward pass; None: 65,536 on a GPU, 4,096 on a CPU (2,048 in translation)
     micro_batch_tokens: Annotated[int | None, Decides.RUN] = Field(default=None, ge=16)
     cpu_tokens: ClassVar[int] = 4096
+    gpu_tokens: ClassVar[int] = 1 << 16  # below some 16,384 a GPU waits for the host at every layer (an estimate)
 
 
 class Translating(ModelRuntime):

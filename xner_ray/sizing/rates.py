@@ -20,7 +20,7 @@ from xner_ray.sizing import roofline
 SOURCE_TOKENS, TARGET_TOKENS = 1.4, 1.8
 PADDING = 1.09  # padded tokens for each token in the translator's batches (docs/translation.md)
 _LEAST_TOKENS = 4  # of a sentence: the language, the end, and a word
-_GPU_TOKENS, _STEP_ELEMENTS = 1 << 16, 1 << 28  # as `models.device` and `translate.nllb` size batches on a GPU
+_STEP_ELEMENTS = 1 << 28  # as `translate.nllb` has it
 # Seconds of the host for a step of decoding, by layers (12, more) and beams (greedy, more): transformers at real depth
 # and tiny width, one thread of 2 CPU cores, 2026-11-28. A shorter step of the device waits for it.
 HOST_STEP_S = {(False, False): 12.7e-3, (False, True): 14.4e-3, (True, False): 18e-3, (True, True): 32e-3}
@@ -76,7 +76,7 @@ def _simulated(recipe: Recipe, stage: str, shape: roofline.Model, words: float, 
     padded = round(read * PADDING)
     section = getattr(recipe, stage)
     sharing = max(1, round(1 / section.gpus))  # workers on one GPU
-    budget = section.micro_batch_tokens or _GPU_TOKENS
+    budget = section.micro_batch_tokens or section.gpu_tokens
     if stage == "translate":
         beams = recipe.translate.beams
         rows = max(1, min(budget // padded, _STEP_ELEMENTS // (beams * shape.vocabulary)))

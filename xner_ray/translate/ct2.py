@@ -71,7 +71,7 @@ def compute_type(section: Translating, key: str = "translate") -> str:
     RecipeError, with the section's `key`, if the device has no such arithmetic.
     """
     known = _COMPUTE_TYPES[kind_of_device(section)]
-    if section.dtype not in known:
+    if not computes_in(section):
         raise RecipeError(
             f"{key}.dtype: CTranslate2 does not compute in {section.dtype} on a CPU; allowed: {', '.join(known)}"
         )
