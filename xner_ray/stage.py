@@ -64,9 +64,8 @@ class ModelStage:
 
 def forget(stage: Stage) -> None:
     """Let a stage forget what it read for the unit before, if it remembers that."""
-    for owner in (stage, getattr(stage, "aligner", None)):
-        if isinstance(remembered := getattr(owner, "remembered", None), LastResult):
-            remembered.forget()
+    if isinstance(remembered := getattr(stage, "remembered", None), LastResult):
+        remembered.forget()
 
 
 class LastResult(Generic[A, R]):

@@ -19,6 +19,7 @@ from xner_ray.errors import Reason
 from xner_ray.match.stage import LikelihoodStage, MatchStage
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
+from xner_ray.stage import forget
 from xner_ray.tag.stage import TagStage, TargetTagStage
 from xner_ray.translate.base import Translation
 from xner_ray.translate.stage import TranslateStage
@@ -352,3 +353,17 @@ def test_align_links_the_words_of_the_bridge() -> None:
 
 def test_build_makes_the_matcher_without_a_model() -> None:
     assert build("match", _recipe()).name == "match"
+
+
+def test_align_forgets_what_it_read() -> None:
+    """Where flags depend on what was read, and before another range of rows."""
+    row = {**_side("Anna runs", "source_"), **_side("corre Anna"), "source_spans": _spans((0, 1, "PER"))}
+    stage = AlignStage(_recipe(), BatchAligner(FakeEncoder()))  # type: ignore[arg-type]
+    tokens = []
+    for forgets in (False, False, True):
+        if forgets:
+            forget(stage)
+        before = stage.tokens
+        stage(_table(row))
+        tokens.append(stage.tokens - before)
+    assert tokens == [2 + 2, 2, 2 + 2]

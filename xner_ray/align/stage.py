@@ -29,6 +29,7 @@ class AlignStage(ModelStage):
     def __init__(self, recipe: Recipe, aligner: Aligner) -> None:
         super().__init__(aligner)
         self.aligner = aligner
+        self.remembered = getattr(aligner, "remembered", None)  # what `stage.forget` empties
 
     def __call__(self, table: pa.Table) -> pa.Table:
         bridged = pc.is_valid(table.column("bridge_spans"))
