@@ -153,6 +153,7 @@ class Flag(StrEnum):
     TRANSLATION_LENGTH = "translation_length"
     TRANSLATION_LOST_DIGITS = "translation_lost_digits"
     TRANSLATION_LANGUAGE = "translation_language"
+    BEAM_FULL = "beam_full"  # projector constrained: of some entity, a place beyond constrained.beams might count too
     MARKER_UNOPENED = "marker_unopened"  # a marked translation has a closing bracket too many
     MARKER_UNCLOSED = "marker_unclosed"  # an opening bracket too many
     MARKER_EMPTY = "marker_empty"  # a pair around nothing but white space and markers
@@ -173,6 +174,10 @@ class Loss(StrEnum):
     MARKER_LOST = "marker_lost"  # no marked piece of the translation is left for it
     MARKER_NOT_SIMILAR = "marker_not_similar"  # marked pieces are left, but none is similar enough
     MARKER_OVERLAP = "marker_overlap"  # its piece shares a word with a longer or earlier one
+    MARKER_UNLIKELY = "marker_unlikely"  # projector constrained: far less probable anywhere than no markers at all
+    MARKER_TOO_LONG = (
+        "marker_too_long"  # projector constrained: the sentence with markers is longer than the model reads
+    )
     OUTVOTED = "outvoted"  # one of the runs has it, the combined run does not
 
 

@@ -609,6 +609,37 @@ def sentences(count: int, seed: int, held_out: bool = False) -> list[Sentence]:
     return drawn
 
 
+def entities(sentence: Sentence, lang: str) -> list[tuple[int, int]]:
+    """Code points of the entities in one language, in the order of the English sentence.
+
+    The k-th occurrence of a slot is the same entity in every language.
+    """
+    side = sentence.sides[lang]
+    places: list[tuple[int, int]] = []
+    at = 0
+    for token, tag in zip(side.tokens, side.tags, strict=True):
+        start = side.text.index(token, at)
+        at = start + len(token)
+        if tag[0] == "B":
+            places.append((start, at))
+        elif tag[0] == "I":
+            places[-1] = (places[-1][0], at)
+    of_slot = dict(zip(_entity_slots(sentence.template, lang), places, strict=True))
+    return [of_slot[slot] for slot in _entity_slots(sentence.template, "en")]
+
+
+def _entity_slots(template: int, lang: str) -> list[tuple[str, int]]:
+    """The slots of entities in the order of one language, each with its number among equal ones."""
+    pattern = TEMPLATES[template][LANGUAGES.index(lang)]
+    slots = [kind + index for modifier, kind, index in SLOT.findall(pattern) if _is_entity(modifier, kind)]
+    return [(slot, slots[:number].count(slot)) for number, slot in enumerate(slots)]
+
+
+def _is_entity(modifier: str, kind: str) -> bool:
+    """Whether a slot holds a name: not a number or a date, nor what stands in the place of a name."""
+    return kind not in "NDMY" and modifier not in ("s", "enye")
+
+
 def write_conll(path: Path, drawn: list[Sentence], lang: str) -> None:
     """Token, tab, tag; `# id` before and a blank line after each sentence; line ends are \\n everywhere."""
     with path.open("w", encoding="utf-8", newline="\n") as out:

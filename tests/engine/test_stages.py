@@ -235,6 +235,7 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
             ["translate", "back_translate", "target_tag", "align", "likelihood", "match"],
         ),
         ({"projector": "marker", "tag": {"engine": "spacy"}}, ["tag", "translate"]),
+        ({"projector": "constrained"}, ["translate", "constrained", "match"]),
         ({"projector": "transfer", "target_tag": {"engine": "spacy"}}, ["translate", "target_tag", "match"]),
     ],
 )

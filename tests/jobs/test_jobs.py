@@ -27,6 +27,7 @@ RUN_HERE = {
     "masakha_join.yaml",
     "masakha_transfer.yaml",
     "bambara.yaml",
+    "constrained.yaml",  # in test_constrained_runs.py
     "easyproject.yaml",
     "masakhaner2_nllb.yaml",  # in test_jobs_plan.py
     "xtreme_nllb.yaml",  # in test_jobs_plan.py

@@ -66,7 +66,21 @@ def test_the_fingerprint_has_no_key_that_decides_no_row_itself(decides: Decides)
     gone = {key for key in keys_that(Decides.ROWS, Decides.CELLS, Decides.WINNERS, Decides.CHOICE) if key not in keys}
     # Mappings stand there by their keys; of a section that is null only its own key.
     gone -= {"target_tag.labels", "match.scores", "input.sample"}
-    assert gone == unread | {key for key in DECISIONS if key.startswith("combined.")}
+    assert gone == unread | {key for key in DECISIONS if key.startswith("combined.")} | {
+        key for key in DECISIONS if key.startswith("constrained.") and DECISIONS[key] == Decides.ROWS
+    }
+
+
+def test_projector_constrained_has_its_section_in_the_fingerprint_and_of_match_the_solver() -> None:
+    recipe = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"], "projector": "constrained"})
+    keys = fingerprint(recipe, {}, {}, {}).keys()
+    assert {key for key in keys if key.startswith("match.")} == {
+        *("match.solver", "match.max_words", "match.per_entity", "match.time_limit_s")
+    }
+    assert {key for key in keys if key.startswith("constrained.")} == {
+        *("constrained.engine", "constrained.beams", "constrained.dtype", "constrained.min_ratio")
+    }
+    assert not {key for key in keys if key.startswith(("align.", "likelihood."))}
 
 
 def test_a_rematch_knows_which_keys_decide_the_cells() -> None:

@@ -72,6 +72,11 @@ def _with(**sections: Any) -> dict[str, Any]:
         ),
         (_with(projector="marker", input={"path": "a", "parallel": {"spa_Latn": "b"}}), "leave input.parallel out"),
         (_with(projector="marker", back_translate={"engine": "nllb"}), "back_translate.engine: only projector match"),
+        (_with(projector="constrained", evidence={"plugin": "a.py"}), "evidence.plugin: only projector match uses it"),
+        (_with(projector="constrained", target_tag={"engine": "spacy"}), "target_tag.engine: only projector match"),
+        (_with(projector="constrained", match={"solver": "heuristic"}), "match.solver: heuristic reads links"),
+        (_with(constrained={"min_ratio": -1}), "constrained.min_ratio is -1"),
+        (_with(constrained={"engine": "llm"}), "constrained.engine is 'llm'"),
         (_with(projector="transfer"), "projector: transfer needs target_tag.engine; allowed: hf, spacy"),
         (
             _with(projector="transfer", target_tag={"engine": "spacy"}, likelihood={"engine": "nllb"}),

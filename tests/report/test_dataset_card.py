@@ -66,6 +66,12 @@ def test_every_way_to_labels_says_what_it_was() -> None:
     assert "they came through a translator in brackets" in marked
     assert "alignment" not in marked
     assert "e5-small" not in marked
+    constrained = _card(projector="constrained", constrained={"model": "/models/brackets"})
+    assert "they are where a translator would put brackets in the translation" in constrained
+    assert "probability of places: brackets\n" in constrained
+    assert "matching: exact solver, <=1 projection per entity, score constrained" in constrained
+    assert "probability of places" not in marked
+    assert "e5-small" not in constrained
     transfer = _card(projector="transfer", target_tag={"engine": "spacy"})
     assert "entities from the tagger of the target words" in transfer
     assert "en_core_web_sm" in transfer

@@ -28,9 +28,11 @@ _TAGGERS = {"hf": "xner_ray.tag.hf", "spacy": "xner_ray.tag.spacy", "llm": "xner
 _BACKENDS = {
     **dict.fromkeys(("translate", "back_translate", "likelihood"), _TRANSLATORS),
     **dict.fromkeys(("tag", "target_tag"), _TAGGERS),
+    "constrained": {"nllb": "xner_ray.translate.constrained_stage"},
     "align": dict.fromkeys(("batched", "simalign"), "xner_ray.align.encoder"),
     "evidence": {"plugin": "xner_ray.match.plugin"},
 }
+_TRANSLATING = ("translate", "back_translate", "likelihood", "constrained")  # have directions
 _ENGINE = "translate.engine"
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
 # What computes in `dtype`, by engine (`models.cpu_dtype`).
@@ -201,7 +203,7 @@ def _from_hub(recipe: Recipe, key: str, model: str) -> bool:
 def _resolve_stage(recipe: Recipe, stage: str) -> Resolved:
     """Ask the backend of a stage, whose import may take seconds."""
     backend = import_module(_BACKENDS[stage][recipe.engine_of(stage)])
-    asked = [_directions(recipe, stage)] if _BACKENDS[stage] is _TRANSLATORS else []
+    asked = [_directions(recipe, stage)] if stage in _TRANSLATING else []
     resolved: Resolved = backend.resolve(getattr(recipe, stage), stage, *asked)
     return resolved
 
@@ -249,7 +251,7 @@ def notices(recipe: Recipe) -> list[str]:
     found = unweighted(recipe)
     models = [(key.partition(".")[0], model) for key, model in recipe.models()]
     chats = {model for stage, model in models if recipe.engine_of(stage) == "llm"}
-    translators = {model for stage, model in models if _BACKENDS[stage] is _TRANSLATORS} - chats
+    translators = {model for stage, model in models if stage in _TRANSLATING} - chats
     if translators - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
     if TINY_NLLB in translators:

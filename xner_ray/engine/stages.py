@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from xner_ray.align.stage import AlignStage
 from xner_ray.match.plugin import load
-from xner_ray.match.stage import EvidenceStage, LikelihoodStage, MatchStage, TransferStage
+from xner_ray.match.stage import EvidenceStage, LikelihoodStage, MatchStage, PlaceStage, TransferStage
 from xner_ray.models.device import budget_of, device_of
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Tag, Translate, Translating
@@ -43,12 +43,18 @@ def build(name: str, recipe: Recipe) -> Stage:
         stage = AlignStage(recipe, _aligner(recipe))
     elif name == "evidence":
         stage = EvidenceStage(recipe, load(recipe.evidence))
+    elif name == "constrained":
+        from xner_ray.translate.constrained_stage import ConstrainedStage, MarkerScorer
+
+        stage = ConstrainedStage(recipe, MarkerScorer(recipe.constrained))
     elif name == "likelihood":
         from xner_ray.translate.likelihood import LikelihoodScorer
 
         stage = LikelihoodStage(recipe, LikelihoodScorer(recipe.likelihood))
     elif recipe.projector == "transfer":
         stage = TransferStage(recipe.input.labels)
+    elif recipe.projector == "constrained":
+        stage = PlaceStage(recipe)
     else:
         stage = MatchStage(recipe)
     return stage

@@ -19,7 +19,7 @@ from xner_ray.data.arrow import Ints, flat, ints
 from xner_ray.data.row import SCALE, accepted_rows, fill
 from xner_ray.match.batch import EntityBatch, look_up
 from xner_ray.match.candidates import Candidates
-from xner_ray.match.scores import Floats
+from xner_ray.match.scores import Floats, Scored
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,25 @@ def read_scores(column: pa.Array, name: str, batch: EntityBatch, source: Ints, c
         asked = asked * size + there
     order = np.argsort(given, kind="stable")
     return look_up(given[order], values[order], asked)
+
+
+def read_cells(column: pa.Array, name: str, batch: EntityBatch, source: Ints) -> Scored:
+    """Return every cell that has a score of this name in `evidence`; cells of other than the batch's entities do not.
+
+    source: as in `read_scores`.
+    """
+    row, _, cells = flat(column)
+    kept = pc.equal(cells.field("score"), name).to_numpy(zero_copy_only=False)
+    row, cells = row[kept], cells.filter(pa.array(kept))
+    own = ints(cells.field("source"))
+    size = 1 + max(int(own.max(initial=0)), int(source.max(initial=0)))
+    keys = batch.row * size + source
+    order = np.argsort(keys, kind="stable")
+    entity = look_up(keys[order], order + 1, row * size + own) - 1
+    score = np.rint(cells.field("value").to_numpy(zero_copy_only=False).astype(np.float64) * SCALE).astype(np.int64)
+    known = (entity >= 0) & (score > 0)
+    start, end = (ints(cells.field(name))[known].astype(np.int32) for name in ("start", "end"))
+    return Scored(entity[known].astype(np.int32), start, end, score[known])
 
 
 def add_scores(

@@ -22,7 +22,7 @@ from xner_ray.data.row import OK, ROW, SCALE
 from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
 from xner_ray.match import candidates, heuristic, scores, solver
 from xner_ray.match.batch import EntityBatch
-from xner_ray.match.cells import Tags, read_scores, read_tags
+from xner_ray.match.cells import Tags, read_cells, read_scores, read_tags
 from xner_ray.match.prior import Prior, Words, span_places
 from xner_ray.recipe.sections import THRESHOLDS, Match
 
@@ -130,11 +130,35 @@ def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) 
         solution = _heuristic(rows, settings, method)
     else:
         _, solution = matched(rows, settings, method, prior)
+    return _filled(table, rows, solution)
+
+
+def place(table: pa.Table, settings: Match, name: str) -> pa.Table:
+    """Return the rows with `WRITES` filled from the cells of one score in `evidence`, without links and candidates.
+
+    settings: of them only those of the solver count. An entity without a cell has no candidate.
+    """
+    rows = read(table)
+    return _filled(table, rows, _solved(rows, read_cells(rows.evidence, name, rows.batch, rows.source), settings))
+
+
+def _filled(table: pa.Table, rows: Rows, solution: solver.Solution) -> pa.Table:
     for name, values in _columns(rows, solution).items():
         if not rows.accepted.all():
             values = pc.if_else(pa.array(rows.accepted), values, table.column(name).combine_chunks())
         table = with_column(table, name, values)
     return table
+
+
+def _solved(rows: Rows, scored: scores.Scored, settings: Match) -> solver.Solution:
+    return solver.solve_batch(
+        scored,
+        row=rows.batch.row,
+        n_rows=rows.batch.n_rows,
+        per_entity=settings.per_entity,
+        solver="greedy" if settings.solver == "greedy" else "exact",
+        time_limit_s=settings.time_limit_s,
+    )
 
 
 def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tuple[scores.Scored, solver.Solution]:
@@ -146,14 +170,7 @@ def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tu
     weights = shares(settings, prior)
     offered = scores.fuse(spans, found, weights, thresholds(settings, weights))
     scored = scores.above(offered, settings.min_score)
-    solution = solver.solve_batch(
-        scored,
-        row=rows.batch.row,
-        n_rows=rows.batch.n_rows,
-        per_entity=settings.per_entity,
-        solver="greedy" if settings.solver == "greedy" else "exact",
-        time_limit_s=settings.time_limit_s,
-    )
+    solution = _solved(rows, scored, settings)
     was_offered = np.bincount(offered.entity, minlength=len(rows.batch)) > 0
     losses = [
         (entity, Loss.LOW_SCORE if loss == Loss.NO_CANDIDATE and was_offered[entity] else loss)

@@ -52,6 +52,18 @@ class MatchStage(_ModellessStage):
         return projection.project(table, self.settings, self.method, self.prior)
 
 
+class PlaceStage(_ModellessStage):
+    """Fills `projection.WRITES` from the shares that the stage `constrained` gave to places."""
+
+    name = "match"
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.settings = recipe.match
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return projection.place(table, self.settings, "constrained")
+
+
 class TransferStage(_ModellessStage):
     """Fills spans from target_tags, by each word's most probable tag; the run's label map applies to the labels.
 

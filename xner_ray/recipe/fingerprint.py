@@ -12,6 +12,8 @@ from xner_ray.recipe.model import DECISIONS, Recipe
 from xner_ray.recipe.sections import THRESHOLDS, Runtime
 
 _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
+# Keys of `match` that projector constrained reads.
+_OF_SOLVER = {f"match.{key}" for key in ("solver", "max_words", "per_entity", "time_limit_s")}
 # Keys that an engine does not read.
 _UNREAD = {"apertium": ("beams", "max_new_tokens", "dtype"), "spacy": ("pooling", "temperature", "dtype")}
 
@@ -37,7 +39,7 @@ def fingerprint(
     >>> {key: value for key, value in keys.items() if " " in key}  # not where the file is, and not the model's name
     {'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
     """
-    stages = {*recipe.stages} - ({"match"} if recipe.projector != "match" else set())
+    stages = {*recipe.stages} - ({"match"} if recipe.projector not in ("match", "constrained") else set())
     data = recipe.model_dump(mode="json")
     if recipe.input.carry is not None:
         data["input"]["carry"] = sorted(recipe.input.carry)
@@ -49,10 +51,10 @@ def fingerprint(
         section = key.partition(".")[0]
         runs = section in stages or not isinstance(getattr(recipe, section), Runtime)
         given = key in ("tag.engine", "align.backend") and value == "provided"  # by files, where no stage runs
-        if (runs or given) and key not in unread and _decides(key) not in _ELSEWHERE:
+        if (runs or given) and not unread & {*_within(key)} and _decides(key) not in _ELSEWHERE:
             found[key] = value
     for name, at_most in THRESHOLDS.items():
-        if "match" in stages and name in recipe.match.scores:
+        if recipe.projector == "match" and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
     if "apertium" in map(recipe.engine_of, stages):
         found["engine.unit_rows"] = recipe.unit_rows  # its tagger remembers earlier sentences of a call
@@ -82,19 +84,27 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
+def _within(key: str) -> Iterator[str]:
+    """Yield a dotted key and all that it stands in: tag.labels.PER, tag.labels, tag."""
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
 def _decides(key: str) -> Decides:
     """Return what a dotted key decides; below a mapping, as `tag.labels.PER`, it is what the mapping decides."""
-    while key not in DECISIONS:
-        key = key.rpartition(".")[0]
-        assert key, "a field says nothing of what it decides"
-    return DECISIONS[key]
+    stated = next((name for name in _within(key) if name in DECISIONS), None)
+    assert stated, "a field says nothing of what it decides"
+    return DECISIONS[stated]
 
 
 def _unread(recipe: Recipe) -> set[str]:
     """Return the keys of running stages that nobody reads."""
-    found = {"likelihood.beams", "likelihood.max_new_tokens"}  # it generates nothing
+    found = {"likelihood.beams", "likelihood.max_new_tokens", "constrained.max_new_tokens"}  # they generate nothing
     if recipe.projector != "marker":
         found.add("translate.min_similarity")
+    if recipe.projector == "constrained":
+        found |= {key for key in DECISIONS if key.startswith("match.")} - _OF_SOLVER
     for stage in recipe.stages:
         engine = recipe.engine_of(stage)
         found |= {f"{stage}.{key}" for key in _UNREAD.get(engine, ())}

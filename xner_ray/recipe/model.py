@@ -20,6 +20,7 @@ from xner_ray.recipe.sections import (
     SCORES,
     Align,
     BackTranslate,
+    Constrained,
     Evidence,
     Likelihood,
     Match,
@@ -65,8 +66,9 @@ class Combined(Section):
 
 class Recipe(Section):
     direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"
-    # match: align, then match; marker: entities in brackets through the translator; transfer: target_tag's own entities
-    projector: Annotated[Literal["match", "marker", "transfer", "combine"], Decides.ROWS] = "match"
+    # match: align, then match; marker: entities in brackets through the translator; constrained: brackets where a
+    # translator would put them in a translation that stays; transfer: target_tag's own entities
+    projector: Annotated[Literal["match", "marker", "constrained", "transfer", "combine"], Decides.ROWS] = "match"
     # for projector combine; the command `combine` writes it
     combined: Annotated[Combined | None, Decides.ROWS] = None
     input: Input
@@ -79,6 +81,7 @@ class Recipe(Section):
     target_tag: TargetTag = TargetTag()
     align: Align = Align()
     evidence: Evidence = Evidence()
+    constrained: Constrained = Constrained()
     likelihood: Likelihood = Likelihood()
     match: Match = Match()
     output: Output = Output()
@@ -177,12 +180,14 @@ class Recipe(Section):
         alone = self.projector == "transfer" and self.direction == "test"
         if alone and (self.input.parallel or self.tag.engine != "none"):
             raise ValueError("projector: transfer reads only the input in direction test; leave parallel and tag out")
-        if self.projector in ("marker", "transfer"):
+        if self.projector == "constrained" and self.match.solver == "heuristic":
+            raise ValueError("match.solver: heuristic reads links, which projector constrained has none of; use exact")
+        if self.projector in ("marker", "constrained", "transfer"):
             unused = [
                 "back_translate",
                 "likelihood",
                 "evidence",
-                *(["target_tag"] if self.projector == "marker" else []),
+                *(["target_tag"] if self.projector != "transfer" else []),
             ]
             for name in [name for name in unused if name in self.stages]:
                 key = "plugin" if name == "evidence" else "engine"
@@ -247,6 +252,7 @@ class Recipe(Section):
             "align": self.aligned,
             "evidence": self.evidence.plugin is not None,
             "likelihood": self.likelihood.engine != "none",
+            "constrained": self.projector == "constrained",
             "match": not marked,
         }
         names = [name for name, needed in wanted.items() if needed]

@@ -151,6 +151,19 @@ class Likelihood(Translating):
     engine: Annotated[Literal["none", "nllb"], Decides.ROWS] = "none"
 
 
+class Constrained(Translating):
+    """For projector constrained: a translator that has seen entities in brackets, and may be another than translate's.
+
+    Its probabilities say where in the translation, whatever made that, the brackets of an entity belong.
+    """
+
+    engine: Annotated[Literal["nllb"], Decides.ROWS] = "nllb"
+    # openings that are followed, and places that are read as a whole, of an entity; fewer where no more can count
+    beams: Annotated[int, Decides.ROWS] = Field(default=8, ge=1)
+    # an entity whose best place is at most this times as probable as no brackets stays unprojected; 0 places all
+    min_ratio: Annotated[float, Decides.ROWS] = Field(default=0.01, ge=0)
+
+
 class Evidence(Runtime):
     """A user's own scores of candidates (`match/plugin.py` has their contract)."""
 

@@ -32,6 +32,7 @@ _LICENCES = {
 _ORIGIN = {
     "match": "they were projected across word alignments",
     "marker": "they came through a translator in brackets",
+    "constrained": "they are where a translator would put brackets in the translation",
     "transfer": "a tagger that may know another language found them",
     "combine": "they were joined from several runs",
 }
@@ -39,6 +40,7 @@ _EXTRA = {
     "back_translate": "entities carried over a back-translation",
     "target_tag": "target words tagged",
     "likelihood": "likelihood of translation",
+    "constrained": "probability of places",
 }
 
 
@@ -155,7 +157,7 @@ def _made(recipe: Recipe) -> list[str]:
 
 def _runs(recipe: Recipe, section: str) -> bool:
     """Return whether the run used a section. A combined run used none; the cards of its runs say what they used."""
-    return bool(getattr(recipe, section).engine != "none") and recipe.combined is None
+    return section in recipe.stages and recipe.combined is None
 
 
 def licences_of(recipe: Recipe) -> list[str]:
@@ -201,6 +203,8 @@ def _matching(recipe: Recipe) -> str:
         return (
             f"none: entities in brackets through the translator, similarity above {recipe.translate.min_similarity:g}"
         )
+    if recipe.projector == "constrained":
+        return f"{recipe.match.solver} solver, {recipe.match.per_entity} projection per entity, score constrained"
     if recipe.projector == "transfer":
         return "none: entities are those that the tagger of the target words finds"
     section = recipe.match

@@ -12,7 +12,7 @@ from xner_ray.errors import FatalError, Reason
 REFINE = "refine"  # the second matching, which is no stage of a recipe
 STAGES = (  # in the order of the flow
     *("read", "translate", "tag", "back_translate", "target_tag"),
-    *("align", "evidence", "likelihood", "match", REFINE),
+    *("align", "evidence", "likelihood", "constrained", "match", REFINE),
 )
 
 

@@ -204,17 +204,37 @@ def log_probabilities(model: Any, states: torch.Tensor, mask: torch.Tensor, sequ
     states, mask: of the encoder, (rows, width, d) and (rows, width). Padding has 0. One pass of the decoder; the
     head, whose logits are a vocabulary wide, goes over the places in chunks, without those of padding.
     """
-    decoded = model.get_decoder()(
-        input_ids=sequences[:, :-1], encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
-    ).last_hidden_state
     wanted = sequences[:, 1:]
     row, place = torch.nonzero(wanted != model.config.pad_token_id, as_tuple=True)
     found = torch.zeros(wanted.shape, device=wanted.device)
+    found[row, place] = log_probabilities_of(model, states, mask, sequences[:, :-1], row, place, wanted[row, place])
+    return found
+
+
+def log_probabilities_of(
+    model: Any,
+    states: torch.Tensor,
+    mask: torch.Tensor,
+    given: torch.Tensor,
+    row: torch.Tensor,
+    place: torch.Tensor,
+    token: torch.Tensor,
+) -> torch.Tensor:
+    """Return the log-probability of tokens, each as what follows given[row, :place + 1]: float32 (tokens,).
+
+    row, place: ascending, so that tokens in one place share its logits.
+    """
+    decoded = model.get_decoder()(
+        input_ids=given, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    at, which = torch.unique_consecutive(torch.stack([row, place]), dim=1, return_inverse=True)
+    found = torch.zeros(len(token), device=given.device)
     step = max(1, SCORING_ELEMENTS // model.config.vocab_size)
-    for start in range(0, len(row), step):
-        at = row[start : start + step], place[start : start + step]
-        logits = model.lm_head(decoded[at]).float()
-        found[at] = logits.gather(1, wanted[at][:, None])[:, 0] - logits.logsumexp(1)
+    for start in range(0, at.shape[1], step):
+        logits = model.lm_head(decoded[tuple(at[:, start : start + step])]).float()
+        first, end = torch.searchsorted(which, torch.tensor([start, start + len(logits)], device=which.device)).tolist()
+        own = which[first:end] - start
+        found[first:end] = logits[own, token[first:end]] - logits.logsumexp(1)[own]
     return found
 
 
@@ -223,14 +243,19 @@ def tokenizer_of(name: str, key: str = "translate") -> Any:
     return pretrained(AutoTokenizer, name, f"{key}.model")
 
 
-def subwords(tokenizer: Any, texts: Sequence[str], lang: str) -> list[list[int]]:
-    """Return the subwords of texts in a language, special ones included; text that spells such a one stays text."""
+def subwords(tokenizer: Any, texts: Sequence[str], lang: str, *, special: bool = True) -> list[list[int]]:
+    """Return the subwords of texts in a language; text that spells a special one stays text.
+
+    special: with those of language and end, where the tokenizer puts them in what the encoder reads.
+    """
     tokenizer.src_lang = lang
     if not tokenizer.is_fast:
-        found: list[list[int]] = tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
+        options = {"split_special_tokens": True, "add_special_tokens": special}
+        found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"] if texts else []
         return found
     tokenizer("", split_special_tokens=True, truncation=False, padding=False)  # tells its backend, which is faster
-    return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(list(texts))]
+    encode = tokenizer.backend_tokenizer.encode_batch_fast
+    return [encoding.ids for encoding in encode(list(texts), add_special_tokens=special)]
 
 
 def language_id(tokenizer: Any, code: str, model: str, key: str = "translate") -> int:
