@@ -36,17 +36,21 @@ METHODS = ("match", "marker", "constrained")
 def made(folder: Path, name: str, sections: dict[str, Any]) -> float:
     """Project into folder/name in this process, or go on there; return the CPU seconds of all that it took."""
     clock = folder / f"{name}.json"
+    spent: list[float] = json.loads(clock.read_text()) if clock.exists() else []
     recipe = {
         "input": {"path": str(folder / "en.jsonl"), **sections.pop("input", {})},
         "targets": [CODES[lang] for lang in bracketed.LANGUAGES],
         "engine": {"executor": "inline", "unit_rows": 256},
         **sections,
     }
-    began = time.process_time()
-    xner_ray.project(recipe, folder / name)
-    if not clock.exists():
-        clock.write_text(json.dumps(time.process_time() - began))
-    return float(json.loads(clock.read_text()))
+    began, done = time.process_time(), (folder / name / "_run" / "SEALED").exists()
+    try:
+        xner_ray.project(recipe, folder / name)
+    finally:
+        if not done:
+            spent.append(time.process_time() - began)
+            clock.write_text(json.dumps(spent))
+    return sum(spent)
 
 
 def table(folder: Path, runs: dict[str, str], seconds: dict[str, float], drawn: list[Any]) -> list[str]:
