@@ -227,11 +227,12 @@ def log_probabilities_of(
     decoded = model.get_decoder()(
         input_ids=given, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
     ).last_hidden_state
-    at, which = torch.unique_consecutive(torch.stack([row, place]), dim=1, return_inverse=True)
+    flat = decoded.flatten(0, 1)
+    at, which = torch.unique_consecutive(row * given.shape[1] + place, return_inverse=True)
     found = torch.zeros(len(token), device=given.device)
     step = max(1, SCORING_ELEMENTS // model.config.vocab_size)
-    for start in range(0, at.shape[1], step):
-        logits = model.lm_head(decoded[tuple(at[:, start : start + step])]).float()
+    for start in range(0, len(at), step):
+        logits = model.lm_head(flat[at[start : start + step]]).float()
         first, end = torch.searchsorted(which, torch.tensor([start, start + len(logits)], device=which.device)).tolist()
         own = which[first:end] - start
         found[first:end] = logits[own, token[first:end]] - logits.logsumexp(1)[own]
