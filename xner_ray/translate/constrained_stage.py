@@ -36,9 +36,10 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
     resolved = nllb.resolve(section, key, directions)
     assert isinstance(resolved.section, Translating)
     tokenizer = nllb.tokenizer_of(resolved.section.model, key)
+    unknown = tokenizer.unk_token_id
     for _, target in directions.values():
         bare, marked = nllb.subwords(tokenizer, ["a b", "[a] b"], target, special=False)
-        if tokenizer.unk_token_id in marked or len(marked) < len(bare) + 2:
+        if marked.count(unknown) > bare.count(unknown) or len(marked) < len(bare) + 2:
             raise RecipeError(
                 f"{key}.model: {section.model} has no subwords for the markers [ and ]; choose a model that has seen "
                 "square brackets, or projector: match"
