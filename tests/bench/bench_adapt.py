@@ -276,7 +276,7 @@ def _projected(aligner: BatchAligner, recipe: dict[str, object]) -> list[countin
     for unit in build_index(checked).units:
         table = AlignStage(checked, aligner)(read_unit(unit, ReadPlan(checked)))
         first = projection.read(MatchStage(checked)(table))
-        statistics = prior.merge([prior.count(first.source_tokens, first.tokens, *first.earlier)])
+        statistics = prior.merge([prior.count(first.source_tokens, first.tokens, first.earlier)])
         counter.add(MatchStage(checked, prior.Prior(prior.prune(statistics)))(table))
     return counter.counts()
 

@@ -69,7 +69,7 @@ def stage(table: pa.Table, recipe: Recipe) -> None:
     """The whole stage, Arrow in, Arrow out, candidates and scores included, without and with a prior."""
     first = projection.project(table, recipe.match, recipe.align.method, None)
     rows = projection.read(first)
-    prior = Prior(merge([count(rows.source_tokens, rows.tokens, *rows.earlier)]))
+    prior = Prior(merge([count(rows.source_tokens, rows.tokens, rows.earlier)]))
     with_entities = int(pc.sum(pc.greater(pc.list_value_length(table.column("source_spans")), 0)).as_py())
     print(f"\nthe whole stage: {table.num_rows} rows, {with_entities} with entities")
     for name, given, known in (("first matching", table, None), ("second, with a prior", first, prior)):

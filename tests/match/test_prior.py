@@ -8,7 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xner_ray.data.row import SCALE
-from xner_ray.match.prior import LEAST_ROWS, PLACES, RARITY, SCHEMA, Prior, Words, count, merge, prune, span_places
+from xner_ray.match.prior import (
+    LEAST_ROWS,
+    OPENING_BACK_OFF,
+    PLACES,
+    RARITY,
+    SCHEMA,
+    SHAPES,
+    Prior,
+    Spans,
+    Words,
+    count,
+    merge,
+    prune,
+    span_places,
+)
 
 Row = tuple[list[str], list[str], list[tuple[int, int]]]  # source, target, spans
 
@@ -23,10 +37,17 @@ def _lists(rows: list[list[str]]) -> pa.Array:
     return pa.array(rows, pa.list_(pa.string()))
 
 
-def _count(rows: list[Row]) -> pa.Table:
+LABELS = ("LOC", "ORG of the EU")  # of a span by the parity of its length
+
+
+def _spans(rows: list[Row]) -> Spans:
     spans = [(row, start, end) for row, (_, _, found) in enumerate(rows) for start, end in found]
     columns = np.array(spans, dtype=np.int64).reshape(-1, 3).T
-    return count(_lists([r[0] for r in rows]), _lists([r[1] for r in rows]), *columns)
+    return Spans(*columns, pa.array([LABELS[(end - start) % 2] for _, start, end in spans], pa.string()))
+
+
+def _count(rows: list[Row]) -> pa.Table:
+    return count(_lists([r[0] for r in rows]), _lists([r[1] for r in rows]), _spans(rows))
 
 
 def _cells(table: pa.Table) -> dict[tuple[str, str], dict[str, int]]:
@@ -46,6 +67,8 @@ def test_count_of_words_places_and_shapes() -> None:
     assert cells["shape", "capital"] == {"rows": 0, "first": 2, "before": 0, "last": 2, "after": 0}
     assert cells["shape", "opening small"]["before"] == 1
     assert cells["shape", "opening capital"]["before"] == 1
+    assert cells["label", "capital ORG of the EU"]["first"] == 2
+    assert cells["label", "small ORG of the EU"]["first"] == 0
 
 
 def test_a_word_that_comes_twice_in_a_row_is_one_row() -> None:
@@ -104,14 +127,47 @@ def _shape(word: str) -> str:
 def test_edges_are_those_of_the_other_rows(rows: list[Row]) -> None:
     prior = Prior(prune(merge([_count(rows)])))
     target = Words(_lists([r[1] for r in rows]))
-    spans = [(row, start, end) for row, (_, _, found) in enumerate(rows) for start, end in found]
-    left, right = prior.edges(target, span_places(*np.array(spans, dtype=np.int64).reshape(-1, 3).T, target))
+    spans = _spans(rows)
+    left, right = prior.edges(target, span_places(spans.row, spans.start, spans.end, target))
     expected = [
         [_direct(rows, row, side, word) for row, (_, tokens, _) in enumerate(rows) for word in range(len(tokens))]
         for side in ("left", "right")
     ]
     assert left.tolist() == pytest.approx(expected[0])
     assert right.tolist() == pytest.approx(expected[1])
+
+
+def _typical(rows: list[Row], at: int, label: str, word: int) -> float:
+    """`typical` of one word by its definition, every other row counted by hand."""
+    if word == 0:
+        return 1.0
+    spans = [
+        (target[start], LABELS[(end - start) % 2])
+        for n, (_, target, found) in enumerate(rows)
+        if n != at
+        for start, end in found
+    ]
+    overall, own = (
+        Counter(_shape(first) for first, _ in spans),
+        Counter(_shape(first) for first, its in spans if its == label),
+    )
+    share = {shape: (overall[shape] + 1) / (len(spans) + len(SHAPES)) for shape in SHAPES}
+    p = {shape: own[shape] + OPENING_BACK_OFF * share[shape] for shape in SHAPES}
+    return round(p[_shape(rows[at][1][word])] / max(p.values()), 4)
+
+
+@given(_rows())
+def test_openings_are_those_of_the_other_rows(rows: list[Row]) -> None:
+    prior = Prior(prune(merge([_count(rows)])))
+    target = Words(_lists([r[1] for r in rows]))
+    asked = [
+        (n, label, w) for n, (_, tokens, _) in enumerate(rows) for label in (*LABELS, "new") for w in range(len(tokens))
+    ]
+    row = np.array([n for n, _, _ in asked], dtype=np.int64)
+    word = target.base[row] + np.array([w for _, _, w in asked], dtype=np.int64)
+    found = prior.typical(target, _spans(rows), row, pa.array([label for _, label, _ in asked], pa.string()), word)
+    assert found.tolist() == pytest.approx([_typical(rows, *each) for each in asked])
+    assert ((found > 0) & (found <= 1)).all()
 
 
 def test_frequent_words_weigh_less() -> None:

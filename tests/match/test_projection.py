@@ -65,7 +65,7 @@ def _random_rows(n_rows: int) -> pa.Table:
 
 def _prior_of(table: pa.Table) -> Prior:
     rows = projection.read(table)
-    return Prior(merge([count(rows.source_tokens, rows.tokens, *rows.earlier)]))
+    return Prior(merge([count(rows.source_tokens, rows.tokens, rows.earlier)]))
 
 
 @pytest.mark.parametrize(

@@ -125,5 +125,5 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
     """Return the new recipe's fingerprint: the old one with what rematching may change."""
     before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
-    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} | {"match version"}
     return {**{k: v for k, v in keys.items() if k not in changed}, **{k: after[k] for k in changed & after.keys()}}

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Sizes = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_]
 
 

@@ -77,7 +77,7 @@ def count_parts(paths: Sequence[str], output: str, last: bool) -> None:
     for path in paths:
         table = part_files.read_part(path, list(projection.READS))
         rows = projection.read(table.filter(pc.equal(table.column("status"), OK)))
-        tables.append(count(rows.source_tokens, rows.tokens, *rows.earlier))
+        tables.append(count(rows.source_tokens, rows.tokens, rows.earlier))
     _publish(merge(tables), output, last)
 
 

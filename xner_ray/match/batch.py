@@ -106,9 +106,10 @@ class EntityBatch:
         )
         return owner
 
-    def spread(self, links: Links, values: Ints) -> Ints:
+    def spread(self, links: Links, values: Ints, owner: Ints | None = None) -> Ints:
         """Return the sum by cell of the values of the links that lead from the entity to the target word.
 
+        owner: the entity of each link, -1 for none, where it is not that of its source word (`bounds.shared_heads`).
         ValueError if a link leaves the words of its pair.
         """
         if len(links) and not 0 <= links.row.min() <= links.row.max() < self.n_rows:
@@ -122,7 +123,7 @@ class EntityBatch:
                 f"link {links.source[at]}-{links.target[at]} of pair {links.row[at]} leaves its "
                 f"{n_source[at]} source or {n_target[at]} target words"
             )
-        entity = self.owner[self.source_base[links.row] + links.source]
+        entity = self.owner[self.source_base[links.row] + links.source] if owner is None else owner
         inside = entity >= 0
         cells = self.cell_base[entity[inside]] + links.target[inside]
         # Sums of whole numbers below 2**53 are exact in the doubles that bincount adds.

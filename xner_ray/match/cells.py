@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import Ints, flat, ints
+from xner_ray.data.arrow import Floats, Ints, flat, ints
 from xner_ray.data.row import SCALE, accepted_rows, fill
 from xner_ray.match.batch import EntityBatch, look_up
 from xner_ray.match.candidates import Candidates
-from xner_ray.match.scores import Floats, Scored
+from xner_ray.match.scores import Scored
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
+from xner_ray.data.arrow import Floats
 from xner_ray.data.row import SCALE
 from xner_ray.errors import FatalError, RecipeError, RetryableError, StorageError, XnerError, did_you_mean
-from xner_ray.match.scores import Floats
 from xner_ray.models.faults import fault_of
 from xner_ray.recipe.sections import SETUP, Evidence, Resolved
 from xner_ray.storage import files as storage

@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data.arrow import Ints, flat, ints, lengths, nested_structs, with_column
+from xner_ray.data.arrow import Floats, Ints, flat, ints, lengths, nested_structs, with_column
 from xner_ray.data.links import Links
 from xner_ray.data.row import OK, ROW, SCALE
 from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
-from xner_ray.match import candidates, heuristic, scores, solver
-from xner_ray.match.batch import EntityBatch
+from xner_ray.match import bounds, candidates, heuristic, scores, solver
+from xner_ray.match.batch import EntityBatch, stretches
 from xner_ray.match.cells import Tags, read_cells, read_scores, read_tags
-from xner_ray.match.prior import Prior, Words, span_places
+from xner_ray.match.prior import Prior, Spans, Words, span_places
 from xner_ray.recipe.sections import THRESHOLDS, Match
 
 READS = (
@@ -53,13 +53,26 @@ class Rows:
     accepted: np.ndarray[Any, np.dtype[np.bool_]]
     source_tokens: pa.Array
     tokens: pa.Array
-    earlier: tuple[Ints, Ints, Ints]  # row, start and end of the rows' present spans
+    earlier: Spans  # the rows' present ones
     target_tags: pa.Array
     evidence: pa.Array
 
     @cached_property
     def words(self) -> dict[str, Words]:
         return {"source": Words(self.source_tokens), "target": Words(self.tokens)}
+
+    @cached_property
+    def shared(self) -> tuple[Ints, Ints]:
+        """Return the links that are not of their source word's entity, and whose they are."""
+        return bounds.shared_heads(self.batch, self.links, self.labels)
+
+    @cached_property
+    def owner(self) -> Ints:
+        """Return the entity of each link, -1 for none."""
+        owner: Ints = self.batch.owner[self.batch.source_base[self.links.row] + self.links.source]
+        link, entity = self.shared
+        owner[link] = entity
+        return owner
 
     @cached_property
     def tags(self) -> Tags:
@@ -95,7 +108,7 @@ def read(table: pa.Table) -> Rows:
         accepted=accepted_rows,
         source_tokens=source_tokens,
         tokens=column["tokens"],
-        earlier=(earlier_row, ints(earlier.field("start")), ints(earlier.field("end"))),
+        earlier=Spans(earlier_row, ints(earlier.field("start")), ints(earlier.field("end")), earlier.field("label")),
         target_tags=column["target_tags"],
         evidence=column["evidence"],
     )
@@ -169,7 +182,9 @@ def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tu
     spans, found = measure(rows, settings, method, prior)
     weights = shares(settings, prior)
     offered = scores.fuse(spans, found, weights, thresholds(settings, weights))
-    scored = scores.above(offered, settings.min_score)
+    scored = scores.above(
+        _opened(rows, offered, weights[EDGES], prior) if EDGES in weights else offered, settings.min_score
+    )
     solution = _solved(rows, scored, settings)
     was_offered = np.bincount(offered.entity, minlength=len(rows.batch)) > 0
     losses = [
@@ -177,6 +192,32 @@ def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tu
         for entity, loss in solution.unprojected
     ]
     return scored, replace(solution, unprojected=losses)
+
+
+def _opened(rows: Rows, offered: scores.Scored, weight: float, prior: Prior | None) -> scores.Scored:
+    """Take from all cells of an entity what the opening of its best cell lacks to be typical of its label.
+
+    All of them alike, so that it decides whether the entity is placed, and not where: names begin in the middle of a
+    title with a capital too.
+    """
+    if prior is None or not len(offered):
+        return offered
+    batch = rows.batch
+    first, n_cells = stretches(offered.entity)
+    top = offered.score == np.repeat(np.maximum.reduceat(offered.score, first), n_cells)
+    best = np.flatnonzero(top)
+    best = best[np.diff(offered.entity[best], prepend=-1) > 0]  # the leftmost of equal ones
+    entity = offered.entity[best]
+    row = batch.row[entity]
+    word = batch.target_base[row] + offered.start[best]
+    typical = prior.typical(rows.words["target"], rows.earlier, row, rows.labels.take(pa.array(entity)), word)
+    less = np.zeros(len(batch), dtype=np.int64)
+    less[entity] = np.rint(SCALE * weight * bounds.AGAINST * (1 - typical))
+    if not less.any():
+        return offered
+    score = offered.score - less[offered.entity]
+    kept = score > 0
+    return scores.Scored(offered.entity[kept], offered.start[kept], offered.end[kept], score[kept])
 
 
 def thresholds(settings: Match, names: Iterable[str]) -> dict[str, float]:
@@ -196,7 +237,7 @@ def shares(settings: Match, prior: Prior | None) -> dict[str, float]:
 
 def measure(
     rows: Rows, settings: Match, method: str, prior: Prior | None
-) -> tuple[candidates.Candidates, dict[str, scores.Floats]]:
+) -> tuple[candidates.Candidates, dict[str, Floats]]:
     """Return the candidates of all rows, and every score that counts or filters, one value per candidate."""
     batch = rows.batch
     names = {*shares(settings, prior), *settings.filters}
@@ -211,10 +252,12 @@ def measure(
     if "align" in names:
         found["align"] = scores.alignment(batch, spans, mass["align"])
     if "soft" in names:
-        found["soft"] = scores.soft(batch, spans, mass["soft"], by_word)
+        found["soft"] = scores.soft(batch, spans, mass["soft"], by_word, _shift(rows, by_word))
     if EDGES in names and prior is not None:
-        left, right = prior.edges(rows.words["target"], span_places(*rows.earlier, rows.words["target"]))
-        found[EDGES] = scores.edges(batch, spans, left, right)
+        words, earlier = rows.words["target"], rows.earlier
+        left, right = prior.edges(words, span_places(earlier.row, earlier.start, earlier.end, words))
+        cut = bounds.cuts(batch, spans, rows.words["source"], words)
+        found[EDGES] = bounds.edges(batch, spans, left, right, bounds.sure(batch, rows.links, rows.owner), cut)
     for name in sorted(names - {*BOUNDS} | names & {"likelihood"}):  # models and functions of users
         found[name] = read_scores(rows.evidence, name, batch, rows.source, spans)
     for name in sorted({"tagger", "tagger_spans"} & names):
@@ -244,7 +287,20 @@ def _masses(rows: Rows, method: str, by_word: tuple[Ints, Ints] | None = None) -
         forward *= by_word[0][batch.source_base[links.row] + links.source]
         backward *= by_word[1][batch.target_base[links.row] + links.target]
     ones = np.ones(len(hard), dtype=np.int64)
-    return {"align": batch.spread(hard, ones), "soft": batch.spread(links, forward + backward)}
+    return {"align": batch.spread(hard, ones), "soft": batch.spread(links, forward + backward, rows.owner)}
+
+
+def _shift(rows: Rows, by_word: tuple[Ints, Ints] | None) -> Ints:
+    """Return by entity the weight that links bring which are not of its own words, less that of links given away."""
+    batch, links = rows.batch, rows.links
+    link, entity = rows.shared
+    word = batch.source_base[links.row[link]] + links.source[link]
+    weight = np.full(len(link), SCALE) if by_word is None else by_word[0][word]
+    gained = np.rint(links.forward[link].astype(np.float64) * weight).astype(np.int64)
+    shift = np.zeros(len(batch), dtype=np.int64)
+    np.add.at(shift, entity, gained)
+    np.subtract.at(shift, batch.owner[word], gained)
+    return shift
 
 
 def every_candidate(rows: Rows, settings: Match, method: str) -> candidates.Candidates:

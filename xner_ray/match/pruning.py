@@ -34,11 +34,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import Ints, ranges
+from xner_ray.data.arrow import Floats, Ints, ranges
 from xner_ray.data.row import SCALE
 from xner_ray.match.batch import EntityBatch, stretches
 from xner_ray.match.candidates import Candidates
-from xner_ray.match.scores import Floats
 
 Mask = NDArray[np.bool_]
 

@@ -1,8 +1,9 @@
 """Scores of (entity, candidate) cells of many sentence pairs, and their weighted sum (method.md 4.3).
 
-A score is one float per candidate. Four have functions here: `alignment` (recipe key "align"), `soft` (soft Dice),
-`edges` (boundaries) and `tagger`. `fuse` adds any number of scores, of whatever origin, rounds to 1e-4 and drops what
-is not positive. From there on scores are whole ten-thousandths: they compare exactly, so ties are ties everywhere.
+A score is one float per candidate. Three have functions here: `alignment` (recipe key "align"), `soft` (soft Dice) and
+`tagger`; `bounds.py` has `edges` (boundaries). `fuse` adds any number of scores, of whatever origin, rounds to 1e-4
+and drops what is not positive. From there on scores are whole ten-thousandths: they compare exactly, so ties are ties
+everywhere.
 
 Sums over the words of a candidate are differences of prefix sums of whole numbers, hence exact: a candidate's score
 does not depend on its batch. Probabilities come in as ten-thousandths or are rounded to them.
@@ -18,13 +19,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import Ints, offsets, ranges
+from xner_ray.data.arrow import Floats, Ints, offsets, ranges
 from xner_ray.data.row import SCALE
 from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates
 
-Floats = NDArray[np.float64]
 _LARGEST = 2**32  # of one stored score: sums over a sentence stay exact even as doubles
 
 
@@ -68,10 +68,17 @@ def alignment(batch: EntityBatch, candidates: Candidates, counts: Ints) -> Float
     >>> alignment(batch, ngrams(batch), np.array([1, 1])).round(3).tolist()
     [0.667, 1.0, 0.667]
     """
-    return 2.0 * _per_word(batch, candidates, counts)
+    words = batch.length[candidates.entity] + candidates.end - candidates.start
+    return 2.0 * (mass_inside(batch, candidates, counts) / words)
 
 
-def soft(batch: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[Ints, Ints] | None = None) -> Floats:
+def soft(
+    batch: EntityBatch,
+    candidates: Candidates,
+    mass: Ints,
+    weights: tuple[Ints, Ints] | None = None,
+    shift: Ints | int = 0,
+) -> Floats:
     """Return the soft Dice coefficient, (forward + backward mass inside the block) / (|s| + |t|): float64 in [0, 1].
 
     mass: by cell in ten-thousandths, `batch.spread(links, rint(SCALE * (links.forward + links.backward)))`. A source
@@ -80,42 +87,21 @@ def soft(batch: EntityBatch, candidates: Candidates, mass: Ints, weights: tuple[
 
     weights: of all source words and of all target words, in ten-thousandths. Then |s| and |t| are sums of weights, and
     the mass must be forward times the source word's weight plus backward times the target word's.
+    shift: by entity, what |s| gains or loses with the links that change hands (`bounds.shared_heads`), in
+    ten-thousandths of a word.
     """
+    shift = np.broadcast_to(shift, len(batch))
     if weights is None:
-        share = _per_word(batch, candidates, mass, scale=SCALE)
+        words = SCALE * (batch.length[candidates.entity] + candidates.end - candidates.start)
+        share = mass_inside(batch, candidates, mass) / (words + shift[candidates.entity])
     else:
         of_source, of_target = map(offsets, weights)
         first = batch.source_base[batch.row]
-        words = (of_source[first + batch.end] - of_source[first + batch.start])[candidates.entity]
+        words = (of_source[first + batch.end] - of_source[first + batch.start] + shift)[candidates.entity]
         first = batch.target_base[batch.row][candidates.entity]
         words += of_target[first + candidates.end] - of_target[first + candidates.start]
         share = mass_inside(batch, candidates, mass) / (np.maximum(words, 1) * SCALE)
     return np.minimum(share, 1.0, out=share)
-
-
-def edges(batch: EntityBatch, candidates: Candidates, left: Floats, right: Floats) -> Floats:
-    """Return how well a candidate's boundaries fit words at which spans begin and end: float64 in [-2, 2].
-
-        left[first] - left[just before] + right[last] - right[just after]
-
-    left, right: for each of all target words, the probability that it is the first word of a span rather than the one
-    before it, and the last rather than the one after it, less 1/2 (`Prior.edges`). A sentence's border counts 0.
-    """
-    base, words = batch.target_base[batch.row][candidates.entity], batch.words[candidates.entity]
-    first, last = base + candidates.start, base + candidates.end - 1
-    before = np.where(candidates.start > 0, left[np.maximum(first - 1, 0)], 0.0)
-    after = np.where(candidates.end < words, right[np.minimum(last + 1, len(right) - 1)], 0.0)
-    result: Floats = left[first] - before + right[last] - after
-    return result
-
-
-def _per_word(batch: EntityBatch, candidates: Candidates, mass: Ints, scale: int = 1) -> Floats:
-    """Return mass inside / (|s| + |t|) / scale, rounded once: equal ratios stay equal."""
-    words = batch.length[candidates.entity]
-    words += candidates.end
-    words -= candidates.start
-    words *= scale
-    return mass_inside(batch, candidates, mass) / words
 
 
 def tagger(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import lengths
+from xner_ray.data.arrow import Floats, lengths
 from xner_ray.data.row import ROW, accepted_rows, fill, span_cells
 from xner_ray.data.spans import Span
 from xner_ray.match import plugin, projection
@@ -19,7 +19,7 @@ from xner_ray.match.batch import EntityBatch
 from xner_ray.match.cells import add_scores, read_tags
 from xner_ray.match.prior import Prior
 from xner_ray.match.pruning import best_first
-from xner_ray.match.scores import Floats, threshold
+from xner_ray.match.scores import threshold
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.limits import limits
 from xner_ray.recipe.model import Recipe

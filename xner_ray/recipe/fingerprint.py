@@ -12,6 +12,9 @@ from xner_ray.recipe.model import DECISIONS, Recipe
 from xner_ray.recipe.sections import THRESHOLDS, Runtime
 
 _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
+MATCHING = 2
+"""What the scores of matching mean: raised when the same recipe gives other spans. Without it, a run is of 1."""
+
 # Keys of `match` that projector constrained reads.
 _OF_SOLVER = {f"match.{key}" for key in ("solver", "max_words", "per_entity", "time_limit_s")}
 # Keys that an engine does not read.
@@ -28,7 +31,7 @@ def fingerprint(
 
     inputs: format and SHA-256 of each input file; parallel: the same by language, with files of links;
     models: the revision or tree hash of each model, by its key. A key is there if its field decides rows
-    (`recipe/decides.py`) and its stage runs and reads it.
+    (`recipe/decides.py`) and its stage runs and reads it; so is what matching's scores mean (`MATCHING`).
 
     >>> recipe = Recipe.model_validate({"input": {"path": "a.conll"}, "targets": ["swh_Latn"], "align": {"gpus": 1}})
     >>> keys = fingerprint(recipe, {"train/a.conll": "conll sha256:5e1f"}, {}, {"align.encoder": "1571fc98"})
@@ -37,7 +40,7 @@ def fingerprint(
     >>> [key for key in keys if key.startswith("tag.")]  # no tagger runs
     []
     >>> {key: value for key, value in keys.items() if " " in key}  # not where the file is, and not the model's name
-    {'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
+    {'match version': 2, 'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
     """
     stages = {*recipe.stages} - ({"match"} if recipe.projector not in ("match", "constrained") else set())
     data = recipe.model_dump(mode="json")
@@ -53,6 +56,8 @@ def fingerprint(
         given = key in ("tag.engine", "align.backend") and value == "provided"  # by files, where no stage runs
         if (runs or given) and not unread & {*_within(key)} and _decides(key) not in _ELSEWHERE:
             found[key] = value
+    if recipe.projector == "match" and "match" in stages and recipe.match.solver != "heuristic":
+        found["match version"] = MATCHING
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
