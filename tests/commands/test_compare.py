@@ -240,3 +240,11 @@ def test_the_command_ends_with_2_and_one_message(runs: list[Path]) -> None:
     assert end.value.code == 2
     assert "compare: 1 run; allowed: two or more run folders" in err.getvalue()
     assert "Traceback" not in err.getvalue()
+
+
+def test_a_run_of_an_earlier_matching_is_told_apart() -> None:
+    recipe = load_recipe(TEST, [])
+    now = fingerprint(recipe, {}, {}, {})
+    before = {key: value for key, value in now.items() if key != "match version"}
+    found = differing([settings(recipe, now), settings(recipe, before)])
+    assert [method_text(keys) for keys in found] == ["defaults", "match version=1"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from xner_ray.data.links import Links
 from xner_ray.data.row import SCALE
 from xner_ray.match.batch import EntityBatch
-from xner_ray.match.bounds import AGAINST, HARDLY, Sure, cuts, edges, shared_heads, sure
+from xner_ray.match.bounds import AGAINST, HARDLY, MISSING, Sure, cuts, edges, shared_heads, sure
 from xner_ray.match.candidates import ngrams
 from xner_ray.match.prior import Words
 
@@ -111,9 +111,11 @@ def test_edges_by_their_definition(words: list[tuple[int, int, int, int]]) -> No
     for value, start, end, split in zip(values, found.start, found.end, cut, strict=True):
         expected = left[start] + right[end - 1] - AGAINST * split
         expected -= AGAINST * sum(max(outside[w] - inside[w], 0) for w in (start, end - 1)) / SCALE
-        for word, side in ((start - 1, left), (end, right)):
-            if 0 <= word < n:
-                expected -= side[word] + (AGAINST * inside[word] / SCALE if side[word] >= HARDLY else 0)
+        expected -= left[start - 1] if start > 0 else 0
+        expected -= right[end] if end < n else 0
+        for word in [*range(start), *range(end, n)]:
+            side = left if word < start else right
+            expected -= MISSING * inside[word] / SCALE if side[word] >= HARDLY else 0
         assert value == pytest.approx(expected)
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,3 +195,12 @@ def test_too_few_rows_are_no_prior() -> None:
         sink = io.BytesIO()
         pq.write_table(merge([_count([ROWS[0]] * n_rows)]), sink)
         assert (Prior.from_parquet(sink.getvalue()) is not None) == (n_rows == LEAST_ROWS)
+
+
+def test_counts_of_an_earlier_version_find_every_opening_typical() -> None:
+    whole = merge([_count(ROWS)])
+    earlier = Prior(whole.filter(pc.not_equal(whole.column("kind"), "label")))
+    target = Words(_lists([r[1] for r in ROWS]))
+    row = np.array([0, 1])
+    found = earlier.typical(target, _spans(ROWS), row, pa.array(["LOC", "LOC"]), target.base[row] + 1)
+    assert found.tolist() == [1.0, 1.0]

@@ -286,3 +286,33 @@ def test_thresholds_of_the_method_apply_unless_the_recipe_has_its_own() -> None:
     assert _projected(_table(row), **settings)[0]["spans"] == []
     own = _projected(_table(row), **settings, thresholds={"likelihood": 0.03})[0]
     assert _chosen(own) == [(0, 1, "PER", 0.04, 0)]
+
+
+def test_an_untypical_opening_asks_for_a_higher_score() -> None:
+    """Places begin with a capital here; a small word, linked as well as they are, is none, and would be MISC."""
+
+    def row(word: str, label: str) -> dict[str, Any]:
+        words = {"source_tokens": ["in", "Europe"], "tokens": ["en", word]}
+        return {**words, "source_spans": [_span(1, 2, label)], "links": [_link(1, 1, 1.0, 0.8)]}
+
+    places = [row("Europa", "LOC")] * 60
+    others = [row("europeo", "LOC"), *[row(f"adjetivo{n}", "MISC") for n in range(20)]]
+    first = projection.project(_table(*others, *places), Match(), "itermax", None)
+    assert all(row["spans"] for row in first.to_pylist())
+    found = _projected(first, prior=_prior_of(first))
+    assert [n for n, row in enumerate(found) if not row["spans"]] == [0]
+    assert found[0]["unprojected"] == [{"source": 0, "reason": "low_score"}]
+
+
+def test_coordinated_names_share_their_head() -> None:
+    words = {
+        "source_tokens": ["the", "Structural", "and", "Cohesion", "Funds"],
+        "tokens": ["los", "Fondos", "Estructurales", "y", "de", "Cohesión"],
+    }
+    links = [_link(0, 0), _link(1, 2), _link(2, 3), _link(3, 5), _link(4, 1)]
+    row = {**words, "source_spans": [_span(1, 2, "MISC"), _span(3, 5, "MISC")], "links": links}
+    found = _chosen(_projected(_table(row))[0])
+    assert [(start, end, source) for start, end, _, _, source in found] == [(1, 3, 0), (5, 6, 1)]
+    apart = {**row, "source_spans": [_span(1, 2, "MISC"), _span(3, 5, "ORG")]}
+    found = _chosen(_projected(_table(apart))[0])
+    assert (2, 3, 0) in [(start, end, source) for start, end, _, _, source in found]

@@ -45,7 +45,7 @@ def test_a_measured_rate_falls_with_longer_rows_where_it_depends_on_them() -> No
     assert (short.kind, long.kind) == ("measured", "measured")
     assert short.rows_per_s == pytest.approx(2 * 66.5) and long.rows_per_s == pytest.approx(66.5 / 2)
     assert "docs/scale.md" in short.said and "2026-11-22" in short.said
-    assert _rate(rate_of(recipe, "match", 14, None)).rows_per_s == 47_000
+    assert _rate(rate_of(recipe, "match", 14, None)).rows_per_s == 39_000
     once = load_recipe({**GIVEN, "match": {"prior": "none"}})
     assert _rate(rate_of(once, "match", 56, None)).rows_per_s == 116_000
 

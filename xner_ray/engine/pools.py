@@ -23,7 +23,7 @@ _ONE_CPU = 0.95
 _MOST_READERS = 64  # half a million rows a second
 _MOST_WORKERS = 1000  # of a pool that grows with an autoscaled cluster
 # Rows a second: what a worker on a GPU hands on at most, and what a worker matches at least. Both are generous: a GPU
-# was estimated at 60 to 900, and one worker matched 47,000.
+# was estimated at 60 to 900, and one worker matched 39,000.
 _FED_ROWS, _MATCHED_ROWS = 2_000, 5_000
 _MOST_SHARE = 0.9  # of a device's memory, for language models; CUDA and other stages need the rest
 _RESOURCES = ("CPU", "GPU", "memory")

@@ -155,7 +155,7 @@ def _match_part(
 ) -> None:
     """Match one part into another. last: incomplete rows are rejected if the recipe says so."""
     # Given links are of every method, whichever the recipe names.
-    table = _unmatched(
+    table = unmatched(
         part_files.read_part(part), mwmf=recipe.align.method == "mwmf" or recipe.align.backend == "provided"
     )
     stages = whole.counters(part)["stages"]
@@ -164,7 +164,7 @@ def _match_part(
     part_files.write_part(output, table, {**part_files.count(table), "stages": {**stages, name: asdict(stats)}})
 
 
-def _unmatched(table: pa.Table, *, mwmf: bool) -> pa.Table:
+def unmatched(table: pa.Table, *, mwmf: bool) -> pa.Table:
     """Undo the last matching of rows, but for the cells that the next one overwrites.
 
     Rows that were rejected for want of an entity may have it now. A row that is rejected from here on has no tags.

@@ -6,7 +6,7 @@ Each has one kind, the first that fits:
 - coordination: its source entity and another of the same label stand one word apart, and one has several words
   ("Structural and Cohesion Funds");
 - bracket: it splits a pair of brackets or quotation marks that gold does not split, or differs by such marks alone;
-- function word: it differs by words alone that are in more than every twentieth sentence, or are no words ("the", ",", not "The");
+- function word: it differs by words alone that are in more than every twentieth sentence, or are no words ("the", ",");
 - beginning cut, end cut: content words of gold are missing there ("Committee on Fisheries" -> "Fisheries");
 - taken before, taken after: content words are too many there ("rapporteur von Wogau");
 - other: several of the last four.

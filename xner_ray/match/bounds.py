@@ -1,17 +1,16 @@
 """Where an entity begins and ends on the target side: words, links and brackets at a candidate's edges.
 
 - `edges` is the score of boundaries: words at which the run's other spans begin and end (`Prior.edges`), corrected by
-  the links of the words at stake. A first or last word that belongs to a source word outside the entity counts against
-  a candidate ("comisión parlamentaria" for "parliamentary"), as does a word just outside that belongs to the entity,
-  unless spans hardly ever hold such a word there (an article), and so does a bracket or quotation mark without its
-  other half.
+  links. A first or last word that belongs to a source word outside the entity counts against a candidate ("comisión
+  parlamentaria" for "parliamentary"), as does every word outside that belongs to the entity, unless spans hardly ever
+  hold such a word there (an article), and so does a bracket or quotation mark without its other half.
 - `shared_heads` gives the head of coordinated names to the name beside which its translation stands: in "Structural
   and Cohesion Funds" the word "Funds" is of the second entity, in "Fondos estructurales y de cohesión" of the first.
 
 A link is as sure as the lesser of its two probabilities (`sure`): one word often draws the forward mass of many words,
 or the backward mass, but both only of its translation.
 
-The weight of a correction is one constant for all languages: `AGAINST`. Fitted on gold, each corpus left out in turn
+The weights are two constants for all languages, fitted on gold, each corpus left out in turn
 (tests/bench/bench_bounds.py): docs/quality.md.
 """
 
@@ -33,6 +32,9 @@ from xner_ray.match.prior import Words
 
 AGAINST = 1.5
 """What a sure link, half a bracket or an untypical opening takes from `edges`, in which a word's counts give 1/2."""
+
+MISSING = 0.5
+"""What a word outside takes that surely belongs to the entity."""
 
 SURE = SCALE // 2
 """The least certainty of a link, in ten-thousandths, by which coordinated names share a head."""
@@ -73,26 +75,27 @@ def edges(
     """Return how well a candidate's boundaries fit: float64, at most 2.
 
         left[first] - left[before] + right[last] - right[after]
-        - AGAINST (out[first] + out[last] + in[before] + in[after] + cut)
+        - AGAINST (out[first] + out[last] + cut) - MISSING (sum of in[w] over all words w outside)
 
     left, right: for each of all target words, the probability that it is the first word of a span rather than the one
     before it, and the last rather than the one after it, less 1/2 (`Prior.edges`). A sentence's border counts 0.
-    in: the certainty that the word belongs to the entity (`sides`), 0 if its `left` (`right`) is below `HARDLY`;
-    out: that it belongs to other words less that it belongs to the entity, at least 0. cut: whether the candidate
-    splits a pair of brackets (`cuts`).
+    out: the certainty that the word belongs to other words (`sides`) less that it belongs to the entity, at least 0;
+    in: that it belongs to the entity, 0 if its `left`, of a word to the left, or its `right` is below `HARDLY`. cut:
+    whether the candidate splits a pair of brackets (`cuts`).
     """
     word = ranges(batch.target_base[batch.row], batch.words)  # of each cell
     left, right = left[word], right[word]
     foreign = np.maximum(sides.outside - sides.inside, 0) * (AGAINST / SCALE)
-    missing = sides.inside * (AGAINST / SCALE)
     first, last = left - foreign, right - foreign
-    before, after = left + missing * (left >= HARDLY), right + missing * (right >= HARDLY)
+    # Sums of whole numbers, so that no other row of the batch moves the last bit.
+    to_left, to_right = (offsets(sides.inside * (side >= HARDLY)) for side in (left, right))
     base, words = batch.cell_base[candidates.entity], batch.words[candidates.entity]
     start, end = base + candidates.start, base + candidates.end
+    missing = to_left[start] - to_left[base] + to_right[base + words] - to_right[end]
     result: Floats = first[start] + last[end - 1]
-    result -= np.where(candidates.start > 0, before[np.maximum(start - 1, 0)], 0.0)
-    result -= np.where(candidates.end < words, after[np.minimum(end, len(after) - 1)], 0.0)
-    result -= AGAINST * cut
+    result -= np.where(candidates.start > 0, left[np.maximum(start - 1, 0)], 0.0)
+    result -= np.where(candidates.end < words, right[np.minimum(end, len(right) - 1)], 0.0)
+    result -= AGAINST * cut + missing * (MISSING / SCALE)
     return result
 
 

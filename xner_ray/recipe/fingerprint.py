@@ -12,8 +12,9 @@ from xner_ray.recipe.model import DECISIONS, Recipe
 from xner_ray.recipe.sections import THRESHOLDS, Runtime
 
 _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
+VERSION = "match version"
 MATCHING = 2
-"""What the scores of matching mean: raised when the same recipe gives other spans. Without it, a run is of 1."""
+"""What the scores of matching mean: raised when the same recipe gives other spans. Without the key, a run is of 1."""
 
 # Keys of `match` that projector constrained reads.
 _OF_SOLVER = {f"match.{key}" for key in ("solver", "max_words", "per_entity", "time_limit_s")}
@@ -57,7 +58,7 @@ def fingerprint(
         if (runs or given) and not unread & {*_within(key)} and _decides(key) not in _ELSEWHERE:
             found[key] = value
     if recipe.projector == "match" and "match" in stages and recipe.match.solver != "heuristic":
-        found["match version"] = MATCHING
+        found[VERSION] = MATCHING
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
