@@ -57,12 +57,12 @@ def _f1(run: Path) -> dict[str, float]:
 def test_strict_span_f1_of_the_default(runs: dict[str, Path]) -> None:
     found = {**_f1(runs["europarl"]), **_f1(runs["pud"])}
     print(found)
-    floors = {"spa_Latn": 0.93, "por_Latn": 0.815, "swe_Latn": 0.835}
+    floors = {"spa_Latn": 0.95, "por_Latn": 0.825, "swe_Latn": 0.85}
     assert {lang: f1 for lang, f1 in found.items() if f1 < floors[lang]} == {}
 
 
 def test_the_score_means_something(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Without the lowest-scoring tenth of the entities precision is at least 3 points higher."""
+    """A quarter or more of the wrong entities are among the tenth that scores lowest."""
     for name, run in runs.items():
         xner_ray.rematch(run, tmp_path / name, overrides=["match.min_score=0"])
         for path in (tmp_path / name / "data").glob("*"):
@@ -76,7 +76,7 @@ def test_the_score_means_something(runs: dict[str, Path], tmp_path: Path) -> Non
             before, after = np.mean(right), np.mean(np.array(right)[kept])
             print(f"{path.name}: precision {before:.3f} -> {after:.3f}")
             assert 0 < min(scores) <= max(scores) <= 1
-            assert after - before >= 0.03
+            assert (1 - after) * len(kept) <= 0.75 * (1 - before) * len(right)
 
 
 @pytest.mark.parametrize("scores", [{"soft": 1.0}, {"align": 1.0}])
