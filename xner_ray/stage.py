@@ -40,7 +40,7 @@ class Stage(Budgeted, Protocol):
 
 
 class ModelStage:
-    """Passes on the counters and the budget of its model."""
+    """Passes on the counters and the budget of its model, and lets it forget."""
 
     def __init__(self, model: Budgeted) -> None:
         self._model = model
@@ -61,11 +61,16 @@ class ModelStage:
     def micro_batch_tokens(self, value: int) -> None:
         self._model.micro_batch_tokens = value
 
+    def forget(self) -> None:
+        """Let go of what was read for the unit before."""
+        if (forgets := getattr(self._model, "forget", None)) is not None:
+            forgets()
+
 
 def forget(stage: Stage) -> None:
     """Let a stage forget what it read for the unit before, if it remembers that."""
-    if isinstance(remembered := getattr(stage, "remembered", None), LastResult):
-        remembered.forget()
+    if (forgets := getattr(stage, "forget", None)) is not None:
+        forgets()
 
 
 class LastResult(Generic[A, R]):

@@ -133,6 +133,7 @@ def test_what_is_remembered_has_the_flags_of_what_was_read() -> None:
         def __init__(self, work: Callable[[FakeStage, pa.Table], None]) -> None:
             super().__init__(work, budget=64)
             self.remembered: LastResult[list[int], None] = LastResult()
+            self.forget = self.remembered.forget
 
         def __call__(self, table: pa.Table) -> pa.Table:
             self.remembered.of(table.column("row").to_pylist(), lambda rows: self.work(self, table))

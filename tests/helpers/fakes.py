@@ -12,6 +12,7 @@ from xner_ray.align.linking import Side
 from xner_ray.data.arrow import ranges
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
+from xner_ray.models.kept import KeptStates
 from xner_ray.models.vllm import Conversation, Reply
 from xner_ray.translate.base import Translation
 
@@ -78,6 +79,9 @@ class FakeEncoder:
     model_seconds = 0.0
     micro_batch_tokens = 64
     device = "cpu"
+
+    def __init__(self) -> None:
+        self.kept = KeptStates(self.device)
 
     def encode(self, sentences: Sequence[Sequence[str]], level: Level = "word") -> Encoded:
         assert level == "word"

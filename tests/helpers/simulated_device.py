@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from xner_ray.align.encoder import Encoder
 from xner_ray.models import network, windows
 from xner_ray.models.e5 import builtin_folder
+from xner_ray.models.kept import KeptStates
 from xner_ray.recipe.sections import ModelRuntime
 from xner_ray.sizing.roofline import Device, Model, decode_step_seconds, encode_seconds
 from xner_ray.translate.nllb import NllbTranslator, tokenizer_of
@@ -89,6 +90,7 @@ class SimulatedEncoder(Encoder):
         tokenizer = network.fast_tokenizer(str(builtin_folder()), "align.encoder")
         windows.WindowReader.__init__(self, tokenizer, 512, torch.device("cpu"), GPU_TOKENS)
         self.layers, self.dim, self.precision = [1], _WIDTH, "float16"
+        self.kept = KeptStates("cpu")
         vectors = torch.randn(len(tokenizer), _WIDTH, generator=torch.Generator().manual_seed(0))
         self.simulation_s = 0.0
 

@@ -186,14 +186,14 @@ def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> N
     _adds_up(report)
     assert report["labels"]["dropped"].keys() == {"DATE"}
     f1 = {result.lang: result.overall.f1 for result in xner_ray.evaluate(tmp_path / "run")}
-    floors = {"lug_Latn": 0.56, "pcm_Latn": 0.55, "twi_Latn": 0.51}
+    floors = {"lug_Latn": 0.77, "pcm_Latn": 0.69, "twi_Latn": 0.63}
     assert {lang: f1[lang] for lang in floors if f1[lang] < floors[lang]} == {}, f1
 
-    # The baseline without projection, and both joined: an English tagger has little to add to other languages.
+    # The baseline without projection, and both joined
     xner_ray.project(JOBS / "masakha_transfer.yaml", tmp_path / "transfer", overrides=overrides[:1])
     transfer = {result.lang: result.overall.f1 for result in xner_ray.evaluate(tmp_path / "transfer")}
     assert all(transfer[lang] < f1[lang] for lang in floors)
-    assert transfer["pcm_Latn"] >= 0.45
+    assert transfer["lug_Latn"] >= 0.65
     report = xner_ray.combine([tmp_path / "run", tmp_path / "transfer"], tmp_path / "both", method="vote")
     assert report["rows"] == {"read": 1964, "emitted": 1964, "rejected": 0}
     both = {result.lang: result.overall for result in xner_ray.evaluate(tmp_path / "both")}

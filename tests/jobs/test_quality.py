@@ -112,3 +112,14 @@ def _cp_sat(cells: list[tuple[int, int, int, int]]) -> int:
     solver.parameters.num_workers = 1
     assert solver.solve(model) == cp_model.OPTIMAL
     return round(solver.objective_value)
+
+
+def test_the_builtin_tagger_on_text_that_chose_nothing(tmp_path: Path) -> None:
+    """PUD is in none of its training data, and no setting was chosen on it."""
+    path = Path(__file__).parents[2] / "jobs/data/uner-pud/en_pud-ud-test.iob2"
+    given = {"path": str(path), "labels": {"keep": ["PER", "LOC", "ORG"]}}
+    recipe = {"direction": "test", "projector": "transfer"}
+    xner_ray.project({**recipe, "input": given, "target_tag": {"engine": "builtin"}}, tmp_path / "run")
+    found = _f1(tmp_path / "run")
+    print(found)
+    assert found["eng_Latn"] >= 0.72

@@ -77,7 +77,7 @@ def _with(**sections: Any) -> dict[str, Any]:
         (_with(projector="constrained", match={"solver": "heuristic"}), "match.solver: heuristic reads links"),
         (_with(constrained={"min_ratio": -1}), "constrained.min_ratio is -1"),
         (_with(constrained={"engine": "llm"}), "constrained.engine is 'llm'"),
-        (_with(projector="transfer"), "projector: transfer needs target_tag.engine; allowed: hf, spacy"),
+        (_with(projector="transfer"), "projector: transfer needs target_tag.engine; allowed: builtin, hf, spacy"),
         (
             _with(projector="transfer", target_tag={"engine": "spacy"}, likelihood={"engine": "nllb"}),
             "likelihood.engine: only",
@@ -112,7 +112,7 @@ def _with(**sections: Any) -> dict[str, Any]:
         (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
         (
             _with(target_tag={"engine": "provided"}),
-            "target_tag.engine is 'provided': input should be 'none', 'spacy'",
+            "target_tag.engine is 'provided': input should be 'none', 'builtin'",
         ),
         (_with(align={"backend": "provided"}), "input.links and align.backend: provided need each other"),
         (_with(input={"path": "a", "links": "l"}), "input.links and align.backend: provided need each other"),

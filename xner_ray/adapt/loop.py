@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from xner_ray.adapt.pairs import Pair
 from xner_ray.adapt.recipe import Adaptation, Fit, Model
-from xner_ray.align.encoder import BUILTIN, Encoder, unit_means
+from xner_ray.align.encoder import Encoder, unit_means
 from xner_ray.align.linking import AlignOptions, Padded, align, cosines
 from xner_ray.data.links import Links
 from xner_ray.errors import RecipeError
 from xner_ray.models import network, trainer
-from xner_ray.models.e5 import builtin_folder
+from xner_ray.models.e5 import BUILTIN, builtin_folder
 from xner_ray.models.hub import quiet
 from xner_ray.models.trainer import Checkpoint, Progress, State, autocast, learning
 from xner_ray.models.windows import CPU_TOKENS, Splitter, Windows, micro_batches, tensors

@@ -76,7 +76,7 @@ class BatchAligner:
             read = self.remembered.of(source, lambda sentences: self.encoder.encode(sentences, self.options.level))
             found = self.encoder.encode(target, self.options.level)
         except BaseException:
-            self.remembered.forget()  # a second try may need the memory
+            self.forget()  # a second try may need the memory
             raise
         rejects: Rejects = {}
         for name, bad in (("target", found.too_long), ("source", read.too_long[pairs])):
@@ -85,3 +85,8 @@ class BatchAligner:
         share = self.micro_batch_tokens / self.budget
         links = align_sides(read.side.take(pairs), found.side, self.options, methods=self.methods, share=share)
         return links, rejects
+
+    def forget(self) -> None:
+        """Let go of the source sentences of the call before, and of states that the tagger has left."""
+        self.remembered.forget()
+        self.encoder.kept.forget()

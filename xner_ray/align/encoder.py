@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from xner_ray.align.linking import Side, Subwords, Vectors, require_finite
 from xner_ray.data.arrow import offsets, ranges
 from xner_ray.errors import RecipeError
-from xner_ray.models import e5, fast_linear, network
-from xner_ray.models.device import pick_dtype
+from xner_ray.models import e5, network
+from xner_ray.models.e5 import BUILTIN
 from xner_ray.models.hub import pin
 from xner_ray.models.windows import Dtype, Ints, WindowReader
 from xner_ray.recipe.sections import Align, Resolved
 
-BUILTIN = "builtin"
 Layer = int | list[int] | Literal["auto"]
 Level = Literal["word", "subword"]
 
@@ -62,25 +61,15 @@ class Encoder(WindowReader):
         torch.set_float32_matmul_precision("highest")  # no TF32
         self.layers = self.check(model, layer)
         place = torch.device(device)
-        on_cpu = place.type == "cpu"
-        if dtype == "int8" and not on_cpu:
+        if dtype == "int8" and place.type != "cpu":
             raise RecipeError(
                 f"align.dtype is int8, which is for CPUs, but the device is {device}; use bfloat16 or auto"
             )
-        fast: fast_linear.Precision | None = None
-        if on_cpu and dtype != "float16":
-            fast = "float32" if dtype == "auto" else dtype
-        tokenizer, module = network.load(
-            str(e5.builtin_folder()) if model == BUILTIN else model,
-            torch.float32 if fast or dtype == "int8" else pick_dtype(dtype, place.type),
-        )
-        super().__init__(tokenizer, network.positions_of(module, tokenizer), place, micro_batch_tokens)
-        self.network = network.Network(module, self.layers, tokenizer)
-        self.dim = self.network.dim
-        module.to(place)
-        self.precision = str(module.dtype).removeprefix("torch.")
-        if fast and self.network.speed_up(fast):
-            self.precision = fast
+        read = network.shared(model, self.layers, place, dtype)
+        super().__init__(read.tokenizer, read.positions, place, micro_batch_tokens)
+        self.shared = read  # or nobody else would find it
+        self.network, self.dim, self.precision, self.kept = read.network, read.network.dim, read.precision, read.kept
+        self.kept.wanted = True
 
     @staticmethod
     def check(model: str, layer: Layer = "auto") -> list[int]:
@@ -119,7 +108,9 @@ class Encoder(WindowReader):
 
         def forward(inputs: dict[str, torch.Tensor], batch: Ints) -> None:
             row, place, word = windows.read_in(batch)
-            n_units, means, exists = unit_means(self.network(inputs), row, place, word if level == "word" else None)
+            states = self.kept.take(windows, batch)
+            states = self.network(inputs) if states is None else states
+            n_units, means, exists = unit_means(states, row, place, word if level == "word" else None)
             vectors[torch.from_numpy(ranges(begin[batch], n_units)).to(self.device)] = means[exists]
 
         self.read(windows, chosen, forward)

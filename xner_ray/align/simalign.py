@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from xner_ray.align import linking
-from xner_ray.align.encoder import BUILTIN, Encoder, Layer
+from xner_ray.align.encoder import Encoder, Layer
 from xner_ray.align.linking import AlignOptions
 from xner_ray.data.links import METHODS, Links
 from xner_ray.errors import MissingExtraError, Reason, RecipeError
 from xner_ray.models import network
 from xner_ray.models.device import Timed
-from xner_ray.models.e5 import builtin_folder
+from xner_ray.models.e5 import BUILTIN, builtin_folder
 from xner_ray.models.hub import folder_of, quiet
 
 if TYPE_CHECKING:

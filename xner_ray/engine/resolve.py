@@ -23,7 +23,7 @@ _TRANSLATORS = {
     "apertium": "xner_ray.translate.apertium",
     "llm": "xner_ray.translate.llm",
 }
-_TAGGERS = {"hf": "xner_ray.tag.hf", "spacy": "xner_ray.tag.spacy", "llm": "xner_ray.tag.llm"}
+_TAGGERS = {name: f"xner_ray.tag.{name}" for name in ("builtin", "hf", "spacy", "llm")}
 # The module of each engine; its `resolve` makes a section definite.
 _BACKENDS = {
     **dict.fromkeys(("translate", "back_translate", "likelihood"), _TRANSLATORS),
@@ -37,7 +37,7 @@ _ENGINE = "translate.engine"
 _LIGHT = ("spacy", "plugin")  # engines that resolve without a model library
 # What computes in `dtype`, by engine (`models.cpu_dtype`).
 _WAYS: dict[str, Literal["encoder", "whole", "ctranslate2"]]
-_WAYS = {"batched": "encoder", "nllb": "whole", "hf": "whole", "ctranslate2": "ctranslate2"}
+_WAYS = {"batched": "encoder", "builtin": "encoder", "nllb": "whole", "hf": "whole", "ctranslate2": "ctranslate2"}
 
 
 def check_cheap(recipe: Recipe, lacks: Callable[[str], None] | None = None) -> Texts:
@@ -77,7 +77,7 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
             checks.append(partial(_resolve_stage, recipe, stage))
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
         checks.append(partial(require, "py3langid", "lid", "translate.health.language"))
-    if ("align.encoder", "builtin") in recipe.models():
+    if any(model == "builtin" for _, model in recipe.models()):
         checks.append(e5.weights_file)
     for check in checks:
         try:

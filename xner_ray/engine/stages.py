@@ -80,6 +80,10 @@ def _translator(section: Translating, engine: str) -> Translator:
 
 
 def _tagger(section: Tag, key: str) -> Tagger:
+    if section.engine == "builtin":
+        from xner_ray.tag.builtin import BuiltinTagger
+
+        return BuiltinTagger(section, key)
     if section.engine == "hf":
         from xner_ray.tag.hf import HfTagger
 

@@ -2,7 +2,8 @@
 
 State k is transformers' `hidden_states[k]`: 0 the embeddings, k the output of layer k, and the last one as the model
 returns it (pre-norm models apply their final norm there alone). Layers after k are removed from the module; a probe at
-load time checks that the cut model still gives the same state. Weights are read from safetensors alone.
+load time checks that the cut model still gives the same state. Weights are read from safetensors alone. The built-in
+encoder is loaded once for all stages of a process that read the same of its layers.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from tokenizers import normalizers
 from torch import Tensor, nn
 
 from xner_ray.errors import RecipeError
-from xner_ray.models import fast_linear
+from xner_ray.models import e5, fast_linear
+from xner_ray.models.device import pick_dtype
 from xner_ray.models.hub import pretrained, with_weights
+from xner_ray.models.kept import KeptStates
+from xner_ray.models.windows import Dtype
 
 ALIGN_LAYERS = "xner_ray_align_layers"  # in config.json: the layers of `align.layer: auto`
 _UNKNOWN_POSITIONS = 512  # for models with relative positions that state no limit at all
@@ -111,6 +116,50 @@ class Network:
 
     def _keep_input(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._states[0] = inputs[0] if inputs else named["hidden_states"]
+
+
+class SharedNetwork:
+    """An encoder's network with its tokenizer, on its device. precision: the number format of the products."""
+
+    def __init__(
+        self,
+        model: str,
+        layers: list[int],
+        device: torch.device,
+        dtype: torch.dtype,
+        fast: fast_linear.Precision | None,
+    ) -> None:
+        """Load the model. fast: of `fast_linear`, where that works. Errors as of `load`."""
+        self.tokenizer, module = load(str(e5.builtin_folder()) if model == e5.BUILTIN else model, dtype)
+        self.positions = positions_of(module, self.tokenizer)
+        self.network = Network(module, layers, self.tokenizer)
+        module.to(device)
+        self.precision: str = str(module.dtype).removeprefix("torch.")
+        if fast and self.network.speed_up(fast):
+            self.precision = fast
+        self.kept = KeptStates(device.type)
+
+
+_loaded: WeakValueDictionary[Any, SharedNetwork] = WeakValueDictionary()
+
+
+def shared(model: str, layers: list[int], device: torch.device, dtype: Dtype) -> SharedNetwork:
+    """Return the network for a number format; of the built-in encoder the one that this process has, if it has one.
+
+    dtype: as of `align`. `auto` is float32 on a CPU and float16 on a GPU; on a CPU, `bfloat16` and `int8` concern the
+    products with weights alone (see fast_linear.py). Errors as of `SharedNetwork`.
+    """
+    fast: fast_linear.Precision | None = None
+    if device.type == "cpu" and dtype != "float16":
+        fast = "float32" if dtype == "auto" else dtype
+    kind = torch.float32 if fast or dtype == "int8" else pick_dtype(dtype, device.type)
+    if model != e5.BUILTIN:
+        return SharedNetwork(model, layers, device, kind, fast)
+    key = tuple(layers), device, kind, fast
+    found = _loaded.get(key)
+    if found is None:
+        found = _loaded[key] = SharedNetwork(model, layers, device, kind, fast)
+    return found
 
 
 def layers_of(model: str) -> tuple[int, list[int] | None]:

@@ -16,8 +16,8 @@ from xner_ray.errors import did_you_mean
 from xner_ray.recipe.decides import Decides, Section, decisions
 from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.sections import (
-    BUILTIN_TAGGER,
     SCORES,
+    SPACY_MODEL,
     Align,
     BackTranslate,
     Constrained,
@@ -30,6 +30,7 @@ from xner_ray.recipe.sections import (
 )
 
 UNIT_ROWS, GPU_UNIT_ROWS = 2048, 16_384
+_OWN_MODELS = {"builtin": "builtin", "spacy": SPACY_MODEL}  # of taggers
 
 
 class Output(Section):
@@ -107,10 +108,12 @@ class Recipe(Section):
             if self.targets:
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
             if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
-                raise ValueError("tag.engine: direction test needs a tagger; allowed: spacy, hf, llm, provided")
+                raise ValueError(
+                    "tag.engine: direction test needs a tagger; allowed: builtin, spacy, hf, llm, provided"
+                )
             if wrong := sorted(set(self.input.parallel) - {self.source_lang}):
                 raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
-            if self.source_lang in self.languages:
+            if self.source_lang in self.languages and self.projector != "transfer":  # which has no source side
                 raise ValueError(f"source_lang: {self.source_lang} is the language of the input itself")
             if len(self.languages) > 1:
                 paths = {"": self.input.path} if isinstance(self.input.path, str) else self.input.path
@@ -158,7 +161,9 @@ class Recipe(Section):
                 own = "" if self.evidence.plugin else "; a function of your own is named under evidence.plugin"
                 raise ValueError(f"match.{key}.{unknown[0]}: no such score{did_you_mean(unknown[0], known)}{own}")
         if self.match.needs_tags and self.target_tag.engine == "none":
-            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: hf, spacy, llm")
+            raise ValueError(
+                f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: builtin, hf, spacy, llm"
+            )
         if "likelihood" in self.match.scores and self.likelihood.engine == "none":
             raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
         if "likelihood" in self.match.scores and self.match.two_passes:
@@ -176,7 +181,7 @@ class Recipe(Section):
         if self.projector == "marker" and self.input.parallel:
             raise ValueError("projector: marker translates every sentence itself; leave input.parallel out")
         if self.projector == "transfer" and self.target_tag.engine == "none":
-            raise ValueError("projector: transfer needs target_tag.engine; allowed: hf, spacy, llm")
+            raise ValueError("projector: transfer needs target_tag.engine; allowed: builtin, hf, spacy, llm")
         alone = self.projector == "transfer" and self.direction == "test"
         if alone and (self.input.parallel or self.tag.engine != "none"):
             raise ValueError("projector: transfer reads only the input in direction test; leave parallel and tag out")
@@ -280,7 +285,7 @@ class Recipe(Section):
         for key in keys_that(Decides.MODEL):
             stage, name = key.split(".")
             if stage in self.stages and self.engine_of(stage) != "apertium":
-                yield key, getattr(getattr(self, stage), name) or BUILTIN_TAGGER
+                yield key, getattr(getattr(self, stage), name) or _OWN_MODELS[self.engine_of(stage)]
 
     def with_models(self, names: Mapping[str, str]) -> Recipe:
         """Return the recipe with other names of models, or number formats, by their keys."""

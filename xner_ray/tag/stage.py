@@ -35,7 +35,7 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
-        self.remembered: LastResult[list[Sentence], Sequence[list[Span] | Rejected]] = LastResult()
+        self.last: LastResult[list[Sentence], Sequence[list[Span] | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         # Read whatever became of the row in this language: so the sentences are the same in all languages
@@ -47,7 +47,7 @@ class TagStage(ModelStage):
         sentences: list[Sentence] = [
             (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
         ]
-        of_row = dict(zip(read.tolist(), self.remembered.of(sentences, self.tagger.tag), strict=bool(rows)))
+        of_row = dict(zip(read.tolist(), self.last.of(sentences, self.tagger.tag), strict=bool(rows)))
         found = [of_row[index] for index in rows]
         columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
         flags = table.column("flags").to_pylist()
@@ -63,6 +63,10 @@ class TagStage(ModelStage):
             if self.mark:
                 columns["flags"][index] = with_flags(flags[index], self.mark)
         return fill(table, columns, rejects)
+
+    def forget(self) -> None:
+        super().forget()
+        self.last.forget()
 
 
 class TargetTagStage(ModelStage):

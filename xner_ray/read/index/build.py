@@ -112,7 +112,7 @@ def _no_labels(text: Text, recipe: Recipe) -> InputError:
             f"{problem} in rows that can be read; {first.rows:,} of {first.of:,} rows will be rejected: "
             f"{first.reason}; the first: {first.example}"
         )
-    problem += f"; {needed} needs labels, or a tagger (tag.engine: spacy)"
+    problem += f"; {needed} needs labels, or a tagger (tag.engine: builtin)"
     return InputError(problem + (f"; {text.unlabelled}" if text.unlabelled else ""))
 
 
