@@ -91,6 +91,18 @@ def test_what_ends_by_itself_is_not_interrupted() -> None:
     assert status == 1 and err.endswith("ZeroDivisionError: division by zero\n")
 
 
+def test_a_signal_that_comes_just_before_a_sleep_is_heard() -> None:
+    """The handler has been told, and the call that holds the main thread was not interrupted: it is told again."""
+    deaf = "first = {signal.SIGTERM, interrupts._RAISE}\nsignal.pthread_sigmask(signal.SIG_BLOCK, first)"
+    late = "print('began', flush=True)\ntime.sleep(0.5)"
+    hears = (
+        "signal.sigtimedwait({interrupts._RAISE}, 5)\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, {interrupts._RAISE})"
+    )
+    started = time.monotonic()
+    assert _ended(f"{deaf}\n{late}\n{hears}\ntime.sleep(60)", signal.SIGTERM)[0] == 143
+    assert time.monotonic() - started < 15
+
+
 @pytest.mark.parametrize(
     ("end", "status", "said"),
     [

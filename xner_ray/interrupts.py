@@ -187,12 +187,14 @@ def _watch(reader: int) -> None:
         number = os.read(reader, 1)[0]
     _State.received = number
     signal.alarm(0)  # by which Ray's core would abort us, if the signal met it before our handler was back
-    first = time.monotonic()
+    first = sent = time.monotonic()
     while time.monotonic() < first + GRACE_S and not _State.over:
         if select.select([reader], [], [], 0.1)[0] and os.read(reader, 1)[0] in _SIGNALS:
             if time.monotonic() > first + _AGAIN_S:
                 break
-        elif _State.lost:
+        # A call that begins to sleep just as the signal comes sleeps on, and its handler waits
+        elif (_State.lost or not _State.raised) and time.monotonic() > sent + 0.1:
+            sent = time.monotonic()
             signal.pthread_kill(threading.main_thread().ident or 0, _RAISE)
     if _State.over:
         return

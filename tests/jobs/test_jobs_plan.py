@@ -78,7 +78,10 @@ RECIPES = [path.stem for path in sorted(JOBS.glob("*.yaml")) if "input" in yaml.
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_planned_for_machines_that_are_not_here(name: str, tmp_path: Path) -> None:
     """As somebody sizes a cluster from a laptop: without the models, without a hub, without vLLM."""
-    overrides = _filled(load_recipe(JOBS / f"{name}.yaml"), tmp_path)
+    recipe = load_recipe(JOBS / f"{name}.yaml")
+    overrides = _filled(recipe, tmp_path)
+    if recipe.projector == "constrained":  # its model is made first, by a script
+        overrides.append("constrained.model=tiny-nllb")
     assume = "gpus=8,cpus=64,memory_gb=512,gpu=A100,gpu_hour=2.5,rows=3000000"
     console = Console(width=200, file=io.StringIO())
     console.print(xner_ray.plan(JOBS / f"{name}.yaml", overrides=overrides, assume=assume, offline=True))
