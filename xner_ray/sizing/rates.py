@@ -65,7 +65,7 @@ def rate_of(recipe: Recipe, stage: str, words: float, device: roofline.Device | 
     if isinstance(found := _listed(name, engine, words, device=device.name, **keys), Rate):
         return found
     shape = roofline.MODELS.get(model)
-    if shape is None or engine not in ("nllb", "ctranslate2", "batched", "builtin", "hf"):
+    if shape is None or engine not in ("nllb", "ctranslate2", "batched", "hf"):
         return f"no rate of {stage} with engine {engine} and model {model} is known on a GPU"
     return _simulated(recipe, stage, shape, words, device)
 
