@@ -12,7 +12,6 @@ and the classifier are all that is written, in float16.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 import xner_ray
+from xner_ray.storage.cache import sha256
+from xner_ray.train.recipe import FROZEN_BUILTIN, KEPT_BUILTIN
 
 CORPORA = {  # language: folder, stem of its files
     "eng_Latn": ("UNER_English-EWT", "en_ewt"),
@@ -33,7 +34,7 @@ CORPORA = {  # language: folder, stem of its files
     "zho_Hans": ("UNER_Chinese-GSDSIMP", "zh_gsdsimp"),
 }
 PUD = {"eng_Latn": "en", "por_Latn": "pt", "swe_Latn": "sv"}
-LAYERS, STATE = 2, 7
+LAYERS, STATE = KEPT_BUILTIN - FROZEN_BUILTIN, FROZEN_BUILTIN
 LIMIT = 1000  # sentences of a `train` file, its first ones
 
 
@@ -69,9 +70,8 @@ def pack(model: Path, out: Path) -> None:
             upper[name] = value.half().contiguous()
     out.mkdir(parents=True, exist_ok=True)
     save_file(upper, out / "tagger.safetensors")
-    digest = hashlib.sha256((out / "tagger.safetensors").read_bytes()).hexdigest()
     classes = [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
-    about = {"state": STATE, "layers": LAYERS, "classes": classes, "sha256": digest}
+    about = {"state": STATE, "layers": LAYERS, "classes": classes, "sha256": sha256(out / "tagger.safetensors")}
     (out / "config.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ class AlignStage(ModelStage):
         # Read whatever became of the row in this language: so the sentences are the same in all languages
         legible, placed = readable(table, source), pc.fill_null(pc.greater(n_spans, 0), False)
         wanted = legible if self.reads_all else pc.and_(legible, placed)
-        read = np.flatnonzero(pc.fill_null(wanted, False).to_numpy())
+        read = np.flatnonzero(wanted.to_numpy())
         alive = accepted_rows(table)
         pairs = np.flatnonzero(np.isin(read, alive) & placed.to_numpy()[read])
         rows = read[pairs]

@@ -59,10 +59,8 @@ class BuiltinTagger(TokenClassifier):
         self.shared = network.shared(BUILTIN, [_config()["state"]], device, section.dtype)
         super().__init__(section, self.shared.tokenizer, self.shared.positions, device, _classes(section, key))
         module: Any = self.shared.network.module
-        self.upper = _load(module.config).to(device)
-        if self.shared.precision in ("float16", "bfloat16") and module.dtype != torch.float32:
-            self.upper.to(module.dtype)
-        elif device.type == "cpu" and self.shared.precision != "float16":
+        self.upper = _load(module.config).to(device, module.dtype)
+        if device.type == "cpu" and module.dtype == torch.float32:
             fast_linear.replace_linears(self.upper, self.shared.precision)  # type: ignore[arg-type]
 
     def logits(self, inputs: dict[str, Tensor], windows: Windows, batch: Ints) -> Tensor:
