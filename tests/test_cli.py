@@ -157,7 +157,7 @@ def test_project_fills_the_run_folder(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert report["rows"] == {"read": 4, "emitted": 3, "rejected": 1}
     assert report["labels"]["kept"] == ["LOC", "PER"]
-    assert list(report["stages"]) == ["read", "align", "match", "refine"]
+    assert list(report["stages"]) == ["read", "target_tag", "align", "match", "refine"]
     rows = pq.ParquetFile(run / "data/spa_Latn/train-00000-of-00001.parquet").read().to_pylist()
     assert [(row["id"], row["ner_tags"]) for row in rows] == [("one", [3, 0, 0]), ("two", [0, 1, 2]), ("three", [0])]
     rejected = pq.ParquetFile(run / "rejects/spa_Latn/train-00000-of-00001.parquet").read().to_pylist()

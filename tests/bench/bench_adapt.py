@@ -35,7 +35,8 @@ from xner_ray.align.linking import AlignOptions  # noqa: E402
 from xner_ray.align.stage import AlignStage  # noqa: E402
 from xner_ray.evaluate import counting  # noqa: E402
 from xner_ray.evaluate import scores as evaluation  # noqa: E402
-from xner_ray.match import prior, projection  # noqa: E402
+from xner_ray.match import prior  # noqa: E402
+from xner_ray.match import rows as rows_of  # noqa: E402
 from xner_ray.match.stage import MatchStage  # noqa: E402
 from xner_ray.read.index.build import build_index  # noqa: E402
 from xner_ray.read.rows import ReadPlan, read_unit  # noqa: E402
@@ -275,7 +276,7 @@ def _projected(aligner: BatchAligner, recipe: dict[str, object]) -> list[countin
     counter = counting.Counter()
     for unit in build_index(checked).units:
         table = AlignStage(checked, aligner)(read_unit(unit, ReadPlan(checked)))
-        first = projection.read(MatchStage(checked)(table))
+        first = rows_of.read(MatchStage(checked)(table))
         statistics = prior.merge([prior.count(first.source_tokens, first.tokens, first.earlier)])
         counter.add(MatchStage(checked, prior.Prior(prior.prune(statistics)))(table))
     return counter.counts()

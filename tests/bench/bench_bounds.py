@@ -20,6 +20,7 @@ from xner_ray.commands import inspect
 from xner_ray.engine.second_pass import unmatched
 from xner_ray.evaluate import scores
 from xner_ray.match import bounds, projection
+from xner_ray.match import rows as rows_of
 from xner_ray.match.prior import Prior, count, merge
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files
@@ -40,7 +41,7 @@ def first_matching(run: str) -> Corpus:
     for lang in dict.fromkeys(unit.lang for unit in units):
         tables = [unmatched(part_files.read_part(parts[u.name]), mwmf=False) for u in units if u.lang == lang]
         table = projection.project(pa.concat_tables(tables), recipe.match, recipe.align.method, None)
-        rows = projection.read(table)
+        rows = rows_of.read(table)
         found.append((table, Prior(merge([count(rows.source_tokens, rows.tokens, rows.earlier)]))))
     return recipe, found
 

@@ -25,6 +25,7 @@ from ortools.sat.python import cp_model
 
 from xner_ray.data.row import SCALE
 from xner_ray.match import projection
+from xner_ray.match import rows as rows_of
 from xner_ray.match.prior import Prior, count, merge
 from xner_ray.match.scores import Scored
 from xner_ray.match.solver import Solution, solve_batch
@@ -60,7 +61,7 @@ def recorded(folder: Path) -> tuple[Batch, pa.Table, Recipe]:
     run = RunFolder(str(folder))
     recipe = run.recipe()
     table = pa.concat_tables([read_part(path) for path in run.parts().values()])
-    rows = projection.read(table)
+    rows = rows_of.read(table)
     scored, _ = projection.matched(rows, recipe.match, recipe.align.method, None)
     return (scored, rows.batch.row, rows.batch.n_rows), table, recipe
 
@@ -68,7 +69,7 @@ def recorded(folder: Path) -> tuple[Batch, pa.Table, Recipe]:
 def stage(table: pa.Table, recipe: Recipe) -> None:
     """The whole stage, Arrow in, Arrow out, candidates and scores included, without and with a prior."""
     first = projection.project(table, recipe.match, recipe.align.method, None)
-    rows = projection.read(first)
+    rows = rows_of.read(first)
     prior = Prior(merge([count(rows.source_tokens, rows.tokens, rows.earlier)]))
     with_entities = int(pc.sum(pc.greater(pc.list_value_length(table.column("source_spans")), 0)).as_py())
     print(f"\nthe whole stage: {table.num_rows} rows, {with_entities} with entities")

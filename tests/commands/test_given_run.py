@@ -46,7 +46,7 @@ def test_a_chain_from_files_to_labels(tmp_path: Path) -> None:
     (row,) = MatchStage(recipe)(read_all(recipe)).to_pylist()
     assert [{key: span[key] for key in ("start", "end", "label")} for span in row["spans"]] == row["gold_spans"]
     assert row["complete"]
-    assert [span["score"] for span in row["spans"]] == [1.0, 1.0]
+    assert [round(span["score"], 4) for span in row["spans"]] == [0.7194, 0.7194]  # links of one row, without a tagger
 
 
 def _keys(recipe: Recipe) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_plan_for_nodes_and_models_that_are_not_here(tmp_path: Path, monkeypatch
     console.print(xner_ray.plan(recipe, assume="cpus=192,gpus=8,memory_gb=2000", offline=True))
     said = console.export_text()
     assert "Pools (what is assumed has 192 CPUs, 8 GPUs)" in said
-    assert "on Ray: translate+align x 1 to 8, match x 1 to 4 workers (--assume cpus=192" in said
+    assert "on Ray: translate+target_tag+align x 1 to 8, match x 1 to 4 workers (--assume cpus=192" in said
     assert "models were not looked at (--offline): translate.model owner/no-such-model" in said
     with pytest.raises(RecipeError, match=r"need at least 1 GPUs .* but what is assumed has 0"):
         xner_ray.plan(recipe, assume="cpus=8", offline=True)

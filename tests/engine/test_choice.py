@@ -48,9 +48,9 @@ def test_large_inputs_and_stated_workers_need_no_look_at_the_rows() -> None:
 def test_small_work_stays_here_and_large_work_is_shared() -> None:
     small, large = (by_work(_recipe(), rows, n_units=8) for rows in (480, 100_000))
     assert small.name == "inline"
-    assert small.why == "about 21 s of work for one worker; Ray takes longer to start than it would save"
+    assert small.why == "about 31 s of work for one worker; Ray takes longer to start than it would save"
     assert large.name == "ray"
-    assert large.why == "about 4,300 s of work for one worker, shared by 2"
+    assert large.why == "about 6,400 s of work for one worker, shared by 2"
 
 
 def test_one_unit_is_work_for_one_worker() -> None:

@@ -29,7 +29,7 @@ def _recipe(**sections: Any) -> Recipe:
 
 def test_a_laptop_has_one_pool_that_leaves_room_to_read() -> None:
     groups = group(_recipe(), LAPTOP, 100)
-    assert [g.stages for g in groups] == [("translate", "tag", "align", "match")]
+    assert [g.stages for g in groups] == [("translate", "tag", "target_tag", "align", "match")]
     assert groups[0].workers == (2, 2)
     assert sum(g.workers[1] * g.cpus for g in groups) + READ_CPUS <= LAPTOP.cpus
 
@@ -44,11 +44,14 @@ def test_default_pools_always_fit(cpus: int, gpus: int) -> None:
         assert all(g.workers[1] <= max(1, n_units) for g in groups)
 
 
-def test_one_gpu_serves_three_stages_in_one_actor() -> None:
+def test_one_gpu_serves_four_stages_in_one_actor() -> None:
     groups = group(
         _recipe(translate={"gpus": 1}, tag={"engine": "spacy", "gpus": 1}, align={"gpus": 1}), GPU_MACHINE, 100
     )
-    assert [(g.stages, g.gpus) for g in groups] == [(("translate", "tag", "align"), 1.0), (("match",), 0.0)]
+    assert [(g.stages, g.gpus) for g in groups] == [
+        (("translate", "tag", "target_tag", "align"), 1.0),
+        (("match",), 0.0),
+    ]
     assert groups[0].workers == (1, 1)
 
 
@@ -65,7 +68,7 @@ def test_fractional_gpus_make_more_workers() -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"align": {"gpus": 1}}, "need at least 1 GPUs (align: 1 x 1), but this machine has 0; set gpus: 0"),
+        ({"align": {"gpus": 1}}, "need at least 1 GPUs (target_tag+align: 1 x 1), but this machine has 0; set gpus: 0"),
         ({"translate": {"engine": "llm", "model": "m", "gpus": 1}}, "need at least 1 GPUs (translate: 1 x 1)"),
         ({"align": {"workers": 3}}, "need at least 4.80 CPUs"),
         ({"align": {"cpus": 4}}, "align.cpus is 4 for one worker, but the largest node of the cluster has 2"),
@@ -93,10 +96,16 @@ def test_an_autoscaler_is_asked_instead_of_refusing() -> None:
     gpu = {"gpus": 1, "workers": (2, 4), "memory_gb": 3}
     recipe = _recipe(translate=gpu, tag={"engine": "spacy", **gpu}, align=gpu, match={"workers": 1})
     groups = group(recipe, empty, 100)
-    assert [(g.stages, g.workers) for g in groups] == [(("translate", "tag", "align"), (2, 4)), (("match",), (1, 1))]
+    assert [(g.stages, g.workers) for g in groups] == [
+        (("translate", "tag", "target_tag", "align"), (2, 4)),
+        (("match",), (1, 1)),
+    ]
     gpu_bundle = {"CPU": 0.95, "GPU": 1.0, "memory": 3e9}
     assert bundles(groups) == [gpu_bundle, gpu_bundle, {"CPU": 0.95}, {"CPU": READ_CPUS}]
-    assert needs(groups) == "2.85 CPUs, 2 GPUs, 6 GB of memory (translate+tag+align: 2 workers, match: 1 workers)"
+    assert (
+        needs(groups)
+        == "2.85 CPUs, 2 GPUs, 6 GB of memory (translate+tag+target_tag+align: 2 workers, match: 1 workers)"
+    )
     assert not empty.holds(groups)
     unstated = group(_recipe(translate={"gpus": 1}), empty, 300)
     assert [(g.workers, g.cpus) for g in unstated] == [((1, 300), 0.95)] * 2, "they grow as far as the cluster does"

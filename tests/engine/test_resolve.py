@@ -98,7 +98,7 @@ def test_resolve_pins_models_and_layers() -> None:
     recipe = _recipe(translate={"model": "tiny-nllb"})
     resolved, identities = resolve(recipe)
     assert resolved.align.layer == 7
-    assert set(identities) == {"translate.model", "tag.model", "align.encoder"}
+    assert set(identities) == {"translate.model", "tag.model", "target_tag.model", "align.encoder"}
     assert len(identities["translate.model"]) == 64
 
 
@@ -203,7 +203,8 @@ def _chats(model: str, **options: Any) -> Recipe:
 
 def test_language_models_are_pinned_with_the_version_of_vllm_and_the_prompt(chat: str) -> None:
     recipe, identities = resolve(_chats(chat))
-    assert set(identities) == {"translate.model", "translate.engine", "tag.model", "tag.engine", "align.encoder"}
+    made = {"translate.model", "translate.engine", "tag.model", "tag.engine"}
+    assert set(identities) == {*made, "target_tag.model", "align.encoder"}
     assert identities["translate.model"] == identities["tag.model"]
     assert identities["tag.engine"].startswith("vllm 0.29.0, prompt ")
     assert identities["tag.engine"] != identities["translate.engine"]

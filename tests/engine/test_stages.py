@@ -186,7 +186,7 @@ def test_match_places_entities_and_says_why_others_have_no_place() -> None:
         "source_spans": _spans((0, 1, "PER"), (1, 2, "ORG"), (2, 4, "PER")),
         "links": [_link(0, 0), _link(2, 3), _link(3, 4)],
     }
-    result = MatchStage(_recipe())(_table(row)).to_pylist()[0]
+    result = MatchStage(_recipe(match={"confidence": "none"}))(_table(row)).to_pylist()[0]
     assert [(s["start"], s["end"], s["label"], s["score"], s["source"]) for s in result["spans"]] == [
         (0, 1, "PER", 1.0, 0),
         (3, 5, "PER", 1.0, 2),
@@ -218,12 +218,20 @@ def test_match_skips_entities_set_aside_and_keeps_their_reason(reason: str) -> N
 @pytest.mark.parametrize(
     ("sections", "expected"),
     [
-        ({}, ["translate", "align", "match"]),
-        ({"input": {"path": "a", "parallel": {"spa_Latn": "b"}}}, ["align", "match"]),
-        ({"tag": {"engine": "spacy"}}, ["translate", "tag", "align", "match"]),
+        ({}, ["translate", "target_tag", "align", "match"]),
+        ({"input": {"path": "a", "parallel": {"spa_Latn": "b"}}}, ["target_tag", "align", "match"]),
+        ({"tag": {"engine": "spacy"}}, ["translate", "tag", "target_tag", "align", "match"]),
         (
             {"targets": ["spa_Latn", "swh_Latn"], "input": {"path": "a", "parallel": {"spa_Latn": "b"}}},
-            ["translate", "align", "match"],
+            ["translate", "target_tag", "align", "match"],
+        ),
+        ({"target_tag": {"engine": "none"}}, ["translate", "align", "match"]),
+        ({"match": {"confidence": "none"}}, ["translate", "align", "match"]),
+        ({"match": {"scores": {"align": 1}}}, ["translate", "align", "match"]),
+        ({"align": {"encoder": "bert-base-multilingual-cased"}}, ["translate", "align", "match"]),
+        (
+            {"align": {"encoder": "bert-base-multilingual-cased"}, "tag": {"engine": "builtin"}},
+            ["translate", "tag", "target_tag", "align", "match"],
         ),
         (
             {
@@ -250,7 +258,7 @@ def test_target_words_are_tagged_where_there_is_an_entity_to_place() -> None:
         {**sides, "source_spans": []},
         {**sides, "source_spans": _spans((0, 1, "PER")), "status": "rejected", "reason": "too_long"},
     )
-    stage = TargetTagStage(_recipe(), FakeTagger())
+    stage = TargetTagStage(_recipe(match={"confidence": "none"}), FakeTagger())
     first, second, third = stage(table).column("target_tags").to_pylist()
     assert [(cell["word"], cell["tag"]) for cell in first] == [(0, "O"), (1, "O"), (1, "B-PER")]
     assert (second, third) == (None, None)

@@ -363,7 +363,7 @@ def test_the_keys_of_the_json_output() -> None:
     language = found["languages"][0]
     assert list(language) == [
         *("lang", "rows", "rejected_rows", "items", "overall", "labels", "macro", "projected", "projection_ratio"),
-        *("errors", "errors_by_label", "ceiling"),
+        *("errors", "errors_by_label", "ceiling", "calibration"),
     ]
     assert list(language["overall"]) == list(language["labels"]["PER"]) == [*three, "exact", "predicted", "gold"]
     assert list(language["overall"]["f1_interval"]) == ["low", "high"]

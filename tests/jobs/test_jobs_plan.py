@@ -28,7 +28,7 @@ def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_miss
     assert [name for name in recipe.stages if recipe.engine_of(name) == "llm"] == ["tag"]
     assert sorted(recipe.tag.labels) == ["LOC", "ORG", "PER"]
     (pool, _) = group(recipe, Capacity(cpus=8, gpus=1, local=True), 4)
-    assert (pool.stages, pool.gpus) == (("translate", "tag", "align"), 1.0)
+    assert (pool.stages, pool.gpus) == (("translate", "tag", "target_tag", "align"), 1.0)
     if importlib.util.find_spec("vllm") is None:
         with pytest.raises(MissingExtraError) as error:
             xner_ray.plan(JOBS / "llm_teacher.yaml")
@@ -38,7 +38,7 @@ def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_miss
     assert [name for name in both.stages if both.engine_of(name) == "llm"] == ["translate", "tag"]
     assert both.translate.model == both.tag.model
     (pool, _) = group(both, Capacity(cpus=8, gpus=1, local=True), 4)
-    assert (pool.stages, pool.gpus) == (("translate", "tag", "align"), 1.0)
+    assert (pool.stages, pool.gpus) == (("translate", "tag", "target_tag", "align"), 1.0)
     with pytest.raises(RecipeError, match=r"translate\.llm\.gpu_memory_share: vLLM would take 1\.45 of the memory"):
         group(load_recipe(JOBS / "llm_teacher.yaml", with_shares[:2]), Capacity(cpus=8, gpus=1, local=True), 4)
     on_cpu = load_recipe(JOBS / "llm_teacher.yaml", on_cpus)

@@ -12,6 +12,7 @@ from ortools.sat.python import cp_model
 import xner_ray
 from xner_ray.data.row import SCALE
 from xner_ray.match import projection
+from xner_ray.match import rows as rows_of
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.parts import read_part
 
@@ -86,7 +87,7 @@ def test_exact_equals_cp_sat_on_every_sentence(runs: dict[str, Path], scores: di
         folder = RunFolder(str(run))
         settings = folder.recipe().match.model_copy(update={"scores": scores, "min_score": 0.0})
         for part in folder.parts().values():
-            rows = projection.read(read_part(part))
+            rows = rows_of.read(read_part(part))
             scored, found = projection.matched(rows, settings, "itermax", None)
             assert found.optimal.all()
             clashes += sum(name not in ("none", "independent") for name in found.solver)

@@ -16,6 +16,7 @@ from xner_ray.engine.resolve import resolve
 from xner_ray.engine.stages import build
 from xner_ray.errors import FatalError, RetryableError
 from xner_ray.match import plugin, projection
+from xner_ray.match import rows as rows_of
 from xner_ray.match.stage import LikelihoodStage, MatchStage
 from xner_ray.recipe.model import Recipe
 
@@ -281,7 +282,7 @@ def test_every_candidate_is_one_that_any_settings_ask_for(tmp_path: Path) -> Non
             for n in range(60)
         )
     )
-    rows = projection.read(table)
+    rows = rows_of.read(table)
     for kind in ("window", "runs", "ngram", "window+runs"):
         section = with_plugin(tmp_path, match={"candidates": kind, "max_words": 3}).match
         scored = projection.every_candidate(rows, section, "itermax")

@@ -10,6 +10,7 @@ from xner_ray.data.links import METHODS
 from xner_ray.data.row import row_schema
 from xner_ray.errors import RecipeError
 from xner_ray.match import projection
+from xner_ray.match import rows as rows_of
 from xner_ray.match.prior import Prior, count, merge
 from xner_ray.recipe.sections import Match
 
@@ -42,7 +43,8 @@ def _table(*rows: dict[str, Any]) -> pa.Table:
 
 
 def _projected(table: pa.Table, method: str = "itermax", prior: Prior | None = None, **settings: Any) -> list[Any]:
-    return projection.project(table, Match(**settings), method, prior).select(projection.WRITES).to_pylist()
+    match = Match(**{"confidence": "none", **settings})
+    return projection.project(table, match, method, prior).select(projection.WRITES).to_pylist()
 
 
 def _chosen(row: dict[str, Any]) -> list[tuple[int, int, str, float, int]]:
@@ -64,7 +66,7 @@ def _random_rows(n_rows: int) -> pa.Table:
 
 
 def _prior_of(table: pa.Table) -> Prior:
-    rows = projection.read(table)
+    rows = rows_of.read(table)
     return Prior(merge([count(rows.source_tokens, rows.tokens, rows.earlier)]))
 
 
@@ -224,7 +226,7 @@ def test_a_bridge_without_entities_projects_none() -> None:
 def test_the_prior_counts_the_words_of_the_bridge() -> None:
     row = _row([_span(0, 1)], [_link(1, 0)], **_bridge((1, 2, 0)))
     first = projection.project(_table(row), Match(), "itermax", None)
-    assert projection.read(first).source_tokens.to_pylist() == [["b0", "b1", "b2"]]
+    assert rows_of.read(first).source_tokens.to_pylist() == [["b0", "b1", "b2"]]
 
 
 def _tag(word: int, **tags: float) -> list[dict[str, Any]]:

@@ -87,9 +87,15 @@ def _with(**sections: Any) -> dict[str, Any]:
             _with(translate={"health": {"repeats": "drop"}}),
             "translate.health.repeats is 'drop': input should be 'off'",
         ),
-        (_with(match={"candidates": "tagger"}), "match.candidates needs target_tag.engine, which is none"),
+        (
+            _with(match={"candidates": "tagger"}, target_tag={"engine": "none"}),
+            "match.candidates needs target_tag.engine, which is none",
+        ),
         (_with(match={"scores": {"tagger": 1}}), "match.scores or match.filters: tagger needs target_tag.engine"),
-        (_with(match={"filters": {"tagger_spans": 0.2}}), "match.filters: tagger_spans needs target_tag.engine"),
+        (
+            _with(match={"filters": {"tagger_spans": 0.2}, "confidence": "none"}),
+            "match.filters: tagger_spans needs target_tag.engine",
+        ),
         (_with(match={"filters": {"edges": 0.2}}), "match: filters: edges exists only with a prior"),
         (_with(match={"thresholds": {"align": 0.2}}), "match: thresholds: align is not among scores (soft, edges)"),
         (_with(match={"scores": {"likelihood": 1}}), "match.scores: likelihood needs likelihood.engine, which is none"),
@@ -112,7 +118,7 @@ def _with(**sections: Any) -> dict[str, Any]:
         (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
         (
             _with(target_tag={"engine": "provided"}),
-            "target_tag.engine is 'provided': input should be 'none', 'builtin'",
+            "target_tag.engine is 'provided': input should be 'auto', 'none'",
         ),
         (_with(align={"backend": "provided"}), "input.links and align.backend: provided need each other"),
         (_with(input={"path": "a", "links": "l"}), "input.links and align.backend: provided need each other"),
@@ -233,7 +239,6 @@ def _keys(*overrides: str) -> dict[str, Any]:
         "targets=[spa_Latn, swh_Latn]",
         "tag.model=x",  # no tagger runs
         "back_translate.beams=4",
-        "target_tag.pooling=mean",
         "likelihood.dtype=float16",
         "translate.engine=nllb",  # what null means here
         "input.format=conll",  # the files' identity has it

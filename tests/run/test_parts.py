@@ -214,3 +214,15 @@ def test_splits_and_languages_have_files_of_their_own() -> None:
         "data/spa_Latn/test-00000-of-00001.parquet",
         "data/swh_Latn/train-00000-of-00001.parquet",
     ]
+
+
+def test_a_doubtful_entity_makes_its_row_incomplete() -> None:
+    spans = [{"start": 0, "end": 1, "label": "LOC", "score": score, "source": 0} for score in (0.5, 0.7)]
+    rows = [
+        {"row": n, "id": str(n), "tokens": ["a"], "spans": [span], "complete": True} for n, span in enumerate(spans)
+    ]
+    table = table_from_rows(rows, data_row.ROW)
+    kept = part_files.finish(table, ["LOC"], reject_incomplete=False, doubtful=0.7)
+    assert kept.column("complete").to_pylist() == [False, True]  # 0.7 in float32 is not below 0.7
+    found = part_files.finish(table, ["LOC"], reject_incomplete=True, doubtful=0.7)
+    assert found.column("reason").to_pylist() == ["incomplete", None]

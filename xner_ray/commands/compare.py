@@ -101,7 +101,10 @@ def settings(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
         weights = {"weights": combined.weights} if len(set(combined.weights)) > 1 else {}
         return {"combine": f"{combined.method} of {' + '.join(combined.runs)}", **weights}
     found: dict[str, Any] = {}
+    judges = recipe.opines and recipe.match.needs_tags is None  # target_tag decides scores, and no entity
     for key, value in keys.items():
+        if judges and key.startswith("target_tag."):
+            continue
         if key.endswith(_IDENTITY):
             name = key.removesuffix(_IDENTITY).split(" ")[0]  # Apertium has one per language
             name = _CHOSEN_BY.get(name, name)

@@ -52,6 +52,9 @@ _EVIDENCE = pa.list_(
         ]
     )
 )
+_OPINIONS = pa.list_(
+    pa.struct([("label", pa.float32()), ("entity", pa.float32()), ("span", pa.float32())])  # see data/opinions.py
+)
 _UNPROJECTED = pa.list_(pa.struct([("source", pa.int32()), ("reason", pa.string())]))
 
 ROW = pa.schema(
@@ -66,6 +69,7 @@ ROW = pa.schema(
         ("source_tokens", pa.list_(pa.string())),
         ("source_offsets", _OFFSETS),  # code points of source_text
         ("source_spans", _SOURCE_SPANS),
+        ("source_opinions", _OPINIONS),  # what a tagger's probabilities say of each of source_spans; null = not asked
         ("text", pa.string()),
         ("tokens", pa.list_(pa.string())),
         ("offsets", _OFFSETS),

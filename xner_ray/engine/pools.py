@@ -164,7 +164,7 @@ def beyond_one_process(recipe: Recipe) -> str | None:
             "gpus": runtime.gpus and gpus > 1,
         }
         if key := next((key for key, wanted in asked.items() if wanted), None):
-            return f"{names[0]}.{key}"
+            return f"{_named(names)}.{key}"
     return None
 
 
@@ -203,7 +203,8 @@ def _refuse_memory(groups: Sequence[tuple[list[str], Runtime]], capacity: Capaci
         for what, one, most in zip(("cpus", "gpus", "memory_gb"), asked, capacity.node or asked, strict=True):
             if one > most + 1e-6:
                 raise RecipeError(
-                    f"{names[0]}.{what} is {one:g} for one worker, but the largest node of the cluster has {most:g}"
+                    f"{_named(names)}.{what} is {one:g} for one worker, but the largest node of the cluster has "
+                    f"{most:g}"
                 )
 
 
@@ -259,6 +260,11 @@ def _fed(sized: Sequence[Group], groups: Sequence[tuple[list[str], Runtime]]) ->
             on_gpus = min(on_gpus or pool.workers[1], pool.workers[1])
         found.append(pool)
     return found
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the stage of an actor that a message names: not target_tag, which mostly has its place from align."""
+    return next((name for name in names if name != "target_tag"), names[0])
 
 
 def _minimum(runtime: Runtime) -> int:

@@ -24,8 +24,8 @@ from xner_ray.data.links import FLOOR, METHODS, Links
 from xner_ray.data.row import OK
 from xner_ray.engine.guard import run_stage
 from xner_ray.errors import Reason
-from xner_ray.match import projection
 from xner_ray.match.prior import SCHEMA, Prior, count, merge, prune
+from xner_ray.match.rows import READS, read
 from xner_ray.match.stage import MatchStage
 from xner_ray.read.index.units import Unit
 from xner_ray.recipe.model import Recipe
@@ -75,8 +75,8 @@ def count_parts(paths: Sequence[str], output: str, last: bool) -> None:
     """Add up the counts of some parts. last: nothing will be added, so forms that are too rare are dropped."""
     tables = [SCHEMA.empty_table()]
     for path in paths:
-        table = part_files.read_part(path, list(projection.READS))
-        rows = projection.read(table.filter(pc.equal(table.column("status"), OK)))
+        table = part_files.read_part(path, list(READS))
+        rows = read(table.filter(pc.equal(table.column("status"), OK)))
         tables.append(count(rows.source_tokens, rows.tokens, rows.earlier))
     _publish(merge(tables), output, last)
 
@@ -160,7 +160,8 @@ def _match_part(
     )
     stages = whole.counters(part)["stages"]
     table, stats = run_stage(stage, table)
-    table = part_files.finish(table, labels, reject_incomplete=last and recipe.output.incomplete == "reject")
+    rejects = last and recipe.output.incomplete == "reject"
+    table = part_files.finish(table, labels, reject_incomplete=rejects, doubtful=recipe.output.doubtful)
     part_files.write_part(output, table, {**part_files.count(table), "stages": {**stages, name: asdict(stats)}})
 
 

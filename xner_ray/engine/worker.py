@@ -88,10 +88,11 @@ class PartWriter:
         self.folder, self.labels, self.retry = folder, labels, retry
         # A second matching may still find what the first did not.
         self.reject_incomplete = recipe.output.incomplete == "reject" and not recipe.two_passes
+        self.doubtful = recipe.output.doubtful
 
     def write(self, unit: str, table: pa.Table, counted: Counted) -> Counted:
         """Write the part; return its counters, those of stages included."""
-        table = part_files.finish(table, self.labels, reject_incomplete=self.reject_incomplete)
+        table = part_files.finish(table, self.labels, reject_incomplete=self.reject_incomplete, doubtful=self.doubtful)
         if self.retry is not None:
             table = part_files.retried(part_files.read_part(self.retry.parts[unit]), table, self.retry.reasons)
         counters = {**part_files.count(table), "stages": counted}

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import Ints, flat, ints, lengths, offsets
-from xner_ray.data.row import REJECTED
+from xner_ray.data.arrow import Floats, Ints, flat, ints, lengths, offsets
+from xner_ray.data.row import REJECTED, SCALE
 from xner_ray.errors import Loss, Reason
 
 COLUMNS = (
@@ -40,6 +40,7 @@ class Counts:
     outcomes: [2, labels, 6], entities of gold and of the prediction, over all sentences, by outcome (EXACT to
     SPURIOUS). source: [labels], source entities to be projected. shared: [labels], the sum over sentences of
     min(source, gold). from_source: some prediction names its source entity, or there is no prediction at all.
+    scored: [2, SCALE + 1], wrong and right predictions by score (`by_score`), those with one.
     """
 
     lang: str
@@ -52,6 +53,7 @@ class Counts:
     source: Ints
     shared: Ints
     from_source: bool
+    scored: Ints
 
 
 def pair(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[tuple[int, int, int]]:
@@ -122,6 +124,13 @@ def entities(lists: pa.ListArray, labels: dict[str, int]) -> Ints:
     return np.stack([row, ints(cells.field("start")), ints(cells.field("end")), label], axis=1)
 
 
+def by_score(scores: Floats, right: Ints) -> Ints:
+    """Return the number of wrong and of right entities by score: (2, SCALE + 1). scores: in 0..1. right: 0 or 1."""
+    cells = right * (SCALE + 1) + np.rint(np.clip(scores, 0, 1) * SCALE).astype(np.int64)
+    result: Ints = np.bincount(cells, minlength=2 * (SCALE + 1)).reshape(2, SCALE + 1)
+    return result
+
+
 class _Tally:
     """The counts of one language so far, its labels in order of appearance."""
 
@@ -134,6 +143,7 @@ class _Tally:
         self.rejected = 0
         self.predicted = 0
         self.from_source = False
+        self.scored = by_score(np.zeros(0), np.zeros(0, dtype=np.int64))
 
     def add(self, table: pa.Table, docs: dict[str, int]) -> None:
         n = table.num_rows
@@ -153,6 +163,12 @@ class _Tally:
         of_predicted = np.where(np.isin(theirs, ours), EXACT, SPURIOUS)
         _pair_the_rest(gold, predicted, of_gold, of_predicted)
 
+        scores = flat(spans)[2].field("score").filter(pa.array(emitted))
+        has = scores.is_valid().to_numpy(zero_copy_only=False)
+        self.scored = self.scored + by_score(
+            scores.drop_null().to_numpy(zero_copy_only=False).astype(np.float64),
+            (of_predicted == EXACT).astype(np.int64)[has],
+        )
         n_labels = len(self.labels)
         per_cell = [_histogram(part, n, n_labels) for part in (gold[of_gold == EXACT], predicted, gold)]
         self.cells.append(np.stack(per_cell, axis=2))
@@ -196,6 +212,7 @@ class _Tally:
             total[:, -2],
             total[:, -1],
             self.from_source or not self.predicted,
+            self.scored,
         )
 
 

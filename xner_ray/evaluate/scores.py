@@ -30,6 +30,7 @@ from xner_ray.evaluate.bootstrap import (
     paired_bootstrap,
     resampled_sums,
 )
+from xner_ray.evaluate.calibration import Calibration, calibration
 from xner_ray.evaluate.counting import Counts, Small, count
 
 SCHEME = "seqeval strict (IOB2)"
@@ -103,7 +104,7 @@ class Evaluation:
     sentences or documents that the intervals resample. macro: unweighted mean over labels. projection_ratio: entities
     projected over entities in gold; None without gold entities. errors_by_label: gold entities with the label by
     outcome, and as `spurious` predictions with the label that have no partner. ceiling: None if the predictions do not
-    come from source entities.
+    come from source entities. calibration: of the scores of predictions; None if none has one.
     """
 
     lang: str
@@ -118,6 +119,7 @@ class Evaluation:
     errors: Errors
     errors_by_label: dict[str, Errors]
     ceiling: Ceiling | None
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,7 @@ def _language(counts: Counts, totals: _Totals) -> Evaluation:
         errors=Errors(*by_label.sum(axis=0).tolist()),
         errors_by_label={totals.labels[n]: Errors(*by_label[n].tolist()) for n in present},
         ceiling=Ceiling(source, shared, precision, recall, f1) if counts.from_source and source else None,
+        calibration=calibration(counts.scored),
     )
 
 

@@ -8,28 +8,22 @@ A pure function of (row, prior): batches, workers and order change nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data.arrow import Floats, Ints, flat, ints, lengths, nested_structs, with_column
-from xner_ray.data.links import Links
-from xner_ray.data.row import OK, ROW, SCALE
-from xner_ray.errors import BEFORE_MATCHING, Loss, RecipeError
+from xner_ray.data.arrow import Floats, Ints, nested_structs, with_column
+from xner_ray.data.row import ROW, SCALE
+from xner_ray.errors import Loss, RecipeError
 from xner_ray.match import bounds, candidates, heuristic, scores, solver
-from xner_ray.match.batch import EntityBatch, stretches
-from xner_ray.match.cells import Tags, read_cells, read_scores, read_tags
-from xner_ray.match.prior import Prior, Spans, Words, span_places
+from xner_ray.match.batch import stretches
+from xner_ray.match.confidence.maps import probabilities
+from xner_ray.match.prior import Prior, span_places
+from xner_ray.match.rows import Rows, read, read_cells, read_scores, seen
 from xner_ray.recipe.sections import THRESHOLDS, Match
 
-READS = (
-    *("status", "source_tokens", "tokens", "source_spans", "links", "unprojected", "spans"),
-    *("bridge_tokens", "bridge_spans", "target_tags", "evidence"),
-)
 WRITES = ("spans", "unprojected", "complete", "objective", "optimal", "solver")
 
 EDGES = "edges"
@@ -38,112 +32,22 @@ BOUNDS = {"soft": 1.0, "align": 1.0, "tagger": 1.0, "tagger_spans": 1.0, "likeli
 one-to-one links, the tagger's scores for alpha 1; a plug-in's score gives 1."""
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The input of projection for some rows. `source`: index of each entity in its row's source_spans.
-
-    A row with bridge_spans starts from the back-translation: its source words and entities are those of the bridge.
-    """
-
-    batch: EntityBatch
-    links: Links
-    source: Ints
-    labels: pa.Array  # of each entity
-    aside: tuple[Ints, Ints, list[str]]  # row, index and reason of the source spans that were lost before
-    accepted: np.ndarray[Any, np.dtype[np.bool_]]
-    source_tokens: pa.Array
-    tokens: pa.Array
-    earlier: Spans  # the rows' present ones
-    target_tags: pa.Array
-    evidence: pa.Array
-
-    @cached_property
-    def words(self) -> dict[str, Words]:
-        return {"source": Words(self.source_tokens), "target": Words(self.tokens)}
-
-    @cached_property
-    def shared(self) -> tuple[Ints, Ints]:
-        """Return the links that are not of their source word's entity, and whose they are."""
-        return bounds.shared_heads(self.batch, self.links, self.labels)
-
-    @cached_property
-    def owner(self) -> Ints:
-        """Return the entity of each link, -1 for none."""
-        owner: Ints = self.batch.owner[self.batch.source_base[self.links.row] + self.links.source]
-        link, entity = self.shared
-        owner[link] = entity
-        return owner
-
-    @cached_property
-    def tags(self) -> Tags:
-        return read_tags(self.target_tags, self.batch)
-
-
-def read(table: pa.Table) -> Rows:
-    """Read the columns `READS` of a table. Rejected rows have no entities."""
-    column = {name: table.column(name).combine_chunks() for name in READS}
-    accepted_rows = pc.equal(column["status"], OK).to_numpy(zero_copy_only=False)
-    source_tokens, row, source, spans = _source_side(column)
-    lost_row, _, lost = flat(column["unprojected"])
-    reasons = lost.field("reason")
-    early = pc.is_in(reasons, value_set=pa.array(BEFORE_MATCHING)).to_numpy(zero_copy_only=False)
-    aside = (lost_row[early], ints(lost.field("source"))[early], reasons.filter(pa.array(early)).to_pylist())
-    most = 1 + max(int(source.max(initial=0)), int(aside[1].max(initial=0)))
-    kept = accepted_rows[row] & ~np.isin(row * most + source, aside[0] * most + aside[1])
-    batch = EntityBatch(
-        n_source=lengths(source_tokens),
-        n_target=lengths(column["tokens"]),
-        row=row[kept],
-        start=ints(spans.field("start"))[kept],
-        end=ints(spans.field("end"))[kept],
-    )
-    links = Links.from_arrow(column["links"])
-    earlier_row, _, earlier = flat(column["spans"])
-    return Rows(
-        batch=batch,
-        links=links.take(accepted_rows[links.row]) if not accepted_rows.all() else links,
-        source=source[kept],
-        labels=spans.field("label").filter(pa.array(kept)),
-        aside=(aside[0], aside[1], aside[2]),
-        accepted=accepted_rows,
-        source_tokens=source_tokens,
-        tokens=column["tokens"],
-        earlier=Spans(earlier_row, ints(earlier.field("start")), ints(earlier.field("end")), earlier.field("label")),
-        target_tags=column["target_tags"],
-        evidence=column["evidence"],
-    )
-
-
-def _source_side(column: dict[str, pa.Array]) -> tuple[pa.Array, Ints, Ints, pa.StructArray]:
-    """Return the source words, and row, index in source_spans and span of each entity; the bridge's if it has them."""
-    tokens, bridge = column["source_tokens"], column["bridge_spans"]
-    row, source, spans = flat(column["source_spans"])
-    if bridge.null_count == len(bridge):
-        return tokens, row, source, spans
-    bridged = bridge.is_valid()
-    tokens = pc.if_else(bridged, column["bridge_tokens"], tokens)
-    direct = ~bridged.to_numpy(zero_copy_only=False)[row]
-    bridge_row, _, bridge_spans = flat(bridge)
-    row = np.concatenate([row[direct], bridge_row])
-    order = np.argsort(row, kind="stable")
-    source = np.concatenate([source[direct], ints(bridge_spans.field("source"))])
-    fields = ("start", "end", "label")
-    both = [pa.concat_arrays([s.field(f) for s in (spans.filter(pa.array(direct)), bridge_spans)]) for f in fields]
-    return tokens, row[order], source[order], pa.StructArray.from_arrays(both, fields).take(pa.array(order))
-
-
-def project(table: pa.Table, settings: Match, method: str, prior: Prior | None) -> pa.Table:
+def project(table: pa.Table, settings: Match, method: str, prior: Prior | None, *, labelled: bool = False) -> pa.Table:
     """Return the rows with `WRITES` filled; rejected rows as they are.
 
     settings: the recipe's section `match`. method: the hard method whose links count where hard links do.
     prior: counts of a finished first projection, or None; with it the rows hold that projection's spans.
+    labelled: whether people have labelled the source entities.
     """
     rows = read(table)
     if settings.solver == "heuristic":
         solution = _heuristic(rows, settings, method)
     else:
         _, solution = matched(rows, settings, method, prior)
-    return _filled(table, rows, solution)
+    if not settings.calibrated:
+        return _filled(table, rows, solution)
+    found = probabilities(seen(rows, solution.chosen, labelled=labelled), prior=prior is not None)
+    return _filled(table, rows, solution, found)
 
 
 def place(table: pa.Table, settings: Match, name: str) -> pa.Table:
@@ -155,8 +59,9 @@ def place(table: pa.Table, settings: Match, name: str) -> pa.Table:
     return _filled(table, rows, _solved(rows, read_cells(rows.evidence, name, rows.batch, rows.source), settings))
 
 
-def _filled(table: pa.Table, rows: Rows, solution: solver.Solution) -> pa.Table:
-    for name, values in _columns(rows, solution).items():
+def _filled(table: pa.Table, rows: Rows, solution: solver.Solution, score: Floats | None = None) -> pa.Table:
+    """Return the table with `WRITES`. score: of each chosen cell; None is that of the matching."""
+    for name, values in _columns(rows, solution, score).items():
         if not rows.accepted.all():
             values = pc.if_else(pa.array(rows.accepted), values, table.column(name).combine_chunks())
         table = with_column(table, name, values)
@@ -346,14 +251,14 @@ def _heuristic(rows: Rows, settings: Match, method: str) -> solver.Solution:
     )
 
 
-def _columns(rows: Rows, solution: solver.Solution) -> dict[str, pa.Array]:
+def _columns(rows: Rows, solution: solver.Solution, score: Floats | None) -> dict[str, pa.Array]:
     """Return the columns `WRITES` of every row."""
     batch, chosen = rows.batch, solution.chosen
     spans = {
         "start": chosen.start,
         "end": chosen.end,
         "label": rows.labels.take(pa.array(chosen.entity)),
-        "score": np.minimum(chosen.score / SCALE, 1.0),
+        "score": np.minimum(chosen.score / SCALE, 1.0) if score is None else score,
         "source": rows.source[chosen.entity],
     }
     lost = np.array([entity for entity, _ in solution.unprojected], dtype=np.int64)

@@ -16,9 +16,9 @@ from xner_ray.data.row import ROW, accepted_rows, fill, span_cells
 from xner_ray.data.spans import Span
 from xner_ray.match import plugin, projection
 from xner_ray.match.batch import EntityBatch
-from xner_ray.match.cells import add_scores, read_tags
 from xner_ray.match.prior import Prior
 from xner_ray.match.pruning import best_first
+from xner_ray.match.rows import add_scores, read, read_tags
 from xner_ray.match.scores import threshold
 from xner_ray.recipe.input import Labels
 from xner_ray.recipe.limits import limits
@@ -47,9 +47,10 @@ class MatchStage(_ModellessStage):
 
     def __init__(self, recipe: Recipe, prior: Prior | None = None) -> None:
         self.settings, self.method, self.prior = recipe.match, recipe.align.method, prior
+        self.labelled = recipe.direction == "train" and recipe.tag.engine == "none"
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return projection.project(table, self.settings, self.method, self.prior)
+        return projection.project(table, self.settings, self.method, self.prior, labelled=self.labelled)
 
 
 class PlaceStage(_ModellessStage):
@@ -113,7 +114,7 @@ class LikelihoodStage(ModelStage):
         self.settings, self.method, self.scorer = recipe.match, recipe.align.method, scorer
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        rows = projection.read(table)
+        rows = read(table)
         batch, weights = rows.batch, projection.shares(self.settings, None)
         at_most = projection.thresholds(self.settings, weights)
         spans, found = projection.measure(rows, self.settings, self.method, None)
@@ -159,7 +160,7 @@ class EvidenceStage(_ModellessStage):
         self.plugin = str(recipe.evidence.plugin)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        rows = projection.read(table)
+        rows = read(table)
         batch, spans = rows.batch, projection.every_candidate(rows, self.settings, self.method)
         given = [*plugin.GIVEN, *(name for name in table.schema.names if name not in ROW.names)]
         sides = table.select([*given, "source_offsets", "offsets"])

@@ -13,7 +13,7 @@ from xner_ray.recipe.sections import THRESHOLDS, Runtime
 
 _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
 VERSION = "match version"
-MATCHING = 2
+MATCHING = 3
 """What the scores of matching mean: raised when the same recipe gives other spans. Without the key, a run is of 1."""
 
 # Keys of `match` that projector constrained reads.
@@ -41,7 +41,7 @@ def fingerprint(
     >>> [key for key in keys if key.startswith("tag.")]  # no tagger runs
     []
     >>> {key: value for key, value in keys.items() if " " in key}  # not where the file is, and not the model's name
-    {'match version': 2, 'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
+    {'match version': 3, 'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
     """
     stages = {*recipe.stages} - ({"match"} if recipe.projector not in ("match", "constrained") else set())
     data = recipe.model_dump(mode="json")

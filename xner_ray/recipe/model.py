@@ -24,6 +24,7 @@ from xner_ray.recipe.sections import (
     Evidence,
     Likelihood,
     Match,
+    ModelRuntime,
     Tag,
     TargetTag,
     Translate,
@@ -35,6 +36,8 @@ _OWN_MODELS = {"builtin": "builtin", "spacy": SPACY_MODEL}  # of taggers
 
 class Output(Section):
     incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"
+    # an entity that scores less makes its sentence incomplete, as one without a place does
+    doubtful: Annotated[float, Decides.CHOICE] = Field(default=0.0, ge=0, le=1)
     max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)
     rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)
 
@@ -87,6 +90,19 @@ class Recipe(Section):
     match: Match = Match()
     output: Output = Output()
     engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _opinions(self) -> Recipe:
+        """Put in place of target_tag's `auto` the engine that it stands for, which runs where `align` runs."""
+        section = self.target_tag
+        if section.engine == "auto":
+            encoder = self.aligned and self.align.backend == "batched" and self.align.encoder == "builtin"
+            engine = "builtin" if self.opines and (encoder or self.tag.engine == "builtin") else "none"
+            where = {key: getattr(self.align, key) for key in ModelRuntime.model_fields} if self.aligned else {}
+            stated = {key: getattr(section, key) for key in section.model_fields_set}
+            section = section.model_copy(update=where | stated | {"engine": engine})
+            object.__setattr__(self, "target_tag", section)
+        return self
 
     @model_validator(mode="after")
     def _directions(self) -> Recipe:
@@ -244,6 +260,11 @@ class Recipe(Section):
     def translate_engine(self) -> str:
         """`provided` if all the text is given, else the engine that makes the rest."""
         return (self.translate.engine or "nllb") if self.without_text else "provided"
+
+    @property
+    def opines(self) -> bool:
+        """True if entities' scores are probabilities, to which taggers' opinions of both sides belong."""
+        return self.projector == "match" and self.match.calibrated
 
     @property
     def stages(self) -> list[str]:

@@ -208,10 +208,14 @@ class Evidence(Runtime):
         return [self._place.rpartition("/")[2].removesuffix(".py").rpartition(".")[2]]
 
 
+TagEngine = Literal["none", "provided", "builtin", "spacy", "hf", "llm"]
+TargetTagEngine = Literal["auto", "none", "builtin", "spacy", "hf", "llm"]
+
+
 class Tag(ModelRuntime):
     # provided: the labels of the parallel files, for direction test
     # builtin: two layers upon the built-in encoder, for PER, LOC and ORG
-    engine: Annotated[Literal["none", "provided", "builtin", "spacy", "hf", "llm"], Decides.ROWS] = "none"
+    engine: Annotated[TagEngine, Decides.ROWS] = "none"
     # spacy: None is its small English model; hf, llm: hub id (name@revision) or folder
     model: Annotated[str | None, Decides.MODEL] = None
     # builtin, hf: the model's label -> ours, null drops it, others stay; llm: label -> its meaning in one line, or null
@@ -256,9 +260,13 @@ class Tag(ModelRuntime):
 
 
 class TargetTag(Tag):
-    """A tagger on the target side: for candidates tagger, scores tagger and tagger_spans, and projector transfer."""
+    """A tagger of the target side: for the probability that an entity is right, and where the recipe asks for its tags.
 
-    engine: Annotated[Literal["none", "builtin", "spacy", "hf", "llm"], Decides.ROWS] = "none"
+    These are candidates tagger, scores tagger and tagger_spans, and projector transfer.
+    """
+
+    # auto: builtin, where the built-in encoder reads the sentences anyway and matching's scores are the default ones
+    engine: Annotated[TargetTagEngine, Decides.ROWS] = "auto"  # type: ignore[assignment]
 
 
 class Align(ModelRuntime):
@@ -316,6 +324,9 @@ class Match(Runtime):
     # auto: match twice, the second time with a prior from the first
     prior: Annotated[Literal["auto", "none"], Decides.CHOICE] = "auto"
     per_entity: Annotated[str, AfterValidator(_form), Decides.WINNERS] = "<=1"
+    # what an entity's score is. auto: the probability that it is right where `scores` are the default ones, else as for
+    # none: its score in the matching
+    confidence: Annotated[Literal["auto", "none"], Decides.CHOICE] = "auto"
     time_limit_s: Annotated[float, Decides.CHOICE] = Field(default=10.0, gt=0)
     heuristic: Heuristic = Heuristic()
 
@@ -339,6 +350,12 @@ class Match(Runtime):
             return "match.candidates"
         of_tags = {"tagger", "tagger_spans"} & {*self.scores, *self.filters}
         return f"match.scores or match.filters: {min(of_tags)}" if of_tags else None
+
+    @property
+    def calibrated(self) -> bool:
+        """True if an entity's score is a probability: the maps are fitted on the default scores."""
+        default: dict[str, float] = type(self).model_fields["scores"].get_default(call_default_factory=True)
+        return self.confidence == "auto" and self.solver != "heuristic" and self.scores == default
 
     @property
     def two_passes(self) -> bool:

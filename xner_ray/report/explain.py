@@ -14,6 +14,7 @@ from xner_ray.data.row import REJECTED, unmatchable
 from xner_ray.errors import BEFORE_MATCHING
 from xner_ray.match import projection, solver
 from xner_ray.match.prior import Prior
+from xner_ray.match.rows import Rows, read
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Align
 from xner_ray.report.tables import Table, sentence
@@ -63,7 +64,7 @@ def explain(
     return Group(*parts)
 
 
-def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: Align) -> Table:
+def _links(row: Mapping[str, Any], rows: Rows, entity: range, align: Align) -> Table:
     """Return the stored links between target words and an entity's source words, hard links marked."""
     links = rows.links
     marked = links.hard(align.method)
@@ -81,7 +82,7 @@ def _links(row: Mapping[str, Any], rows: projection.Rows, entity: range, align: 
 
 
 def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: Prior | None) -> list[RenderableType]:
-    rows, settings, method = projection.read(first), recipe.match, recipe.align.method
+    rows, settings, method = read(first), recipe.match, recipe.align.method
     entities = [range(*ends) for ends in zip(rows.batch.start.tolist(), rows.batch.end.tolist(), strict=True)]
     if settings.solver == "heuristic":
         return [_links(row, rows, entity, recipe.align) for entity in entities]

@@ -170,7 +170,20 @@ def evaluation_tables(evaluations: Evaluations, *, wide: bool = False) -> Group:
     ]
     columns = ("sentences", "rejected", "source", "gold", "shared", "precision", "recall", "F1")
     ceiling = Table("What the annotations allow", ["language"], columns, notes)
+    notes = [
+        "error: expected calibration error, bins of equal mass; AUROC: a right entity scores higher than a wrong one",
+    ]
+    calibration = Table(
+        "Whether scores are probabilities",
+        ["language"],
+        ["entities", "mean score", "in gold", "error", "AUROC"],
+        notes,
+    )
     for result in evaluations:
+        if (found := result.calibration) is not None:
+            figures = (found.score, found.right, found.error, found.auroc)
+            shown = ("-" if figure is None else f"{figure:.3f}" for figure in figures)
+            calibration.add_row(result.lang, f"{found.entities:,}", *shown)
         kinds_of = [("all", result.errors), *result.errors_by_label.items()]
         cells = [(label, *asdict(found).values()) for label, found in kinds_of]
         errors.add_section(result.lang, cells, style="bold")
@@ -180,7 +193,8 @@ def evaluation_tables(evaluations: Evaluations, *, wide: bool = False) -> Group:
         else:
             percent = (f"{100 * value:.2f}" for value in (most.precision, most.recall, most.f1))
             ceiling.add_row(result.lang, *rows, most.source, gold, most.shared, *percent)
-    return Group(scores_table(evaluations, wide=wide), errors, ceiling)
+    tables = [scores_table(evaluations, wide=wide), errors, ceiling]
+    return Group(*tables, *([calibration] if calibration.rows else []))
 
 
 def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Text:

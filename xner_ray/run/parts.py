@@ -37,13 +37,27 @@ class PlannedUnit(Protocol):
     def n_rows(self) -> int: ...
 
 
-def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool) -> pa.Table:
-    """Fill the rows' ner_tags, and reject incomplete rows if asked."""
+def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool, doubtful: float = 0.0) -> pa.Table:
+    """Fill the rows' ner_tags, and reject incomplete rows if asked.
+
+    doubtful: a row is incomplete too if an entity scores less than this.
+    """
+    if doubtful:
+        table = with_column(table, "complete", _without_doubts(table, doubtful))
     if reject_incomplete:
         complete = pc.fill_null(table.column("complete"), False).to_numpy()
         lost = np.flatnonzero(~rejected(table) & ~complete).tolist()
-        table = fill(table, {}, dict.fromkeys(lost, (Reason.INCOMPLETE, "an entity found no place")))
+        table = fill(table, {}, dict.fromkeys(lost, (Reason.INCOMPLETE, "an entity found no place, or a doubtful one")))
     return with_column(table, "ner_tags", _tags(table, labels))
+
+
+def _without_doubts(table: pa.Table, doubtful: float) -> pa.Array:
+    """Return `complete`, false for rows with an entity that scores less than this."""
+    row, _, spans = flat(table.column("spans").combine_chunks())
+    low = spans.field("score").fill_null(1.0).to_numpy(zero_copy_only=False) < np.float32(doubtful)
+    certain = np.ones(table.num_rows, dtype=np.bool_)
+    certain[row[low]] = False
+    return pc.and_(table.column("complete").combine_chunks(), pa.array(certain))
 
 
 def _tags(table: pa.Table, labels: Sequence[str]) -> pa.Array:

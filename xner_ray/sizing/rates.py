@@ -7,7 +7,7 @@ falls with longer rows.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -25,6 +25,8 @@ _STEP_ELEMENTS = 1 << 28  # as `translate.nllb` has it
 # and tiny width, one thread of 2 CPU cores, 2026-11-28. A shorter step of the device waits for it.
 HOST_STEP_S = {(False, False): 12.7e-3, (False, True): 14.4e-3, (True, False): 18e-3, (True, True): 32e-3}
 _TWO_THIRDS, _BUILTIN_LAYER = 2 / 3, 7  # of an encoder's layers, `align.layer: auto`
+_TAGGER_LAYERS = 9  # of the built-in tagger, the aligner's seven below
+_FLOAT = {"auto": "float32"}
 
 Kind = Literal["measured", "simulated"]
 
@@ -59,13 +61,15 @@ def rate_of(recipe: Recipe, stage: str, words: float, device: roofline.Device | 
     name = "tag" if stage == "target_tag" else stage
     if not section.gpus:
         dtype = getattr(section, "dtype", "")
-        return _listed(name, engine, words, **keys, dtype="float32" if dtype == "auto" else dtype)
+        found = _listed(name, engine, words, **keys, beside=_beside(recipe, stage), dtype=_FLOAT.get(dtype, dtype))
+        sides = _sides(recipe, stage)
+        return replace(found, rows_per_s=found.rows_per_s / sides) if isinstance(found, Rate) else found
     if device is None:
         return f"{stage} runs on a GPU that is not named (--assume gpu={next(iter(roofline.DEVICES))})"
     if isinstance(found := _listed(name, engine, words, device=device.name, **keys), Rate):
         return found
     shape = roofline.MODELS.get(model)
-    if shape is None or engine not in ("nllb", "ctranslate2", "batched", "hf"):
+    if shape is None or engine not in ("nllb", "ctranslate2", "batched", "hf", "builtin"):
         return f"no rate of {stage} with engine {engine} and model {model} is known on a GPU"
     return _simulated(recipe, stage, shape, words, device)
 
@@ -103,13 +107,35 @@ def _simulated(recipe: Recipe, stage: str, shape: roofline.Model, words: float, 
     else:
         tokens = target if stage == "target_tag" else source
         rows = max(1, budget // tokens)
-        busy, how = roofline.encode_seconds(shape, device, rows, tokens), "all layers"
+        own = section.engine == "builtin"
+        layers = _TAGGER_LAYERS - (_BUILTIN_LAYER if _beside(recipe, stage) else 0) if own else shape.encoder_layers
+        busy = roofline.encode_seconds(shape, device, rows, tokens, layers) * _sides(recipe, stage)
+        how = f"{layers} layers" if own else "all layers"
         seconds = busy
-    waits = _host_seconds(stage, words)
+    waits = _host_seconds(stage, words) * _sides(recipe, stage)
     said = f"roofline of {device.name}, {shape.name}, {how}; and {waits * 1e3:.2g} ms a row of its host, measured"
     said += f"; {sharing} workers share it" if sharing > 1 else ""
     # While one worker's host is at work, the device has those of the others
     return Rate(min(sharing / (seconds / rows + waits), rows / busy), "simulated", said)
+
+
+def _sides(recipe: Recipe, stage: str) -> float:
+    """Return how many sentences a stage reads for a row, where that is not the aligner's two.
+
+    target_tag reads the target and, where entities' scores are probabilities and no tagger has given its own, the
+    source, once for all languages.
+    """
+    if stage != "target_tag" or not recipe.opines or recipe.tag.engine in ("builtin", "hf"):
+        return 1.0
+    return 1.0 + 1.0 / (len(recipe.languages) if recipe.direction == "train" else 1)
+
+
+def _beside(recipe: Recipe, stage: str) -> str:
+    """Return `align` if a tagger's lower layers are computed for the aligner anyway, on the same device."""
+    section = getattr(recipe, stage)
+    shared = stage in ("tag", "target_tag") and section.engine == "builtin" and recipe.aligned
+    shared = shared and recipe.align.encoder == "builtin" and recipe.align.layer in ("auto", _BUILTIN_LAYER)
+    return "align" if shared and section.gpus == recipe.align.gpus else ""
 
 
 def _host_seconds(stage: str, words: float) -> float:

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xner_ray.data.opinions import opinions
+from xner_ray.data.row import SCALE
 from xner_ray.data.spans import Span, label_list, outermost, spans_to_tags
 from xner_ray.errors import Reason
 
@@ -43,6 +45,19 @@ class SpanTagger:
             found if isinstance(found, tuple) else certain(found, len(sentence), self.labels)
             for sentence, found in zip(words, tagged, strict=True)
         ]
+
+
+def judge(
+    probabilities: NDArray[np.floating], spans: Sequence[Span], labels: Sequence[str]
+) -> list[dict[str, float] | None]:
+    """Return cells of `source_opinions`: what the tags of a sentence say of spans; None for other labels than these."""
+    first, last = (np.array([getattr(s, name) for s in spans], dtype=np.int64) for name in ("start", "end"))
+    number = {label: index for index, label in enumerate(labels)}
+    classes = np.array([number.get(s.label, -1) for s in spans], dtype=np.int64)
+    found = opinions(probabilities, first, last, np.full(len(spans), len(probabilities)), classes)
+    values = (np.rint(each * SCALE) / SCALE for each in (found.label, found.entity, found.span))
+    rows = zip((classes >= 0).tolist(), *(each.tolist() for each in values), strict=True)
+    return [{"label": label, "entity": entity, "span": span} if has else None for has, label, entity, span in rows]
 
 
 class Tagger(Protocol):

@@ -47,12 +47,17 @@ class TokenClassifier(WindowReader):
         Each word gets its most probable tag, the first of equals; tags are read as IOB2 with the usual repair: an I-l
         that continues nothing begins a span. A span's score is the mean probability of its tags, to 1e-4.
         """
+        return [spans for spans, _ in self.tag_and_judge(sentences)]
+
+    def tag_and_judge(self, sentences: Sequence[Sentence]) -> list[tuple[list[Span], NDArray[np.float32]]]:
+        """Return the spans of each sentence as `tag` does, and its `probabilities`."""
         names = label_list(self.labels)
         result = []
         for parts in self._parts([words for words, _ in sentences]):
             chosen = parts.max(axis=1)
             spans, _ = tags_to_spans([names[column] for column in parts.argmax(axis=1).tolist()])
-            result.append([replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans])
+            scored = [replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans]
+            result.append((scored, (parts / SCALE).astype(np.float32)))
         return result
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:

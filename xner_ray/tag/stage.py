@@ -1,4 +1,8 @@
-"""The stages `tag` and `target_tag`: entities of the source side, tag probabilities of target words."""
+"""The stages `tag` and `target_tag`: entities of the source side, tag probabilities of target words.
+
+Both also say what their taggers think of the entities in the source (`source_opinions`), if entities' scores are to be
+probabilities.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from xner_ray.data.row import (
     accepted_rows,
@@ -24,7 +29,9 @@ from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import LastResult, ModelStage
-from xner_ray.tag.base import Rejected, Sentence, Tagger
+from xner_ray.tag.base import Rejected, Sentence, Tagger, judge
+
+Tagged = tuple[list[Span], NDArray[np.float32] | None]  # of one sentence, with the probabilities if they are wanted
 
 
 class TagStage(ModelStage):
@@ -35,7 +42,14 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
-        self.last: LastResult[list[Sentence], Sequence[list[Span] | Rejected]] = LastResult()
+        self.opines = recipe.opines
+        self.last: LastResult[list[Sentence], Sequence[Tagged | Rejected]] = LastResult()
+
+    def _tag(self, sentences: Sequence[Sentence]) -> Sequence[Tagged | Rejected]:
+        if self.opines and (both := getattr(self.tagger, "tag_and_judge", None)) is not None:
+            found: Sequence[Tagged] = both(sentences)
+            return found
+        return [spans if isinstance(spans, tuple) else (spans, None) for spans in self.tagger.tag(sentences)]
 
     def __call__(self, table: pa.Table) -> pa.Table:
         # Read whatever became of the row in this language: so the sentences are the same in all languages
@@ -47,17 +61,22 @@ class TagStage(ModelStage):
         sentences: list[Sentence] = [
             (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
         ]
-        of_row = dict(zip(read.tolist(), self.last.of(sentences, self.tagger.tag), strict=bool(rows)))
+        of_row = dict(zip(read.tolist(), self.last.of(sentences, self._tag), strict=bool(rows)))
         found = [of_row[index] for index in rows]
-        columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
+        names = ("source_spans", "source_opinions", "unprojected", "flags")
+        columns: dict[str, dict[int, Any]] = {name: {} for name in names}
         flags = table.column("flags").to_pylist()
         rejects: dict[int, tuple[Reason, str]] = {}
         for index, result in zip(rows, found, strict=True):
-            if isinstance(result, tuple):
+            if isinstance(result[0], Reason):
                 rejects[index] = result
                 continue
-            spans = list(dict.fromkeys(self.labels.map(result)))
+            tagged, probabilities = result
+            own = {mapped: span for span in tagged for mapped in self.labels.map([span])}  # the first of equal ones
+            spans = list(own)
             columns["source_spans"][index] = span_cells(spans)
+            if probabilities is not None:
+                columns["source_opinions"][index] = judge(probabilities, list(own.values()), self.tagger.labels)
             if lost := nested_losses(spans):
                 columns["unprojected"][index] = lost
             if self.mark:
@@ -70,7 +89,10 @@ class TagStage(ModelStage):
 
 
 class TargetTagStage(ModelStage):
-    """Fills target_tags of rows that have an entity to place; of all rows if the tags are the result."""
+    """Fills target_tags of rows that have an entity to place; of all rows if the tags are the result.
+
+    With them the tagger's opinion of the source's entities, where no tagger of probabilities has found these.
+    """
 
     name = "target_tag"
 
@@ -78,17 +100,41 @@ class TargetTagStage(ModelStage):
         super().__init__(tagger)
         self.tagger, self.every_row = tagger, recipe.projector == "transfer"
         self.mark = engine_flags(recipe.target_tag.engine)
+        self.opines = recipe.opines
+        self.last: LastResult[list[list[str]], Sequence[NDArray[np.float32] | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         spans = table.column("source_spans").to_pylist()
         rows = [index for index in accepted_rows(table) if spans[index] or self.every_row]
+        opinions = self._opinions(table, rows) if self.opines else {}
         tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
         found = self.tagger.probabilities(tokens)
         flags = table.column("flags").to_pylist()
         rejects = {index: each for index, each in zip(rows, found, strict=True) if isinstance(each, tuple)}
         tagged = {index: each for index, each in zip(rows, found, strict=True) if not isinstance(each, tuple)}
         columns: dict[str, dict[int, Any]] = {
+            "source_opinions": {index: opinions[index] for index in tagged if index in opinions},
             "target_tags": {index: tag_cells(each, self.tagger.labels) for index, each in tagged.items()},
             "flags": {index: with_flags(flags[index], self.mark) for index in tagged if self.mark},
         }
         return fill(table, columns, rejects)
+
+    def _opinions(self, table: pa.Table, rows: Sequence[int]) -> dict[int, list[dict[str, float] | None]]:
+        """Return cells of `source_opinions` by row, for those of the rows that have none."""
+        # As in `align`: whatever became of the row in this language, and so that states can be shared
+        placed = pc.fill_null(pc.greater(pc.list_value_length(table.column("source_spans")), 0), False)
+        missing = pc.and_(table.column("source_opinions").is_null(), placed)
+        read = np.flatnonzero(pc.and_(missing, readable(table, table.column("source_tokens"))).to_numpy())
+        wanted = {*rows} & {*read.tolist()}
+        part = table.select(["source_tokens", "source_spans"]).take(pa.array(read if wanted else read[:0]))
+        tokens, spans = (column.to_pylist() for column in part.columns)
+        found = self.last.of(tokens, self.tagger.probabilities)
+        return {
+            index: judge(each, [Span(s["start"], s["end"], s["label"]) for s in own], self.tagger.labels)
+            for index, own, each in zip(read.tolist() if wanted else (), spans, found, strict=True)
+            if index in wanted and not isinstance(each, tuple)
+        }
+
+    def forget(self) -> None:
+        super().forget()
+        self.last.forget()

@@ -86,6 +86,7 @@ def render(
         evaluations=evaluations,
         overall=(evaluations.macro or evaluations[0]).overall if evaluations else None,
         whiskers=list(_whiskers(evaluations)) if evaluations else [],
+        reliability=[charts.reliability(e.lang, e.calibration) for e in evaluations or () if e.calibration],
         stages=stages_table(report.stages),
         losses=_losses(report),
         by_language=_losses_by_language(report),

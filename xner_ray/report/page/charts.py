@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from xner_ray.evaluate.calibration import Calibration
 from xner_ray.report.progress import duration
 
 WIDTH, HEIGHT = 360, 170  # of a chart, in units of its view box
@@ -26,8 +27,20 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A point of the plot; `text` says where it is."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Chart:
-    """Columns over a numeric axis. Ticks and marks are (position, text)."""
+    """Columns or dots over a numeric axis. Ticks and marks are (position, text).
+
+    line: a path to compare the dots with.
+    """
 
     title: str
     summary: str  # for readers who cannot see the columns
@@ -37,6 +50,8 @@ class Chart:
     x_ticks: Sequence[tuple[float, str]]
     y_ticks: Sequence[tuple[float, str]]
     marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    dots: Sequence[Dot] = field(default_factory=tuple)
+    line: str = ""
     left: int = _LEFT
     right: int = _RIGHT
     top: int = _TOP
@@ -72,6 +87,37 @@ def nice_step(span: float, most: int) -> float:
             if span / step <= most + 1e-9:
                 return step
     return 10.0 ** (exponent + 2)
+
+
+def reliability(lang: str, found: Calibration) -> Chart:
+    """Draw the share of right entities against their mean score, a dot for each bin, beside the line of equality."""
+
+    def across(share: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * share, 2)
+
+    def up(share: float) -> float:
+        return round(_BOTTOM - (_BOTTOM - _TOP) * share, 2)
+
+    told = (
+        ""
+        if found.auroc is None
+        else f"; right ones score higher than wrong ones in {100 * found.auroc:.0f} % of pairs"
+    )
+    return Chart(
+        title=f"Reliability of scores, {lang}",
+        summary=f"{found.entities:,} entities: mean score {found.score:.3f}, share in gold {found.right:.3f}, expected "
+        f"calibration error {found.error:.3f}{told}",
+        x_title="mean score",
+        y_title="share in gold",
+        columns=(),
+        x_ticks=[(across(n / 5), f"{n / 5:g}") for n in range(6)],
+        y_ticks=[(up(n / 4), f"{n / 4:g}") for n in range(5)],
+        dots=[
+            Dot(across(b.score), up(b.right), f"{b.entities:,.0f} entities: score {b.score:.3f}, in gold {b.right:.3f}")
+            for b in found.bins
+        ],
+        line=f"M{across(0)} {up(0)}L{across(1)} {up(1)}",
+    )
 
 
 def columns(

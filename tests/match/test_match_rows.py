@@ -11,7 +11,7 @@ from xner_ray.data.row import ROW
 from xner_ray.data.spans import label_list, tags_to_spans
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams
-from xner_ray.match.cells import Tags, add_scores, read_scores, read_tags
+from xner_ray.match.rows import Tags, add_scores, read_scores, read_tags
 
 LABELS = ("LOC", "PER")
 NAMES = label_list(LABELS)
