@@ -218,6 +218,7 @@ def test_counters_and_queues_of_a_run_at_work(tmp_path: Path, ray_here: None, mo
     recipe = {
         "input": {"path": str(tmp_path / "in.conll"), "parallel": {"nno_Latn": str(tmp_path / "in.conll")}},
         "targets": ["nno_Latn"],
+        "target_tag": {"engine": "none"},
         "output": {"max_reject_rate": 1},
         "engine": {"unit_rows": 2, "price_per_hour": 3600},
     }

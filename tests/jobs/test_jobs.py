@@ -148,7 +148,7 @@ def test_production_recipe_on_the_test_model(tmp_path: Path) -> None:
 def test_translate_test_with_the_tiny_model(tmp_path: Path) -> None:
     report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run")
     _adds_up(report)
-    assert list(report["stages"]) == ["read", "translate", "tag", "align", "match", "refine"]
+    assert list(report["stages"]) == ["read", "translate", "tag", "target_tag", "align", "match", "refine"]
     (result,) = xner_ray.evaluate(tmp_path / "run")
     assert result.lang == "swh_Latn"
     assert result.overall.f1 >= 0.5
@@ -275,7 +275,16 @@ def test_what_a_translator_does_to_markers_is_counted_and_no_row_is_lost(tmp_pat
     overrides = ["input.limit=10", "back_translate={engine: nllb, model: tiny-nllb}"]
     report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run", overrides=overrides)
     _adds_up(report)
-    assert list(report["stages"]) == ["read", "translate", "tag", "back_translate", "align", "match", "refine"]
+    assert list(report["stages"]) == [
+        "read",
+        "translate",
+        "tag",
+        "back_translate",
+        "target_tag",
+        "align",
+        "match",
+        "refine",
+    ]
     assert report["rows"] == {"read": 10, "emitted": 10, "rejected": 0}
     assert report["entities"]["unprojected"] == {"marker_lost": report["entities"]["source"]}
     console = Console(width=150, file=io.StringIO())
@@ -309,7 +318,7 @@ def test_back_translation_on_real_text(tmp_path: Path) -> None:
     _needs_apertium()
     report = xner_ray.project(JOBS / "back_translation.yaml", tmp_path / "run")
     _adds_up(report)
-    assert list(report["stages"]) == ["read", "back_translate", "align", "match", "refine"]
+    assert list(report["stages"]) == ["read", "back_translate", "target_tag", "align", "match", "refine"]
     (result,) = xner_ray.evaluate(tmp_path / "run")
     assert result.overall.f1 >= 0.92
 

@@ -143,6 +143,6 @@ def test_recipes_of_the_paper_pass_plan(name: str, languages: int, tmp_path: Pat
     console.print(xner_ray.plan(JOBS / f"{name}.yaml", overrides=overrides))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(lang in said for lang in recipe.languages)
-    assert "translate + tag + align + match" in said
+    assert "translate + tag + target_tag + align + match" in said
     assert "labels: PER, LOC, ORG; dropped: DATE" in said
     assert "CC BY-NC 4.0" in said

@@ -110,8 +110,6 @@ def test_the_source_is_read_once_for_all_languages_and_not_where_its_tagger_has_
     ]
     stage(first)
     assert tagger.tokens == 12
-    TargetTagStage(_recipe(match={"confidence": "none"}), tagger)(table)
-    assert tagger.tokens == 15
 
 
 def test_a_tagger_of_probabilities_judges_its_own_entities() -> None:

@@ -91,9 +91,12 @@ def _with(**sections: Any) -> dict[str, Any]:
             _with(match={"candidates": "tagger"}, target_tag={"engine": "none"}),
             "match.candidates needs target_tag.engine, which is none",
         ),
-        (_with(match={"scores": {"tagger": 1}}), "match.scores or match.filters: tagger needs target_tag.engine"),
         (
-            _with(match={"filters": {"tagger_spans": 0.2}, "confidence": "none"}),
+            _with(match={"scores": {"tagger": 1}}, target_tag={"engine": "none"}),
+            "match.scores or match.filters: tagger needs target_tag.engine",
+        ),
+        (
+            _with(match={"filters": {"tagger_spans": 0.2}}, target_tag={"engine": "none"}),
             "match.filters: tagger_spans needs target_tag.engine",
         ),
         (_with(match={"filters": {"edges": 0.2}}), "match: filters: edges exists only with a prior"),

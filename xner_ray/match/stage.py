@@ -47,7 +47,7 @@ class MatchStage(_ModellessStage):
 
     def __init__(self, recipe: Recipe, prior: Prior | None = None) -> None:
         self.settings, self.method, self.prior = recipe.match, recipe.align.method, prior
-        self.labelled = recipe.direction == "train" and recipe.tag.engine == "none"
+        self.labelled = recipe.labelled
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return projection.project(table, self.settings, self.method, self.prior, labelled=self.labelled)

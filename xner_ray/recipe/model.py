@@ -262,9 +262,14 @@ class Recipe(Section):
         return (self.translate.engine or "nllb") if self.without_text else "provided"
 
     @property
+    def labelled(self) -> bool:
+        """True if the source entities are people's labels: those of the input of direction train."""
+        return self.direction == "train" and self.tag.engine == "none"
+
+    @property
     def opines(self) -> bool:
-        """True if entities' scores are probabilities, to which taggers' opinions of both sides belong."""
-        return self.projector == "match" and self.match.calibrated
+        """True if taggers say what they think of entities, from which matching, now or again, makes probabilities."""
+        return self.projector == "match"
 
     @property
     def stages(self) -> list[str]:

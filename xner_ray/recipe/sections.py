@@ -265,7 +265,7 @@ class TargetTag(Tag):
     These are candidates tagger, scores tagger and tagger_spans, and projector transfer.
     """
 
-    # auto: builtin, where the built-in encoder reads the sentences anyway and matching's scores are the default ones
+    # auto: builtin, where the built-in encoder reads the sentences anyway
     engine: Annotated[TargetTagEngine, Decides.ROWS] = "auto"  # type: ignore[assignment]
 
 

@@ -13,8 +13,9 @@ from xner_ray.data import row as data_row
 from xner_ray.data.row import REJECTED, unmatchable
 from xner_ray.errors import BEFORE_MATCHING
 from xner_ray.match import projection, solver
+from xner_ray.match.confidence import maps as confidence
 from xner_ray.match.prior import Prior
-from xner_ray.match.rows import Rows, read
+from xner_ray.match.rows import Rows, read, seen
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Align
 from xner_ray.report.tables import Table, sentence
@@ -91,6 +92,7 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
     for fate in solver.explain(scored, found, rows.batch.row, per_entity=settings.per_entity):
         fates.setdefault(fate.cell[0], []).append(fate)
     reasons = dict(found.unprojected)
+    why = _why(rows, found, recipe, prior=prior is not None) if settings.calibrated else {}
     # Scores by models and plug-ins; the others follow from links and tags.
     given = sorted({*settings.scores, *settings.filters} - {*projection.BOUNDS} | {"likelihood"} & {*settings.scores})
     said = {(c["score"], c["source"], c["start"], c["end"]): c["value"] for c in row["evidence"] or ()}
@@ -122,7 +124,20 @@ def _candidates(row: Mapping[str, Any], first: pa.Table, recipe: Recipe, prior: 
         if len(cells) > _MOST_CANDIDATES:
             table.notes = [f"and {len(cells) - _MOST_CANDIDATES} more with lower scores"]
         parts.append(table)
+        if entity in why:
+            parts.append(why[entity])
     return parts
+
+
+def _why(rows: Rows, found: solver.Solution, recipe: Recipe, *, prior: bool) -> dict[int, Text]:
+    """Return for each placed entity the probability that it is right, and what that is made of."""
+    sights = seen(rows, found.chosen, labelled=recipe.labelled)
+    added, likely = confidence.terms(sights, prior=prior), confidence.probabilities(sights, prior=prior)
+    lines = {}
+    for at, entity in enumerate(found.chosen.entity.tolist()):
+        each = ", ".join(f"{name} {values[at]:+.2f}" for name, values in added.items() if abs(values[at]) >= 0.005)
+        lines[entity] = Text(f"score {likely[at]:.4f}: the probability that it is right; log-odds: {each}")
+    return lines
 
 
 def _words(tokens: Sequence[str], start: int, end: int) -> str:

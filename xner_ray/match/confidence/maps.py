@@ -16,7 +16,6 @@ four: with and without a tagger, with and without a prior, which changes the sco
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,18 +75,19 @@ def features(seen: Seen) -> dict[str, Floats]:
 
 def probabilities(seen: Seen, *, prior: bool) -> Floats:
     """Return the probability of each entity to be right, to 1e-4. prior: whether the matching had one."""
-    found = features(seen)
-    both = [
-        _logistic(found, maps()[f"{name}, {'prior' if prior else 'no prior'}"], names)
-        for name, names in (("tagged", TAGGED), ("alone", ALONE))
-    ]
-    return np.round(np.where(seen.read, *both), 4)
-
-
-def _logistic(found: Mapping[str, Floats], weights: Mapping[str, float], names: tuple[str, ...]) -> Floats:
-    total = weights["intercept"] + np.sum([weights[name] * found[name] for name in names], axis=0)
-    result: Floats = 1 / (1 + np.exp(-total))
+    total = np.sum(list(terms(seen, prior=prior).values()), axis=0)
+    result: Floats = np.round(1 / (1 + np.exp(-total)), 4)
     return result
+
+
+def terms(seen: Seen, *, prior: bool) -> dict[str, Floats]:
+    """Return what each feature adds to the log-odds of each entity, and the intercept; 0 where its map lacks one."""
+    found = features(seen) | {"intercept": np.ones(len(seen.score))}
+    tagged, alone = (maps()[f"{name}, {'prior' if prior else 'no prior'}"] for name in ("tagged", "alone"))
+    return {
+        name: np.where(seen.read, tagged.get(name, 0.0), alone.get(name, 0.0)) * found[name]
+        for name in dict.fromkeys(("intercept", *TAGGED, *ALONE))
+    }
 
 
 @cache
