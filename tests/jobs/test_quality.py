@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from ortools.sat.python import cp_model
 
@@ -62,22 +61,17 @@ def test_strict_span_f1_of_the_default(runs: dict[str, Path]) -> None:
     assert {lang: f1 for lang, f1 in found.items() if f1 < floors[lang]} == {}
 
 
-def test_the_score_means_something(runs: dict[str, Path], tmp_path: Path) -> None:
-    """A quarter or more of the wrong entities are among the tenth that scores lowest."""
-    for name, run in runs.items():
-        xner_ray.rematch(run, tmp_path / name, overrides=["match.min_score=0"])
-        for path in (tmp_path / name / "data").glob("*"):
-            scores, right = [], []
-            for file in path.glob("*.parquet"):
-                for row in read_part(str(file), ["spans", "gold_spans"]).to_pylist():
-                    gold = {(s["start"], s["end"], s["label"]) for s in row["gold_spans"]}
-                    scores += [s["score"] for s in row["spans"]]
-                    right += [(s["start"], s["end"], s["label"]) in gold for s in row["spans"]]
-            kept = np.argsort(scores, kind="stable")[len(scores) // 10 :]
-            before, after = np.mean(right), np.mean(np.array(right)[kept])
-            print(f"{path.name}: precision {before:.3f} -> {after:.3f}")
-            assert 0 < min(scores) <= max(scores) <= 1
-            assert (1 - after) * len(kept) <= 0.75 * (1 - before) * len(right)
+def test_scores_are_probabilities(runs: dict[str, Path]) -> None:
+    """By maps that have seen these sets too; docs/quality.md has what others reach."""
+    most = {"spa_Latn": 0.15, "por_Latn": 0.06, "swe_Latn": 0.06}
+    for run in runs.values():
+        for found in xner_ray.evaluate(run):
+            figures = found.calibration
+            print(found.lang, figures)
+            assert figures is not None and figures.auroc is not None
+            assert figures.entities == found.projected
+            assert figures.error <= most[found.lang]
+            assert figures.auroc >= 0.78
 
 
 @pytest.mark.parametrize("scores", [{"soft": 1.0}, {"align": 1.0}])
