@@ -42,7 +42,11 @@ class TokenClassifier(WindowReader):
         raise NotImplementedError
 
     def tag(self, sentences: Sequence[Sentence]) -> list[list[Span]]:
-        """Return the spans of each sentence.
+        """Return the spans of each sentence, as of `tagged`."""
+        return [spans for spans, _ in self.tagged(sentences)]
+
+    def tagged(self, sentences: Sequence[Sentence]) -> list[tuple[list[Span], NDArray[np.float32]]]:
+        """Return the spans of each sentence, and its `probabilities`.
 
         Each word gets its most probable tag, the first of equals; tags are read as IOB2 with the usual repair: an I-l
         that continues nothing begins a span. A span's score is the mean probability of its tags, to 1e-4.
@@ -52,7 +56,8 @@ class TokenClassifier(WindowReader):
         for parts in self._parts([words for words, _ in sentences]):
             chosen = parts.max(axis=1)
             spans, _ = tags_to_spans([names[column] for column in parts.argmax(axis=1).tolist()])
-            result.append([replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans])
+            scored = [replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans]
+            result.append((scored, (parts / SCALE).astype(np.float32)))
         return result
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from xner_ray.data.row import (
     accepted_rows,
@@ -27,6 +29,14 @@ from xner_ray.stage import LastResult, ModelStage
 from xner_ray.tag.base import Rejected, Sentence, Tagger
 
 
+@dataclass(frozen=True)
+class Found:
+    """The spans of a sentence, and the probabilities of its words' tags where the tagger gives them."""
+
+    spans: Sequence[Span]
+    probabilities: NDArray[np.float32] | None = None
+
+
 class TagStage(ModelStage):
     """Fills source_spans where they are not given; the run's label map applies to the tagger's labels too."""
 
@@ -35,7 +45,8 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
-        self.last: LastResult[list[Sentence], Sequence[list[Span] | Rejected]] = LastResult()
+        self.weighed = "image" in recipe.stages  # what a picture weighs the labels against
+        self.last: LastResult[list[Sentence], Sequence[Found | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         # Read whatever became of the row in this language: so the sentences are the same in all languages
@@ -47,7 +58,7 @@ class TagStage(ModelStage):
         sentences: list[Sentence] = [
             (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
         ]
-        of_row = dict(zip(read.tolist(), self.last.of(sentences, self.tagger.tag), strict=bool(rows)))
+        of_row = dict(zip(read.tolist(), self.last.of(sentences, self._tagged), strict=bool(rows)))
         found = [of_row[index] for index in rows]
         columns: dict[str, dict[int, Any]] = {"source_spans": {}, "unprojected": {}, "flags": {}}
         flags = table.column("flags").to_pylist()
@@ -56,13 +67,22 @@ class TagStage(ModelStage):
             if isinstance(result, tuple):
                 rejects[index] = result
                 continue
-            spans = list(dict.fromkeys(self.labels.map(result)))
+            spans = list(dict.fromkeys(self.labels.map(result.spans)))
             columns["source_spans"][index] = span_cells(spans)
+            if result.probabilities is not None:
+                inside = {word for span in spans for word in range(span.start, span.end)}
+                cells = tag_cells(result.probabilities, self.tagger.labels)
+                columns.setdefault("source_tags", {})[index] = [cell for cell in cells if cell["word"] in inside]
             if lost := nested_losses(spans):
                 columns["unprojected"][index] = lost
             if self.mark:
                 columns["flags"][index] = with_flags(flags[index], self.mark)
         return fill(table, columns, rejects)
+
+    def _tagged(self, sentences: list[Sentence]) -> Sequence[Found | Rejected]:
+        if self.weighed and (tagged := getattr(self.tagger, "tagged", None)) is not None:
+            return [Found(*found) for found in tagged(sentences)]
+        return [found if isinstance(found, tuple) else Found(found) for found in self.tagger.tag(sentences)]
 
     def forget(self) -> None:
         super().forget()
