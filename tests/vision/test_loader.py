@@ -183,7 +183,7 @@ def test_a_table_that_a_row_names_runs_no_code_and_gives_no_other_column(house: 
     (house / "in/v.parquet").write_bytes(b"PAR1 no table")
     found = list(_loader(house).load(["t.parquet#0", "u.parquet#0", "v.parquet#0", "w.parquet#0"]))
     assert list(_flags(found).values()) == ["image_missing"] + ["image_broken"] * 3
-    assert "which can run code" in str(next(one.fault for one in found if one.reference == "t.parquet#0"))
+    assert str(house) not in str([one.fault for one in found]), "rows say nothing of this machine"
 
 
 def test_pictures_on_an_object_store(s3: S3Server) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xner_ray.data.row import refuse_extension_types
-from xner_ray.errors import Flag, InputError, RetryableError, one_line
+from xner_ray.errors import Flag, InputError, RetryableError
 from xner_ray.read.shapes.schema import embedded
 from xner_ray.recipe.input import Input
 from xner_ray.storage import files as storage
@@ -141,7 +141,7 @@ class Loader:
                 raise storage.failure(path, "read", error) from None
             if isinstance(error, RetryableError):
                 raise
-            fault = Fault(Flag.IMAGE_BROKEN, one_line(f"{type(error).__name__}: {error}", 200))
+            fault = Fault(Flag.IMAGE_BROKEN, f"no table with pictures as {{bytes, path}} ({type(error).__name__})")
             yield from ((Place(path, row), fault) for row in rows if row not in found)
             return
         missing = Fault(Flag.IMAGE_MISSING, "the table has no such row")

@@ -6,6 +6,7 @@ bytes are a stranger's. Pillow's own guard begins at 179 million pixels, so the 
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -32,6 +33,7 @@ _UPRIGHT = {  # by the value of EXIF's orientation
     8: Image.Transpose.ROTATE_90,
 }
 _BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM")
+_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")  # of an object, another in each process
 _ORIENTATION = 0x0112
 _BLACK_AT_0 = ("I;16", "I;16L", "I;16B", "I;16N")
 
@@ -64,7 +66,8 @@ def decode(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:
     except MemoryError:
         raise
     except Exception as error:  # whatever a decoder raises
-        return Fault(Flag.IMAGE_BROKEN, one_line(f"{type(error).__name__}: {error}", 200))
+        said = _ADDRESS.sub("", one_line(f"{type(error).__name__}: {error}", 200))
+        return Fault(Flag.IMAGE_BROKEN, said)
 
 
 def _decoded(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:

@@ -60,9 +60,10 @@ class PictureReader:
 
         def is_known(identity: str) -> bool:
             vector = self.cache.find(identity) if self.cache is not None else None
-            if vector is not None:
-                kept[identity] = vector
-            return vector is not None
+            if vector is None or vector.shape != (self.towers.dim,):
+                return False
+            kept[identity] = vector
+            return True
 
         if self.cache is not None:
             self.cache.look()

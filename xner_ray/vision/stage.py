@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from xner_ray.data.row import LEAST_PROBABILITY, accepted_rows, fill, with_flags
-from xner_ray.errors import Flag, Reason
+from xner_ray.errors import Flag, Reason, one_line
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import LastResult, ModelStage
 from xner_ray.vision import formula
@@ -83,7 +83,7 @@ class ImageStage(ModelStage):
             if isinstance(found, str):
                 columns["image_id"][index] = found
             elif isinstance(found, Fault) and self.images.missing == "reject":
-                rejects[index] = Reason(str(found.flag)), f"{row['image']}: {found.detail}"
+                rejects[index] = Reason(str(found.flag)), f"{one_line(row['image'], 200)}: {found.detail}"
             elif isinstance(found, Fault):
                 columns["flags"][index] = with_flags(row["flags"], [found.flag])
         return rejects

@@ -78,6 +78,8 @@ class Towers(Timed):
         self.padding = "max_length" if config.model_type in _SPARSE else "longest"
         self.special = [token for token in self.tokenizer.all_special_tokens if token.strip()]
         self.micro_batch_tokens, self.tokens = budget_of(section), 0
+        self.dim = int(self.of_texts(["a"]).shape[1])
+        self.tokens, self.model_seconds = 0, 0.0
 
     @property
     def at_once(self) -> int:
