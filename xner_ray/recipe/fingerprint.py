@@ -108,7 +108,9 @@ def _unread(recipe: Recipe) -> set[str]:
     """Return the keys of running stages that nobody reads."""
     found = {"likelihood.beams", "likelihood.max_new_tokens", "constrained.max_new_tokens"}  # they generate nothing
     if not recipe.with_images:
-        found |= {"input.columns.image", "input.images"}
+        found.add("input.columns.image")
+    if "image" not in recipe.stages:
+        found.add("input.images")  # references alone go along
     if recipe.projector != "marker":
         found.add("translate.min_similarity")
     if recipe.projector == "constrained":
