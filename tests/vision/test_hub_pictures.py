@@ -1,4 +1,4 @@
-"""Pictures of data sets on the hub, against a hub on loopback: inside tables as `datasets` writes them, and as files."""
+"""Pictures of data sets on the hub, against a hub on loopback: inside tables, as `datasets` writes them, and files."""
 
 import io
 import json

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pictures import HARMFUL, photo, plain
 from s3_server import S3Server
 
@@ -202,3 +204,32 @@ def test_pictures_on_an_object_store(s3: S3Server) -> None:
         "no.png": "image_missing",
         **dict.fromkeys(asked[2:3] + asked[4:7], "image_refused"),
     }
+
+
+_PIECES = [
+    "..",
+    ".",
+    "in",
+    "img",
+    "a.png",
+    "root",
+    "b.png",
+    "secret",
+    "c.png",
+    "door",
+    "link.png",
+    "",
+    "~",
+    "%2e%2e",
+    "\u2025",
+]
+_STARTS = ["", "/", "//", "file://", "s3://", "file:///", "./", "hf://datasets/", "http://", "C:\\"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(_STARTS), st.lists(st.sampled_from(_PIECES), max_size=9), st.booleans())
+def test_no_reference_leaves_the_folders(house: Path, start: str, pieces: list[str], whole: bool) -> None:
+    reference = start + (str(house)[1:] + "/" if whole else "") + "/".join(pieces)
+    found = _references(house, "root").find(reference)
+    if isinstance(found, Place):
+        assert os.path.realpath(found.path) in {str(house / "in/img/a.png"), str(house / "root/b.png")}

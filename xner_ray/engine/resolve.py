@@ -247,6 +247,7 @@ def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
 def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return (key, name, identity) of all that `resolve` has identified."""
     names = {**dict(recipe.models()), "evidence.plugin": recipe.evidence.plugin, "translate.health": "language"}
+    names["image.pillow"] = "Pillow"
     names["align.encoder"] = f"{recipe.align.encoder}, hidden state {recipe.align.layer}"
     return [(key, names.get(key) or recipe.engine_of(key.partition(".")[0]), identities[key]) for key in identities]
 
