@@ -373,6 +373,20 @@ def test_a_few_pictures_change_no_label(tmp_path: Path) -> None:
     assert "too few to compare with, so no label changes" in console.export_text()
 
 
+def test_pictures_of_the_test_direction_judge_the_translations_entities(house: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, rows())
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    own = [{key: row[key] for key in ("id", "text", "photo", "kind")} for row in lines]
+    (tmp_path / "es.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    beside = [{"text": row["text"], "spans": row["spans"]} for row in lines]
+    (tmp_path / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in beside))
+    given = {"path": str(tmp_path / "es.jsonl"), "lang": LANG, "parallel": {"eng_Latn": str(tmp_path / "en.jsonl")}}
+    recipe["input"] = {**given, "links": str(tmp_path / "links.txt"), "columns": {"image": "photo"}}
+    del recipe["targets"]
+    xner_ray.project(recipe | {"direction": "test", "tag": {"engine": "provided"}}, tmp_path / "run")
+    assert right(parts(tmp_path / "run"))[0][""] >= 30
+
+
 def test_a_run_is_planned_and_shown_with_its_pictures(house: Path) -> None:
     planned = _shown(xner_ray.plan(house / "recipe.yaml"))
     assert "tiny-clip is a test model" in planned and "image.pillow" in planned and "image_labels" in planned

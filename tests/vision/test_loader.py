@@ -206,6 +206,20 @@ def test_pictures_on_an_object_store(s3: S3Server) -> None:
     }
 
 
+def test_a_store_that_fails_for_a_while_is_no_fault_of_a_picture_and_one_that_denies_ends_no_run(s3: S3Server) -> None:
+    root = s3.uri("bucket/in")
+    for name in ("a.png", "b.png"):
+        storage.publish(storage.join(root, name), plain())
+    loader = Loader(References(root, [root]), max_mb=1, max_pixels=10**6, side=24, column="image")
+    s3.fault = lambda method, path, query: "AccessDenied" if path.endswith("b.png") else None
+    assert _flags(list(loader.load(["a.png", "b.png"]))) == {"a.png": "used", "b.png": "image_refused"}
+    s3.fault = lambda method, path, query: "AccessDenied" if path.endswith("b.png") and method == "GET" else None
+    assert _flags(list(loader.load(["a.png", "b.png"]))) == {"a.png": "used", "b.png": "image_refused"}
+    s3.fault = lambda method, path, query: "SlowDown" if path.endswith("b.png") and method == "GET" else None
+    with pytest.raises(RetryableError, match="does not answer"):
+        list(loader.load(["a.png", "b.png"]))
+
+
 _PIECES = [
     "..",
     ".",

@@ -122,6 +122,8 @@ class Loader:
         except PermissionError:
             return Fault(Flag.IMAGE_REFUSED, "no right to read it")
         except OSError as error:
+            if error.errno is None and not storage.transient(error) and not storage.is_local(path):
+                return Fault(Flag.IMAGE_REFUSED, "its store refuses it")
             raise storage.failure(path, "read", error) from None
         return self._too_large(len(data)) if len(data) > self.max_bytes else data
 

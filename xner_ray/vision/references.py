@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from pyarrow import fs
 
-from xner_ray.errors import Flag, RetryableError, one_line
+from xner_ray.errors import Flag, InputError, RetryableError, StorageError, one_line
 from xner_ray.storage import files as storage
 from xner_ray.vision.pixels import Fault
 
@@ -141,7 +141,9 @@ _NO_NAME = (36, 40)  # a name that is too long, too many links
 
 
 def _there(address: str) -> str | Fault:
-    """Return an address if an object is there."""
-    if storage.info_of(address).type != fs.FileType.File:
-        return Fault(Flag.IMAGE_MISSING, "no such object")
-    return address
+    """Return an address if an object is there; one that its store denies is no fault of the store."""
+    try:
+        kind = storage.info_of(address).type
+    except (StorageError, InputError):  # for good; what may pass is another error
+        return Fault(Flag.IMAGE_REFUSED, "its store refuses it")
+    return address if kind == fs.FileType.File else Fault(Flag.IMAGE_MISSING, "no such object")
