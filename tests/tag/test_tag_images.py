@@ -59,6 +59,9 @@ def test_tags_of_entities_are_kept_and_weighed_against_the_picture(tmp_path: Pat
         def __init__(self, picture: list[float]) -> None:
             self.picture = picture
 
+        def language(self, lang: str) -> str:
+            return lang
+
         def read(self, references: Any, lang: str) -> Seen:
             return Seen(dict.fromkeys(references, "ab"), {"ab": np.array(self.picture)})
 

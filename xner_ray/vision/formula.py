@@ -26,7 +26,7 @@ LEAST_BACKGROUND = 8
 """Pictures; the deviations of fewer are those of chance, and no label changes."""
 _CLIP = 8.0
 _SAME = 1e-6  # a deviation below it is that of equal pictures, but for rounding
-_AT_ONCE = 1 << 22  # products of background and text
+_AT_ONCE = 1 << 22  # numbers that are held
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ def log_ratios(
     if not len(pictures) or len(background.vectors) < LEAST_BACKGROUND:
         return np.zeros((len(pictures), texts.shape[1] if texts.ndim == 3 else len(depicted)))
     sigma = background.deviations(texts)[mention]
-    products = _beside(np.einsum("ed,eld->el", pictures - background.mean, texts[mention]))
+    step = max(1, _AT_ONCE // max(1, texts.shape[1] * texts.shape[2]))
+    parts = [
+        np.einsum("ed,eld->el", pictures[first : first + step] - background.mean, texts[mention[first : first + step]])
+        for first in range(0, len(pictures), step)
+    ]
+    products = _beside(np.concatenate(parts))
     u = np.divide(products, sigma, out=np.zeros_like(products), where=sigma > _SAME)
     return _rounded(np.log(1 - depicted + depicted * np.exp(np.clip(slope * u, -_CLIP, _CLIP))))
 

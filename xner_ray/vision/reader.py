@@ -67,7 +67,7 @@ class PictureReader:
 
         if self.cache is not None:
             self.cache.look()
-        for one in self._loader(lang).load(references, is_known):
+        for one in self.of_language[self.language(lang)].load(references, is_known):
             found[one.reference] = one.fault or str(one.id)
             if one.image is not None and one.id is not None:
                 waiting.append((one.id, one.image))
@@ -79,8 +79,9 @@ class PictureReader:
         used = {one for one in found.values() if isinstance(one, str)}
         return Seen(found, {one: unit_length(vectors[one]) for one in sorted(used)})
 
-    def _loader(self, lang: str) -> Loader:
-        return self.of_language[lang] if lang in self.of_language else next(iter(self.of_language.values()))
+    def language(self, lang: str) -> str:
+        """Return the language of the input that the rows of a run's language come from: that, or the only one."""
+        return lang if lang in self.of_language else next(iter(self.of_language))
 
     def background(self, drawn: Sequence[tuple[str, Sequence[Drawn]]], most: int) -> Background:
         """Return the background of the first pictures that can be used, each content once. drawn: by language."""

@@ -54,7 +54,7 @@ class ImageStage(ModelStage):
         self.depicted = np.array([self.section.depicted_of(label) for label in self.labels])
         self.by_tags = recipe.tag.engine in ("hf", "builtin")
         self.rename = recipe.input.labels.rename
-        self.seen: LastResult[tuple[str, ...], Seen] = LastResult()
+        self.seen: LastResult[tuple[str, tuple[str, ...]], Seen] = LastResult()
         self.texts: LastResult[tuple[str, ...], Floats] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -63,8 +63,8 @@ class ImageStage(ModelStage):
             return table
         # Whatever became of the row: so the pictures are the same in all languages
         references = tuple(sorted({one for one in table.column("image").to_pylist() if one is not None}))
-        lang = table.column("lang")[0].as_py()
-        seen = self.seen.of(references, lambda asked: self.reader.read(asked, lang))
+        own = self.reader.language(table.column("lang")[0].as_py())
+        seen = self.seen.of((own, references), lambda asked: self.reader.read(asked[1], asked[0]))
         rows = dict(zip(alive, table.select(_READS).take(pa.array(alive)).to_pylist(), strict=True))
         columns: dict[str, dict[int, Any]] = {name: {} for name in ("image_id", "image_evidence", "image_labels")}
         columns |= {"source_spans": {}, "flags": {}}
