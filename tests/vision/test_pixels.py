@@ -51,18 +51,27 @@ from pictures import HARMFUL, encoded, plain, png_bomb
 from PIL import Image
 from xner_ray.vision.pixels import decode
 decode(plain(), 24, 50_000_000)
-good = encoded(Image.new("RGBA", (7000, 7000), (200, 30, 40, 128)))
+good = [encoded(Image.new("RGBA", (7000, 7000), (200, 30, 40, 128)))]
+good += [encoded(Image.new("RGB", (4000, 4100)), "WEBP", lossless=True, quality=0, method=0)]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for data, _ in HARMFUL.values():
     decode(data, 224, 50_000_000)
 bombs = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert decode(good, 224, 50_000_000).size[0] >= 336
+for data in good:
+    assert decode(data, 224, 50_000_000).size[0] >= 336
 print((bombs - before) // 1024, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     helpers = str(Path(__file__).parents[1] / "helpers")
     ended = subprocess.run([sys.executable, "-c", code, helpers], check=True, capture_output=True, text=True)
     bombs, largest = map(int, ended.stdout.split())
     assert bombs < 60 and largest < 300
+
+
+def test_a_pixel_of_webp_counts_threefold() -> None:
+    found = decode(plain(kind="WEBP"), 24, 3 * 60 * 40 - 1)
+    assert isinstance(found, Fault) and found.flag is Flag.IMAGE_TOO_LARGE
+    assert not isinstance(decode(plain(kind="WEBP"), 24, 3 * 60 * 40), Fault)
+    assert not isinstance(decode(plain(), 24, 60 * 40), Fault)
 
 
 def test_a_picture_stands_upright() -> None:

@@ -85,7 +85,10 @@ class Images(Section):
     )
     # Pillow itself refuses from 179 million on
     max_pixels: Annotated[int, Decides.ROWS] = Field(
-        default=50_000_000, ge=1, le=170_000_000, description="larger pictures are not decoded (`image_too_large`)"
+        default=50_000_000,
+        ge=1,
+        le=170_000_000,
+        description="larger pictures are not decoded (`image_too_large`); a pixel of WebP counts threefold",
     )
     missing: Annotated[Literal["flag", "reject"], Decides.ROWS] = Field(
         default="flag", description="what becomes of a row whose picture cannot be used"

@@ -22,6 +22,7 @@ MOST_RATIO = 20
 """Of the long side to the short one: a model enlarges the short one, and the long one with it."""
 MOST_SCANS = 100
 """Of a JPEG: a file of some thousand takes minutes to decode, and no camera writes more than a dozen."""
+_WEBP = 3  # its decoder holds four copies of the canvas: so much does a pixel count
 _STRIP = 1 << 20  # pixels that are converted at once
 _UPRIGHT = {  # by the value of EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,7 +75,7 @@ def _decoded(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:
     enough = 3 * side // 2
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         width, height = image.size
-        if width * height > max_pixels:
+        if width * height * (_WEBP if image.format == "WEBP" else 1) > max_pixels:
             return Fault(Flag.IMAGE_TOO_LARGE, f"{width} x {height} pixels")
         if max(width, height) > MOST_RATIO * min(width, height):
             return Fault(Flag.IMAGE_REFUSED, f"{width} x {height} pixels, more than {MOST_RATIO} to 1")
