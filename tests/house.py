@@ -33,10 +33,23 @@ ORDER = (  # from the ground up
         "write",
         "translate",
     ],
-    *["tag", "align", "match", "report", "engine", "train", "adapt", "commands", "cli_input", "cli", "__main__"],
+    *[
+        "tag",
+        "align",
+        "match",
+        "vision",
+        "report",
+        "engine",
+        "train",
+        "adapt",
+        "commands",
+        "cli_input",
+        "cli",
+        "__main__",
+    ],
 )
 ELSEWHERE = {
-    "jobs/": "recipes, sample data (data/), and how the tiny model was made (tiny_nllb/)",
+    "jobs/": "recipes, sample data (data/), and how the tiny models were made (tiny_nllb/, tiny_clip/)",
     "cluster/": "the image, and files for ray up, KubeRay and SLURM",
     "tests/": "a folder a package; helpers/ for what tests share, bench/ for benchmarks, gpu/ for a machine with a GPU",
 }

@@ -135,6 +135,10 @@ class Reason(StrEnum):
     TRANSLATION_LANGUAGE = "translation_language"
     WORD_TOO_LONG = "word_too_long"  # one word has more subwords than the encoder reads
     INCOMPLETE = "incomplete"  # output.incomplete: reject
+    IMAGE_MISSING = "image_missing"  # these four if input.images.missing says reject; else they are flags
+    IMAGE_BROKEN = "image_broken"
+    IMAGE_REFUSED = "image_refused"
+    IMAGE_TOO_LARGE = "image_too_large"
     STAGE_ERROR = "stage_error"  # a stage raised on this row; detail has class and message
 
 
@@ -154,6 +158,11 @@ class Flag(StrEnum):
     TRANSLATION_LOST_DIGITS = "translation_lost_digits"
     TRANSLATION_LANGUAGE = "translation_language"
     BEAM_FULL = "beam_full"  # projector constrained: of some entity, a place beyond constrained.beams might count too
+    IMAGE_MISSING = "image_missing"  # there is no such file; the row goes on as text only, as with the next three
+    IMAGE_BROKEN = "image_broken"  # no picture, or one that is cut off
+    IMAGE_REFUSED = "image_refused"  # outside the folders of pictures, from the web, or of a kind that is not read
+    IMAGE_TOO_LARGE = "image_too_large"  # more than input.images.max_mb or max_pixels
+    IMAGE_RELABELLED = "image_relabelled"  # the picture gave an entity another label than the text
     MARKER_UNOPENED = "marker_unopened"  # a marked translation has a closing bracket too many
     MARKER_UNCLOSED = "marker_unclosed"  # an opening bracket too many
     MARKER_EMPTY = "marker_empty"  # a pair around nothing but white space and markers

@@ -28,6 +28,7 @@ RUN_HERE = {
     "masakha_transfer.yaml",
     "bambara.yaml",
     "constrained.yaml",  # in test_constrained_runs.py
+    "photos.yaml",  # in test_photos.py
     "easyproject.yaml",
     "masakhaner2_nllb.yaml",  # in test_jobs_plan.py
     "xtreme_nllb.yaml",  # in test_jobs_plan.py

@@ -114,7 +114,7 @@ def test_the_source_is_read_once_for_all_languages_and_not_where_its_tagger_has_
 
 def test_a_tagger_of_probabilities_judges_its_own_entities() -> None:
     class Judging(FakeTagger):
-        def tag_and_judge(self, sentences: Any) -> Any:
+        def tagged(self, sentences: Any) -> Any:
             return list(zip(self.tag(sentences), self.probabilities([words for words, _ in sentences]), strict=True))
 
     row = {key: value for key, value in _row(["Anna", "vio", "Bob"]).items() if key != "source_spans"}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from xner_ray.commands.inspect import read_report
-from xner_ray.data.row import ROW
+from xner_ray.data.row import carried_names
 from xner_ray.defaults import ExportFormat
 from xner_ray.errors import DamageError, InputError, RunFolderError, StorageError, did_you_mean, require
 from xner_ray.run import parts as part_files
@@ -82,7 +82,7 @@ def _rows(files: Sequence[str]) -> Iterator[Row]:
     """Yield what the writers need of the rows of published files, some of them at once as Python objects."""
     for file in files:
         table = part_files.read_part(file)
-        carried = [name for name in table.schema.names if name not in ROW.names]
+        carried = carried_names(table.schema.names)
         for batch in table.select([*NEEDED, *carried]).to_batches(max_chunksize=_ROWS_AT_ONCE):
             yield from batch.to_pylist()
 

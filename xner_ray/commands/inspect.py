@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -18,8 +19,8 @@ from rich.console import Group
 from rich.text import Text
 
 from xner_ray import defaults
-from xner_ray.data.row import ROW
-from xner_ray.errors import InputError
+from xner_ray.data.row import row_schema
+from xner_ray.errors import InputError, XnerError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.read.index.index import Index
@@ -219,11 +220,12 @@ def page_of(
     done = [unit for unit in index.units if unit.name in parts]
     drawn = {unit.name for unit in sampling.draw(done, rows)}
     sample = sampling.Sample(list(report.languages))
+    columns = [*sampling.COLUMNS, *(sampling.PICTURES if recipe.with_images else ())]
 
     def drawn_tables() -> Iterator[pa.Table]:
         for unit in done:
             if unit.name in drawn:
-                table = part_files.read_part(parts[unit.name], sampling.COLUMNS)
+                table = part_files.read_part(parts[unit.name], columns)
                 sample.add(table)
                 yield table
 
@@ -240,7 +242,27 @@ def page_of(
     )
     sizes = {unit.name: unit.n_rows for unit in index.units}
     drivers = charts.drivers([(attempt.started, attempt.parts) for attempt in attempts(folder)], sizes)
-    return page.render(about, report, evaluations, sample, drivers)
+    return page.render(about, report, evaluations, sample, drivers, _thumbnails(recipe))
+
+
+def _thumbnails(recipe: Recipe) -> Callable[[Mapping[str, Any]], str | None]:
+    """Return what makes small copies of rows' pictures; none where pictures or what reads them are gone."""
+    if "image" not in recipe.stages or importlib.util.find_spec("PIL") is None:
+        return lambda row: None
+    from xner_ray.vision.thumbnails import Thumbnails
+
+    try:
+        thumbnails = Thumbnails(recipe)
+    except XnerError:  # of an input that is not there any more: the page is of the run alone
+        return lambda row: None
+
+    def made(row: Mapping[str, Any]) -> str | None:
+        try:
+            return thumbnails.of(row["lang"], row["image"], row["image_id"])
+        except XnerError:
+            return None
+
+    return made
 
 
 def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -> str:
@@ -288,17 +310,18 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
     index = read_index(folder)
     labels = model.run_labels(recipe, index.labels_found)
     first, final_parts = whole_parts(folder, index.units, first=True), whole_parts(folder, index.units)
+    names = row_schema(images=recipe.with_images).names
     shown, known = [], None
     for unit in index.units:
         if unit.name not in first or (lang is not None and unit.lang != lang):
             continue
-        table = part_files.read_part(first[unit.name], ROW.names, checked=True)
+        table = part_files.read_part(first[unit.name], names, checked=True)
         known = known or (table.column("id")[0].as_py() if table.num_rows else None)
         at = pc.index(table.column("id"), row_id).as_py()
         if at >= 0:
             final, prior = table, None
             if final_parts[unit.name] != first[unit.name]:
-                final = part_files.read_part(final_parts[unit.name], ROW.names, checked=True)
+                final = part_files.read_part(final_parts[unit.name], names, checked=True)
                 counts = storage.join(folder.priors_folder, f"{unit.lang}.parquet")
                 prior = Prior.from_parquet(whole.read(counts, summed=folder.record().summed))
             row = final.slice(at, 1).to_pylist()[0]

@@ -26,7 +26,6 @@ from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index.build import build_index
 from xner_ray.read.index.index import Index
 from xner_ray.read.index.units import Unit
-from xner_ray.read.rows import ReadPlan
 from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
@@ -99,7 +98,9 @@ def project(
         if works and begun.gone:
             n_units = len({unit.name for unit in missing} | lost)
             raise FatalError(f"{folder.root}: {n_units:,} units are to be made, and that cannot be: {begun.gone}")
-        workers = _placed(checked, folder, session) if works else checked
+        lacks = session.lacks_background()
+        workers = _placed(checked, folder, session) if works or lacks else checked
+        workers = session.with_background(workers) if "image" in checked.stages else workers
         if missing:
             _make(session, missing, groups, workers)
         else:
@@ -225,7 +226,7 @@ def _index(folder: RunFolder, begun: Begun, executor: Executor, early: Index | N
         index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
     if not folder.is_run():
         _judge(index, recipe, allow_rejects)
-    resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
+    resolve.check_labels(recipe, run_labels(recipe, index.labels_found))
     begin(folder, begun, index)
     return index
 
@@ -273,8 +274,7 @@ def _make(
         seconds_before=seconds_of(attempts(folder)) + time.perf_counter() - session.started,
         rows_before=sum(unit.n_rows for unit in session.index.units) - sum(sizes.values()),
     )
-    plan = ReadPlan(recipe, session.index.extra)
-    work = Work(recipe, plan, shrink(groups, len(units)), folder, session.labels, retry)
+    work = Work(recipe, session.read_plan(), shrink(groups, len(units)), folder, session.labels, retry)
 
     def done(unit: str, counters: Mapping[str, Any]) -> None:
         folder.still_ours()
@@ -334,7 +334,7 @@ def plan(
         if on_cpus := resolve.formats_on_cpus(checked):
             said.append(f"{', '.join(on_cpus)}: not timed (--offline); float32 where that is faster as the run begins")
     else:
-        resolve.check_tags(checked, run_labels(checked, index.labels_found))
+        resolve.check_labels(checked, run_labels(checked, index.labels_found))
     rows = Table("Input", ["language"], ["rows", "words", "units"])
     for lang in checked.languages:
         units = sum(unit.lang == lang for unit in index.units)
@@ -346,7 +346,7 @@ def plan(
         f"labels: {', '.join(run_labels(checked, index.labels_found)) or 'none'}"
         + (f"; dropped: {', '.join(index.labels_dropped)}" if index.labels_dropped else ""),
         *[f"{key}: {name} ({identity[:12]})" for key, name, identity in resolve.model_lines(checked, models)],
-        f"columns: {', '.join(row_schema(index.extra).names)}",
+        f"columns: {', '.join(row_schema(index.extra, images=checked.with_images).names)}",
         *index.said,
         *index.problems(),
         *said,

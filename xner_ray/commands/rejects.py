@@ -15,7 +15,7 @@ from rich.text import Text
 
 from xner_ray import defaults
 from xner_ray.commands.inspect import read_index, whole_parts
-from xner_ray.data.row import REJECTED, ROW
+from xner_ray.data.row import REJECTED, ROW, carried_names
 from xner_ray.errors import InputError, Reason, did_you_mean
 from xner_ray.report.cures import cure
 from xner_ray.report.look import printable
@@ -129,7 +129,7 @@ def _rejected(table: pa.Table, reason: str | None) -> list[dict[str, Any]]:
     if reason is not None:
         wanted = pc.and_(wanted, pc.fill_null(pc.equal(table.column("reason"), reason), False))
     own = [*_COLUMNS, *_SIDE, *(f"source_{name}" for name in _SIDE), "source_spans", "gold_spans"]
-    carried = [name for name in table.schema.names if name not in ROW.names]
+    carried = carried_names(table.schema.names)
     rows: list[dict[str, Any]] = table.filter(wanted).select([*own, *carried]).to_pylist()
     return rows
 

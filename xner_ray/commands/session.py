@@ -16,16 +16,18 @@ from rich.text import Text
 from xner_ray.commands.inspect import PAGE, page_of, read_index, read_report, run_report
 from xner_ray.engine import second_pass
 from xner_ray.engine.executor import Executor
-from xner_ray.errors import FatalError, RunFolderError
+from xner_ray.errors import DamageError, FatalError, RunFolderError
 from xner_ray.match.prior import LEAST_ROWS
 from xner_ray.read.index.index import Index
+from xner_ray.read.inputs import shared_folders
+from xner_ray.read.rows import ReadPlan
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
 from xner_ray.report.progress import cost
 from xner_ray.run import publish, record, repair
 from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import PriorUse, Report
-from xner_ray.run.folder import RunFolder
+from xner_ray.run.folder import BACKGROUND, RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
@@ -166,6 +168,36 @@ class Session:
     def say(self, line: str) -> None:
         self.console.print(Text(line))
 
+    def read_plan(self) -> ReadPlan:
+        """Return what the reading of units needs. RecipeError where files with pictures share no folder."""
+        shared = shared_folders(self.recipe) if self.recipe.with_images else {}
+        return ReadPlan(self.recipe, self.index.extra, shared)
+
+    def lacks_background(self) -> bool:
+        """Return whether the background of pictures is to be made; a damaged one is deleted."""
+        if "image" not in self.recipe.stages:
+            return False
+        from xner_ray.vision import background  # numpy and safetensors alone
+
+        try:
+            background.read(self.folder.background_path)
+        except DamageError:
+            storage.delete(self.folder.background_path)
+            return True
+        return False
+
+    def with_background(self, recipe: Recipe) -> Recipe:
+        """Return the recipe for the workers of a run with pictures; make the background if there is none yet."""
+        path = self.folder.background_path
+        if not storage.exists(path):
+            from xner_ray.vision.draw import draw_background
+            from xner_ray.vision.formula import LEAST_BACKGROUND
+
+            n_pictures = draw_background(recipe, self.index.units, self.read_plan(), path, self.executor.map)
+            few = "; that is too few to compare with, so no label changes" if n_pictures < LEAST_BACKGROUND else ""
+            self.say(f"image: the mean of {n_pictures:,} pictures says nothing of a label{few}")
+        return recipe.with_models({"image.background_file": path})
+
     def seal(self) -> Report:
         """Match a second time where the recipe says so, publish everything, and return the report. FatalError."""
         folder, recipe, index, labels = self.folder, self.recipe, self.index, self.labels
@@ -187,6 +219,8 @@ class Session:
         before = seconds_of(attempts(folder)[:-1])  # the last one is this driver's
         spent = before + time.perf_counter() - self.started
         report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])
+        if (images := report.images) is not None and "warning" in images:
+            self.say(images["warning"])
         files = publish.plan_files(
             index.units,
             {unit.name: parts[unit.name] for unit in index.units},
@@ -207,7 +241,7 @@ class Session:
             self.executor.map,
             retried=folder.retried(),
             incarnation=folder.incarnation(),
-            standing=[record.RECORD],
+            standing=[record.RECORD, *([BACKGROUND] if storage.exists(folder.background_path) else [])],
         )
         return report
 

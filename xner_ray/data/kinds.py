@@ -35,16 +35,19 @@ class Names:
     spans: str = "spans"
     doc_id: str = "doc_id"
     split: str = "split"
+    image: str | None = None
     given: frozenset[str] = frozenset()  # those that the recipe states
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Yield our name of each column, and the user's."""
+        """Yield our name of each column that may be there, and the user's."""
         for one in fields(self)[:-1]:
-            yield one.name, getattr(self, one.name)
+            if (name := getattr(self, one.name)) is not None:
+                yield one.name, name
 
     def stated(self, name: str) -> str | None:
         """Return the user's own name of a column; None if the recipe leaves it out."""
-        return str(getattr(self, name)) if name in self.given else None
+        value = getattr(self, name) if name in self.given else None
+        return None if value is None else str(value)
 
 
 def split_name(word: str) -> str | None:

@@ -94,6 +94,37 @@ ROW = pa.schema(
     ]
 )
 
+_IMAGE_EVIDENCE = pa.list_(
+    pa.struct(
+        [
+            ("source", pa.int32()),  # index of the entity in source_spans
+            ("label", pa.string()),
+            ("text", pa.float32()),  # probability by the text
+            ("image", pa.float32()),  # log ratio by the picture
+        ]
+    )
+)
+_IMAGE_LABELS = pa.list_(
+    pa.struct(
+        [
+            ("source", pa.int32()),
+            ("text", pa.string()),  # the label that the text gives
+            ("image", pa.string()),  # the label with the row's picture: that of source_spans
+            ("exchanged", pa.string()),  # the label with another picture of the unit; null = it has no other
+        ]
+    )
+)
+IMAGES = pa.schema(
+    [
+        ("image", pa.string()),  # the reference of the row's picture, never its bytes
+        ("image_id", pa.string()),  # SHA-256 of the bytes of a picture that could be used
+        ("source_tags", _TAGS),  # tags that the tagger gives the words of source_spans, with probabilities
+        ("image_evidence", _IMAGE_EVIDENCE),
+        ("image_labels", _IMAGE_LABELS),
+    ]
+)
+"""Columns of runs whose input has pictures (`input.columns.image`), behind those of `ROW`."""
+
 # Canonical Arrow types that hold plain values and no code.
 _HARMLESS_EXTENSIONS = {b"arrow.uuid", b"arrow.json", b"arrow.bool8"}
 LEAST_PROBABILITY = 5e-5
@@ -103,14 +134,24 @@ SCALE = 10_000
 Offset = dict[str, int]
 
 
-def row_schema(extra: Iterable[pa.Field] = ()) -> pa.Schema:
-    """Return the schema of a run's rows: the declared columns, then the user's own."""
-    return pa.schema([*ROW, *extra])
+def row_schema(extra: Iterable[pa.Field] = (), *, images: bool = False) -> pa.Schema:
+    """Return the schema of a run's rows: the declared columns, those of pictures if it has some, the user's own."""
+    return pa.schema([*ROW, *(IMAGES if images else ()), *extra])
 
 
-def refuse_collisions(names: Iterable[str], where: str) -> None:
+def carried_names(names: Iterable[str]) -> list[str]:
+    """Return the names of the columns that the user gave, the reference of the row's picture among them.
+
+    names: of all columns of a run.
+    """
+    found = list(names)
+    own = {*ROW.names, *(IMAGES.names if {*IMAGES.names} <= {*found} else ())} - {"image"}
+    return [name for name in found if name not in own]
+
+
+def refuse_collisions(names: Iterable[str], where: str, *, images: bool = False) -> None:
     """Raise InputError if a column that is only carried through has the name of one of ours."""
-    clash = sorted(set(names) & set(ROW.names))
+    clash = sorted(set(names) & set(row_schema(images=images).names))
     if clash:
         raise InputError(
             f"{where}: column {clash[0]!r} has the name of an output column; rename it, map it under input.columns, or "

@@ -15,7 +15,7 @@ from xner_ray.recipe.model import Recipe
 
 _MOST_ROWS = 1 << 17  # of a bundle: a hundred megabytes on their way, and what a fault may cost
 _BUNDLES_A_WORKER = 2  # at least, or some workers would wait for the last one
-_SHARING = ("tag", "target_tag", "align")  # stages that read the source side
+_SHARING = ("tag", "image", "target_tag", "align")  # stages that read the source side
 
 
 def bundled(units: Sequence[Unit], recipe: Recipe, groups: Sequence[Group] = ()) -> list[tuple[Unit, ...]]:

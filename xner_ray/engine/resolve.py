@@ -12,6 +12,7 @@ from xner_ray.errors import MissingExtraError, RecipeError, require
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
+from xner_ray.recipe.images import TINY_CLIP
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
 from xner_ray.run import repair
@@ -28,6 +29,7 @@ _TAGGERS = {name: f"xner_ray.tag.{name}" for name in ("builtin", "hf", "spacy", 
 _BACKENDS = {
     **dict.fromkeys(("translate", "back_translate", "likelihood"), _TRANSLATORS),
     **dict.fromkeys(("tag", "target_tag"), _TAGGERS),
+    "image": {"clip": "xner_ray.vision.towers"},
     "constrained": {"nllb": "xner_ray.translate.constrained_stage"},
     "align": dict.fromkeys(("batched", "simalign"), "xner_ray.align.encoder"),
     "evidence": {"plugin": "xner_ray.match.plugin"},
@@ -73,6 +75,8 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
             checks.append(partial(require, engine, engine, f"{stage}.engine {engine}"))
         elif engine == "simalign":
             checks.append(partial(require, engine, engine, "align.backend: simalign"))
+        elif stage == "image":
+            checks.append(partial(require, "PIL", "images", f"image.engine: {engine}"))
         elif engine in _LIGHT:
             checks.append(partial(_resolve_stage, recipe, stage))
     if "translate" in recipe.stages and recipe.translate.health.language != "off":
@@ -216,6 +220,17 @@ def _directions(recipe: Recipe, stage: str) -> dict[str, tuple[str, str]]:
     return {lang: (recipe.source_side, lang) for lang in recipe.languages if lang not in given}
 
 
+def check_labels(recipe: Recipe, labels: Sequence[str]) -> None:
+    """Raise RecipeError where a tagger or a picture could give none, or others, of the run's labels."""
+    check_tags(recipe, labels)
+    unknown = [label for label in recipe.image.prompts if label not in labels] if "image" in recipe.stages else []
+    if unknown:
+        raise RecipeError(
+            f"image.prompts: {unknown[0]!r} is none of this run's labels ({', '.join(labels) or 'it has none'}), so no "
+            "entity could have it; leave it out, or name it as the tagger and input.labels do"
+        )
+
+
 def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
     """Raise RecipeError if the target side's tagger has none of the run's labels, so that its score is 0 everywhere."""
     used = "tagger" in {*recipe.match.scores, *recipe.match.filters} and recipe.match.solver != "heuristic"
@@ -232,6 +247,7 @@ def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
 def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return (key, name, identity) of all that `resolve` has identified."""
     names = {**dict(recipe.models()), "evidence.plugin": recipe.evidence.plugin, "translate.health": "language"}
+    names["image.pillow"] = "Pillow"
     names["align.encoder"] = f"{recipe.align.encoder}, hidden state {recipe.align.layer}"
     return [(key, names.get(key) or recipe.engine_of(key.partition(".")[0]), identities[key]) for key in identities]
 
@@ -256,6 +272,8 @@ def notices(recipe: Recipe) -> list[str]:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
     if TINY_NLLB in translators:
         found.append("tiny-nllb is a test model for template sentences, not a translator")
+    if TINY_CLIP in {model for _, model in models}:
+        found.append("tiny-clip is a test model for drawings of jobs/tiny_clip, and knows no photograph")
     return found + [
         f"{model} has its own licence, which may bind what is made with it: see its card" for model in sorted(chats)
     ]

@@ -37,6 +37,10 @@ def build(name: str, recipe: Recipe) -> Stage:
         stage = BackTranslateStage(_translator(bridge, bridge.engine), bridge.min_similarity)
     elif name == "tag":
         stage = TagStage(recipe, _tagger(recipe.tag, name))
+    elif name == "image":
+        from xner_ray.vision.load import load_stage
+
+        stage = load_stage(recipe)
     elif name == "target_tag":
         stage = TargetTagStage(recipe, _tagger(recipe.target_tag, name))
     elif name == "align":

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from xner_ray.data.arrow import Floats, lengths
-from xner_ray.data.row import ROW, accepted_rows, fill, span_cells
+from xner_ray.data.row import accepted_rows, carried_names, fill, span_cells
 from xner_ray.data.spans import Span
 from xner_ray.match import plugin, projection
 from xner_ray.match.batch import EntityBatch
@@ -162,7 +162,7 @@ class EvidenceStage(_ModellessStage):
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = read(table)
         batch, spans = rows.batch, projection.every_candidate(rows, self.settings, self.method)
-        given = [*plugin.GIVEN, *(name for name in table.schema.names if name not in ROW.names)]
+        given = [*plugin.GIVEN, *carried_names(table.schema.names)]
         sides = table.select([*given, "source_offsets", "offsets"])
         values: dict[str, Floats] = {name: np.zeros(len(spans)) for name in self.functions}
         first = np.searchsorted(spans.entity, np.arange(len(batch) + 1)).tolist()

@@ -1,9 +1,9 @@
 """Models by their names in a recipe: files, and the identity that enters the fingerprint.
 
-A name is a folder, `tiny-nllb` (the test model in this package), a hub id with an optional `@revision`, or an address
-(`s3://bucket/models/x`). `builtin` is for encoders alone; `align/encoder.py` knows it. A model is loaded from a folder
-of this machine, whatever its name, and no code comes with it: weights are safetensors, or pickled ones that were
-converted into the cache (`convert.py`). Hub ids: `commits.py`.
+A name is a folder, `tiny-nllb` or `tiny-clip` (test models in this package), a hub id with an optional `@revision`,
+or an address (`s3://bucket/models/x`). `builtin` is for encoders alone; `align/encoder.py` knows it. A model is
+loaded from a folder of this machine, whatever its name, and no code comes with it: weights are safetensors, or
+pickled ones that were converted into the cache (`convert.py`). Hub ids: `commits.py`.
 
 A model at an address is fetched once per machine into `models/<identity>` of the cache folder and checked there. Its
 identity is the hash of its SHA256SUMS (as `sha256sum` writes it) if it has one, and each file is checked against that;
@@ -29,11 +29,12 @@ from xner_ray.errors import RecipeError, StorageError, one_line
 from xner_ray.models import published
 from xner_ray.models.commits import HubModel, Say
 from xner_ray.models.published import SUMS
+from xner_ray.recipe.images import TINY_CLIP, Image
 from xner_ray.recipe.sections import TINY_NLLB, Tag, Translating
 from xner_ray.storage import files as storage
 from xner_ray.storage.cache import cache_folder, cached_folder, listed_sums, sha256, sums
 
-Pinned = TypeVar("Pinned", Tag, Translating)
+Pinned = TypeVar("Pinned", Tag, Translating, Image)
 
 _SUM = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _PINNED = re.compile("([^@:]+)@([0-9a-f]{40})")  # a hub id with its commit
@@ -46,8 +47,8 @@ def _silent(line: str) -> None:
 
 def local_folder(name: str) -> Path | None:
     """Return the folder of a model, fetched first if the name is an address; None for a hub id."""
-    if name == TINY_NLLB:
-        return Path(__file__).parent / TINY_NLLB
+    if name in (TINY_NLLB, TINY_CLIP):
+        return Path(__file__).parent / name
     if "://" in name:
         address, _, identity = name.partition("#")
         return fetch(address, identity or address_identity(address))

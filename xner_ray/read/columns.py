@@ -89,7 +89,7 @@ def read_plain(unit: Unit, recipe: Recipe, extra: Sequence[pa.Field], source_of:
     if lines:
         n_source, n_target = lengths(columns["source_tokens"]), lengths(columns["tokens"])
         columns["links"] = _links([raw for _, _, raw, _ in lines], n_source, n_target, odd)
-    schema = row_schema(extra)
+    schema = row_schema(extra, images=recipe.with_images)
     arrays = [columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type) for field in schema]
     table = pa.table(arrays, schema=schema).combine_chunks()
     numbers = np.flatnonzero(odd)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import NamedTuple
+from itertools import accumulate, takewhile
+from typing import NamedTuple, TypeVar
 
 from xner_ray.data.kinds import SPLITS
 from xner_ray.errors import RecipeError
 from xner_ray.read.find import contents, find_files
 from xner_ray.read.index.units import Scan, Stretch
-from xner_ray.read.record import File, Stated
+from xner_ray.read.record import Embedded, File, Stated, document_name
 from xner_ray.recipe.input import Input
 from xner_ray.recipe.model import Recipe
+from xner_ray.storage.addresses import bare, parent, split
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -53,9 +58,56 @@ class Text:
                 begin = end
 
 
-def input_of(inputs: dict[str, Text], lang: str) -> Text:
+def input_of(inputs: Mapping[str, T], lang: str) -> T:
     """Return the input of a run's language: its own in direction test, the only one in direction train."""
-    return inputs.get(lang) or next(iter(inputs.values()))
+    return inputs[lang] if lang in inputs else next(iter(inputs.values()))
+
+
+def shared_folders(recipe: Recipe) -> dict[str, str]:
+    """Return by language the folder that its input files share, where references of pictures begin.
+
+    RecipeError where the files of one language share no folder, as in two stores.
+    """
+    return {lang: shared for lang, (shared, _) in picture_folders(recipe).items()}
+
+
+def picture_folders(recipe: Recipe) -> dict[str, tuple[str, list[str]]]:
+    """Return by language the folder that its input files share, and the folders that they lie in; see above."""
+    return {lang: _shared(text) for lang, text in find_texts(recipe).inputs.items()}
+
+
+def _shared(text: Text) -> tuple[str, list[str]]:
+    folders = sorted({folder_of(file.path) for file in text.files})
+    parts = [split(folder)[0].split("/") for folder in folders]
+    common = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))]
+    options = {split(folder)[1:] for folder in folders}
+    if len(options) > 1 or len(common) < ("://" in folders[0]) * 3:  # s3:, nothing, and the bucket
+        raise RecipeError(
+            f"input.columns.image: references begin at the folder that all input files share, and {folders[0]} and "
+            f"{folders[-1]} share none; put the files into one store"
+        )
+    return "/".join(common) + "".join(next(iter(options))), folders
+
+
+def folder_of(path: str) -> str:
+    """Return the folder of a file, by its path or address."""
+    return parent(path) if "://" in path else os.path.dirname(path)
+
+
+def reference(image: str | Embedded | None, file: File, shared: str | None) -> str | None:
+    """Return the reference of a row's picture as all rows of a run have it: relative paths begin at a folder.
+
+    shared: that folder, of `shared_folders`; None: the file's own. A picture inside a table is `FILE#ROW`.
+    """
+    if image is None:
+        return None
+    whole, base = bare(file.path), bare(shared or folder_of(file.path)).rstrip("/") + "/"
+    below = whole.removeprefix(base)
+    if isinstance(image, Embedded):
+        return document_name(f"{below}#{image:d}")
+    if "://" in image or image.startswith("/"):
+        return document_name(image)
+    return document_name(posixpath.join(posixpath.dirname(below), image))
 
 
 class Texts(NamedTuple):

@@ -14,12 +14,27 @@ from typing import Any
 from xner_ray.data.kinds import SPLITS, Ends
 from xner_ray.data.spans import Span
 from xner_ray.errors import Reason
-from xner_ray.read.record import BadRecord, File, Raw, Record, by_file, name_text, short, split_name, without_surrogates
+from xner_ray.read.record import (
+    BadRecord,
+    Embedded,
+    File,
+    Raw,
+    Record,
+    by_file,
+    name_text,
+    short,
+    split_name,
+    without_surrogates,
+)
 from xner_ray.read.shapes.labels import joined, joined_words
 from xner_ray.read.shapes.offsets import Counts, in_characters, same
 from xner_ray.read.shapes.spans import Found, found_spans
 from xner_ray.read.shapes.tools import LABEL_STUDIO, PRODIGY, View, value_at, view, words_of
 from xner_ray.read.word_lines.tags import tag_spans
+
+MOST_REFERENCE = 2048
+"""Characters of a reference; a longer one, as `data:` with a picture inside, is cut: bytes stay out of the rows."""
+_SHOWN_REFERENCE = 60
 
 
 def from_mapping(raw: Raw, file: File) -> Record:
@@ -67,15 +82,22 @@ def flat(raw: Raw, file: File) -> View:
     return view(raw.data) if file.reading.shape or not isinstance(raw.data, dict) else View(raw.data)
 
 
+def keys_of(file: File) -> dict[str, str]:
+    """Return the file's key of each of our columns that it may have."""
+    return {ours: file.key(ours) for ours, _ in file.columns}
+
+
 @by_file
 def _keys(file: File) -> tuple[dict[str, str], bool]:
     """Return the file's key of each of our columns, and whether one is a path of keys."""
-    keys = {ours: file.key(ours) for ours, _ in file.columns}
+    keys = keys_of(file)
     return keys, any("." in key for key in keys.values())
 
 
 def _fill_names(record: Record, value: Callable[[str], Any], names: Mapping[str, str]) -> None:
-    """Give a record its id, document and split."""
+    """Give a record its id, document, split and picture."""
+    if "image" in names:
+        record.image = _image(value(names["image"]), names["image"])
     record.id = name_text(value(names["id"]), names["id"])
     record.doc_id = name_text(value(names["doc_id"]), names["doc_id"])
     if (split := name_text(value(names["split"]), names["split"])) is not None:
@@ -160,6 +182,19 @@ def _joined_or_bad(join: Any) -> Any:
         return join()
     except ValueError as error:
         raise BadRecord(Reason.BAD_SPAN, str(error)) from None
+
+
+def _image(value: Any, column: str) -> str | Embedded | None:
+    """Return the reference of a picture; an empty one is none. BadRecord for a value that cannot be one."""
+    if isinstance(value, dict):  # as the hub writes a picture
+        value = value.get("path")
+    if value in (None, ""):
+        return None
+    if isinstance(value, Embedded):
+        return value
+    if not isinstance(value, str):
+        raise BadRecord(Reason.MALFORMED, f"{column} is {short(value)}; allowed: a path or an address")
+    return value if len(value) <= MOST_REFERENCE else value[:_SHOWN_REFERENCE] + "…"
 
 
 def _text(value: Any, column: str) -> str | None:

@@ -37,6 +37,10 @@ REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _REFUSED_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line ends and tabs too
 
 
+class Embedded(int):
+    """The row of a table, from 0, that holds a picture's bytes."""
+
+
 class Place(NamedTuple):
     """A place where reading can start, and what the reader knows there."""
 
@@ -200,6 +204,7 @@ class Record:
     repaired: int = 0  # tags that had to be read as another
     # What is carried: JSON of all, text by column, or a row of a batch
     extra: str | dict[str, str | None] | tuple[pa.RecordBatch, int] | None = None
+    image: str | Embedded | None = None  # the reference of its picture, as the file has it
     reason: Reason | None = None
     detail: str = ""
     # Of a sentence that was cut out of a document (`records.cut`)

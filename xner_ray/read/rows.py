@@ -6,8 +6,8 @@ Of spans that share words the longest is projected; the others go to `unprojecte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from typing import Any
 
@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 
 from xner_ray.data.arrow import with_column
 from xner_ray.data.links import Links
-from xner_ray.data.row import OK, REJECTED, ROW, nested_losses, span_cells
+from xner_ray.data.row import OK, REJECTED, nested_losses, row_schema, span_cells
 from xner_ray.data.spans import outermost
 from xner_ray.errors import Flag, Reason
 from xner_ray.read.columns import Records, read_plain
 from xner_ray.read.formats.links import link_pairs
 from xner_ray.read.index.units import Segment, Unit
+from xner_ray.read.inputs import input_of, reference
 from xner_ray.read.record import BadRecord, File, Record, record_id, short, without_surrogates
 from xner_ray.read.records import DOCUMENT_START, collector_paused, iterate
 from xner_ray.read.side import ReadSide, side
@@ -37,6 +38,7 @@ class ReadPlan:
 
     recipe: Recipe
     extra: Sequence[pa.Field] = ()  # Index.extra
+    shared: Mapping[str, str] = field(default_factory=dict)  # `inputs.shared_folders`
 
 
 def read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
@@ -51,10 +53,10 @@ def _read_unit(unit: Unit, plan: ReadPlan) -> pa.Table:
         return read_rows(unit, plan)
     if not len(plain.odd):
         return plain.table
-    redone, _ = _read(unit, plan.recipe, plain.own, plain.beside, plain.links)
+    redone, _ = _read(unit, plan, plain.own, plain.beside, plain.links)
     place = np.arange(plain.table.num_rows)
     place[plain.odd] = len(place) + np.arange(len(plain.odd))
-    table = pa.concat_tables([plain.table.select(ROW.names), redone]).combine_chunks().take(place)
+    table = pa.concat_tables([plain.table.select(redone.schema.names), redone]).combine_chunks().take(place)
     for column in plan.extra:
         table = table.append_column(column, plain.table.column(column.name))
     return table
@@ -64,7 +66,7 @@ def read_rows(unit: Unit, plan: ReadPlan) -> pa.Table:
     """Read the rows of a unit one by one, from files of any format. InputError if a file has changed."""
     picked = set(unit.picked) if unit.picked is not None else None
     parts = (_records(part, picked) for part in (unit.segments, unit.parallel, unit.links))
-    table, records = _read(unit, plan.recipe, *parts)
+    table, records = _read(unit, plan, *parts)
     starts = plan.recipe.input.split is not None  # no file has such a column of its own then
     for column in plan.extra:
         own = starts and column.name == DOCUMENT_START.name
@@ -81,18 +83,22 @@ def _records(parts: Sequence[Segment], picked: set[int] | None) -> Records:
 
 
 def _read(
-    unit: Unit, recipe: Recipe, records: Records, beside: Records, links: Records
+    unit: Unit, plan: ReadPlan, records: Records, beside: Records, links: Records
 ) -> tuple[pa.Table, list[Record]]:
     """Return rows of a unit, and their records of the input.
 
     records: of the input. beside: of the parallel text. links: of the given links. All are of the same rows.
     """
+    recipe = plan.recipe
     train = recipe.direction == "train"
+    schema = row_schema(images=recipe.with_images)
     owners = dict(unit.duplicates)
     numbers: list[int] = []
     ids: list[str] = []
     sides: tuple[list[ReadSide], list[ReadSide]] = [], []  # of the input, and of what is parallel to it
     carried: list[Record] = []
+    pictures: list[str | None] = []
+    shared = input_of(plan.shared, unit.lang) if plan.shared else None
     linked: list[tuple[int, int, int]] = []  # place of the row, source word, target word
 
     def read(record: Record, file: File, *, source: bool) -> ReadSide:
@@ -116,16 +122,16 @@ def _read(
         if other is not None:
             sides[1].append(other)
         carried.append(record)
+        pictures.append(reference(record.image, file, shared))
     docs = [None if record.doc_id is None else without_surrogates(record.doc_id) for record in carried]
     same = {"split": unit.split, "source_lang": recipe.source_side, "lang": unit.lang}
-    columns = {name: pa.repeat(pa.scalar(value, ROW.field(name).type), len(ids)) for name, value in same.items()}
-    columns |= {"row": numbers, "id": ids, "doc_id": docs}
+    columns = {name: pa.repeat(pa.scalar(value, schema.field(name).type), len(ids)) for name, value in same.items()}
+    columns |= {"row": numbers, "id": ids, "doc_id": docs, "image": pictures}
     columns |= _columns(*(sides if train else sides[::-1]), labelled=recipe.entities_given)
     arrays = [
-        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(ids), field.type)
-        for field in ROW
+        pa.array(columns[one.name], one.type) if one.name in columns else pa.nulls(len(ids), one.type) for one in schema
     ]
-    table = pa.table(arrays, schema=ROW)
+    table = pa.table(arrays, schema=schema)
     if unit.links:
         cells = Links.given(*np.array(linked, dtype=np.int64).reshape(-1, 3).T).to_arrow(len(ids))
         accepted = pc.equal(table.column("status"), OK)

@@ -158,7 +158,7 @@ def _is_plain(file: File, schema: pa.Schema) -> bool:
     tags = types.get("tags", pa.list_(pa.string()))
     return (
         file.reading.shape in ("", OBJECTS)
-        and types.keys().isdisjoint(("text", "spans", "split"))
+        and types.keys().isdisjoint(("text", "spans", "split", "image"))
         and types.get("tokens") == pa.list_(pa.string())
         and pa.types.is_list(tags)
         and (pa.types.is_string(tags.value_type) or pa.types.is_integer(tags.value_type))

@@ -42,6 +42,12 @@ class Columns(Section):
         description="the split of a row: train, validation or test; where there is none, files and folders name it",
     )
 
+    image: Annotated[Column | None, Decides.ROWS] = Field(
+        default=None,
+        description="the picture of a row: a path below the file's folder, an address, or the hub's `{bytes, path}`;"
+        " null: no pictures",
+    )
+
     def names(self) -> Names:
         """Return the names, with those that the recipe states."""
         return Names(**dict(self), given=frozenset(self.model_fields_set))

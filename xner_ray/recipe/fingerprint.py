@@ -62,8 +62,8 @@ def fingerprint(
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
-    if "apertium" in map(recipe.engine_of, stages):
-        found["engine.unit_rows"] = recipe.unit_rows  # its tagger remembers earlier sentences of a call
+    if recipe.units_decide:  # Apertium's tagger remembers earlier sentences of a call
+        found["engine.unit_rows"] = recipe.unit_rows
     return found | of_files(inputs, parallel) | {f"{key} identity": identity for key, identity in models.items()}
 
 
@@ -107,6 +107,10 @@ def _decides(key: str) -> Decides:
 def _unread(recipe: Recipe) -> set[str]:
     """Return the keys of running stages that nobody reads."""
     found = {"likelihood.beams", "likelihood.max_new_tokens", "constrained.max_new_tokens"}  # they generate nothing
+    if not recipe.with_images:
+        found.add("input.columns.image")
+    if "image" not in recipe.stages:
+        found.add("input.images")  # references alone go along
     if recipe.projector != "marker":
         found.add("translate.min_similarity")
     if recipe.projector == "constrained":

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from xner_ray.data.kinds import Ends, Format, Offsets, Scheme
 from xner_ray.data.languages import resolve
-from xner_ray.data.row import ROW
+from xner_ray.data.row import row_schema
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.columns import Columns
@@ -73,6 +73,45 @@ class Sample(Section):
     seed: Annotated[int, Decides.ROWS] = Field(default=0, description="of the draw; the same seed draws the same rows")
 
 
+class Images(Section):
+    """Pictures are untrusted: where they may lie, how large they may be, and what becomes of rows without one."""
+
+    roots: Annotated[list[str], Decides.FILES] = Field(
+        default_factory=list,
+        description="folders below which pictures may lie, beside those of the input's files: paths, `s3://`, `gs://`",
+    )
+    max_mb: Annotated[float, Decides.ROWS] = Field(
+        default=20, gt=0, le=1024, description="larger files are not read (`image_too_large`)"
+    )
+    # Pillow itself refuses from 179 million on
+    max_pixels: Annotated[int, Decides.ROWS] = Field(
+        default=50_000_000,
+        ge=1,
+        le=170_000_000,
+        description="larger pictures are not decoded (`image_too_large`); a pixel of WebP counts threefold",
+    )
+    missing: Annotated[Literal["flag", "reject"], Decides.ROWS] = Field(
+        default="flag", description="what becomes of a row whose picture cannot be used"
+    )
+    ablation: Annotated[Literal["none", "shuffled"] | None, Decides.ROWS] = Field(
+        default=None,
+        description="for comparisons: none is as if there were no pictures, shuffled exchanges those of a unit; null:"
+        " the true ones",
+    )
+
+    @field_validator("roots")
+    @classmethod
+    def _reachable(cls, roots: list[str]) -> list[str]:
+        for root in roots:
+            scheme, mark, _ = root.partition("://")
+            if not root or (mark and scheme not in ("s3", "gs", "gcs", "hf")):
+                raise ValueError(
+                    f"{root!r} is no root of pictures, which are never fetched from the web; allowed: folders, s3://, "
+                    "gs://, hf://datasets/"
+                )
+        return roots
+
+
 class Input(Section):
     path: Annotated[str | dict[Literal["train", "validation", "test"], str], Decides.FILES] = Field(
         description="a file, a folder, a glob, `s3://`, `gs://` or `hf://datasets/OWNER/NAME`; or one for each split"
@@ -127,6 +166,14 @@ class Input(Section):
         default=1000, ge=1, description="longer sentences are rejected (`too_long`)"
     )
 
+    images: Images = Images()
+
+    @model_validator(mode="after")
+    def _with_pictures(self) -> Input:
+        if self.columns.image is None and self.images != Images():
+            raise ValueError("images: there are no pictures; name their column under columns.image")
+        return self
+
     @model_validator(mode="after")
     def _selection(self) -> Input:
         if self.limit is not None and self.sample is not None:
@@ -139,7 +186,8 @@ class Input(Section):
         for key, name in self.columns:
             if name in carry:
                 raise ValueError(f"carry: {name!r} is read as columns.{key} already; leave it out of carry")
-        if clash := sorted(set(carry) & set(ROW.names)):
+        own = row_schema(images=self.columns.image is not None)
+        if clash := sorted(set(carry) & set(own.names)):
             raise ValueError(f"carry: {clash[0]!r} has the name of an output column; rename it in the files")
         if carry and self.format not in (None, "jsonl", "json", "parquet", "dataset", "run"):
             raise ValueError(f"carry: format {self.format} has no columns; allowed: jsonl, json, parquet, dataset, run")

@@ -136,7 +136,10 @@ def placed(section: Placed, base: Base) -> Placed:
         if isinstance(value, Section):
             update[name] = placed(value, base)
         elif isinstance(value, list):
-            update[name] = [placed(item, base) if isinstance(item, Section) else item for item in value]
+            update[name] = [
+                placed(item, base) if isinstance(item, Section) else move(item, base) if move else item
+                for item in value
+            ]
         elif move and value is not None:
             update[name] = (
                 {k: move(v, base) for k, v in value.items()} if isinstance(value, dict) else move(value, base)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from xner_ray.data.spans import Span
 from xner_ray.errors import did_you_mean
 from xner_ray.recipe.decides import Decides, Section, decisions
+from xner_ray.recipe.images import Image
 from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.sections import (
     SCORES,
@@ -81,6 +82,7 @@ class Recipe(Section):
     targets: Annotated[list[LanguageCode], Decides.RUN] = Field(default_factory=list)
     translate: Translate = Translate()
     tag: Tag = Tag()
+    image: Image = Image()
     back_translate: BackTranslate = BackTranslate()
     target_tag: TargetTag = TargetTag()
     align: Align = Align()
@@ -217,6 +219,28 @@ class Recipe(Section):
                 raise ValueError("align.backend: only projector match uses links")
         return self
 
+    @model_validator(mode="after")
+    def _pictures(self) -> Recipe:
+        if self.image.engine == "none":
+            if self.input.images.ablation is not None:
+                raise ValueError("input.images.ablation: nothing looks at the pictures; set image.engine: clip")
+            return self
+        if not self.with_images:
+            raise ValueError(
+                f"image.engine: {self.image.engine} needs pictures; name their column under input.columns.image"
+            )
+        if self.projector == "transfer":
+            raise ValueError(
+                "image.engine: pictures judge the entities of the source side, and projector transfer takes those of "
+                "the target words; leave image out"
+            )
+        return self
+
+    @property
+    def with_images(self) -> bool:
+        """True if rows may have pictures."""
+        return self.input.columns.image is not None
+
     @property
     def two_passes(self) -> bool:
         """True if every unit is matched twice, the second time with a prior from the first."""
@@ -278,6 +302,7 @@ class Recipe(Section):
         wanted = {
             "translate": self.translate_engine != "provided" and not marked,
             "tag": not self.entities_given,
+            "image": self.image.engine != "none" and self.input.images.ablation != "none",
             "back_translate": self.back_translate.engine != "none",
             "target_tag": self.target_tag.engine != "none",
             "align": self.aligned,
@@ -294,11 +319,16 @@ class Recipe(Section):
         """The rows of a full unit: those that are stated, else by the device of the stages.
 
         A GPU wants large micro-batches of sentences of one length, and a unit is what they are drawn from. Apertium's
-        units decide its rows, and so no device does.
+        units decide its rows, as those of pictures do, which are exchanged inside one; and so no device does.
         """
-        decide = "apertium" in map(self.engine_of, self.stages)
+        decide = self.units_decide
         on_gpu = not decide and any(getattr(self, stage).gpus for stage in self.stages)
         return self.engine.unit_rows or (GPU_UNIT_ROWS if on_gpu else UNIT_ROWS)
+
+    @property
+    def units_decide(self) -> bool:
+        """True if rows depend on which others are in their unit."""
+        return "image" in self.stages or "apertium" in map(self.engine_of, self.stages)
 
     def engine_of(self, stage: str) -> str:
         """Return what makes a stage's results: its engine, the aligner's backend, or the projector."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import CardData, RepoCard
 
 from xner_ray.data.languages import LANGUAGES
+from xner_ray.recipe.images import TINY_CLIP
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB
 from xner_ray.run.counters import Report
@@ -22,6 +23,8 @@ _LICENCES = {
     "nllb": "NLLB-200 (translator): weights CC BY-NC 4.0, no commercial use.",
     TINY_NLLB: "tiny-nllb (translator): a test model of xner_ray, Apache-2.0; its translations are no good outside "
     "its own templates.",
+    "clip": "the model of pictures and texts named above: see its own card.",
+    TINY_CLIP: "tiny-clip (pictures): a test model of xner_ray, Apache-2.0; it knows drawings of its own kinds alone.",
     "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
     "uner": "the built-in tagger: CC BY-SA 4.0, trained on Universal NER (Mayhew et al., NAACL 2024).",
@@ -38,6 +41,7 @@ _ORIGIN = {
     "combine": "they were joined from several runs",
 }
 _EXTRA = {
+    "image": "labels weighed against pictures",
     "back_translate": "entities carried over a back-translation",
     "target_tag": "target words tagged",
     "likelihood": "likelihood of translation",
@@ -177,6 +181,8 @@ def models(recipe: Recipe) -> list[str]:
     engines = {recipe.engine_of(stage) for stage in recipe.stages}
     engines = {"uner" if engine == "builtin" else engine for engine in engines}
     engines |= {"builtin"} if any(model == "builtin" for _, model in recipe.models()) else set()
+    if "clip" in engines:
+        used.append(TINY_CLIP if recipe.image.model == TINY_CLIP else "clip")
     others = ("builtin", "uner", "spacy", "hf", "llm", "apertium")
     return list(dict.fromkeys([*used, *(name for name in others if name in engines)]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xner_ray.errors import Reason
 
 _TRANSLATED = "look at the translation; translate.health says whether it rejects the row, or flags it"
+_PICTURE = "mend the reference or the file; input.images.missing: flag keeps such rows, without a picture"
 _CURES: dict[Reason, str] = {
     Reason.MALFORMED: "mend the record, or say how the file is written: input.format, input.columns",
     Reason.BAD_UTF8: "convert the file to UTF-8, as with iconv -f latin1 -t utf-8",
@@ -29,6 +30,10 @@ _CURES: dict[Reason, str] = {
     Reason.TRANSLATION_LANGUAGE: _TRANSLATED,
     Reason.WORD_TOO_LONG: "cut the word, often an address or a table: the encoder reads no more subwords",
     Reason.INCOMPLETE: "output.incomplete: keep publishes such rows, split puts them into a split of their own",
+    Reason.IMAGE_MISSING: _PICTURE,
+    Reason.IMAGE_BROKEN: _PICTURE,
+    Reason.IMAGE_REFUSED: "put pictures below the input's folder or input.images.roots, as JPEG, PNG, WebP, GIF or BMP",
+    Reason.IMAGE_TOO_LARGE: "make the picture smaller, or raise input.images.max_mb or max_pixels",
     Reason.STAGE_ERROR: "mend what the detail names, then project --retry-rejects stage_error",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from xner_ray.data import row as data_row
 from xner_ray.data.row import REJECTED, unmatchable
-from xner_ray.errors import BEFORE_MATCHING
+from xner_ray.errors import BEFORE_MATCHING, Flag, one_line
 from xner_ray.match import projection, solver
 from xner_ray.match.confidence import maps as confidence
 from xner_ray.match.prior import Prior
@@ -19,8 +20,10 @@ from xner_ray.match.rows import Rows, read, seen
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Align
 from xner_ray.report.tables import Table, sentence
+from xner_ray.vision.formula import LEAST
 
 _MOST_CANDIDATES = 8
+_FAULTS = (Flag.IMAGE_MISSING, Flag.IMAGE_BROKEN, Flag.IMAGE_REFUSED, Flag.IMAGE_TOO_LARGE)
 
 
 def explain(
@@ -38,6 +41,8 @@ def explain(
     shown = [span for index, span in enumerate(row["source_spans"] or ()) if index not in hidden]
     if row["source_tokens"] is not None:
         parts.append(Text("source  ") + sentence(row["source_tokens"], shown, labels))
+    if row.get("image") is not None:
+        parts += _pictures(row, recipe)
     if row["bridge_tokens"] is not None:
         parts.append(Text("bridge  ") + sentence(row["bridge_tokens"], row["bridge_spans"], labels))
     parts.append(Text("target  ") + sentence(row["tokens"], row["spans"], labels))
@@ -63,6 +68,35 @@ def explain(
         Text(f"objective {row['objective']:.4f}, {'optimal' if row['optimal'] else 'not proven'}, by {row['solver']}")
     )
     return Group(*parts)
+
+
+def _pictures(row: Mapping[str, Any], recipe: Recipe) -> list[RenderableType]:
+    """Return what the picture says of each entity's labels, and what another one would have said."""
+    faults = [flag for flag in row["flags"] or () if flag in _FAULTS]
+    state = f"SHA-256 {row['image_id'][:12]}" if row["image_id"] else ", ".join(faults) or "not looked at"
+    parts: list[RenderableType] = [Text(f"picture {one_line(row['image'], 120)}: {state}")]
+    evidence: dict[int, list[Mapping[str, Any]]] = {}
+    for cell in row["image_evidence"] or ():
+        evidence.setdefault(cell["source"], []).append(cell)
+    for judged in row["image_labels"] or ():
+        span = row["source_spans"][judged["source"]]
+        title = f"entity {judged['source']} {_words(row['source_tokens'], span['start'], span['end'])!r}: "
+        title += f"{judged['text']} by the text, {judged['image']} with the picture"
+        title += f", {judged['exchanged']} with another one" if judged["exchanged"] else ""
+        parts.append(Text(title, "bold"))
+        table = Table("what moves the label", ["label"], ["text", "picture", "together"])
+        for cell in evidence.get(judged["source"], ()):
+            together = math.log(max(cell["text"], LEAST)) + recipe.image.weight * cell["image"]
+            table.add_row(
+                cell["label"],
+                f"{cell['text']:.4f}",
+                f"{cell['image']:+.4f}",
+                f"{together:.4f}",
+                style="bold green" if cell["label"] == judged["image"] else "",
+            )
+        table.notes = [f"together: log of text + {recipe.image.weight:g} x picture; the text's label wins ties"]
+        parts.append(table)
+    return parts
 
 
 def _links(row: Mapping[str, Any], rows: Rows, entity: range, align: Align) -> Table:

@@ -11,9 +11,12 @@ from xner_ray.errors import FatalError, Reason
 
 REFINE = "refine"  # the second matching, which is no stage of a recipe
 STAGES = (  # in the order of the flow
-    *("read", "translate", "tag", "back_translate", "target_tag"),
+    *("read", "translate", "tag", "image", "back_translate", "target_tag"),
     *("align", "evidence", "likelihood", "constrained", "match", REFINE),
 )
+
+
+_LEAST_CHANGED = 10  # labels, fewer of which say nothing of pictures
 
 
 class Rows(TypedDict):
@@ -86,6 +89,7 @@ class Report:
     seconds: float
     reject_rate: float
     max_reject_rate: float
+    images: dict[str, Any] | None = None  # of runs with pictures: `run.parts`, and a warning where they say nothing
     priors: dict[str, PriorUse] | None = None
     cost: dict[str, Any] | None = None
 
@@ -173,4 +177,17 @@ def summarize(
         "reject_rate": reject_rate(rows, total["rejects"]),
         "max_reject_rate": max_reject_rate,
     }
+    if "images" in total and (said := picture_warning(total["images"])):
+        found["images"] = total["images"] | {"warning": said}
     return Report.from_dict(found)
+
+
+def picture_warning(images: Mapping[str, int]) -> str:
+    """Return a line if pictures change hardly more labels than pictures of other rows do; "" else."""
+    true, exchanged = images["relabelled_of_compared"], images["relabelled_by_exchanged"]
+    if exchanged < _LEAST_CHANGED or 10 * exchanged < 9 * true:
+        return ""
+    return (
+        f"the pictures may say nothing: of {images['compared']:,} entities, each row's own picture gives {true:,} "
+        f"another label, and another row's picture {exchanged:,}; compare with input.images.ablation: shuffled"
+    )

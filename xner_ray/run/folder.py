@@ -11,6 +11,7 @@ RUN/_run/parts/<attempt>/<unit>.parquet
 RUN/_run/retried/<attempt>/<unit>.parquet   parts whose rejects were tried again
 RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
 RUN/_run/refined/<incarnation>/<unit>.parquet      parts after the second
+RUN/_run/image_background.safetensors   vectors of pictures of the run, whose mean says nothing
 RUN/_run/SEALED            published files with rows and SHA-256, written last
 RUN/_run/UNSEALED          the same of the finished run before it was changed
 """
@@ -35,6 +36,8 @@ from xner_ray.run.record import RECORD, Record, versions
 from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease, claim, is_claimed
+
+BACKGROUND = "_run/image_background.safetensors"
 
 
 class RunFolder:
@@ -64,6 +67,11 @@ class RunFolder:
     @property
     def units_path(self) -> str:
         return self.path("_run", "units.parquet")
+
+    @property
+    def background_path(self) -> str:
+        """The background of the stage `image`."""
+        return self.path(BACKGROUND)
 
     @property
     def ids_folder(self) -> str:
@@ -374,6 +382,7 @@ class RunFolder:
                 "_run/priors",
                 "_run/retried",
                 "_run/parts",
+                BACKGROUND,
                 "_run/UNSEALED",
                 "_run/units.parquet",
                 RECORD,  # last: while it stands, the folder is a run that --fresh may discard

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xner_ray.data.arrow import flat, ints, lengths, nested, offsets, ranges, with_column
-from xner_ray.data.row import REJECTED, ROW, fill, frequencies, rejected
+from xner_ray.data.row import REJECTED, ROW, fill, frequencies, rejected, row_schema
 from xner_ray.errors import FatalError, Reason
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
@@ -111,6 +111,24 @@ def count(table: pa.Table) -> dict[str, Any]:
         "incomplete_rows": emitted.num_rows - (pc.sum(emitted.column("complete")).as_py() or 0),
         "solvers": frequencies(emitted.column("solver")),
         "flags": frequencies(cells("flags")),
+        **({"images": _pictures(table.filter(pa.array(~gone)))} if "image_labels" in table.schema.names else {}),
+    }
+
+
+def _pictures(emitted: pa.Table) -> dict[str, int]:
+    """Count the rows with pictures, the entities that these judged, and the labels that they changed."""
+    judged = emitted.column("image_labels").combine_chunks().flatten()
+    text, after, other = (judged.field(name) for name in ("text", "image", "exchanged"))
+    changed = pc.not_equal(text, after)
+    compared = pc.is_valid(other)
+    return {
+        "rows": emitted.num_rows - emitted.column("image").null_count,
+        "used": emitted.num_rows - emitted.column("image_id").null_count,
+        "entities": len(judged),
+        "relabelled": pc.sum(changed).as_py() or 0,
+        "compared": pc.sum(compared).as_py() or 0,
+        "relabelled_of_compared": pc.sum(pc.and_(changed, compared)).as_py() or 0,
+        "relabelled_by_exchanged": pc.sum(pc.fill_null(pc.not_equal(text, other), False)).as_py() or 0,
     }
 
 
@@ -138,10 +156,11 @@ def read_part(path: str, columns: Sequence[str] | None = None, *, checked: bool 
         with pq.ParquetFile(source if checked else pa.BufferReader(source), pre_buffer=True) as part:
             table = part.read(columns=columns).replace_schema_metadata(None)
     names = list(table.schema.names)
+    own = row_schema(images=True)
     wanted = [*ROW.names, *(name for name in names if name not in ROW.names)] if columns is None else list(columns)
-    for name in ROW.names:
+    for name in own.names:
         if name in wanted and name not in names:
-            table = table.append_column(ROW.field(name), pa.nulls(table.num_rows, ROW.field(name).type))
+            table = table.append_column(own.field(name), pa.nulls(table.num_rows, own.field(name).type))
     return table if table.schema.names == wanted else table.select(wanted)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from xner_ray.errors import DamageError
 from xner_ray.run import whole
-from xner_ray.run.folder import RunFolder
+from xner_ray.run.folder import BACKGROUND, RunFolder
 from xner_ray.run.sealed import Sealed, damage
 from xner_ray.storage import files as storage
 
 _SEALED = "_run/SEALED"
-_MADE_AGAIN = tuple(f"_run/{kind}/" for kind in ("parts", "retried", "priors", "refined"))
+_MADE_AGAIN = (*(f"_run/{kind}/" for kind in ("parts", "retried", "priors", "refined")), BACKGROUND)
 
 
 def find(folder: RunFolder) -> dict[str, str]:

@@ -53,7 +53,14 @@ def rate_of(recipe: Recipe, stage: str, words: float, device: roofline.Device | 
     section = getattr(recipe, stage)
     if stage == "match" and recipe.projector == "match":
         return _listed(stage, "two matchings" if recipe.two_passes else "one matching", words)
-    if recipe.projector == "marker" or stage in ("back_translate", "evidence", "likelihood", "constrained", "match"):
+    if recipe.projector == "marker" or stage in (
+        "image",
+        "back_translate",
+        "evidence",
+        "likelihood",
+        "constrained",
+        "match",
+    ):
         return f"no rate of {stage} is known"
     engine, models = recipe.engine_of(stage), dict(recipe.models())
     model = models.get(f"{stage}.encoder" if stage == "align" else f"{stage}.model", "").partition("@")[0]

@@ -42,15 +42,15 @@ class TokenClassifier(WindowReader):
         raise NotImplementedError
 
     def tag(self, sentences: Sequence[Sentence]) -> list[list[Span]]:
-        """Return the spans of each sentence.
+        """Return the spans of each sentence, as of `tagged`."""
+        return [spans for spans, _ in self.tagged(sentences)]
+
+    def tagged(self, sentences: Sequence[Sentence]) -> list[tuple[list[Span], NDArray[np.float32]]]:
+        """Return the spans of each sentence, and its `probabilities`.
 
         Each word gets its most probable tag, the first of equals; tags are read as IOB2 with the usual repair: an I-l
         that continues nothing begins a span. A span's score is the mean probability of its tags, to 1e-4.
         """
-        return [spans for spans, _ in self.tag_and_judge(sentences)]
-
-    def tag_and_judge(self, sentences: Sequence[Sentence]) -> list[tuple[list[Span], NDArray[np.float32]]]:
-        """Return the spans of each sentence as `tag` does, and its `probabilities`."""
         names = label_list(self.labels)
         result = []
         for parts in self._parts([words for words, _ in sentences]):

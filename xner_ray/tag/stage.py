@@ -7,6 +7,7 @@ probabilities.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,13 @@ from xner_ray.recipe.model import Recipe
 from xner_ray.stage import LastResult, ModelStage
 from xner_ray.tag.base import Rejected, Sentence, Tagger, judge
 
-Tagged = tuple[list[Span], NDArray[np.float32] | None]  # of one sentence, with the probabilities if they are wanted
+
+@dataclass(frozen=True)
+class Found:
+    """The spans of a sentence, and the probabilities of its words' tags where the tagger gives them."""
+
+    spans: Sequence[Span]
+    probabilities: NDArray[np.float32] | None = None
 
 
 class TagStage(ModelStage):
@@ -42,14 +49,10 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
-        self.opines = recipe.opines
-        self.last: LastResult[list[Sentence], Sequence[Tagged | Rejected]] = LastResult()
-
-    def _tag(self, sentences: Sequence[Sentence]) -> Sequence[Tagged | Rejected]:
-        if self.opines and (both := getattr(self.tagger, "tag_and_judge", None)) is not None:
-            found: Sequence[Tagged] = both(sentences)
-            return found
-        return [spans if isinstance(spans, tuple) else (spans, None) for spans in self.tagger.tag(sentences)]
+        # What a picture weighs the labels against. It may change them, and then target_tag's tagger is asked
+        self.weighed = "image" in recipe.stages
+        self.opines = recipe.opines and not self.weighed
+        self.last: LastResult[list[Sentence], Sequence[Found | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         # Read whatever became of the row in this language: so the sentences are the same in all languages
@@ -61,27 +64,37 @@ class TagStage(ModelStage):
         sentences: list[Sentence] = [
             (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
         ]
-        of_row = dict(zip(read.tolist(), self.last.of(sentences, self._tag), strict=bool(rows)))
+        of_row = dict(zip(read.tolist(), self.last.of(sentences, self._tagged), strict=bool(rows)))
         found = [of_row[index] for index in rows]
         names = ("source_spans", "source_opinions", "unprojected", "flags")
         columns: dict[str, dict[int, Any]] = {name: {} for name in names}
         flags = table.column("flags").to_pylist()
         rejects: dict[int, tuple[Reason, str]] = {}
         for index, result in zip(rows, found, strict=True):
-            if isinstance(result[0], Reason):
+            if isinstance(result, tuple):
                 rejects[index] = result
                 continue
-            tagged, probabilities = result
-            own = {mapped: span for span in tagged for mapped in self.labels.map([span])}  # the first of equal ones
+            own = {
+                mapped: span for span in result.spans for mapped in self.labels.map([span])
+            }  # the first of equal ones
             spans = list(own)
             columns["source_spans"][index] = span_cells(spans)
-            if probabilities is not None:
-                columns["source_opinions"][index] = judge(probabilities, list(own.values()), self.tagger.labels)
+            if result.probabilities is not None and self.opines:
+                columns["source_opinions"][index] = judge(result.probabilities, [*own.values()], self.tagger.labels)
+            if result.probabilities is not None and self.weighed:
+                inside = {word for span in spans for word in range(span.start, span.end)}
+                cells = tag_cells(result.probabilities, self.tagger.labels)
+                columns.setdefault("source_tags", {})[index] = [cell for cell in cells if cell["word"] in inside]
             if lost := nested_losses(spans):
                 columns["unprojected"][index] = lost
             if self.mark:
                 columns["flags"][index] = with_flags(flags[index], self.mark)
         return fill(table, columns, rejects)
+
+    def _tagged(self, sentences: list[Sentence]) -> Sequence[Found | Rejected]:
+        if (self.weighed or self.opines) and (tagged := getattr(self.tagger, "tagged", None)) is not None:
+            return [Found(*found) for found in tagged(sentences)]
+        return [found if isinstance(found, tuple) else Found(found) for found in self.tagger.tag(sentences)]
 
     def forget(self) -> None:
         super().forget()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from xner_ray.data.row import ROW
+from xner_ray.data.row import carried_names
 from xner_ray.errors import InputError
 from xner_ray.write.entities import Row, entities, tags
 
@@ -44,7 +44,8 @@ def write(rows: Iterable[Row]) -> Iterator[str]:
             "spans": spans,
             "source_text": row["source_text"],
         }
-        carried = {name: plain(value) for name, value in row.items() if name not in ROW.names}
+        own = {*carried_names(row)}
+        carried = {name: plain(value) for name, value in row.items() if name in own}
         if clash := sorted(carried.keys() & record.keys()):
             raise InputError(
                 f"row {row['id']}: the carried column {clash[0]!r} has the name of a key of this export; rename it in "

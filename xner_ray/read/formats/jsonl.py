@@ -12,7 +12,7 @@ from xner_ray.read.carried import carried
 from xner_ray.read.format import Format, Tagged
 from xner_ray.read.formats.json import objects_of
 from xner_ray.read.formats.lines import byte_lines, decode, line_pieces
-from xner_ray.read.mapping import flat, from_mapping
+from xner_ray.read.mapping import flat, from_mapping, keys_of
 from xner_ray.read.record import BadRecord, File, Place, Raw, Record, by_file
 from xner_ray.read.shapes import tools
 from xner_ray.read.shapes.evidence import ObjectEvidence
@@ -100,7 +100,7 @@ def _tagged_keys(file: File) -> tuple[str, ...] | None:
 @by_file
 def _others(file: File) -> frozenset[str]:
     """Return the keys that make an object another shape than words with tags."""
-    others = {file.key("text"), file.key("spans"), file.key("split")}
+    others = {key for ours, key in keys_of(file).items() if ours in ("text", "spans", "split", "image")}
     return frozenset(others - set(_tagged_keys(file) or ()) | ({"data", "passages"} if file.reading.shape else set()))
 
 

@@ -15,18 +15,29 @@ from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from xner_ray.data.row import ROW, refuse_collisions, refuse_extension_types
+from xner_ray.data.row import IMAGES, refuse_collisions, refuse_extension_types, row_schema
 from xner_ray.data.spans import Span
 from xner_ray.errors import InputError, Reason
 from xner_ray.read.format import Evidence, Format, NoEvidence
 from xner_ray.read.mapping import from_mapping
-from xner_ray.read.record import BadRecord, File, Place, Raw, Record, name_text, short, split_name
+from xner_ray.read.record import BadRecord, Embedded, File, Place, Raw, Record, name_text, short, split_name
 from xner_ray.read.shapes.evidence import ObjectEvidence
-from xner_ray.read.shapes.schema import candidates, check_types, class_names, consumed, holds_text, is_nested, need
+from xner_ray.read.shapes.schema import (
+    candidates,
+    check_types,
+    class_names,
+    consumed,
+    embedded,
+    holds_text,
+    is_nested,
+    need,
+)
 from xner_ray.storage import files as storage
 
+_OF_RUN = row_schema(images=True)
 _BATCH_ROWS = 1024
 _IPC_FILE_MAGIC = b"ARROW1"
 _END_OF_STREAM_BYTES = (4, 8)  # of the marker, before Arrow 0.15 and since; a message is longer
@@ -58,7 +69,8 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
     refuse_extension_types(schema, file.path)
     if len(set(schema.names)) < len(schema.names):
         raise InputError(f"{file.path}: two columns have the same name; columns: {', '.join(schema.names)}")
-    own = {*consumed(file), *(ROW.names if file.format == "run" else ())}
+    of_run = {*_OF_RUN.names} - ({*IMAGES.names} if not {*IMAGES.names} <= {*schema.names} else set())
+    own = {*consumed(file), *(of_run if file.format == "run" else ())}
     extra = [pa.field(field.name, field.type) for field in schema if file.carried and field.name not in own]
     if file.carried and file.carry is not None:
         need(file, schema, [name for name in file.carry if name not in schema.names])
@@ -66,14 +78,14 @@ def table_schema(file: File, *, need_labels: bool) -> tuple[pa.Schema, list[pa.F
     if file.format == "run":
         need(file, schema, [name for name in consumed(file) if name not in schema.names])
         for name in consumed(file):
-            if schema.field(name).type != ROW.field(name).type:
-                kinds = f"{schema.field(name).type}; in a run it is {ROW.field(name).type}"
+            if schema.field(name).type != _OF_RUN.field(name).type:
+                kinds = f"{schema.field(name).type}; in a run it is {_OF_RUN.field(name).type}"
                 raise InputError(f"{file.path}: column {name!r} has the type {kinds}")
         return schema, extra
     if {"row", "source_lang", "source_spans", "spans", "unprojected", "ner_tags"} <= set(schema.names):
         raise InputError(f"{file.path}: has the columns of an xner_ray run; set input.format: run")
     if file.carried:
-        refuse_collisions([field.name for field in extra], file.path)
+        refuse_collisions([field.name for field in extra], file.path, images=file.columns.image is not None)
     found = {*consumed(file), *candidates(file, schema)} & set(schema.names)
     tokens, text, tags, spans = map(file.key, ("tokens", "text", "tags", "spans"))
     if not found & {tokens, text} and not any(holds_text(name, schema.field(name).type) for name in found):
@@ -93,22 +105,43 @@ def raws(file: File, start: Place, stop: int | None = None, *, skip: int = 0, ex
     with _opened(file) as stream:
         columns = list(dict.fromkeys([*wanted, *(field.name for field in carried)])) if extra else wanted
         batches = _arrow_batches(stream, start.offset, columns) if file.ends_with(".arrow") else None
-        for place, batch in batches or _parquet_batches(stream, start.offset, columns):
+        picture = _embedded(file, schema)
+        leaves = [f"{name}.path" if name == picture else name for name in columns]  # and not the pictures themselves
+        for place, batch in batches or _parquet_batches(stream, start.offset, leaves):
             if stop is not None and place is not None and place >= stop:
                 return
             if skip >= batch.num_rows:
                 skip, row = skip - batch.num_rows, row + batch.num_rows
                 continue
             rest = batch.select([field.name for field in carried]) if extra and carried else None
-            found = table_raws(batch.select(wanted).slice(skip), range(row + skip, row + batch.num_rows), names)
+            lines = range(row + skip, row + batch.num_rows)
+            found = table_raws(_without_bytes(batch.select(wanted), picture).slice(skip), lines, names)
             for index, raw in enumerate(found, start=skip):
                 if rest is not None:
                     raw.extra = (rest, index)
+                if picture is not None and raw.data[picture] is not None:
+                    raw.data[picture] = Embedded(raw.line)
                 if place is not None and index == 0:
                     raw.place = Place(place, row)
                 yield raw
             row += batch.num_rows
             skip = 0
+
+
+def _embedded(file: File, schema: pa.Schema) -> str | None:
+    """Return the name of the column that holds pictures themselves, if the file has one."""
+    name = "" if file.columns.image is None or file.format == "run" else file.key("image")
+    return name if name in schema.names and embedded(schema.field(name).type) else None
+
+
+def _without_bytes(batch: pa.RecordBatch, picture: str | None) -> pa.RecordBatch:
+    """Return a batch in which pictures are null or not, and no more."""
+    if picture is None:
+        return batch
+    there = batch.column(picture).is_valid()
+    return batch.set_column(
+        batch.schema.get_field_index(picture), picture, pc.if_else(there, True, pa.scalar(None, pa.bool_()))
+    )
 
 
 def batches(file: File, start: Place) -> Iterator[tuple[Place | None, int, pa.RecordBatch]]:
@@ -307,6 +340,7 @@ def _run_record(data: dict[str, Any], row: int, file: File) -> Record:
     try:
         record.id, record.doc_id = name_text(data["id"], "id"), name_text(data["doc_id"], "doc_id")
         record.split = split_name(data["split"] or "")
+        record.image = data.get("image")
         record.text, tokens = data[f"{prefix}text"], data[f"{prefix}tokens"]
         if tokens is not None and None in tokens:
             raise BadRecord(Reason.MALFORMED, f"{prefix}tokens is {short(tokens)}; allowed: a list of text")

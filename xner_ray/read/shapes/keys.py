@@ -47,9 +47,14 @@ def choose(forms: Mapping[str, Iterable[str]], columns: Names) -> Keys:
     return _choose(tuple((key, frozenset(found)) for key, found in forms.items()), columns)
 
 
+def _of_picture(key: str, columns: Names) -> bool:
+    """Return whether a key, or a path of keys, is that of the rows' pictures."""
+    return columns.image is not None and (key == columns.image or key.startswith(f"{columns.image}."))
+
+
 @lru_cache(maxsize=4096)
 def _choose(forms: tuple[tuple[str, frozenset[str]], ...], columns: Names) -> Keys:
-    forms = tuple((key, found - {NULL}) for key, found in forms)
+    forms = tuple((key, found - {NULL}) for key, found in forms if not _of_picture(key, columns))
     keys, with_form = Keys(), dict(forms)
     taken: set[str] = set()
 

@@ -22,7 +22,8 @@ def consumed(file: File) -> list[str]:
             *(("answer", "passages") if file.reading.shape else ()),
         ]
     source = ["source_text", "source_tokens", "source_spans"]
-    return ["id", "doc_id", "split", "source_lang", "lang"] + (
+    picture = ["image"] if file.columns.image is not None else []
+    return ["id", "doc_id", "split", "source_lang", "lang", *picture] + (
         source if file.side == "source" else ["text", "tokens", "gold_spans"]
     )
 
@@ -94,7 +95,11 @@ def check_types(file: File, schema: pa.Schema) -> None:
     def spans(kind: pa.DataType) -> bool:
         return types.is_null(kind) or types.is_struct(kind) or items(kind) is not None
 
+    def picture(kind: pa.DataType) -> bool:
+        return text(kind) or embedded(kind) or (types.is_struct(kind) and "path" in {field.name for field in kind})
+
     allowed = {
+        **({columns["image"]: (picture, "text or {bytes, path}")} if "image" in columns else {}),
         columns["tokens"]: (tokens, "a list of text"),
         columns["tags"]: (tags, "a list of text or of ClassLabel numbers"),
         columns["spans"]: (spans, "a list of {start, end, label}"),
@@ -114,6 +119,14 @@ def check_types(file: File, schema: pa.Schema) -> None:
             f"{file.path}: column {columns['tags']!r} holds numbers, and no ClassLabel of its features names them; "
             "set input.labels.names to their names in order, as in [O, B-PER, I-PER]"
         )
+
+
+def embedded(kind: pa.DataType) -> bool:
+    """Return whether a column holds pictures themselves, as the hub writes them: {bytes, path}."""
+    if not pa.types.is_struct(kind):
+        return False
+    parts = {field.name: field.type for field in kind}
+    return parts.keys() == {"bytes", "path"} and parts["bytes"] in (pa.binary(), pa.large_binary())
 
 
 def class_names(file: File, schema: pa.Schema) -> dict[str, list[str]]:

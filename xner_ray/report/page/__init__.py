@@ -52,11 +52,16 @@ class About:
 
 
 def render(
-    about: About, report: Report, evaluations: Evaluations | None, sample: Sample, drivers: Sequence[Driver]
+    about: About,
+    report: Report,
+    evaluations: Evaluations | None,
+    sample: Sample,
+    drivers: Sequence[Driver],
+    thumbnail: sentences.Thumbnail = lambda row: None,
 ) -> bytes:
     """Render the page. report: of all finished units; evaluations, sample: of the rows looked at.
 
-    The same arguments give the same bytes.
+    thumbnail: returns the address `data:` of a small copy of a row's picture. The same arguments give the same bytes.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -71,7 +76,7 @@ def render(
     shown, size = [], 0
     chosen = sample.chosen()
     for row in chosen:
-        text = template.render(sentence=sentences.view(row, labels))
+        text = template.render(sentence=sentences.view(row, labels, thumbnail))
         size += len(text.encode())
         if size > SAMPLE_BYTES:
             break

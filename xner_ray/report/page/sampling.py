@@ -34,6 +34,9 @@ COLUMNS = (
 )
 """The columns that the page reads."""
 
+PICTURES = ("image", "image_id", "image_evidence", "image_labels")
+"""Those that it reads besides of a run with pictures."""
+
 Key = tuple[int, int, float, int]
 
 

@@ -7,7 +7,7 @@ cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ _WORD, _GAP, _PHRASE, _DETAIL = 60, 4, 80, 300  # characters of a word, between 
 _ENTITIES = 40  # of a sentence
 LEAST_LINK = 0.3  # either way; at most three links of a word are as probable
 COLOURS = 8
+Thumbnail = Callable[[Mapping[str, Any]], str | None]
 
 # Control characters, also those that change the direction of the text around them: shown by number. Joiners and the
 # marks LRM, RLM and ALM are part of how words are written.
@@ -73,6 +74,26 @@ class Fate:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """What the picture says of an entity's label. said: the numbers behind it, if it gave another label."""
+
+    text: str
+    before: str
+    after: str
+    said: Sequence[str]
+    exchanged: str  # the label that another picture of the unit would have given; "" if there is none
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture of a sentence. source: the address `data:` of a thumbnail; "" where it cannot be shown."""
+
+    name: str
+    source: str
+    moved: Sequence[Moved]
+
+
+@dataclass(frozen=True)
 class Sentence:
     id: str
     row: int
@@ -87,6 +108,7 @@ class Sentence:
     flags: Sequence[str]
     reason: str
     detail: str
+    picture: Picture | None = None
 
 
 def visible(text: str) -> str:
@@ -122,8 +144,11 @@ def direction(code: str) -> str:
     return LANGUAGES[code].direction if code in LANGUAGES else "auto"
 
 
-def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
-    """Return what is shown of a row with the columns `sampling.COLUMNS`. labels: the run's, in order."""
+def view(row: Mapping[str, Any], labels: Sequence[str], thumbnail: Thumbnail = lambda row: None) -> Sentence:
+    """Return what is shown of a row with the columns `sampling.COLUMNS`. labels: the run's, in order.
+
+    thumbnail: returns the address `data:` of a small copy of a row's picture.
+    """
     numbers = {label: n for n, label in enumerate(labels)}
     aside, source = unmatchable(row), row["source_spans"] or ()
     spans, gold = row["spans"] or (), row["gold_spans"]
@@ -158,7 +183,30 @@ def view(row: Mapping[str, Any], labels: Sequence[str]) -> Sentence:
         flags=[short(flag, 40) for flag in (row["flags"] or ())[:20]],
         reason=row["reason"] or "",
         detail=short(row["detail"] or "", _DETAIL),
+        picture=_picture(row, thumbnail) if row.get("image") else None,
     )
+
+
+def _picture(row: Mapping[str, Any], thumbnail: Thumbnail) -> Picture:
+    """Return a row's picture, and the entities that it judged."""
+    numbers: dict[tuple[int, str], tuple[float, float]] = {}
+    for cell in row["image_evidence"] or ():
+        numbers[cell["source"], cell["label"]] = cell["text"], cell["image"]
+    moved = []
+    for cell in (row["image_labels"] or ())[:_ENTITIES]:
+        span = row["source_spans"][cell["source"]]
+        words = " ".join(row["source_tokens"][span["start"] : span["end"]])
+        said = []
+        if cell["text"] != cell["image"]:
+            for label in (cell["text"], cell["image"]):
+                text, image = numbers[cell["source"], label]
+                said.append(f"{short(label, 40)}: by the text {text:.2f}, by the picture {image:+.2f}")
+        exchanged = short(cell["exchanged"] or "", 40)
+        moved.append(
+            Moved(short(words, _PHRASE), short(cell["text"], 40), short(cell["image"], 40), tuple(said), exchanged)
+        )
+    source = thumbnail(row) if row["image_id"] else None
+    return Picture(short(row["image"], _PHRASE), source or "", moved)
 
 
 def _links(row: Mapping[str, Any], start: str, end: str) -> dict[int, list[int]]:

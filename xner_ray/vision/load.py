@@ -1,0 +1,34 @@
+"""Load what the stage `image` needs: model, loaders of pictures, cache, and the background of the run."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from xner_ray.models import hub
+from xner_ray.read.inputs import picture_folders
+from xner_ray.recipe.model import Recipe
+from xner_ray.vision import background
+from xner_ray.vision.cache import VectorCache
+from xner_ray.vision.loader import Loader
+from xner_ray.vision.reader import PictureReader
+from xner_ray.vision.stage import ImageStage
+from xner_ray.vision.towers import Towers
+
+
+def load_stage(recipe: Recipe) -> ImageStage:
+    """Return the stage; the recipe names the file of the background. DamageError if that is not what was written."""
+    reader = load_reader(recipe)
+    return ImageStage(recipe, reader.towers, reader, background.read(str(recipe.image.background_file)))
+
+
+def load_reader(recipe: Recipe) -> PictureReader:
+    """Return what reads pictures, with its model."""
+    section = recipe.image
+    towers = Towers(section)
+    cache = None
+    if section.cache is not None:
+        identity, dtype = hub.pin(str(section.model))[1], str(towers.network.dtype)
+        cache = VectorCache(section.cache, identity, metadata.version("pillow"), dtype)
+    folders = picture_folders(recipe).items()
+    of_language = {lang: Loader.of(recipe.input, *places, towers.side) for lang, places in folders}
+    return PictureReader(towers, of_language, cache)
