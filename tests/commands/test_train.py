@@ -1,5 +1,6 @@
 """The command `train`: recipes, what a folder may hold, and Ray Train for real, killed and gone on with."""
 
+import io
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 from run_folders import finished
 from tiny_encoders import tiny
 from typer.testing import CliRunner
@@ -146,7 +148,7 @@ def test_the_recipe_names_the_encoder_and_its_processes_a_copy(
     monkeypatch.setattr(hub, "mirror", lambda name, models, say: f"{models}/{name.partition('@')[2]}")
     asked: list[Any] = []
 
-    def run(training: Any, encoder: str, folder: str, publish: Any) -> dict[str, Any]:
+    def run(training: Any, encoder: str, folder: str, publish: Any, say: Any) -> dict[str, Any]:
         asked.append((training.model.encoder, encoder))
         with tempfile.TemporaryDirectory() as own:
             publish(Path(own), {"recipe": training.model_dump(mode="json")})
@@ -158,6 +160,28 @@ def test_the_recipe_names_the_encoder_and_its_processes_a_copy(
     report = json.loads((tmp_path / "model" / "training.json").read_text())
     assert report["recipe"]["model"]["encoder"] == pinned
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["SHA256SUMS", "training.json"]
+
+
+def test_the_first_line_says_what_is_made_of_what_before_anything_is_loaded(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xner_ray.models import hub
+
+    def fails(*_: Any) -> Any:
+        raise RecipeError("loads")
+
+    monkeypatch.setattr(hub, "pin", fails)
+    log = io.StringIO()
+    with pytest.raises(RecipeError, match="loads"):
+        train(
+            toy / "student.yaml",
+            tmp_path / "model",
+            overrides=["resources.workers=2"],
+            console=Console(file=log, width=300),
+        )
+    (said,) = log.getvalue().splitlines()
+    assert said.startswith(f"a student of {toy}/toy.conll (")
+    assert said.endswith(f"): encoder {toy}/encoder, {EPOCHS} epochs, 2 workers")
 
 
 def test_only_what_another_try_may_mend_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

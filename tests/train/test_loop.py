@@ -21,8 +21,9 @@ from xner_ray.errors import FatalError
 from xner_ray.models import trainer
 from xner_ray.models.trainer import Progress, load_state, state_of
 from xner_ray.models.windows import Windows, micro_batches
-from xner_ray.train.loop import FrozenStateCache, StudentTask, fit, predict
+from xner_ray.train.loop import StudentTask, fit, predict
 from xner_ray.train.network import Student
+from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import counts_of, micro_f1, scored
 from xner_ray.train.windows import encode, goal
 
@@ -175,10 +176,10 @@ def test_a_resumed_training_is_the_same_to_the_bit(encoder: str, frozen: int) ->
 
 def test_frozen_weights_stay_and_kept_states_change_nothing(encoder: str) -> None:
     results = []
-    for cache_gb in (2.0, 0.0, 2e-6):
+    for cache_gb, cache_disk_gb in ((2.0, 0.0), (0.0, 0.0), (2e-6, 0.0), (0.0, 1e-3), (2e-6, 2e-6)):
         found = _student(encoder, frozen=2)
         before = {name: value.clone() for name, value in found.module.state_dict().items()}
-        _fit(found, toy(), {"cache_gb": cache_gb})
+        _fit(found, toy(), {"cache_gb": cache_gb, "cache_disk_gb": cache_disk_gb, "batch_sentences": 1})
         moved = {n for n, value in found.module.state_dict().items() if not torch.equal(value, before[n])}
         assert moved and moved <= set(state_of(found.module))
         results.append(state_of(found.module))

@@ -1,7 +1,7 @@
-"""The student as a training task, the cache of frozen layers' states, and predictions.
+"""The student as a training task, and predictions.
 
-Every process knows all sentences and takes every n-th sentence of a batch. The loss is divided by the weight of the
-whole batch.
+Every process takes every n-th sentence of a batch. The loss is divided by the weight of the whole batch. States of
+frozen layers are made ready some batches ahead, so that rows of one length are read together.
 """
 
 from __future__ import annotations
@@ -22,37 +22,13 @@ from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State, a
 from xner_ray.models.windows import Windows, micro_batches
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit
+from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.windows import Goal
 
 Ints = NDArray[np.int64]
 _POOL = 64  # batches whose sentences are sorted by length, which keeps padding small
-
-
-class FrozenStateCache:
-    """States of frozen layers by a row's subwords, up to a number of bytes; what does not fit is computed again.
-
-    Students may share it: those with the same frozen layers share their states.
-    """
-
-    def __init__(self, n_bytes: float) -> None:
-        self._left = n_bytes
-        self._found: dict[tuple[bytes, bool, bytes], Tensor] = {}
-
-    def states(self, student: Student, windows: Windows, rows: Sequence[int]) -> list[Tensor] | None:
-        """Return the states of each row, (subwords, dim); None if the student does not split."""
-        if not student.splits:
-            return None
-        half = student.frozen_digest, torch.is_autocast_enabled(student.device.type)
-        keys = [(*half, windows.ids[windows.starts[row] : windows.starts[row + 1]].tobytes()) for row in rows]
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._found}
-        made = dict(zip(missing, student.states(windows, list(missing.values())), strict=True)) if missing else {}
-        result = [self._found[key] if key in self._found else made[key] for key in keys]
-        for key, state in made.items():
-            size = state.numel() * state.element_size()
-            if size <= self._left:
-                self._found[key] = state
-                self._left -= size
-        return result
+_AHEAD = 1024  # sentences whose states are made ready at once; fewer at first, so that steps begin soon
+_AHEAD_FIRST = 128
 
 
 @dataclass
@@ -69,12 +45,12 @@ class StudentTask:
     @property
     def n_steps(self) -> int:
         """Steps of an epoch."""
-        return math.ceil(len(self.windows) / self.settings.batch_sentences)
+        return steps_of(len(self.windows), self.settings)
 
     @property
     def n_parts(self) -> int:
-        """Checkpoints of an epoch; a part has at least one step."""
-        return min(self.settings.checkpoints_per_epoch, self.n_steps)
+        """Checkpoints of an epoch."""
+        return parts_of(self.n_steps, self.settings)
 
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         settings, over_frozen = self.settings, self.model.frozen > 0
@@ -102,6 +78,16 @@ class StudentTask:
         drawn = np.random.SeedSequence([self.settings.seed, part, self.group.rank]).generate_state(1)
         return int(drawn[0])
 
+    def ready(self, batches: Sequence[Ints]) -> Iterator[Ints]:
+        """Yield the batches, with the states of this process's sentences made ready."""
+        start, room = 0, _AHEAD_FIRST
+        while start < len(batches):
+            n = max(1, room * self.group.size // self.settings.batch_sentences)
+            ahead, start, room = batches[start : start + n], start + n, min(2 * room, _AHEAD)
+            mine = np.concatenate([batch[self.group.rank :: self.group.size] for batch in ahead])
+            _prepare(self.model, self.windows, mine, self.settings, self.cache)
+            yield from ahead
+
     def losses(self, batch: Ints) -> Iterator[Tensor]:
         """Yield the weighted cross-entropies of this process's micro-batches, divided by the weight of the batch."""
         goal, first = self.goal, self.windows.first
@@ -116,6 +102,22 @@ class StudentTask:
         return {"loss": round(float(np.mean(losses)), 6)}
 
 
+def steps_of(n_sentences: int, settings: Fit) -> int:
+    """Return the number of steps of an epoch."""
+    return math.ceil(n_sentences / settings.batch_sentences)
+
+
+def parts_of(n_steps: int, settings: Fit) -> int:
+    """Return the number of parts of an epoch, one a checkpoint; a part has at least one step."""
+    return min(settings.checkpoints_per_epoch, n_steps)
+
+
+def _prepare(student: Student, windows: Windows, sentences: Ints, settings: Fit, cache: FrozenStateCache) -> None:
+    rows = ranges(windows.windows_of[sentences], np.diff(windows.windows_of)[sentences])
+    with autocast(student.device, settings.dtype):
+        cache.prepare(student, windows, rows, settings.micro_batch_tokens)
+
+
 def _logits(
     student: Student, windows: Windows, sentences: Ints, settings: Fit, cache: FrozenStateCache | None
 ) -> Iterator[tuple[Ints, Tensor]]:
@@ -124,7 +126,7 @@ def _logits(
     for chosen in micro_batches(windows.lengths[rows], settings.micro_batch_tokens):
         batch = rows[chosen].tolist()
         with autocast(student.device, settings.dtype):
-            states = None if cache is None else cache.states(student, windows, batch)
+            states = None if cache is None else cache.states(student, windows, batch, settings.micro_batch_tokens)
             logits, words = student.logits(windows, batch, states)
         yield words, logits
 
@@ -140,10 +142,11 @@ def fit(
     resume: State | None = None,
     checkpoint: Checkpoint = lambda progress, state: None,
     cache: FrozenStateCache | None = None,
+    stepped: Callable[[float], None] = lambda loss: None,
 ) -> Progress:
-    """Train the student; see `trainer.fit`. cache: by default one of `settings.cache_gb`."""
+    """Train the student; see `trainer.fit`. cache: by default one as the settings say."""
     group = group or Alone()
-    cache = FrozenStateCache(settings.cache_gb * 1e9) if cache is None else cache
+    cache = cache_of(settings) if cache is None else cache
     task = StudentTask(student, windows, goal, settings, cache, group)
     return trainer.fit(
         task,
@@ -155,7 +158,13 @@ def fit(
         group=group,
         resume=resume,
         checkpoint=checkpoint,
+        stepped=stepped,
     )
+
+
+def cache_of(settings: Fit) -> FrozenStateCache:
+    """Return an empty cache of the size that a recipe states."""
+    return FrozenStateCache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9)
 
 
 @torch.inference_mode()
@@ -172,8 +181,14 @@ def predict(
     student.train(False)
     mine = np.arange(len(windows))[group.rank :: group.size]
     result = np.full(int(windows.first[-1]), -1)
-    for words, logits in _logits(student, windows, mine, settings, cache):
-        result[words] = logits.argmax(dim=1).cpu().numpy()
+    # Sorted by length, so that parts of equal memory have little padding
+    mine = mine[np.argsort(np.diff(windows.starts[windows.windows_of])[mine], kind="stable")]
+    for start in range(0, len(mine), _AHEAD):
+        part = mine[start : start + _AHEAD]
+        if cache is not None:
+            _prepare(student, windows, part, settings, cache)
+        for words, logits in _logits(student, windows, part, settings, cache):
+            result[words] = logits.argmax(dim=1).cpu().numpy()
     found: Ints = np.max(group.gather(result), axis=0)  # at most one process reads a word
     found[found < 0] = student.names.index("O")
     return found

@@ -162,7 +162,9 @@ class Fit(Section):
     micro_batch_tokens: int = Field(default=4096, ge=16)
     # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    cache_gb: float = Field(default=2.0, ge=0)  # for the states of frozen layers, of one worker
+    cache_gb: float = Field(default=2.0, ge=0)  # memory for the states of frozen layers, of one worker
+    # The local disk for those that find no room there, at most half of what is free; the rest is computed again
+    cache_disk_gb: float = Field(default=16.0, ge=0)
     seed: int = Field(default=0, ge=0)
 
 

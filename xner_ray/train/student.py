@@ -24,11 +24,13 @@ from xner_ray.evaluate.scores import Evaluations
 from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State
 from xner_ray.models.windows import Windows
 from xner_ray.train.card import model_card
-from xner_ray.train.loop import FrozenStateCache, fit, predict
+from xner_ray.train.loop import cache_of, fit, parts_of, predict, steps_of
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import Tally, label_names
 from xner_ray.train.sources import load
+from xner_ray.train.states import FrozenStateCache
+from xner_ray.train.watch import Say, Watch
 from xner_ray.train.windows import encode, goal
 from xner_ray.version import __version__
 
@@ -108,14 +110,23 @@ def train(
     samples: int = defaults.SAMPLES,
     device: torch.device | None = None,
     cache: FrozenStateCache | None = None,
+    say: Say = lambda line: None,
 ) -> Trained:
     """Read, train, and score against `evaluate`; the result is the same in each process of a group.
 
     samples: bootstrap resamples of the scores. cache: states of frozen layers, for trainings over the same layers.
+    say: called with lines of progress, in the first process alone.
     """
     group, settings = group or Alone(), training.fit
-    cache = FrozenStateCache(settings.cache_gb * 1e9) if cache is None else cache
+    cache = cache_of(settings) if cache is None else cache
+    say = say if group.rank == 0 else lambda line: None
+    say(f"reads the sentences of {len(training.data)} source{'s' * (len(training.data) > 1)}")
     data = read(training)
+    n_read = sum(tally.read for tally in data.tallies["data"])
+    say(
+        f"{data.data.num_rows:,} of {n_read:,} sentences are learnt, with the labels {', '.join(data.labels)}; loads "
+        f"the encoder {training.model.encoder}"
+    )
     device = device or device_here(training.resources.gpus)
     student = Student(training.model, data.labels, seed=settings.seed, device=device)
 
@@ -127,6 +138,18 @@ def train(
 
     validation = None if data.validation is None else predictions(data.validation)
     windows = encode(data.data, student.tokenizer, student.positions)
+    n_steps = steps_of(len(windows), settings)
+    done = 0 if resume is None else round(resume["progress"]["checkpoint"] / parts_of(n_steps, settings) * n_steps)
+    watch = Watch(say, n_steps=n_steps, epochs=settings.epochs, sentences=len(windows), done=done)
+    say(
+        f"{settings.epochs} epochs of {n_steps:,} steps with {settings.batch_sentences} sentences each"
+        + (f"; goes on after step {done:,}" if done else "")
+    )
+
+    def kept(progress: Progress, state: Callable[[], State]) -> None:
+        watch.checkpoint(progress.history[-1])
+        checkpoint(progress, state)
+
     progress = fit(
         student,
         windows,
@@ -135,9 +158,12 @@ def train(
         validate=None if validation is None else lambda: micro_f1(counts_of(validation())),
         group=group,
         resume=resume,
-        checkpoint=checkpoint,
+        checkpoint=kept,
         cache=cache,
+        stepped=watch.stepped,
     )
+    if data.evaluate is not None:
+        say(f"labels the {data.evaluate.num_rows:,} sentences of evaluate")
     tables = None if data.evaluate is None else predictions(data.evaluate)()
     evaluations = None if tables is None else evaluation.score(counts_of(tables), samples=samples)
     return Trained(student, data, progress, tables, evaluations)
