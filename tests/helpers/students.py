@@ -30,7 +30,7 @@ def sentences(rows: Sequence[Row]) -> pa.Table:
     made = [
         {
             **{"source": 0, "lang": "spa_Latn", "row": number, "id": f"s{number}", "doc_id": None, "weight": 1.0},
-            **{"masked": False, "tags": None},
+            **{"masked": False, "tags": None, "unknown": None, "uncertain": False},
             **row,
             "doubtful": cells(row.get("doubtful", [])),
             "spans": None if row.get("spans") is None else cells(row["spans"]),

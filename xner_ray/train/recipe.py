@@ -19,9 +19,10 @@ FROZEN_BUILTIN, KEPT_BUILTIN = 7, 9  # of 12 layers: state 7 aligns languages be
 class Filters(Section):
     """Filters of sentences and words. A sentence is counted under the first filter that drops it."""
 
-    # Sentences that lost an entity. None: with projected labels, those that the run set aside (output.incomplete:
-    # split) are left out. mask: all but their O words, some of which are wrong, are learnt
-    incomplete: Literal["keep", "drop", "mask"] | None = None
+    # Sentences that lost an entity. mask: their O words, some of which are wrong, teach nothing. words: those O words
+    # teach nothing that the missing entity may stand on (xner_ray/train/unknown.py). None: as keep, but what the run
+    # set aside (output.incomplete: split) is left out
+    incomplete: Literal["keep", "drop", "mask", "words"] | None = None
     min_score: float | None = Field(default=None, ge=0, le=1)  # of the sentence's worst projected entity
     # Below this score of a projected entity its words are masked: nothing is learnt from them
     mask_below: float | None = Field(default=None, ge=0, le=1)
@@ -35,7 +36,11 @@ class Filters(Section):
     def masks(self) -> str | None:
         """The filter that masks words, as messages name it; None without one."""
         return (
-            "incomplete: mask" if self.incomplete == "mask" else "mask_below" if self.mask_below is not None else None
+            f"incomplete: {self.incomplete}"
+            if self.incomplete in ("mask", "words")
+            else "mask_below"
+            if self.mask_below is not None
+            else None
         )
 
     @field_validator("words")
@@ -176,6 +181,20 @@ class Resources(Section):
     threads: int | None = Field(default=None, ge=1)  # of torch in one worker; None: one per CPU
 
 
+class Labels(LabelMap):
+    mask: list[str] = Field(default_factory=list)  # by their new names: their words teach nothing, not even O
+
+    @model_validator(mode="after")
+    def _masked(self) -> Labels:
+        if both := [label for label in self.mask if label in (self.keep or ())]:
+            raise ValueError(f"mask: {both[0]} is one of keep; leave it out of one of them")
+        return self
+
+    def learns(self, label: str) -> bool:
+        """Return whether a label, by its new name, is learnt."""
+        return label not in self.mask and (self.keep is None or label in self.keep)
+
+
 class Training(Section):
     """A student's recipe."""
 
@@ -183,7 +202,7 @@ class Training(Section):
     validation: list[Source] = Field(default_factory=list)
     validation_share: float = Field(default=0.0, ge=0, lt=1)  # share of the documents of data, instead of validation
     evaluate: list[Source] = Field(default_factory=list)  # with gold; scored once, at the end
-    labels: LabelMap = LabelMap()
+    labels: Labels = Labels()
     folds: Folds | None = None
     model: Model = Model()
     fit: Fit = Fit()

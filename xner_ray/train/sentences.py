@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,13 +18,13 @@ from xner_ray.data.arrow import flat, lengths, nested, with_column
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.row import ROW, span_cells
 from xner_ray.data.spans import Span, outermost
-from xner_ray.recipe.input import Labels
-from xner_ray.train.recipe import Filters, Folds, Source
+from xner_ray.train.recipe import Filters, Folds, Labels, Source
 from xner_ray.translate.health import LanguageIdentifier
 
 Bools = NDArray[np.bool_]
 SPANS = ROW.field("gold_spans").type
 TAGS = ROW.field("target_tags").type
+UNKNOWN = pa.list_(pa.int32())
 SENTENCES = pa.schema(
     [
         ("source", pa.int32()),  # index in the recipe's list
@@ -38,6 +38,8 @@ SENTENCES = pa.schema(
         ("weight", pa.float32()),
         ("masked", pa.bool_()),  # its O words are not learnt
         ("doubtful", SPANS),  # the words of these entities are not learnt
+        ("unknown", UNKNOWN),  # nor are these words, which may be those of a missing entity
+        ("uncertain", pa.bool_()),  # its labels are no gold
     ]
 )
 
@@ -46,8 +48,8 @@ SENTENCES = pa.schema(
 class Tally:
     """Counts for one source.
 
-    Sentences: read, kept, dropped by reason, masked. Entities: doubtful, dropped for their label, and nested in or
-    crossing longer ones, which tags cannot express.
+    Sentences: read, kept, dropped by reason, masked. Entities: doubtful, dropped for their label, masked for it, and
+    nested in or crossing longer ones, which tags cannot express. Words: those that may be of a missing entity.
     """
 
     name: str
@@ -55,27 +57,41 @@ class Tally:
     kept: int = 0
     masked: int = 0
     doubtful: int = 0
+    unknown_words: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     labels_dropped: Counter[str] = field(default_factory=Counter)
+    labels_masked: Counter[str] = field(default_factory=Counter)
     nested: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; read = kept + the sum of dropped."""
         counts = {"source": self.name, "read": self.read, "kept": self.kept, "masked": self.masked}
         counts |= {"doubtful": self.doubtful, "dropped": dict(sorted(self.dropped.items())), "nested": self.nested}
-        return {**counts, "labels_dropped": dict(sorted(self.labels_dropped.items()))}
+        counts |= {"labels_dropped": dict(sorted(self.labels_dropped.items())), "unknown_words": self.unknown_words}
+        return {**counts, "labels_masked": dict(sorted(self.labels_masked.items()))}
 
 
-def select(tables: Iterable[pa.Table], source: Source, labels: Labels, tally: Tally) -> Iterator[pa.Table]:
-    """Filter a source's tables and change their labels; the results have all columns of SENTENCES but `source`."""
+def select(
+    tables: Iterable[pa.Table], source: Source, labels: Labels, tally: Tally, *, learnt: bool = True
+) -> Iterator[pa.Table]:
+    """Filter a source's tables and change their labels; the results have all columns of SENTENCES but `source`.
+
+    learnt: entities of `labels.mask` are masked; they are dropped if False, as in gold that others are scored against.
+    """
     seen: set[bytes] = set()
     identifier = LanguageIdentifier("filters.language") if source.filters.language else None
     for table in tables:
         keep, masked = _filtered(table, source, tally, seen, identifier)
-        table = table.append_column("doubtful", _doubtful(table, source.filters))
+        doubtful = _doubtful(table, source.filters)
+        uncertain = masked | (lengths(doubtful) > 0)
+        if "unknown" in table.column_names:
+            uncertain |= lengths(table.column("unknown")) > 0
+        else:
+            table = table.append_column("unknown", pa.nulls(table.num_rows, UNKNOWN))
+        table = table.append_column("doubtful", doubtful).append_column("uncertain", pa.array(uncertain))
         table = table.append_column("masked", pa.array(masked)).append_column("weight", _weights(table, source))
         table = table.filter(pa.array(keep))
-        table = _relabelled(table, labels, tally, overlaps=source.run is None or source.side == "source")
+        table = _relabelled(table, labels, tally, overlaps=source.run is None or source.side == "source", learnt=learnt)
         yield table.select([name for name in SENTENCES.names if name != "source"])
 
 
@@ -161,39 +177,58 @@ def _is_repeated(lang: str, tokens: list[str], seen: set[bytes]) -> bool:
     return known
 
 
-def _relabelled(table: pa.Table, labels: Labels, tally: Tally, *, overlaps: bool) -> pa.Table:
+def _relabelled(table: pa.Table, labels: Labels, tally: Tally, *, overlaps: bool, learnt: bool) -> pa.Table:
     """Rename labels, and drop and count spans without a kept label; then those that share words with a longer one.
 
-    Soft tags without a kept label become O. overlaps: spans may share words.
+    The words of spans with a masked label join `unknown`, and so do those whose soft tags are more probably than not
+    of masked labels; all other soft tags without a kept label become O. overlaps: spans may share words.
     """
-    if not labels.rename and labels.keep is None and not overlaps:
+    if not labels.rename and labels.keep is None and not labels.mask and not overlaps:
         return table
     spans: list[list[dict[str, Any]] | None] = []
-    for cells in table.column("spans").to_pylist():
-        found = []
+    tags: list[list[dict[str, Any]] | None] = []
+    unknown: list[list[int]] = []
+    for cells, soft, words in zip(
+        *(table.column(name).to_pylist() for name in ("spans", "tags", "unknown")), strict=True
+    ):
+        found, aside = [], []
         for cell in cells or ():
             label = labels.rename.get(cell["label"], cell["label"])
-            if labels.keep is None or label in labels.keep:
+            if label in labels.mask and learnt:
+                aside.append(Span(cell["start"], cell["end"], label))
+                tally.labels_masked[label] += 1
+            elif labels.learns(label):
                 found.append(Span(cell["start"], cell["end"], label))
             else:
                 tally.labels_dropped[label] += 1
         kept, crossing = outermost(set(found))
         tally.nested += len(crossing)
         spans.append(None if cells is None else span_cells(kept))
-    tags = [
-        None if cells is None else [_retagged(cell, labels) for cell in cells]
-        for cells in table.column("tags").to_pylist()
-    ]
-    for name, values, kind in (("spans", spans, SPANS), ("tags", tags, TAGS)):
+        # Not the words that an entity with a kept label has
+        taken = {word for span in kept for word in range(span.start, span.end)}
+        free = {word for span in aside for word in range(span.start, span.end)} - taken
+        free |= set() if soft is None else _mostly_masked(soft, labels)
+        unknown.append(sorted({*(words or ()), *free}))
+        tags.append(None if soft is None else [_retagged(cell, labels) for cell in soft])
+    for name, values, kind in (("spans", spans, SPANS), ("tags", tags, TAGS), ("unknown", unknown, UNKNOWN)):
         table = with_column(table, name, pa.array(values, kind))
     return table
+
+
+def _mostly_masked(cells: Sequence[dict[str, Any]], labels: Labels) -> set[int]:
+    """Return the words whose tags have masked labels with more than half of the probability."""
+    shares: Counter[int] = Counter()
+    for cell in cells:
+        label = cell["tag"][2:]
+        if labels.rename.get(label, label) in labels.mask:
+            shares[cell["word"]] += cell["probability"]
+    return {word for word, share in shares.items() if share > 0.5}
 
 
 def _retagged(cell: dict[str, Any], labels: Labels) -> dict[str, Any]:
     prefix, dash, label = cell["tag"].partition("-")
     label = labels.rename.get(label, label)
-    kept = dash and (labels.keep is None or label in labels.keep)
-    return {**cell, "tag": f"{prefix}-{label}" if kept else "O"}
+    return {**cell, "tag": f"{prefix}-{label}" if dash and labels.learns(label) else "O"}
 
 
 def documents(table: pa.Table) -> list[str]:

@@ -24,12 +24,14 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Teacher, Training
-from xner_ray.train.sentences import SENTENCES, SPANS, TAGS, Tally, documents, fold_of, in_share, select
+from xner_ray.train.sentences import SENTENCES, SPANS, TAGS, UNKNOWN, Tally, documents, fold_of, in_share, select
+from xner_ray.train.unknown import unknown_words
 
 Role = Literal["data", "validation", "evaluate"]
 Opinions = tuple[float, dict[int, tuple[list[str], Any]]]  # a teacher's weight; by row the words and their tags
 _BATCH = 16_384
 _FILE = pa.schema([SENTENCES.field(name) for name in ("lang", "row", "id", "doc_id", "tokens", "spans", "tags")])
+_OF_MISSING = ("unprojected", "source_spans", "bridge_spans", "links")  # what tells the words of missing entities
 _RUN_COLUMNS = ("row", "id", "doc_id", "lang", "tokens", "translation_score", "flags", "complete")
 
 
@@ -44,7 +46,7 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
     for number, source in enumerate(getattr(training, role)):
         tally = Tally(source.name)
         read = run_rows(source, role == "data", tally) if source.run is not None else file_rows(source, tally)
-        for table in select(read, source, training.labels, tally):
+        for table in select(read, source, training.labels, tally, learnt=role == "data"):
             keep = np.ones(table.num_rows, dtype=np.bool_)
             if training.folds is not None:
                 keep = (fold_of(documents(table), training.folds) == training.folds.held_out) == (role == "evaluate")
@@ -54,14 +56,14 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
                 tally.dropped["validation" if not held_out else "training"] += int((keep & ~mine).sum())
                 keep &= mine
                 if held_out:  # labels too uncertain to learn from are no gold either
-                    doubtful = lengths(table.column("doubtful")) > 0
-                    unsure = table.column("masked").to_numpy() | doubtful
+                    unsure = table.column("uncertain").to_numpy()
                     tally.dropped["uncertain"] += int((keep & unsure).sum())
                     keep &= ~unsure
             kept = table.filter(pa.array(keep))
             tally.kept += kept.num_rows
             tally.masked += int(pc.sum(kept.column("masked")).as_py() or 0)
             tally.doubtful += int(lengths(kept.column("doubtful")).sum())
+            tally.unknown_words += int(lengths(kept.column("unknown")).sum())
             tables.append(kept.append_column(SENTENCES.field("source"), pa.array([number] * kept.num_rows, pa.int32())))
         tally.dropped = +tally.dropped
         tallies.append(tally)
@@ -135,6 +137,8 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
     # Rows are set aside because projection lost an entity; only the projected labels of such a row are incomplete
     aside = source_side or labels != "projected" or source.filters.incomplete is not None
     shared = source_side and recipe.direction == "train"
+    unknown = source.filters.incomplete == "words"
+    asked = {*take.values(), "spans", *(["target_tags"] if soft else []), *(_OF_MISSING if unknown else [])}
     seen: set[int] = set()
     for lang in langs_of(source):
         others = [_teacher(teacher, lang, source) for teacher in source.teachers]
@@ -148,7 +152,7 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
             tally.read += n_aside
             tally.dropped["put aside by the run"] += n_aside
         for file in _files(folder, lang, source.splits, aside=aside):
-            for part in _batches(file, {*take.values(), "spans", *(["target_tags"] if soft else [])}):
+            for part in _batches(file, asked):
                 if shared:
                     rows = part.column("row").to_pylist()
                     part = part.filter(pa.array([row not in seen for row in rows], pa.bool_()))
@@ -158,6 +162,8 @@ def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
                 tags = _averaged(part, others, source.teacher_weight) if soft else pa.nulls(part.num_rows, TAGS)
                 spans = pa.nulls(part.num_rows, SPANS) if soft else _plain(columns["spans"])
                 table = pa.table({**columns, "spans": spans, "tags": tags, "projected": _scored(part)})
+                if unknown:
+                    table = table.append_column("unknown", _unknown(part))
                 have = table.column("tags" if soft else "spans").is_valid()
                 tally.dropped["no labels"] += table.num_rows - int(pc.sum(have).as_py() or 0)
                 yield table.filter(have)
@@ -210,6 +216,20 @@ def _scored(table: pa.Table) -> pa.Array:
     """Return the scores of each row's projected entities, as lists; null becomes an empty list."""
     spans = table.column("spans").combine_chunks()
     return nested(lengths(spans), spans.flatten().field("score"))
+
+
+def _unknown(table: pa.Table) -> pa.Array:
+    """Return the words of each row that its missing entities may stand on."""
+    lost = np.flatnonzero(lengths(table.column("unprojected")) > 0)
+    found: list[list[int]] = [[]] * table.num_rows
+    names = ("tokens", "spans", *_OF_MISSING)
+    for number, row in zip(lost.tolist(), table.select(names).take(pa.array(lost)).to_pylist(), strict=True):
+        given = row["bridge_spans"]  # links start there, where a back-translation lies between
+        cells = enumerate(row["source_spans"] or ()) if given is None else ((cell["source"], cell) for cell in given)
+        entities = {source: (cell["start"], cell["end"]) for source, cell in cells}
+        words = unknown_words(row["tokens"] or (), row["spans"] or (), row["unprojected"], entities, row["links"])
+        found[number] = words
+    return pa.array(found, UNKNOWN)
 
 
 def _teacher(teacher: Teacher, lang: str, source: Source) -> Opinions:

@@ -79,6 +79,9 @@ def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
     nothing = masked & (classes == number["O"])  # where a sentence lost an entity, only its O words can be wrong
     nothing |= np.bincount(pieces.word, minlength=n_words) == 0
     nothing[_words(entities(_array(table, "doubtful"), {}), pieces)] = True
+    row, _, word = flat(_array(table, "unknown"))
+    at = pieces.first[row] + ints(word)
+    nothing[at[(classes[at] == number["O"]) | (soft_row[at] >= 0)]] = True
     classes[nothing] = IGNORED
     weight[nothing] = 0
     soft_row[nothing] = -1
