@@ -36,9 +36,8 @@ student = Student(training.model, ["LOC", "ORG", "PER"], seed=0, device=torch.de
 windows = encode(table, student.tokenizer, student.positions)
 learnt = goal(table, windows, student.names)
 marks = [time.process_time()]
-progress = loop.fit(
-    student, windows, learnt, training.fit, checkpoint=lambda *_: marks.append(time.process_time())
-)
+plan = (loop.Held(loop.Pool(windows, learnt), training.fit),) if hasattr(loop, "Held") else (windows, learnt)
+progress = loop.fit(student, *plan, training.fit, checkpoint=lambda *_: marks.append(time.process_time()))
 found = {"sentences": len(windows), "subwords": float(windows.lengths.mean())}
 found["losses"] = [entry["loss"] for entry in progress.history]
 print(json.dumps({**found, "ms": [1e3 * (mark - marks[0]) / len(windows) for mark in marks[1:]]}))

@@ -13,10 +13,9 @@ from tiny_encoders import tiny
 
 from xner_ray.errors import Loss
 from xner_ray.train.recipe import Training
-from xner_ray.train.sentences import Tally
+from xner_ray.train.sentences import Tally, unknown_words
 from xner_ray.train.sources import load
 from xner_ray.train.student import read
-from xner_ray.train.unknown import unknown_words
 from xner_ray.train.windows import encode, goal
 
 WORDS = ["Ku", "Roma", "ya", "Lea", "ndi", "mu"]

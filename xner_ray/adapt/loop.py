@@ -129,9 +129,6 @@ class LearnerTask:
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         return [(list(learning(self.model.module).values()), self.adaptation.fit.learning_rate)]
 
-    def ready(self, batches: Sequence[Ints]) -> Sequence[Ints]:
-        return batches
-
     def batches(self, epoch: int, part: int) -> list[Ints]:
         """Draw the pairs of the part, and link them by the current encoder."""
         settings = self.adaptation.fit

@@ -78,11 +78,8 @@ class Task(Protocol[Batch]):
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """Return the parameters that learn, with their learning rates."""
 
-    def batches(self, epoch: int, part: int) -> Sequence[Batch]:
-        """Return the batches of a part of an epoch, one a step, the same in each process."""
-
-    def ready(self, batches: Sequence[Batch]) -> Iterable[Batch]:
-        """Yield the batches, each when all that its step needs is at hand."""
+    def batches(self, epoch: int, part: int) -> Iterable[Batch]:
+        """Return the batches of a part of an epoch, one a step; each process has as many."""
 
     def seed(self, part: int) -> int:
         """Return the seed of the dropout in a part, counted through all epochs."""
@@ -145,7 +142,7 @@ def fit(
         torch.manual_seed(task.seed(progress.checkpoint))
         task.model.train()
         losses = []
-        for batch in task.ready(batches):
+        for batch in batches:
             losses.append(step(task, batch, settings.clip_norm, group, optimizer, schedule))
             stepped(losses[-1])
         task.model.train(False)

@@ -1,7 +1,7 @@
 """The student as a training task, and predictions.
 
-Every process takes every n-th sentence of a batch. The loss is divided by the weight of the whole batch. States of
-frozen layers are made ready some batches ahead, so that rows of one length are read together.
+Every process takes its share of a batch. The loss is divided by the weight of the whole batch. States of frozen layers
+are made ready some batches ahead, so that rows of one length are read together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from xner_ray.models.windows import Windows, micro_batches
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit
 from xner_ray.train.states import FrozenStateCache
-from xner_ray.train.windows import Goal
+from xner_ray.train.windows import Block, Goal, dealt, pools
 
 Ints = NDArray[np.int64]
 _POOL = 64  # batches whose sentences are sorted by length, which keeps padding small
@@ -31,13 +31,112 @@ _AHEAD = 1024  # sentences whose states are made ready at once; fewer at first, 
 _AHEAD_FIRST = 128
 
 
-@dataclass
-class StudentTask:
-    """A student and what it learns, as a `trainer.Task`; a batch holds the indices of its sentences."""
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Sentences at hand, and what is learnt of them."""
 
-    model: Student
     windows: Windows
     goal: Goal
+
+    def weight(self, sentences: Ints) -> float:
+        """Return the weight of all words of some sentences."""
+        first, weight = self.windows.first, self.goal.weight
+        return float(sum(weight[first[s] : first[s + 1]].sum(dtype=np.float64) for s in sentences))
+
+    @property
+    def sizes(self) -> Ints:
+        """Number of subwords of each sentence."""
+        return np.diff(self.windows.starts[self.windows.windows_of])
+
+
+class Batch(NamedTuple):
+    """This process's sentences of a batch. total: the weight of the whole batch; None: processes add up theirs."""
+
+    pool: Pool
+    sentences: Ints
+    total: float | None
+
+
+class Plan(Protocol):
+    """What a student learns, and in which batches."""
+
+    n_sentences: int
+
+    def batches(self, epoch: int, start: int, end: int) -> Iterator[Batch]:
+        """Yield this process's share of the batches of some steps of an epoch, drawn by the seed."""
+
+
+class Held:
+    """Sentences that each process has whole; each takes every n-th of a batch."""
+
+    def __init__(self, pool: Pool, settings: Fit, group: Group | None = None) -> None:
+        self.pool, self._settings, self._group = pool, settings, group or Alone()
+        self.n_sentences = len(pool.windows)
+
+    def batches(self, epoch: int, start: int, end: int) -> Iterator[Batch]:
+        drawn = np.random.default_rng([self._settings.seed, epoch])
+        edges = np.minimum(
+            np.arange(steps_of(self.n_sentences, self._settings) + 1) * self._settings.batch_sentences, self.n_sentences
+        )
+        for sentences in draw(self.pool.sizes, edges, drawn)[start:end]:
+            yield self.batch(sentences)
+
+    def batch(self, sentences: Ints) -> Batch:
+        """Return this process's share of a batch."""
+        return Batch(self.pool, sentences[self._group.rank :: self._group.size], self.pool.weight(sentences))
+
+
+class Streamed:
+    """Sentences in blocks, of which each process reads its own.
+
+    n_sentences: of all processes. read: makes a pool of some blocks.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        read: Callable[[Sequence[Block]], Pool],
+        settings: Fit,
+        group: Group | None = None,
+    ) -> None:
+        self._read, self._settings, self._group = read, settings, group or Alone()
+        self.n_sentences = sum(block.n_rows for block in blocks)
+        self._own = dealt(blocks, settings.seed, self._group.rank, self._group.size)
+
+    def batches(self, epoch: int, start: int, end: int) -> Iterator[Batch]:
+        settings, group = self._settings, self._group
+        seeds = [settings.seed, epoch, group.rank]
+        n_steps = steps_of(self.n_sentences, settings)
+        room = -(-settings.shuffle_sentences // group.size)
+        for number, plan in enumerate(pools(self._own, n_steps, room, np.random.default_rng(seeds))):
+            if plan.end <= start or plan.first >= end:
+                continue
+            pool = self._read(plan.blocks)
+            edges = np.arange(plan.end - plan.first + 1) * len(pool.windows) // max(1, plan.end - plan.first)
+            drawn = draw(pool.sizes, edges, np.random.default_rng([*seeds, number]))
+            for sentences in drawn[max(0, start - plan.first) : end - plan.first]:
+                yield Batch(pool, sentences, pool.weight(sentences) if group.size == 1 else None)
+            del pool  # before the next one is read
+
+
+def draw(sizes: Ints, edges: Ints, drawn: np.random.Generator) -> list[Ints]:
+    """Draw batches of sentences of similar length. edges: [batches + 1], the sentences in those before each."""
+    order = drawn.permutation(len(sizes))
+    batches = []
+    for start in range(0, len(edges) - 1, _POOL):
+        own = edges[start : start + _POOL + 1]
+        near = order[own[0] : own[-1]]
+        near = near[np.argsort(sizes[near], kind="stable")]
+        batches += np.split(near, own[1:-1] - own[0])
+    return [batches[index] for index in drawn.permutation(len(batches))]
+
+
+@dataclass
+class StudentTask:
+    """A student and what it learns, as a `trainer.Task`."""
+
+    model: Student
+    plan: Plan
     settings: Fit
     cache: FrozenStateCache
     group: Group
@@ -45,7 +144,7 @@ class StudentTask:
     @property
     def n_steps(self) -> int:
         """Steps of an epoch."""
-        return steps_of(len(self.windows), self.settings)
+        return steps_of(self.plan.n_sentences, self.settings)
 
     @property
     def n_parts(self) -> int:
@@ -60,43 +159,39 @@ class StudentTask:
             (head, settings.head_learning_rate or (2e-3 if over_frozen else 1e-4)),
         ]
 
-    def batches(self, epoch: int, part: int) -> list[Ints]:
-        """Draw batches of sentences of similar length."""
-        draw = np.random.default_rng([self.settings.seed, epoch])
-        order = draw.permutation(len(self.windows))
-        sizes = np.diff(self.windows.starts[self.windows.windows_of])
-        size = self.settings.batch_sentences
-        batches = []
-        for start in range(0, len(order), _POOL * size):
-            near = order[start : start + _POOL * size]
-            near = near[np.argsort(sizes[near], kind="stable")]
-            batches += [near[at : at + size] for at in range(0, len(near), size)]
+    def batches(self, epoch: int, part: int) -> Iterator[Batch]:
+        """Yield the batches of a part, with the states of their sentences made ready some batches ahead."""
         start, end = (round(self.n_steps * edge / self.n_parts) for edge in (part, part + 1))
-        return [batches[index] for index in draw.permutation(len(batches))[start:end]]
+        ahead: list[Batch] = []
+        room = _AHEAD_FIRST
+        for batch in self.plan.batches(epoch, start, end):
+            if ahead and (ahead[0].pool is not batch.pool or sum(len(each.sentences) for each in ahead) >= room):
+                yield from self._ready(ahead)
+                ahead, room = [], min(2 * room, _AHEAD)
+            ahead.append(batch)
+        yield from self._ready(ahead)
+
+    def _ready(self, ahead: Sequence[Batch]) -> Sequence[Batch]:
+        if ahead:
+            mine = np.concatenate([batch.sentences for batch in ahead])
+            _prepare(self.model, ahead[0].pool.windows, mine, self.settings, self.cache)
+        return ahead
 
     def seed(self, part: int) -> int:
         drawn = np.random.SeedSequence([self.settings.seed, part, self.group.rank]).generate_state(1)
         return int(drawn[0])
 
-    def ready(self, batches: Sequence[Ints]) -> Iterator[Ints]:
-        """Yield the batches, with the states of this process's sentences made ready."""
-        start, room = 0, _AHEAD_FIRST
-        while start < len(batches):
-            n = max(1, room * self.group.size // self.settings.batch_sentences)
-            ahead, start, room = batches[start : start + n], start + n, min(2 * room, _AHEAD)
-            mine = np.concatenate([batch[self.group.rank :: self.group.size] for batch in ahead])
-            _prepare(self.model, self.windows, mine, self.settings, self.cache)
-            yield from ahead
-
-    def losses(self, batch: Ints) -> Iterator[Tensor]:
+    def losses(self, batch: Batch) -> Iterator[Tensor]:
         """Yield the weighted cross-entropies of this process's micro-batches, divided by the weight of the batch."""
-        goal, first = self.goal, self.windows.first
-        total = max(float(sum(goal.weight[first[s] : first[s + 1]].sum(dtype=np.float64) for s in batch)), 1e-9)
-        mine = batch[self.group.rank :: self.group.size]
-        for words, logits in _logits(self.model, self.windows, mine, self.settings, self.cache):
+        goal, total = batch.pool.goal, batch.total
+        if total is None:
+            weight = torch.tensor(batch.pool.weight(batch.sentences), dtype=torch.float64, device=self.model.device)
+            self.group.add([weight])
+            total = float(weight)
+        for words, logits in _logits(self.model, batch.pool.windows, batch.sentences, self.settings, self.cache):
             wanted = torch.from_numpy(goal.rows(words, logits.shape[1])).to(logits.device)
             weight = torch.from_numpy(goal.weight[words]).to(logits.device)
-            yield nn.functional.cross_entropy(logits, wanted, reduction="none") @ weight / total
+            yield nn.functional.cross_entropy(logits, wanted, reduction="none") @ weight / max(total, 1e-9)
 
     def entry(self, losses: Sequence[float]) -> dict[str, Any]:
         return {"loss": round(float(np.mean(losses)), 6)}
@@ -133,8 +228,7 @@ def _logits(
 
 def fit(
     student: Student,
-    windows: Windows,
-    goal: Goal,
+    plan: Plan,
     settings: Fit,
     *,
     validate: Callable[[], float] | None = None,
@@ -147,7 +241,7 @@ def fit(
     """Train the student; see `trainer.fit`. cache: by default one as the settings say."""
     group = group or Alone()
     cache = cache_of(settings) if cache is None else cache
-    task = StudentTask(student, windows, goal, settings, cache, group)
+    task = StudentTask(student, plan, settings, cache, group)
     return trainer.fit(
         task,
         settings,

@@ -1,6 +1,6 @@
 """A student trained on Ray Train, by one process on a laptop or by many with a GPU each.
 
-Every process runs `student.train` on all sentences and takes its share of every step. Ray Train keeps checkpoints in
+Every process runs `student.train` and takes its share of every step. Ray Train keeps checkpoints in
 the model's folder, and hands out the last one after a lost process, or when the same command runs again.
 """
 
@@ -28,7 +28,7 @@ from xner_ray.models.trainer import Alone, Group, Progress, State
 from xner_ray.storage import files as storage
 from xner_ray.train import student
 from xner_ray.train.recipe import Training
-from xner_ray.train.watch import Say
+from xner_ray.train.student import Say
 
 _STATE = "state.pt"
 _TOLD_SECONDS = 0.3  # between two looks for lines of progress

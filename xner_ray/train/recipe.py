@@ -20,7 +20,7 @@ class Filters(Section):
     """Filters of sentences and words. A sentence is counted under the first filter that drops it."""
 
     # Sentences that lost an entity. mask: their O words, some of which are wrong, teach nothing. words: those O words
-    # teach nothing that the missing entity may stand on (xner_ray/train/unknown.py). None: as keep, but what the run
+    # teach nothing that the missing entity may stand on (`sentences.unknown_words`). None: as keep, but what the run
     # set aside (output.incomplete: split) is left out
     incomplete: Literal["keep", "drop", "mask", "words"] | None = None
     min_score: float | None = Field(default=None, ge=0, le=1)  # of the sentence's worst projected entity
@@ -157,6 +157,8 @@ class Model(Section):
 class Fit(Section):
     epochs: int = Field(default=8, ge=1)
     batch_sentences: int = Field(default=16, ge=1)  # of one step, over all workers
+    # Sentences held and shuffled at once, over all workers; runs with more rows are streamed (docs/students.md)
+    shuffle_sentences: int = Field(default=65_536, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)  # None: 5e-4 over frozen layers, else 2e-5
     head_learning_rate: float | None = Field(default=None, gt=0)  # None: 2e-3 over frozen layers, else 1e-4
     weight_decay: float = Field(default=0.01, ge=0)
@@ -167,7 +169,7 @@ class Fit(Section):
     micro_batch_tokens: int = Field(default=4096, ge=16)
     # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    cache_gb: float = Field(default=2.0, ge=0)  # memory for the states of frozen layers, of one worker
+    cache_gb: float = Field(default=1.0, ge=0)  # memory for the states of frozen layers, of one worker
     # The local disk for those that find no room there, at most half of what is free; the rest is computed again
     cache_disk_gb: float = Field(default=16.0, ge=0)
     seed: int = Field(default=0, ge=0)

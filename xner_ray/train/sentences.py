@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from xner_ray.data.arrow import flat, lengths, nested, with_column
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.row import ROW, span_cells
 from xner_ray.data.spans import Span, outermost
+from xner_ray.errors import Loss
 from xner_ray.train.recipe import Filters, Folds, Labels, Source
 from xner_ray.translate.health import LanguageIdentifier
 
@@ -81,18 +82,33 @@ def select(
     seen: set[bytes] = set()
     identifier = LanguageIdentifier("filters.language") if source.filters.language else None
     for table in tables:
-        keep, masked = _filtered(table, source, tally, seen, identifier)
-        doubtful = _doubtful(table, source.filters)
-        uncertain = masked | (lengths(doubtful) > 0)
-        if "unknown" in table.column_names:
-            uncertain |= lengths(table.column("unknown")) > 0
-        else:
-            table = table.append_column("unknown", pa.nulls(table.num_rows, UNKNOWN))
-        table = table.append_column("doubtful", doubtful).append_column("uncertain", pa.array(uncertain))
-        table = table.append_column("masked", pa.array(masked)).append_column("weight", _weights(table, source))
-        table = table.filter(pa.array(keep))
-        table = _relabelled(table, labels, tally, overlaps=source.run is None or source.side == "source", learnt=learnt)
-        yield table.select([name for name in SENTENCES.names if name != "source"])
+        keep = _filtered(table, source, tally, seen, identifier)
+        yield learnable(table.filter(pa.array(keep)), source, labels, tally, learnt=learnt)
+
+
+def learnable(table: pa.Table, source: Source, labels: Labels, tally: Tally, *, learnt: bool = True) -> pa.Table:
+    """Return sentences that no filter drops, with changed labels, weights and masks; all columns but `source`."""
+    masked = _incomplete(table, source) & (source.filters.incomplete == "mask")
+    doubtful = _doubtful(table, source.filters)
+    uncertain = masked | (lengths(doubtful) > 0)
+    if "unknown" in table.column_names:
+        uncertain |= lengths(table.column("unknown")) > 0
+    else:
+        table = table.append_column("unknown", pa.nulls(table.num_rows, UNKNOWN))
+    table = table.append_column("doubtful", doubtful).append_column("uncertain", pa.array(uncertain))
+    table = table.append_column("masked", pa.array(masked)).append_column("weight", _weights(table, source))
+    overlaps = source.run is None or source.side == "source"
+    table = _relabelled(table, labels, tally, overlaps=overlaps, learnt=learnt)
+    ours = [name for name in SENTENCES.names if name != "source"]
+    return table.select([*ours, *(["place"] if "place" in table.column_names else [])])
+
+
+def _incomplete(table: pa.Table, source: Source) -> Bools:
+    """Return which projected sentences lost an entity."""
+    if source.run is None or source.side == "source":
+        return np.zeros(table.num_rows, dtype=np.bool_)
+    found: Bools = ~pc.fill_null(table.column("complete"), True).to_numpy()
+    return found
 
 
 def _per_row(lists: pa.Array, worst: bool) -> NDArray[np.float64]:
@@ -127,8 +143,8 @@ def _doubtful(table: pa.Table, filters: Filters) -> pa.Array:
 
 def _filtered(
     table: pa.Table, source: Source, tally: Tally, seen: set[bytes], identifier: LanguageIdentifier | None
-) -> tuple[Bools, Bools]:
-    """Return which rows are kept, and which rows' O words are masked. Dropped rows are counted by reason."""
+) -> Bools:
+    """Return which rows are kept. Dropped rows are counted by reason."""
     filters, n = source.filters, table.num_rows
     keep = np.ones(n, dtype=np.bool_)
 
@@ -136,11 +152,9 @@ def _filtered(
         tally.dropped[reason] += int((keep & bad).sum())
         keep[bad] = False
 
-    incomplete = np.zeros(n, dtype=np.bool_)
     if source.run is not None and source.side == "target":
-        incomplete = ~pc.fill_null(table.column("complete"), True).to_numpy()
         if filters.incomplete == "drop":
-            drop("incomplete", incomplete)
+            drop("incomplete", _incomplete(table, source))
         if filters.min_score is not None:
             worst = _per_row(table.column("projected").combine_chunks(), worst=True)
             drop("score", worst < np.float32(filters.min_score))  # scores are float32, so that 0.7 is not below 0.7
@@ -161,7 +175,7 @@ def _filtered(
     if identifier is not None:
         glue = {lang: " " if LANGUAGES[lang].spaces else "" for lang in table.column("lang").unique().to_pylist()}
         drop("language", _holding(table, keep, lambda lang, words: identifier.wrong(glue[lang].join(words), lang)))
-    return keep, incomplete & (filters.incomplete == "mask")
+    return keep
 
 
 def _holding(table: pa.Table, keep: Bools, test: Callable[[str, list[str]], bool]) -> Bools:
@@ -258,3 +272,52 @@ def label_names(table: pa.Table) -> list[str]:
     spans, tags = (table.column(name).combine_chunks().flatten() for name in ("spans", "tags"))
     found = set(pc.unique(spans.field("label")).to_pylist())
     return sorted(found | {tag[2:] for tag in pc.unique(tags.field("tag")).to_pylist() if tag != "O"})
+
+
+def unknown_words(
+    tokens: Sequence[str],
+    spans: Sequence[Mapping[str, Any]],
+    unprojected: Sequence[Mapping[str, Any]],
+    entities: Mapping[int, tuple[int, int]],
+    links: Sequence[Mapping[str, Any]] | None,
+) -> list[int]:
+    """Return the target words that a missing entity may stand on, ascending; none that a projected entity has.
+
+    An entity has no place where its best candidate scores too low, where it has none, or lost its words to another. It
+    stands somewhere in the sentence all the same, and O taught there teaches to miss it.
+
+    entities: the source words of each entity, (start, end), by its number; those that links start from. links: the
+    cells of the row, None without any.
+
+    Known are the words linked to a source word of the entity by a hard method of alignment: every candidate that
+    scored too low has them. An entity without such words takes those that look like a name and are linked to nothing:
+    words that begin with a capital, or that have no case, behind the first word. If there is none, it is not known.
+
+    >>> lost, where = [{"source": 0, "reason": "low_score"}], {0: (2, 3)}
+    >>> links = [{"source": 2, "target": 1, "methods": 1}, {"source": 0, "target": 0, "methods": 1}]
+    >>> unknown_words(["to", "Roma", "ya", "Lea"], [], lost, where, links)
+    [1]
+    >>> unknown_words(["to", "Roma", "ya", "Lea"], [], lost, where, links[1:])
+    [1, 3]
+    """
+    taken = {word for span in spans for word in range(span["start"], span["end"])}
+    hard = [(cell["source"], cell["target"]) for cell in links or () if cell["methods"]]
+    found: set[int] = set()
+    for lost in unprojected:
+        if lost["reason"] == Loss.NESTED:  # its words are those of the longer entity, placed or missing itself
+            continue
+        start, end = entities.get(lost["source"], (0, 0))
+        own = {target for source, target in hard if start <= source < end} - taken
+        found |= own or _like_names(tokens, taken | {target for _, target in hard})
+    return sorted(found)
+
+
+def _like_names(tokens: Sequence[str], others: Collection[int]) -> set[int]:
+    return {
+        number
+        for number, word in enumerate(tokens)
+        if number not in others
+        and word[:1].isalpha()
+        and (word[0].isupper() or word[0].istitle() or word[0].lower() == word[0].upper())
+        and (number > 0 or word[0].lower() == word[0].upper())
+    }
