@@ -11,6 +11,7 @@ import pytest
 from students import row, run, student, training
 from tiny_encoders import tiny
 
+from xner_ray.data.links import METHODS
 from xner_ray.errors import Loss
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import Tally, unknown_words
@@ -30,21 +31,31 @@ def _found(links: Any, *, lost: str = "low_score", spans: Any = (), words: Any =
     return unknown_words(words, list(spans), [{"source": 0, "reason": lost}], {0: (1, 3), 1: (0, 1)}, links)
 
 
+LOW = [word.lower() for word in WORDS]
+
+
 def test_words_linked_to_a_missing_entity_are_unknown() -> None:
-    assert _found(_links((1, 3), (2, 4), (0, 1))) == [3, 4]
-    # No word of an entity that has a place, and no cell that no method links
-    assert _found(_links((1, 3), (2, 4)), spans=[{"start": 4, "end": 5}]) == [3]
-    assert _found([*_links((1, 3)), *_links((2, 5), methods=0)]) == [3]
+    assert _found(_links((1, 3), (2, 4), (0, 1)), words=LOW) == [3, 4]
+    # No word of an entity that has a place, and no cell that is linked from one side alone, or not at all
+    assert _found(_links((1, 3), (2, 4)), spans=[{"start": 4, "end": 5}], words=LOW) == [3]
+    one_way = 1 << METHODS.index("forward")
+    assert _found([*_links((1, 3)), *_links((2, 5), methods=0), *_links((2, 2), methods=one_way)], words=LOW) == [3]
     for reason in Loss:
-        assert _found(_links((1, 3)), lost=reason) == ([] if reason == Loss.NESTED else [3])
+        assert _found(_links((1, 3)), lost=reason, words=LOW) == ([] if reason == Loss.NESTED else [3])
 
 
-def test_without_links_it_is_what_looks_like_a_name_and_has_no_link() -> None:
+def test_so_are_words_that_look_like_names() -> None:
     assert _found([]) == _found(None) == [1, 3]  # the first word has its capital anyway
-    assert _found(_links((0, 1))) == [3]
+    assert _found(_links((1, 4), (0, 1))) == [1, 3, 4]
     assert _found(None, spans=[{"start": 3, "end": 4}]) == [1]
-    assert _found(None, words=["東京", "に", "12", "."]) == [0, 1]  # without case all words may be names
     assert _found(None, words=["a", "b"]) == []
+
+
+def test_without_case_it_is_what_has_no_link() -> None:
+    words = ["東京", "に", "12", ".", "行く"]
+    assert _found(None, words=words) == [0, 1, 4]
+    assert _found(_links((0, 1)), words=words) == [0, 4]
+    assert _found(_links((0, 1), (1, 0)), words=words) == [0]
 
 
 SOURCE = {"source_tokens": ["x", "y", "z"], "source_spans": [{"start": 1, "end": 2, "label": "PER", "score": 1.0}]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xner_ray.data.arrow import flat, lengths, nested, with_column
 from xner_ray.data.languages import LANGUAGES
+from xner_ray.data.links import METHODS
 from xner_ray.data.row import ROW, span_cells
 from xner_ray.data.spans import Span, outermost
 from xner_ray.errors import Loss
@@ -26,6 +27,7 @@ Bools = NDArray[np.bool_]
 SPANS = ROW.field("gold_spans").type
 TAGS = ROW.field("target_tags").type
 UNKNOWN = pa.list_(pa.int32())
+_BOTH_WAYS = sum(1 << METHODS.index(name) for name in ("argmax", "itermax", "mwmf"))
 SENTENCES = pa.schema(
     [
         ("source", pa.int32()),  # index in the recipe's list
@@ -289,35 +291,32 @@ def unknown_words(
     entities: the source words of each entity, (start, end), by its number; those that links start from. links: the
     cells of the row, None without any.
 
-    Known are the words linked to a source word of the entity by a hard method of alignment: every candidate that
-    scored too low has them. An entity without such words takes those that look like a name and are linked to nothing:
-    words that begin with a capital, or that have no case, behind the first word. If there is none, it is not known.
+    They are the words linked to the entity by a method that looks at both directions, which candidates that scored too
+    low have, and all that begin with a capital behind the first word, linked or not: where an entity is lost, links are
+    mostly wrong. If there is neither, words without case that no entity is linked to.
 
     >>> lost, where = [{"source": 0, "reason": "low_score"}], {0: (2, 3)}
-    >>> links = [{"source": 2, "target": 1, "methods": 1}, {"source": 0, "target": 0, "methods": 1}]
-    >>> unknown_words(["to", "Roma", "ya", "Lea"], [], lost, where, links)
-    [1]
-    >>> unknown_words(["to", "Roma", "ya", "Lea"], [], lost, where, links[1:])
-    [1, 3]
+    >>> links = [{"source": 2, "target": 2, "methods": 1}, {"source": 0, "target": 0, "methods": 1}]
+    >>> unknown_words(["to", "Roma", "ya", "la"], [], lost, where, links)
+    [1, 2]
     """
     taken = {word for span in spans for word in range(span["start"], span["end"])}
-    hard = [(cell["source"], cell["target"]) for cell in links or () if cell["methods"]]
+    hard = [(cell["source"], cell["target"]) for cell in links or () if cell["methods"] & _BOTH_WAYS]
     found: set[int] = set()
     for lost in unprojected:
         if lost["reason"] == Loss.NESTED:  # its words are those of the longer entity, placed or missing itself
             continue
         start, end = entities.get(lost["source"], (0, 0))
         own = {target for source, target in hard if start <= source < end} - taken
-        found |= own or _like_names(tokens, taken | {target for _, target in hard})
+        names = {number for number in range(1, len(tokens)) if _has_capital(tokens[number])} - taken
+        found |= own | names or _without_case(tokens) - taken - {target for _, target in hard}
     return sorted(found)
 
 
-def _like_names(tokens: Sequence[str], others: Collection[int]) -> set[int]:
-    return {
-        number
-        for number, word in enumerate(tokens)
-        if number not in others
-        and word[:1].isalpha()
-        and (word[0].isupper() or word[0].istitle() or word[0].lower() == word[0].upper())
-        and (number > 0 or word[0].lower() == word[0].upper())
-    }
+def _has_capital(word: str) -> bool:
+    return word[:1].isupper() or word[:1].istitle()
+
+
+def _without_case(tokens: Sequence[str]) -> set[int]:
+    """Return the words that begin with a letter of a script without capitals."""
+    return {n for n, word in enumerate(tokens) if word[:1].isalpha() and word[0].lower() == word[0].upper()}
