@@ -42,9 +42,10 @@ from xner_ray.read.index.build import build_index  # noqa: E402
 from xner_ray.read.rows import ReadPlan, read_unit  # noqa: E402
 from xner_ray.recipe import load as recipe_load  # noqa: E402
 from xner_ray.train import student  # noqa: E402
-from xner_ray.train.loop import FrozenStateCache, predict  # noqa: E402
+from xner_ray.train.loop import predict  # noqa: E402
 from xner_ray.train.recipe import Training  # noqa: E402
 from xner_ray.train.sources import load  # noqa: E402
+from xner_ray.train.states import FrozenStateCache  # noqa: E402
 from xner_ray.train.student import counts_of, micro_f1, scored  # noqa: E402
 from xner_ray.train.windows import encode  # noqa: E402
 

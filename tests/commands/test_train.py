@@ -1,5 +1,6 @@
 """The command `train`: recipes, what a folder may hold, and Ray Train for real, killed and gone on with."""
 
+import io
 import json
 import os
 import pickle
@@ -15,7 +16,9 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 from run_folders import finished
+from students import TOY, row, run
 from tiny_encoders import tiny
 from typer.testing import CliRunner
 
@@ -146,18 +149,40 @@ def test_the_recipe_names_the_encoder_and_its_processes_a_copy(
     monkeypatch.setattr(hub, "mirror", lambda name, models, say: f"{models}/{name.partition('@')[2]}")
     asked: list[Any] = []
 
-    def run(training: Any, encoder: str, folder: str, publish: Any) -> dict[str, Any]:
+    def runs(training: Any, encoder: str, folder: str, publish: Any, say: Any) -> dict[str, Any]:
         asked.append((training.model.encoder, encoder))
         with tempfile.TemporaryDirectory() as own:
             publish(Path(own), {"recipe": training.model_dump(mode="json")})
         return {}
 
-    monkeypatch.setattr(ray, "run", run)
+    monkeypatch.setattr(ray, "run", runs)
     train(toy / "student.yaml", tmp_path / "model", overrides=["model.encoder=org/encoder"])
     assert asked == [(pinned, f"{tmp_path}/model/_train/models/{'a' * 40}")]
     report = json.loads((tmp_path / "model" / "training.json").read_text())
     assert report["recipe"]["model"]["encoder"] == pinned
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["SHA256SUMS", "training.json"]
+
+
+def test_the_first_line_says_what_is_made_of_what_before_anything_is_loaded(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xner_ray.models import hub
+
+    def fails(*_: Any) -> Any:
+        raise RecipeError("loads")
+
+    monkeypatch.setattr(hub, "pin", fails)
+    log = io.StringIO()
+    with pytest.raises(RecipeError, match="loads"):
+        train(
+            toy / "student.yaml",
+            tmp_path / "model",
+            overrides=["resources.workers=2"],
+            console=Console(file=log, width=300),
+        )
+    (said,) = log.getvalue().splitlines()
+    assert said.startswith(f"a student of {toy}/toy.conll (")
+    assert said.endswith(f"): encoder {toy}/encoder, {EPOCHS} epochs, 2 workers")
 
 
 def test_only_what_another_try_may_mend_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +255,32 @@ def test_two_workers_take_the_same_steps(student: tuple[Path, dict[str, Any]], t
     losses = [[entry["loss"] for entry in report["history"]] for report in (student[1], two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert two["evaluation"]["languages"] == student[1]["evaluation"]["languages"]
+
+
+@pytest.mark.long
+def test_two_workers_of_a_stream_give_the_same_bytes_again(toy: Path, tmp_path: Path, ray_here: None) -> None:
+    """Each reads its own share; the lines of progress come from the first."""
+    path = run(tmp_path / "run", {"spa_Latn": [row(words, *spans) for words, spans in TOY] * 12}, unit_rows=8)
+    recipe = {
+        "data": [{"run": path}],
+        "evaluate": [{"run": path}],
+        "model": {"encoder": str(toy / "encoder"), "frozen": 1, "layers": 3},
+        "fit": {"epochs": 6, "learning_rate": 0.01, "head_learning_rate": 0.02, "shuffle_sentences": 40},
+        "resources": {"threads": 1, "cpus": 0.5, "workers": 2},
+    }
+    reports, logs = [], []
+    for name in ("one", "two"):
+        logs.append(io.StringIO())
+        reports.append(train(recipe, tmp_path / name, console=Console(file=logs[-1], width=300)))
+    losses = [entry["loss"] for entry in reports[0]["history"]]
+    assert reports[0] == reports[1] and losses[-1] < 0.7 * losses[0]
+    for name in ("model.safetensors", "training.json", "README.md"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    for log in logs:
+        said = log.getvalue().splitlines()
+        assert said.count("6 epochs of 6 steps with 16 sentences each, read as they are needed") == 1
+        assert sum(line.startswith("the first step is done") for line in said) == 1
+        assert said[-1] == "labels the 96 sentences of evaluate"
 
 
 @pytest.mark.long

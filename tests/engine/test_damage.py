@@ -35,8 +35,8 @@ from xner_ray.recipe.load import load_recipe
 from xner_ray.run import repair
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source
+from xner_ray.train.runs import run_rows
 from xner_ray.train.sentences import Tally
-from xner_ray.train.sources import run_rows
 
 N_DAMAGES = int(os.environ.get("XNER_DAMAGES", "120"))
 SEED = int(os.environ.get("XNER_SEED", random.randrange(10**6)))

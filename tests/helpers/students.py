@@ -11,14 +11,17 @@ import torch
 from entities import cells, table
 from tiny_encoders import tiny
 
+from xner_ray.models.trainer import Group
 from xner_ray.read.index.units import unit_name
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files
 from xner_ray.run import publish
 from xner_ray.run.folder import RunFolder
+from xner_ray.train.loop import Held, Pool
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit, Model, Training
 from xner_ray.train.sentences import SENTENCES
+from xner_ray.train.windows import encode, goal
 
 Row = dict[str, Any]
 CPU = torch.device("cpu")
@@ -30,7 +33,7 @@ def sentences(rows: Sequence[Row]) -> pa.Table:
     made = [
         {
             **{"source": 0, "lang": "spa_Latn", "row": number, "id": f"s{number}", "doc_id": None, "weight": 1.0},
-            **{"masked": False, "tags": None},
+            **{"masked": False, "tags": None, "unknown": None, "uncertain": False},
             **row,
             "doubtful": cells(row.get("doubtful", [])),
             "spans": None if row.get("spans") is None else cells(row["spans"]),
@@ -48,7 +51,15 @@ class _Unit(NamedTuple):
     n_rows: int
 
 
-def run(path: Path, rows: Mapping[str, Sequence[Row]], *, aside: bool = False, direction: str = "train") -> str:
+def run(
+    path: Path | str,
+    rows: Mapping[str, Sequence[Row]],
+    *,
+    aside: bool = False,
+    direction: str = "train",
+    unit_rows: int = 1000,
+    rows_per_file: int = 100,
+) -> str:
     """A finished run with these rows of each language, sealed as any; aside: output.incomplete is split."""
     if direction == "train":
         given: Row = {"input": {"path": "/nowhere"}, "targets": list(rows)}
@@ -67,11 +78,13 @@ def run(path: Path, rows: Mapping[str, Sequence[Row]], *, aside: bool = False, d
             {"id": f"s{n}", "split": "train", "flags": [], "complete": True, "source_lang": recipe.source_side, **row}
             for n, row in enumerate(some)
         ]
-        unit = _Unit(unit_name(lang, 0), lang, "train", len(some))
-        paths[unit.name] = folder.path("_run", "parts", "0001", f"{unit.name}.parquet")
-        part_files.write_part(paths[unit.name], table(filled, lang), {})
-        units.append(unit)
-    files = publish.plan_files(units, paths, ["PER"], rows_per_file=100, split_incomplete=aside)
+        for start in range(0, max(len(some), 1), unit_rows):
+            own = filled[start : start + unit_rows]
+            unit = _Unit(unit_name(lang, start), lang, "train", len(own))
+            paths[unit.name] = folder.path("_run", "parts", "0001", f"{unit.name}.parquet")
+            part_files.write_part(paths[unit.name], table(own, lang, start), {})
+            units.append(unit)
+    files = publish.plan_files(units, paths, ["PER"], rows_per_file=rows_per_file, split_incomplete=aside)
     publish.seal(folder.root, files, {})
     return str(path)
 
@@ -92,6 +105,11 @@ def student(folder: Path, kind: str = "bert", labels: Sequence[str] = ("LOC", "P
     """Over a tiny random encoder of 4 layers, which reads 32 subwords: a letter and a word's beginning are one each."""
     encoder = options.pop("encoder", None) or tiny(folder, kind)
     return Student(Model(encoder=encoder, **{"dropout": 0.0, **options}), labels, seed=0, device=CPU)
+
+
+def held(found: Student, table: pa.Table, settings: Fit, group: Group | None = None) -> Held:
+    windows = encode(table, found.tokenizer, found.positions)
+    return Held(Pool(windows, goal(table, windows, found.names)), settings, group)
 
 
 def fitting(**options: Any) -> Fit:

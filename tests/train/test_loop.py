@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from students import TOY, fitting, sentences, student, toy
+from students import TOY, fitting, held, sentences, student, toy
 from tiny_encoders import tiny
 from torch import Tensor
 
@@ -21,10 +21,11 @@ from xner_ray.errors import FatalError
 from xner_ray.models import trainer
 from xner_ray.models.trainer import Progress, load_state, state_of
 from xner_ray.models.windows import Windows, micro_batches
-from xner_ray.train.loop import FrozenStateCache, StudentTask, fit, predict
+from xner_ray.train.loop import Held, StudentTask, fit, predict
 from xner_ray.train.network import Student
+from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import counts_of, micro_f1, scored
-from xner_ray.train.windows import encode, goal
+from xner_ray.train.windows import encode
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +43,15 @@ def _student(encoder: str, **options: Any) -> Student:
 
 
 def _fit(found: Student, table: pa.Table, options: dict[str, Any], **others: Any) -> tuple[Windows, Progress]:
-    pieces = encode(table, found.tokenizer, found.positions)
-    return pieces, fit(found, pieces, goal(table, pieces, found.names), fitting(**options), **others)
+    settings = fitting(**options)
+    plan = held(found, table, settings, others.get("group"))
+    return plan.pool.windows, fit(found, plan, settings, **others)
 
 
 def _task(found: Student, table: pa.Table, **options: Any) -> StudentTask:
-    pieces, settings = encode(table, found.tokenizer, found.positions), fitting(**options)
+    settings = fitting(**options)
     cache = FrozenStateCache(settings.cache_gb * 1e9)
-    return StudentTask(found, pieces, goal(table, pieces, found.names), settings, cache, trainer.Alone())
+    return StudentTask(found, held(found, table, settings), settings, cache, trainer.Alone())
 
 
 def _gradients(found: Student, table: pa.Table, **options: Any) -> tuple[float, dict[str, Tensor]]:
@@ -64,7 +66,8 @@ def _gradients(found: Student, table: pa.Table, **options: Any) -> tuple[float, 
     optimizer.register_step_pre_hook(take)
     before = state_of(found.module)
     found.train()
-    loss = trainer.step(task, np.arange(len(table)), 1e9, trainer.Alone(), optimizer, schedule)
+    assert isinstance(task.plan, Held)
+    loss = trainer.step(task, task.plan.batch(np.arange(len(table))), 1e9, trainer.Alone(), optimizer, schedule)
     load_state(found.module, before)
     return loss, taken
 
@@ -137,13 +140,13 @@ def test_micro_batches_do_not_change_the_step(encoder: str) -> None:
 def test_every_sentence_is_in_one_batch_of_an_epoch(encoder: str) -> None:
     found = _student(encoder)
     task = _task(found, pa.concat_tables([toy()] * 30), batch_sentences=3)
-    first, second, again = (task.batches(epoch, 0) for epoch in (0, 1, 0))
+    first, second, again = ([batch.sentences for batch in task.batches(epoch, 0)] for epoch in (0, 1, 0))
     for batches in (first, second):
         assert sorted(np.concatenate(batches).tolist()) == list(range(240)) and len(batches) == 80
     assert [b.tolist() for b in first] == [b.tolist() for b in again]
     assert [b.tolist() for b in first] != [b.tolist() for b in second]
     task.settings = fitting(batch_sentences=3, checkpoints_per_epoch=7)
-    parts = [b.tolist() for part in range(7) for b in task.batches(0, part)]
+    parts = [b.sentences.tolist() for part in range(7) for b in task.batches(0, part)]
     assert parts == [b.tolist() for b in first]
 
 
@@ -175,10 +178,10 @@ def test_a_resumed_training_is_the_same_to_the_bit(encoder: str, frozen: int) ->
 
 def test_frozen_weights_stay_and_kept_states_change_nothing(encoder: str) -> None:
     results = []
-    for cache_gb in (2.0, 0.0, 2e-6):
+    for cache_gb, cache_disk_gb in ((2.0, 0.0), (0.0, 0.0), (2e-6, 0.0), (0.0, 1e-3), (2e-6, 2e-6)):
         found = _student(encoder, frozen=2)
         before = {name: value.clone() for name, value in found.module.state_dict().items()}
-        _fit(found, toy(), {"cache_gb": cache_gb})
+        _fit(found, toy(), {"cache_gb": cache_gb, "cache_disk_gb": cache_disk_gb, "batch_sentences": 1})
         moved = {n for n, value in found.module.state_dict().items() if not torch.equal(value, before[n])}
         assert moved and moved <= set(state_of(found.module))
         results.append(state_of(found.module))
@@ -198,8 +201,7 @@ def test_students_of_several_kinds_share_states_that_are_theirs(encoder: str) ->
     for make, options in kinds:
         for cache in (FrozenStateCache(1e9), shared):
             found = make()
-            pieces = encode(toy(), found.tokenizer, found.positions)
-            fit(found, pieces, goal(toy(), pieces, found.names), fitting(**options), cache=cache)
+            fit(found, held(found, toy(), fitting(**options)), fitting(**options), cache=cache)
             results.append(state_of(found.module))
     for alone, together in zip(results[::2], results[1::2], strict=True):
         assert all(torch.equal(value, together[name]) for name, value in alone.items())

@@ -14,7 +14,8 @@ from published import seal_as_it_is
 from students import Row, row, run, training
 
 from xner_ray.errors import InputError, RunFolderError, StorageError
-from xner_ray.train.sources import _plain, _scored, load
+from xner_ray.train.runs import _plain, _scored
+from xner_ray.train.sources import load
 
 LOST = {"complete": False, "unprojected": [{"source": 0, "reason": "no_candidate"}]}
 

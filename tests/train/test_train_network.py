@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from students import CPU, fitting, sentences, student, toy
+from students import CPU, fitting, held, sentences, student, toy
 from tiny_encoders import POSITIONS, save_tokenizer, tiny
 from tiny_taggers import IOB2, XLMR_CONLL03, random_model
 
@@ -22,7 +22,7 @@ from xner_ray.train import loop
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Model
 from xner_ray.train.student import scored
-from xner_ray.train.windows import encode, goal
+from xner_ray.train.windows import encode
 
 
 def _encoder(folder: Path, kind: str) -> str:
@@ -122,7 +122,7 @@ def test_saved_students_give_the_same_predictions_elsewhere(kind: str, tmp_path:
     found = student(tmp_path, encoder=_encoder(tmp_path / "encoder", kind), layers=3, frozen=1)
     table = toy()
     pieces = encode(table, found.tokenizer, found.positions)
-    loop.fit(found, pieces, goal(table, pieces, found.names), fitting(epochs=1))
+    loop.fit(found, held(found, table, fitting(epochs=1)), fitting(epochs=1))
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():  # large weights, so that predictions are of all kinds
         for parameter in found.module.parameters():

@@ -48,8 +48,8 @@ from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
-from xner_ray.train.loop import FrozenStateCache
 from xner_ray.train.recipe import Source, Training
+from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import micro_f1
 
 _LANG = "{lang}"
@@ -288,7 +288,10 @@ def _train_all(items: Sequence[Item]) -> None:
     torch.set_num_threads(1)
     for item in items:
         try:
-            trained = train(item.training, cache=_cache(item.training.fit.cache_gb * 1e9), samples=0)
+            settings = item.training.fit
+            trained = train(
+                item.training, cache=_cache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9), samples=0
+            )
         except XnerError as error:
             error.args = (f"{item.student}: {error}",)
             raise

@@ -36,6 +36,12 @@ def train(
 
     training = load_training(source, overrides)
     encoder, identity = training.model.encoder, None
+    resources = training.resources
+    names = ", ".join(each.name for each in training.data)
+    say(
+        f"a student of {names}: encoder {encoder}, {training.fit.epochs} epochs, {resources.workers} "
+        f"worker{'s' * (resources.workers > 1)}{f' with {resources.gpus:g} GPU each' if resources.gpus else ''}"
+    )
     asked = {"model.encoder": encoder, "fit.dtype": training.fit.dtype}
     folder = ModelFolder(os.fspath(model_dir), "student", "training.json", asked)
     folder.refuse_sources([encoder, *(source.run for source in training.data)])
@@ -43,7 +49,6 @@ def train(
         known = {} if fresh else hub.recorded({"model.encoder": encoder}, *folder.recorded())
         pinned, identity = hub.pin(known.get("model.encoder", encoder), say)
         training = training.with_encoder(pinned)
-    resources = training.resources
     dtype = cpu_dtype.for_training(
         training.fit.dtype,
         gpus=resources.gpus,
@@ -60,8 +65,9 @@ def train(
             return report
         folder.begin(keys, training, fresh=fresh)
         encoder = hub.mirror(training.model.encoder, storage.join(folder.work, "models"), say)
+        say("starts Ray and the workers" if resources.address == "local" else f"joins Ray at {resources.address}")
         from xner_ray.train import ray  # torch and Ray take seconds, and most errors come before them
 
-        report = ray.run(training, encoder, folder.work, partial(folder.publish, keys=keys))
+        report = ray.run(training, encoder, folder.work, partial(folder.publish, keys=keys), say)
         storage.delete(folder.work)
         return report

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
@@ -78,8 +78,8 @@ class Task(Protocol[Batch]):
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """Return the parameters that learn, with their learning rates."""
 
-    def batches(self, epoch: int, part: int) -> Sequence[Batch]:
-        """Return the batches of a part of an epoch, one a step, the same in each process."""
+    def batches(self, epoch: int, part: int) -> Iterable[Batch]:
+        """Return the batches of a part of an epoch, one a step; each process has as many."""
 
     def seed(self, part: int) -> int:
         """Return the seed of the dropout in a part, counted through all epochs."""
@@ -119,12 +119,14 @@ def fit(
     group: Group | None = None,
     resume: State | None = None,
     checkpoint: Checkpoint = lambda progress, state: None,
+    stepped: Callable[[float], None] = lambda loss: None,
 ) -> Progress:
     """Train; the module ends with the weights of the best checkpoint, without `validate` of the last one.
 
     n_steps, n_parts: steps and parts of an epoch. validate: returns the F1 of the module as it is, the same in each
     process. patience: checkpoints without a better F1 after which training stops. checkpoint: called in each process
-    after each part, with a function that returns what `resume` takes. FatalError if the loss is not finite.
+    after each part, with a function that returns what `resume` takes. stepped: called after each step with the loss of
+    its batch. FatalError if the loss is not finite.
     """
     group = group or Alone()
     optimizer, schedule = optimizer_of(task.groups(), settings, n_steps * settings.epochs)
@@ -139,7 +141,10 @@ def fit(
         batches = task.batches(epoch, part)
         torch.manual_seed(task.seed(progress.checkpoint))
         task.model.train()
-        losses = [step(task, batch, settings.clip_norm, group, optimizer, schedule) for batch in batches]
+        losses = []
+        for batch in batches:
+            losses.append(step(task, batch, settings.clip_norm, group, optimizer, schedule))
+            stepped(losses[-1])
         task.model.train(False)
         progress.checkpoint += 1
         entry = {"epoch": round(epoch + (part + 1) / n_parts, 4), **task.entry(losses)}
@@ -160,7 +165,7 @@ def step(
 ) -> float:
     """Take one step; returns the loss of the whole batch."""
     optimizer.zero_grad()
-    parameters = [parameter for own, _ in task.groups() for parameter in own]
+    parameters = [parameter for each in optimizer.param_groups for parameter in each["params"]]
     loss = torch.zeros((), device=parameters[0].device)
     for part in task.losses(batch):
         part.backward()  # type: ignore[no-untyped-call]
@@ -193,7 +198,8 @@ def optimizer_of(
         for parameters, rate in groups
         for decays in (True, False)  # norms and biases do not decay
     ]
-    optimizer = torch.optim.AdamW([each for each in split if each["params"]])
+    on_cpu = all(parameter.device.type == "cpu" for parameters, _ in groups for parameter in parameters)
+    optimizer = torch.optim.AdamW([each for each in split if each["params"]], fused=on_cpu or None)
     warm = max(1, round(settings.warmup * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))

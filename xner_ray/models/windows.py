@@ -100,10 +100,10 @@ class Windows:
             windows_of=offsets(n_windows),
         )
 
-    def batch(self, windows: Sequence[int] | Ints, padding: int | None) -> tuple[Ints, Ints]:
-        """Return ids and mask of some windows, each (windows, longest)."""
+    def batch(self, windows: Sequence[int] | Ints, padding: int | None, length: int | None = None) -> tuple[Ints, Ints]:
+        """Return ids and mask of some windows, each (windows, length); by default that of the longest."""
         sizes = self.lengths[windows]
-        mask = np.arange(sizes.max()) < sizes[:, None]
+        mask = np.arange(length or sizes.max()) < sizes[:, None]
         ids = np.full(mask.shape, padding or 0, dtype=np.int64)
         ids[mask] = self.ids[ranges(self.starts[windows], sizes)]
         return ids, mask.astype(np.int64)

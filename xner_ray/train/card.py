@@ -42,6 +42,8 @@ tagger = pipeline("token-classification", "PATH OF THIS FOLDER", aggregation_str
 Only the entity words of {{ masked }} sentences that lost an entity were learnt.
 {% endif %}{% if doubtful %}
 The words of {{ doubtful }} entities with a low score were not learnt.
+{% endif %}{% if unknown %}
+{{ unknown }} words were not learnt, since an entity without a place, or one of a masked label, may stand there.
 {% endif %}
 ## Training
 
@@ -96,6 +98,7 @@ def model_card(training: Training, report: Mapping[str, Any]) -> str:
         sources=[_row(source, tally) for source, tally in zip(training.data, tallies, strict=True)],
         masked=sum(tally["masked"] for tally in tallies),
         doubtful=sum(tally["doubtful"] for tally in tallies),
+        unknown=sum(tally["unknown_words"] for tally in tallies),
         encoder=f"{shown(model.encoder)}, {layers}{frozen}",
         fit=training.fit,
         report=report,

@@ -17,7 +17,7 @@ from xner_ray.run.model_folder import flat
 from xner_ray.train.recipe import Source, Training
 
 _ROLES = ("data", "validation", "evaluate")
-_SPEED = ("resources", "fit.micro_batch_tokens", "fit.cache_gb")  # keys that change speed and memory alone
+_SPEED = ("resources", "fit.micro_batch_tokens", "fit.cache_")  # keys that change speed and memory alone
 
 
 def load_training(

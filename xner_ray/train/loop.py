@@ -1,7 +1,7 @@
-"""The student as a training task, the cache of frozen layers' states, and predictions.
+"""The student as a training task, and predictions.
 
-Every process knows all sentences and takes every n-th sentence of a batch. The loss is divided by the weight of the
-whole batch.
+Every process takes its share of a batch. The loss is divided by the weight of the whole batch. States of frozen layers
+are made ready some batches ahead, so that rows of one length are read together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,46 +22,121 @@ from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State, a
 from xner_ray.models.windows import Windows, micro_batches
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Fit
-from xner_ray.train.windows import Goal
+from xner_ray.train.states import FrozenStateCache
+from xner_ray.train.windows import Block, Goal, dealt, pools
 
 Ints = NDArray[np.int64]
 _POOL = 64  # batches whose sentences are sorted by length, which keeps padding small
+_AHEAD = 1024  # sentences whose states are made ready at once; fewer at first, so that steps begin soon
+_AHEAD_FIRST = 128
 
 
-class FrozenStateCache:
-    """States of frozen layers by a row's subwords, up to a number of bytes; what does not fit is computed again.
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Sentences at hand, and what is learnt of them."""
 
-    Students may share it: those with the same frozen layers share their states.
+    windows: Windows
+    goal: Goal
+
+    def weight(self, sentences: Ints) -> float:
+        """Return the weight of all words of some sentences."""
+        first, weight = self.windows.first, self.goal.weight
+        return float(sum(weight[first[s] : first[s + 1]].sum(dtype=np.float64) for s in sentences))
+
+    @property
+    def sizes(self) -> Ints:
+        """Number of subwords of each sentence."""
+        return np.diff(self.windows.starts[self.windows.windows_of])
+
+
+class Batch(NamedTuple):
+    """This process's sentences of a batch. total: the weight of the whole batch; None: processes add up theirs."""
+
+    pool: Pool
+    sentences: Ints
+    total: float | None
+
+
+class Plan(Protocol):
+    """What a student learns, and in which batches."""
+
+    n_sentences: int
+
+    def batches(self, epoch: int, start: int, end: int) -> Iterator[Batch]:
+        """Yield this process's share of the batches of some steps of an epoch, drawn by the seed."""
+
+
+class Held:
+    """Sentences that each process has whole; each takes every n-th of a batch."""
+
+    def __init__(self, pool: Pool, settings: Fit, group: Group | None = None) -> None:
+        self.pool, self._settings, self._group = pool, settings, group or Alone()
+        self.n_sentences = len(pool.windows)
+
+    def batches(self, epoch: int, start: int, end: int) -> Iterator[Batch]:
+        drawn = np.random.default_rng([self._settings.seed, epoch])
+        edges = np.minimum(
+            np.arange(steps_of(self.n_sentences, self._settings) + 1) * self._settings.batch_sentences, self.n_sentences
+        )
+        for sentences in draw(self.pool.sizes, edges, drawn)[start:end]:
+            yield self.batch(sentences)
+
+    def batch(self, sentences: Ints) -> Batch:
+        """Return this process's share of a batch."""
+        return Batch(self.pool, sentences[self._group.rank :: self._group.size], self.pool.weight(sentences))
+
+
+class Streamed:
+    """Sentences in blocks, of which each process reads its own.
+
+    n_sentences: of all processes. read: makes a pool of some blocks.
     """
 
-    def __init__(self, n_bytes: float) -> None:
-        self._left = n_bytes
-        self._found: dict[tuple[bytes, bool, bytes], Tensor] = {}
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        read: Callable[[Sequence[Block]], Pool],
+        settings: Fit,
+        group: Group | None = None,
+    ) -> None:
+        self._read, self._settings, self._group = read, settings, group or Alone()
+        self.n_sentences = sum(block.n_rows for block in blocks)
+        self._own = dealt(blocks, settings.seed, self._group.rank, self._group.size)
 
-    def states(self, student: Student, windows: Windows, rows: Sequence[int]) -> list[Tensor] | None:
-        """Return the states of each row, (subwords, dim); None if the student does not split."""
-        if not student.splits:
-            return None
-        half = student.frozen_digest, torch.is_autocast_enabled(student.device.type)
-        keys = [(*half, windows.ids[windows.starts[row] : windows.starts[row + 1]].tobytes()) for row in rows]
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._found}
-        made = dict(zip(missing, student.states(windows, list(missing.values())), strict=True)) if missing else {}
-        result = [self._found[key] if key in self._found else made[key] for key in keys]
-        for key, state in made.items():
-            size = state.numel() * state.element_size()
-            if size <= self._left:
-                self._found[key] = state
-                self._left -= size
-        return result
+    def batches(self, epoch: int, start: int, end: int) -> Iterator[Batch]:
+        settings, group = self._settings, self._group
+        seeds = [settings.seed, epoch, group.rank]
+        n_steps = steps_of(self.n_sentences, settings)
+        room = -(-settings.shuffle_sentences // group.size)
+        for number, plan in enumerate(pools(self._own, n_steps, room, np.random.default_rng(seeds))):
+            if plan.end <= start or plan.first >= end:
+                continue
+            pool = self._read(plan.blocks)
+            edges = np.arange(plan.end - plan.first + 1) * len(pool.windows) // max(1, plan.end - plan.first)
+            drawn = draw(pool.sizes, edges, np.random.default_rng([*seeds, number]))
+            for sentences in drawn[max(0, start - plan.first) : end - plan.first]:
+                yield Batch(pool, sentences, pool.weight(sentences) if group.size == 1 else None)
+            del pool  # before the next one is read
+
+
+def draw(sizes: Ints, edges: Ints, drawn: np.random.Generator) -> list[Ints]:
+    """Draw batches of sentences of similar length. edges: [batches + 1], the sentences in those before each."""
+    order = drawn.permutation(len(sizes))
+    batches = []
+    for start in range(0, len(edges) - 1, _POOL):
+        own = edges[start : start + _POOL + 1]
+        near = order[own[0] : own[-1]]
+        near = near[np.argsort(sizes[near], kind="stable")]
+        batches += np.split(near, own[1:-1] - own[0])
+    return [batches[index] for index in drawn.permutation(len(batches))]
 
 
 @dataclass
 class StudentTask:
-    """A student and what it learns, as a `trainer.Task`; a batch holds the indices of its sentences."""
+    """A student and what it learns, as a `trainer.Task`."""
 
     model: Student
-    windows: Windows
-    goal: Goal
+    plan: Plan
     settings: Fit
     cache: FrozenStateCache
     group: Group
@@ -69,12 +144,12 @@ class StudentTask:
     @property
     def n_steps(self) -> int:
         """Steps of an epoch."""
-        return math.ceil(len(self.windows) / self.settings.batch_sentences)
+        return steps_of(self.plan.n_sentences, self.settings)
 
     @property
     def n_parts(self) -> int:
-        """Checkpoints of an epoch; a part has at least one step."""
-        return min(self.settings.checkpoints_per_epoch, self.n_steps)
+        """Checkpoints of an epoch."""
+        return parts_of(self.n_steps, self.settings)
 
     def groups(self) -> list[tuple[list[nn.Parameter], float]]:
         settings, over_frozen = self.settings, self.model.frozen > 0
@@ -84,36 +159,58 @@ class StudentTask:
             (head, settings.head_learning_rate or (2e-3 if over_frozen else 1e-4)),
         ]
 
-    def batches(self, epoch: int, part: int) -> list[Ints]:
-        """Draw batches of sentences of similar length."""
-        draw = np.random.default_rng([self.settings.seed, epoch])
-        order = draw.permutation(len(self.windows))
-        sizes = np.diff(self.windows.starts[self.windows.windows_of])
-        size = self.settings.batch_sentences
-        batches = []
-        for start in range(0, len(order), _POOL * size):
-            near = order[start : start + _POOL * size]
-            near = near[np.argsort(sizes[near], kind="stable")]
-            batches += [near[at : at + size] for at in range(0, len(near), size)]
+    def batches(self, epoch: int, part: int) -> Iterator[Batch]:
+        """Yield the batches of a part, with the states of their sentences made ready some batches ahead."""
         start, end = (round(self.n_steps * edge / self.n_parts) for edge in (part, part + 1))
-        return [batches[index] for index in draw.permutation(len(batches))[start:end]]
+        ahead: list[Batch] = []
+        room = _AHEAD_FIRST
+        for batch in self.plan.batches(epoch, start, end):
+            if ahead and (ahead[0].pool is not batch.pool or sum(len(each.sentences) for each in ahead) >= room):
+                yield from self._ready(ahead)
+                ahead, room = [], min(2 * room, _AHEAD)
+            ahead.append(batch)
+        yield from self._ready(ahead)
+
+    def _ready(self, ahead: Sequence[Batch]) -> Sequence[Batch]:
+        if ahead:
+            mine = np.concatenate([batch.sentences for batch in ahead])
+            _prepare(self.model, ahead[0].pool.windows, mine, self.settings, self.cache)
+        return ahead
 
     def seed(self, part: int) -> int:
         drawn = np.random.SeedSequence([self.settings.seed, part, self.group.rank]).generate_state(1)
         return int(drawn[0])
 
-    def losses(self, batch: Ints) -> Iterator[Tensor]:
+    def losses(self, batch: Batch) -> Iterator[Tensor]:
         """Yield the weighted cross-entropies of this process's micro-batches, divided by the weight of the batch."""
-        goal, first = self.goal, self.windows.first
-        total = max(float(sum(goal.weight[first[s] : first[s + 1]].sum(dtype=np.float64) for s in batch)), 1e-9)
-        mine = batch[self.group.rank :: self.group.size]
-        for words, logits in _logits(self.model, self.windows, mine, self.settings, self.cache):
+        goal, total = batch.pool.goal, batch.total
+        if total is None:
+            weight = torch.tensor(batch.pool.weight(batch.sentences), dtype=torch.float64, device=self.model.device)
+            self.group.add([weight])
+            total = float(weight)
+        for words, logits in _logits(self.model, batch.pool.windows, batch.sentences, self.settings, self.cache):
             wanted = torch.from_numpy(goal.rows(words, logits.shape[1])).to(logits.device)
             weight = torch.from_numpy(goal.weight[words]).to(logits.device)
-            yield nn.functional.cross_entropy(logits, wanted, reduction="none") @ weight / total
+            yield nn.functional.cross_entropy(logits, wanted, reduction="none") @ weight / max(total, 1e-9)
 
     def entry(self, losses: Sequence[float]) -> dict[str, Any]:
         return {"loss": round(float(np.mean(losses)), 6)}
+
+
+def steps_of(n_sentences: int, settings: Fit) -> int:
+    """Return the number of steps of an epoch."""
+    return math.ceil(n_sentences / settings.batch_sentences)
+
+
+def parts_of(n_steps: int, settings: Fit) -> int:
+    """Return the number of parts of an epoch, one a checkpoint; a part has at least one step."""
+    return min(settings.checkpoints_per_epoch, n_steps)
+
+
+def _prepare(student: Student, windows: Windows, sentences: Ints, settings: Fit, cache: FrozenStateCache) -> None:
+    rows = ranges(windows.windows_of[sentences], np.diff(windows.windows_of)[sentences])
+    with autocast(student.device, settings.dtype):
+        cache.prepare(student, windows, rows, settings.micro_batch_tokens)
 
 
 def _logits(
@@ -124,15 +221,14 @@ def _logits(
     for chosen in micro_batches(windows.lengths[rows], settings.micro_batch_tokens):
         batch = rows[chosen].tolist()
         with autocast(student.device, settings.dtype):
-            states = None if cache is None else cache.states(student, windows, batch)
+            states = None if cache is None else cache.states(student, windows, batch, settings.micro_batch_tokens)
             logits, words = student.logits(windows, batch, states)
         yield words, logits
 
 
 def fit(
     student: Student,
-    windows: Windows,
-    goal: Goal,
+    plan: Plan,
     settings: Fit,
     *,
     validate: Callable[[], float] | None = None,
@@ -140,11 +236,12 @@ def fit(
     resume: State | None = None,
     checkpoint: Checkpoint = lambda progress, state: None,
     cache: FrozenStateCache | None = None,
+    stepped: Callable[[float], None] = lambda loss: None,
 ) -> Progress:
-    """Train the student; see `trainer.fit`. cache: by default one of `settings.cache_gb`."""
+    """Train the student; see `trainer.fit`. cache: by default one as the settings say."""
     group = group or Alone()
-    cache = FrozenStateCache(settings.cache_gb * 1e9) if cache is None else cache
-    task = StudentTask(student, windows, goal, settings, cache, group)
+    cache = cache_of(settings) if cache is None else cache
+    task = StudentTask(student, plan, settings, cache, group)
     return trainer.fit(
         task,
         settings,
@@ -155,7 +252,13 @@ def fit(
         group=group,
         resume=resume,
         checkpoint=checkpoint,
+        stepped=stepped,
     )
+
+
+def cache_of(settings: Fit) -> FrozenStateCache:
+    """Return an empty cache of the size that a recipe states."""
+    return FrozenStateCache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9)
 
 
 @torch.inference_mode()
@@ -172,8 +275,14 @@ def predict(
     student.train(False)
     mine = np.arange(len(windows))[group.rank :: group.size]
     result = np.full(int(windows.first[-1]), -1)
-    for words, logits in _logits(student, windows, mine, settings, cache):
-        result[words] = logits.argmax(dim=1).cpu().numpy()
+    # Sorted by length, so that parts of equal memory have little padding
+    mine = mine[np.argsort(np.diff(windows.starts[windows.windows_of])[mine], kind="stable")]
+    for start in range(0, len(mine), _AHEAD):
+        part = mine[start : start + _AHEAD]
+        if cache is not None:
+            _prepare(student, windows, part, settings, cache)
+        for words, logits in _logits(student, windows, part, settings, cache):
+            result[words] = logits.argmax(dim=1).cpu().numpy()
     found: Ints = np.max(group.gather(result), axis=0)  # at most one process reads a word
     found[found < 0] = student.names.index("O")
     return found

@@ -15,11 +15,12 @@ frozen too: embeddings, and weights that upper layers share.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +29,15 @@ from torch import Tensor, nn
 
 from xner_ray.data.spans import label_list
 from xner_ray.errors import RecipeError, one_line
-from xner_ray.models import network
+from xner_ray.models import fast_linear, network
 from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.hub import folder_of, quiet
-from xner_ray.models.windows import Windows
+from xner_ray.models.windows import CPU_TOKENS, Windows, micro_batches
 from xner_ray.train.recipe import Model
+from xner_ray.train.top_layer import at_words, can_compute_at_words
 
 Ints = NDArray[np.int64]
+_PLACES = 4  # a CPU reads a row in a multiple of so many places
 
 
 class Student:
@@ -65,6 +68,8 @@ class Student:
         self.high = list(self.stack)[self.frozen :] if self.stack is not None else []
         self.splits = bool(self.frozen) and self._can_split()
         self.frozen_digest = self._digest() if self.splits else b""
+        self._readers: dict[bool, _Reader] = {}
+        self._top = self.high[-1] if self.high and self._can_read_words() else None
 
     def _freeze(self) -> None:
         if not self.frozen:
@@ -106,24 +111,77 @@ class Student:
         return body, head
 
     @torch.inference_mode()
-    def states(self, pieces: Windows, rows: Sequence[int]) -> list[Tensor]:
+    def states(self, pieces: Windows, rows: Sequence[int], budget: int = CPU_TOKENS) -> list[Tensor]:
         """Return each row's output of the last frozen layer, (subwords, dim), on the CPU.
 
-        A CPU computes row by row: the last bits of a state then do not depend on the other rows, so that a training
-        does not depend on what the cache holds.
+        budget: most places of a micro-batch; a CPU takes no more than `CPU_TOKENS`. A CPU reads together rows of one
+        padded length alone, and the bits of a state do not depend on which others: so a training does not depend on
+        what the store holds. Where a processor computes otherwise, it reads row by row.
         """
-        if self.device.type == "cpu" and len(rows) > 1:
-            return [self.states(pieces, [row])[0] for row in rows]
-        ids, mask = pieces.batch(rows, self.tokenizer.pad_token_id)
+        sizes, numbers = pieces.lengths[list(rows)], np.array(rows, dtype=np.int64)
         training = self.module.training
         self.module.eval()  # `train` does not know that a dropout beside the embeddings is frozen
-        with self._only(self.low):
-            found = self._state_after(
-                self.low[-1], {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
-            )
+        found: list[Tensor] = [torch.empty(0)] * len(rows)
+        if self.device.type != "cpu":
+            groups = [(own, int(sizes[own].max())) for own in micro_batches(sizes, budget)]
+            layers: Sequence[nn.Module] = self.low
+        else:
+            reader = self._reader()
+            layers, padded = reader.layers, np.minimum(-(-sizes // _PLACES) * _PLACES, self.positions)
+            groups = []
+            for length in np.unique(padded).tolist():
+                own = np.flatnonzero(padded == length)
+                n = max(1, min(budget, CPU_TOKENS) // length) if reader.together else 1
+                groups += [(own[start : start + n], length) for start in range(0, len(own), n)]
+        for own, length in groups:
+            ids, mask = pieces.batch(numbers[own], self.tokenizer.pad_token_id, length)
+            states = self._low_states(layers, self._tensor(ids), self._tensor(mask)).cpu()
+            for number, state in zip(own.tolist(), states, strict=True):
+                found[number] = state[: sizes[number]].clone()
         self.train(training)
-        sizes = pieces.lengths[list(rows)].tolist()
-        return [state[:size].clone() for state, size in zip(found.cpu(), sizes, strict=True)]
+        return found
+
+    def _low_states(self, layers: Sequence[nn.Module], ids: Tensor, mask: Tensor) -> Tensor:
+        with self._only(layers):
+            return self._state_after(layers[-1], {"input_ids": ids, "attention_mask": mask})
+
+    def _reader(self) -> _Reader:
+        """Return the layers that compute states on a CPU, in the number format of the present context.
+
+        They are copies of the frozen ones with packed weights, where these give the same states, else the frozen ones.
+        """
+        half = torch.is_autocast_enabled("cpu")
+        if half in self._readers:
+            return self._readers[half]
+        plain, layers = self._low_states(self.low, *self._probe.values()), self.low
+        packed = [copy.deepcopy(layer) for layer in self.low]
+        if fast_linear.replace_linears(nn.ModuleList(packed), "bfloat16" if half else "float32") is not None:
+            try:
+                states = self._low_states(packed, *self._probe.values())
+            except (AttributeError, RuntimeError, TypeError):  # a model that looks into its layers
+                states = torch.zeros_like(plain)
+            real = self._probe["attention_mask"].bool()
+            off = 1e-2 if half else 1e-4
+            if torch.allclose(states[real].float(), plain[real].float(), rtol=off, atol=off * float(plain.abs().max())):
+                layers = packed
+        found = self._readers[half] = _Reader(layers, self._is_apart(layers))
+        return found
+
+    def _is_apart(self, layers: Sequence[nn.Module]) -> bool:
+        """Return whether a row's state has the same bits alone and among others, in every place of a batch."""
+        drawn = torch.Generator().manual_seed(0)
+        for length in {min(_PLACES * n, self.positions) for n in (2, 6)}:
+            ids = torch.randint(int(self.module.config.vocab_size), (13, length), generator=drawn)
+            ids[ids == self.tokenizer.pad_token_id] = self._probe["input_ids"][0, 0].cpu()
+            mask = torch.ones_like(ids)
+            mask[:, length - 2 :] = 0
+            alone = self._low_states(layers, ids[:1], mask[:1])[0]
+            for n in (2, 5, 13):
+                for place in {0, n // 2, n - 1}:
+                    order = [*range(1, place + 1), 0, *range(place + 1, n)]
+                    if not torch.equal(self._low_states(layers, ids[order], mask[order])[place], alone):
+                        return False
+        return True
 
     def logits(self, pieces: Windows, rows: Sequence[int], states: Sequence[Tensor] | None) -> tuple[Tensor, Ints]:
         """Return the logits of the words read in these rows, (words, classes) in float32, and the words' numbers.
@@ -133,15 +191,17 @@ class Student:
         ids, mask = pieces.batch(rows, self.tokenizer.pad_token_id)
         at, places, words = pieces.read_in(rows)
         inputs = {"input_ids": self._tensor(ids), "attention_mask": self._tensor(mask)}
-        if states is None:
-            found = self.module(**inputs).logits
-        else:
-            given = torch.zeros((len(rows), ids.shape[1], states[0].shape[-1]), dtype=states[0].dtype)
-            for number, state in enumerate(states):
-                given[number, : len(state)] = state
-            with self._only(self._from(given.to(self.device))):
+        where = self._tensor(at), self._tensor(places)
+        with nullcontext() if self._top is None else at_words(self._top, *where):
+            if states is None:
                 found = self.module(**inputs).logits
-        return found[self._tensor(at), self._tensor(places)].float(), words
+            else:
+                given = torch.zeros((len(rows), ids.shape[1], states[0].shape[-1]), dtype=states[0].dtype)
+                for number, state in enumerate(states):
+                    given[number, : len(state)] = state
+                with self._only(self._from(given.to(self.device))):
+                    found = self.module(**inputs).logits
+        return found[where].float(), words
 
     def save(self, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] = "float32") -> None:
         """Write an ordinary Hugging Face folder with safetensors."""
@@ -201,6 +261,29 @@ class Student:
             return False
         real = self._probe["attention_mask"].bool()
         return bool(torch.allclose(whole[real], parts[real], rtol=1e-4, atol=1e-5))
+
+    @torch.inference_mode()
+    def _can_read_words(self) -> bool:
+        """Return whether two short sentences get the same logits if the top layer computes at some places alone."""
+        top = self.high[-1]
+        if not can_compute_at_words(top):
+            return False
+        self.module.eval()
+        whole = self.module(**self._probe).logits
+        where = torch.tensor([0, 0, 1], device=self.device), torch.tensor([0, 1, 1], device=self.device)
+        try:
+            with at_words(top, *where):
+                parts = self.module(**self._probe).logits
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            return False
+        return bool(torch.allclose(whole[where], parts[where], rtol=1e-4, atol=1e-5))
+
+
+class _Reader(NamedTuple):
+    """The layers that compute states on a CPU, and whether they may read several rows together."""
+
+    layers: Sequence[nn.Module]
+    together: bool
 
 
 class CachedLayer(nn.Module):

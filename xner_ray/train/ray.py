@@ -1,6 +1,6 @@
 """A student trained on Ray Train, by one process on a laptop or by many with a GPU each.
 
-Every process runs `student.train` on all sentences and takes its share of every step. Ray Train keeps checkpoints in
+Every process runs `student.train` and takes its share of every step. Ray Train keeps checkpoints in
 the model's folder, and hands out the last one after a lost process, or when the same command runs again.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from xner_ray.models.trainer import Alone, Group, Progress, State
 from xner_ray.storage import files as storage
 from xner_ray.train import student
 from xner_ray.train.recipe import Training
+from xner_ray.train.student import Say
 
 _STATE = "state.pt"
+_TOLD_SECONDS = 0.3  # between two looks for lines of progress
 _FAILURES = 5  # lost processes that a training survives; preempted nodes do not count
 
 
@@ -47,13 +51,60 @@ class Processes:
         return found
 
 
+class Lines:
+    """Lines of progress on their way from the first process to the driver; an actor."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        """Return the lines that have come since the last call."""
+        found, self._lines = self._lines, []
+        return found
+
+
+@contextmanager
+def _relayed(say: Say) -> Iterator[Any]:
+    """Yield an actor, of `Lines`, whose lines are said in this process while the block runs."""
+    actor: Any = ray.remote(num_cpus=0)(Lines)
+    lines, ended = actor.remote(), threading.Event()
+
+    def relay() -> None:
+        last = False
+        while not last:
+            last = ended.wait(_TOLD_SECONDS)
+            try:
+                for line in ray.get(lines.take.remote(), timeout=60):
+                    say(line)
+            except ray.exceptions.RayError:  # its node is lost: the training goes on without a word
+                say("the lines of progress are lost with a node; the training goes on")
+                return
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+        ray.kill(lines)
+
+
 def run(
-    training: Training, encoder: str, folder: str, publish: Callable[[Path, dict[str, Any]], None]
+    training: Training,
+    encoder: str,
+    folder: str,
+    publish: Callable[[Path, dict[str, Any]], None],
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Train, or resume from the last checkpoint in `folder`; returns the report.
 
     encoder: where the processes find the recipe's encoder; report and card name it as the recipe does. publish: called
-    once, in the first process, with a local folder that holds the student, and with its report.
+    once, in the first process, with a local folder that holds the student, and with its report. say: called with lines
+    of progress.
     """
     # A checkpoint waits until Ray Train asks for it, which by default happens every 2 s
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -62,10 +113,13 @@ def run(
     workers = resources.workers
     gpus = resources.gpus if os.environ.get(FAKE_GPU) != "1" else 0.0
     wanted = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
-    with cluster(resources.address):
+    with cluster(resources.address), _relayed(say) as lines:
         trainer = TorchTrainer(
             _worker,  # type: ignore[arg-type]  # the annotation forbids a value, Ray does not
-            train_loop_config={"training": training, "encoder": encoder, "publish": publish, "gpus": gpus},
+            train_loop_config={
+                **{"training": training, "encoder": encoder, "publish": publish, "gpus": gpus},
+                "lines": lines,
+            },
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=resources.gpus > 0, resources_per_worker=wanted),
             torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
             run_config=RunConfig(
@@ -122,6 +176,7 @@ def _trained(config: dict[str, Any]) -> dict[str, Any]:
         resume=_last(),
         checkpoint=_checkpoint(group),
         device=student.device_here(config["gpus"]),
+        say=lambda line: config["lines"].add.remote(line),
     )
     with tempfile.TemporaryDirectory() as own:
         report: dict[str, Any] = trained.report(training)

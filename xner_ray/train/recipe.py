@@ -19,9 +19,10 @@ FROZEN_BUILTIN, KEPT_BUILTIN = 7, 9  # of 12 layers: state 7 aligns languages be
 class Filters(Section):
     """Filters of sentences and words. A sentence is counted under the first filter that drops it."""
 
-    # Sentences that lost an entity. None: with projected labels, those that the run set aside (output.incomplete:
-    # split) are left out. mask: all but their O words, some of which are wrong, are learnt
-    incomplete: Literal["keep", "drop", "mask"] | None = None
+    # Sentences that lost an entity. mask: their O words, some of which are wrong, teach nothing. words: those O words
+    # teach nothing that the missing entity may stand on (`sentences.unknown_words`). None: as keep, but what the run
+    # set aside (output.incomplete: split) is left out
+    incomplete: Literal["keep", "drop", "mask", "words"] | None = None
     min_score: float | None = Field(default=None, ge=0, le=1)  # of the sentence's worst projected entity
     # Below this score of a projected entity its words are masked: nothing is learnt from them
     mask_below: float | None = Field(default=None, ge=0, le=1)
@@ -35,7 +36,11 @@ class Filters(Section):
     def masks(self) -> str | None:
         """The filter that masks words, as messages name it; None without one."""
         return (
-            "incomplete: mask" if self.incomplete == "mask" else "mask_below" if self.mask_below is not None else None
+            f"incomplete: {self.incomplete}"
+            if self.incomplete in ("mask", "words")
+            else "mask_below"
+            if self.mask_below is not None
+            else None
         )
 
     @field_validator("words")
@@ -152,6 +157,8 @@ class Model(Section):
 class Fit(Section):
     epochs: int = Field(default=8, ge=1)
     batch_sentences: int = Field(default=16, ge=1)  # of one step, over all workers
+    # Sentences held and shuffled at once, over all workers; runs with more rows are streamed (docs/students.md)
+    shuffle_sentences: int = Field(default=65_536, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)  # None: 5e-4 over frozen layers, else 2e-5
     head_learning_rate: float | None = Field(default=None, gt=0)  # None: 2e-3 over frozen layers, else 1e-4
     weight_decay: float = Field(default=0.01, ge=0)
@@ -162,7 +169,9 @@ class Fit(Section):
     micro_batch_tokens: int = Field(default=4096, ge=16)
     # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    cache_gb: float = Field(default=2.0, ge=0)  # for the states of frozen layers, of one worker
+    cache_gb: float = Field(default=1.0, ge=0)  # memory for the states of frozen layers, of one worker
+    # The local disk for those that find no room there, at most half of what is free; the rest is computed again
+    cache_disk_gb: float = Field(default=16.0, ge=0)
     seed: int = Field(default=0, ge=0)
 
 
@@ -174,6 +183,20 @@ class Resources(Section):
     threads: int | None = Field(default=None, ge=1)  # of torch in one worker; None: one per CPU
 
 
+class Labels(LabelMap):
+    mask: list[str] = Field(default_factory=list)  # by their new names: their words teach nothing, not even O
+
+    @model_validator(mode="after")
+    def _masked(self) -> Labels:
+        if both := [label for label in self.mask if label in (self.keep or ())]:
+            raise ValueError(f"mask: {both[0]} is one of keep; leave it out of one of them")
+        return self
+
+    def learns(self, label: str) -> bool:
+        """Return whether a label, by its new name, is learnt."""
+        return label not in self.mask and (self.keep is None or label in self.keep)
+
+
 class Training(Section):
     """A student's recipe."""
 
@@ -181,7 +204,7 @@ class Training(Section):
     validation: list[Source] = Field(default_factory=list)
     validation_share: float = Field(default=0.0, ge=0, lt=1)  # share of the documents of data, instead of validation
     evaluate: list[Source] = Field(default_factory=list)  # with gold; scored once, at the end
-    labels: LabelMap = LabelMap()
+    labels: Labels = Labels()
     folds: Folds | None = None
     model: Model = Model()
     fit: Fit = Fit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from xner_ray import defaults
+from xner_ray.data.arrow import lengths
 from xner_ray.data.row import OK, ROW, span_cells
 from xner_ray.data.spans import tags_to_spans
 from xner_ray.errors import RecipeError
@@ -23,24 +24,32 @@ from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
 from xner_ray.evaluate.scores import Evaluations
 from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State
 from xner_ray.models.windows import Windows
+from xner_ray.report.progress import LOG_SECONDS, duration
 from xner_ray.train.card import model_card
-from xner_ray.train.loop import FrozenStateCache, fit, predict
+from xner_ray.train.loop import Held, Plan, Pool, Streamed, cache_of, fit, parts_of, predict, steps_of
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import Tally, label_names
-from xner_ray.train.sources import load
+from xner_ray.train.sources import kept, load, refuse_nothing
+from xner_ray.train.states import FrozenStateCache
+from xner_ray.train.stream import Survey, is_large, read_blocks, survey
 from xner_ray.train.windows import encode, goal
 from xner_ray.version import __version__
 
 Ints = NDArray[np.int64]
+Say = Callable[[str], None]
+FIRST_SECONDS = 1.0  # after the first step, until the first line with a rate
 SCORED = pa.schema([ROW.field(name) for name in (*COLUMNS, "id", "split")])
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The sentences of each role, as tables of `sentences.SENTENCES`, and the tallies of their sources."""
+    """The sentences of each role, as tables of `sentences.SENTENCES`, and the tallies of their sources.
 
-    data: pa.Table
+    data: a survey, where there are too many to be held.
+    """
+
+    data: pa.Table | Survey
     validation: pa.Table | None
     evaluate: pa.Table | None
     tallies: dict[str, list[Tally]]
@@ -72,10 +81,18 @@ class Trained:
         }
 
 
-def read(training: Training) -> Data:
+def read(training: Training, say: Say = lambda line: None) -> Data:
     """Read all sentences of a recipe. RecipeError if there is no entity to learn; else see `sources.load`."""
     share = training.validation_share
-    data, tallies = load(training, "data", held_out=False if share else None)
+    held_out = False if share else None
+    if is_large(training):
+        tallies = list[Tally]()
+        data = survey(training, kept(training, "data", tallies, held_out=held_out), tallies, say)
+        refuse_nothing("data", data.n_rows, tallies)
+        labels, n_spans = data.labels, data.n_entities
+    else:
+        data, tallies = load(training, "data", held_out=held_out)
+        labels, n_spans = label_names(data), int(lengths(data.column("spans")).sum())
     roles: dict[str, list[Tally]] = {"data": tallies}
     found: dict[str, pa.Table | None] = {"validation": None, "evaluate": None}
     if share:
@@ -84,12 +101,59 @@ def read(training: Training) -> Data:
         found["validation"], roles["validation"] = load(training, "validation")
     if training.evaluate:
         found["evaluate"], roles["evaluate"] = load(training, "evaluate")
-    labels = label_names(data)
     n_doubtful = sum(tally.doubtful for tally in tallies)
-    if not labels or n_doubtful == pc.sum(pc.list_value_length(data.column("spans"))).as_py():
+    if not labels or (n_doubtful and n_doubtful == n_spans):
         doubtful = f"; {n_doubtful} have a score below filters.mask_below" if n_doubtful else ""
         raise RecipeError(f"data: no sentence has an entity to learn; look at labels.keep{doubtful}")
     return Data(data, found["validation"], found["evaluate"], roles, labels)
+
+
+class Watch:
+    """Counts steps, and says now and then how fast they are; the rate is that since the last line."""
+
+    def __init__(
+        self,
+        say: Say,
+        *,
+        n_steps: int,
+        epochs: int,
+        sentences: int,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """n_steps, sentences: of an epoch. done: steps of an earlier process."""
+        self._say, self._clock, self._n_steps, self._epochs = say, clock, n_steps, epochs
+        self._per_step = sentences / n_steps
+        self._step = self._told_step = done
+        self._told, self._wait = clock(), FIRST_SECONDS
+        self._losses: list[float] | None = None
+
+    def stepped(self, loss: float) -> None:
+        """Count a step."""
+        self._step += 1
+        if self._losses is None:  # what came before it was reading and loading
+            self._say(f"the first step is done: loss {loss:.4f}")
+            self._told, self._told_step, self._losses = self._clock(), self._step, []
+            return
+        self._losses.append(loss)
+        passed = self._clock() - self._told
+        if passed < self._wait:
+            return
+        rate = self._per_step * (self._step - self._told_step) / passed
+        left = self._per_step * (self._n_steps * self._epochs - self._step) / rate
+        epoch, step = divmod(self._step - 1, self._n_steps)
+        loss = sum(self._losses) / len(self._losses)
+        self._say(
+            f"epoch {epoch + 1} of {self._epochs}, step {step + 1:,} of {self._n_steps:,}: loss {loss:.4f}, "
+            f"{rate:,.0f} sentences/s, {duration(left)} left"
+        )
+        self._told, self._told_step, self._losses, self._wait = self._clock(), self._step, [], LOG_SECONDS
+
+    def checkpoint(self, entry: dict[str, Any]) -> None:
+        """Say what a checkpoint's entry in the history is; the time that it took is not the next steps'."""
+        score = f", F1 of validation {100 * entry['f1']:.2f}" if "f1" in entry else ""
+        self._say(f"epoch {entry['epoch']:g} of {self._epochs}: loss {entry['loss']:.4f}{score}")
+        self._told, self._told_step, self._losses = self._clock(), self._step, []
 
 
 def device_here(gpus: float) -> torch.device:
@@ -108,14 +172,23 @@ def train(
     samples: int = defaults.SAMPLES,
     device: torch.device | None = None,
     cache: FrozenStateCache | None = None,
+    say: Say = lambda line: None,
 ) -> Trained:
     """Read, train, and score against `evaluate`; the result is the same in each process of a group.
 
     samples: bootstrap resamples of the scores. cache: states of frozen layers, for trainings over the same layers.
+    say: called with lines of progress, in the first process alone.
     """
     group, settings = group or Alone(), training.fit
-    cache = FrozenStateCache(settings.cache_gb * 1e9) if cache is None else cache
-    data = read(training)
+    cache = cache_of(settings) if cache is None else cache
+    say = say if group.rank == 0 else lambda line: None
+    say(f"reads the sentences of {len(training.data)} source{'s' * (len(training.data) > 1)}")
+    data = read(training, say)
+    n_kept, n_read = (sum(getattr(tally, name) for tally in data.tallies["data"]) for name in ("kept", "read"))
+    say(
+        f"{n_kept:,} of {n_read:,} sentences are learnt, with the labels {', '.join(data.labels)}; loads the encoder "
+        f"{training.model.encoder}"
+    )
     device = device or device_here(training.resources.gpus)
     student = Student(training.model, data.labels, seed=settings.seed, device=device)
 
@@ -126,21 +199,46 @@ def train(
         )
 
     validation = None if data.validation is None else predictions(data.validation)
-    windows = encode(data.data, student.tokenizer, student.positions)
+    plan = _plan(training, data.data, student, group)
+    n_steps = steps_of(plan.n_sentences, settings)
+    done = 0 if resume is None else round(resume["progress"]["checkpoint"] / parts_of(n_steps, settings) * n_steps)
+    watch = Watch(say, n_steps=n_steps, epochs=settings.epochs, sentences=plan.n_sentences, done=done)
+    say(
+        f"{settings.epochs} epochs of {n_steps:,} steps with {settings.batch_sentences} sentences each"
+        + (", read as they are needed" if isinstance(plan, Streamed) else "")
+        + (f"; goes on after step {done:,}" if done else "")
+    )
+
+    def told(progress: Progress, state: Callable[[], State]) -> None:
+        watch.checkpoint(progress.history[-1])
+        checkpoint(progress, state)
+
     progress = fit(
         student,
-        windows,
-        goal(data.data, windows, student.names),
+        plan,
         settings,
         validate=None if validation is None else lambda: micro_f1(counts_of(validation())),
         group=group,
         resume=resume,
-        checkpoint=checkpoint,
+        checkpoint=told,
         cache=cache,
+        stepped=watch.stepped,
     )
+    if data.evaluate is not None:
+        say(f"labels the {data.evaluate.num_rows:,} sentences of evaluate")
     tables = None if data.evaluate is None else predictions(data.evaluate)()
     evaluations = None if tables is None else evaluation.score(counts_of(tables), samples=samples)
     return Trained(student, data, progress, tables, evaluations)
+
+
+def _plan(training: Training, data: pa.Table | Survey, student: Student, group: Group) -> Plan:
+    def pool(table: pa.Table) -> Pool:
+        windows = encode(table, student.tokenizer, student.positions)
+        return Pool(windows, goal(table, windows, student.names))
+
+    if isinstance(data, Survey):
+        return Streamed(data.blocks, lambda blocks: pool(read_blocks(training, blocks)), training.fit, group)
+    return Held(pool(data), training.fit, group)
 
 
 def write_model(trained: Trained, training: Training, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sentences as a network reads them: rows of subwords, their words, and what is learnt.
+"""Sentences as a network reads them: rows of subwords, their words, what is learnt, and blocks of many.
 
 A word is read at its first subword. Nothing is cut: a sentence longer than the network's positions becomes several
 rows, windows like those of `tag.engine: hf`, and each word is read in one of them.
@@ -79,6 +79,9 @@ def goal(sentences: pa.Table, pieces: Windows, names: Sequence[str]) -> Goal:
     nothing = masked & (classes == number["O"])  # where a sentence lost an entity, only its O words can be wrong
     nothing |= np.bincount(pieces.word, minlength=n_words) == 0
     nothing[_words(entities(_array(table, "doubtful"), {}), pieces)] = True
+    row, _, word = flat(_array(table, "unknown"))
+    at = pieces.first[row] + ints(word)
+    nothing[at[(classes[at] == number["O"]) | (soft_row[at] >= 0)]] = True
     classes[nothing] = IGNORED
     weight[nothing] = 0
     soft_row[nothing] = -1
@@ -116,3 +119,52 @@ def _soft(tags: pa.Array, pieces: Windows, number: Mapping[str, int]) -> tuple[N
         soft[:, number["O"]] += np.maximum(1 - soft.sum(axis=1), 0)
         soft /= soft.sum(axis=1, keepdims=True)
     return soft, soft_row
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Neighbouring sentences of one source: their places in a file of the run, ascending, or themselves as a table."""
+
+    source: int
+    n_rows: int
+    file: str = ""
+    places: Ints | None = None
+    table: pa.Table | None = None
+
+
+def dealt(blocks: Sequence[Block], seed: int, rank: int, size: int) -> list[Block]:
+    """Return the blocks of one of several workers: every n-th of them in an order that the seed draws."""
+    order = np.random.default_rng([seed, 0]).permutation(len(blocks))
+    return [blocks[number] for number in order[rank::size].tolist()]
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """Which blocks a pool has, and its steps of the epoch, half-open."""
+
+    blocks: list[Block]
+    first: int
+    end: int
+
+
+def pools(blocks: Sequence[Block], n_steps: int, pool_rows: int, drawn: np.random.Generator) -> list[PoolPlan]:
+    """Return a worker's pools of an epoch, of about `pool_rows` sentences; together they have all steps.
+
+    Step i is that of the pool which has the i-th of n equal shares of the worker's sentences beginning in it. A last
+    pool of less than half the size joins the one before it.
+    """
+    groups: list[list[Block]] = [[]]
+    for number in drawn.permutation(len(blocks)).tolist():
+        if sum(block.n_rows for block in groups[-1]) >= pool_rows:
+            groups.append([])
+        groups[-1].append(blocks[number])
+    if len(groups) > 1 and 2 * sum(block.n_rows for block in groups[-1]) < pool_rows:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    total = sum(block.n_rows for block in blocks)
+    plans, done, first = [], 0, 0
+    for group in groups:
+        done += sum(block.n_rows for block in group)
+        end = n_steps if group is groups[-1] else -(-done * n_steps // total)
+        plans.append(PoolPlan(group, first, end))
+        first = end
+    return plans
