@@ -296,6 +296,18 @@ class Recipe(Section):
         return self.projector == "match"
 
     @property
+    def tag_opines(self) -> bool:
+        """True if the stage `tag` says it of its own entities: where target_tag is the same tagger, so that what they
+        say can be compared, and no picture changes labels in between. Else target_tag reads the source too."""
+        same = ("engine", "model", "labels", "pooling", "temperature")
+        return (
+            self.opines
+            and self.tag.engine in ("builtin", "hf")
+            and all(getattr(self.tag, key) == getattr(self.target_tag, key) for key in same)
+            and "image" not in self.stages
+        )
+
+    @property
     def stages(self) -> list[str]:
         """The stages that run, in order; each has the name of its section."""
         marked = self.projector == "marker"
