@@ -120,6 +120,10 @@ def _with(**sections: Any) -> dict[str, Any]:
         ),
         (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
         (
+            _with(target_tag={"model": "dslim/bert-base-NER"}),
+            "target_tag: model: engine auto has its own; leave 'dslim/bert-base-NER' out, or take engine: hf",
+        ),
+        (
             _with(target_tag={"engine": "provided"}),
             "target_tag.engine is 'provided': input should be 'auto', 'none'",
         ),
