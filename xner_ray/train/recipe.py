@@ -179,8 +179,8 @@ class Fit(Section):
         # A pool may have half of these sentences, and one that is smaller than a step would be left out of its epoch
         if self.shuffle_sentences < 2 * self.batch_sentences:
             raise ValueError(
-                f"shuffle_sentences: {self.shuffle_sentences} is less than two steps of {self.batch_sentences} sentences"
-                " (batch_sentences), so that a step might find none"
+                f"shuffle_sentences: {self.shuffle_sentences} is less than two steps of {self.batch_sentences} "
+                "sentences (batch_sentences), so that a step might find none"
             )
         return self
 
