@@ -326,7 +326,7 @@ def test_back_translation_on_real_text(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_pud_teaches_a_student(tmp_path: Path) -> None:
-    """pud.yaml on a tenth of its sentences; student.yaml and students.yaml then learn from that, for one epoch."""
+    """pud.yaml on a tenth of its sentences; student.yaml and students.yaml then learn from that, for two epochs."""
     from xner_ray.commands.cross_validate import load_experiment
     from xner_ray.commands.train import train
     from xner_ray.train.load import load_training
@@ -339,10 +339,10 @@ def test_pud_teaches_a_student(tmp_path: Path) -> None:
     recipe = load_training(JOBS / "student.yaml").model_dump(mode="json", exclude_unset=True)
     for source in (*recipe["data"], *recipe["evaluate"]):
         source["run"] = str(run)
-    few = ["fit.epochs=1", "model.layers=8"]
+    few = ["fit.epochs=2", "model.layers=8"]
     found = train(recipe, tmp_path / "student", overrides=few)
     assert found["sentences"]["data"][0]["read"] == 100
     assert found["sentences"]["data"][1]["read"] == 200
-    assert [one["overall"]["f1"] > 0.1 for one in found["evaluation"]["languages"]] == [True, True]
+    assert [one["overall"]["f1"] > 0.3 for one in found["evaluation"]["languages"]] == [True, True]
     for name in ("students", "students_filters", "students_masakha"):
         assert len(load_experiment(JOBS / f"{name}.yaml").students) >= 4
