@@ -242,6 +242,7 @@ def europarl(folder: Path, n_pairs: int) -> dict[str, Any]:
     return {
         "input": {"path": str(folder / "in.en.conll"), "parallel": {"spa_Latn": str(folder / "in.es.conll")}},
         "targets": ["spa_Latn"],
+        "target_tag": {"engine": "none"},
         "match": {"prior": "none"},
         "engine": {"unit_rows": ENCODER_UNIT_ROWS, "executor": "ray"},
     }
