@@ -236,3 +236,20 @@ def _entries(files: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
 
 def _git_sha(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def serving_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """Yield a hub of data sets that nobody has a token for, and of which nothing is remembered."""
+    from xner_ray.read import find
+    from xner_ray.storage import hub
+
+    hub_server = HubServer()
+    hub_server.join(monkeypatch, tmp_path / "hub-cache")
+    monkeypatch.setenv("XNER_RAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    hub.begin()
+    hub._blocks.clear()
+    find._head.cache_clear()
+    yield hub_server
+    hub_server.close()

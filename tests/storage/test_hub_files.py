@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import HubServer
+from hub_server import HubServer, serving_data
 
 from xner_ray.errors import InputError, RetryableError, StorageError
-from xner_ray.read import find
 from xner_ray.read.find import contents, find_files
 from xner_ray.read.index.build import build_index
 from xner_ray.read.inputs import find_texts
@@ -41,16 +40,7 @@ def _parquet(rows: int, group: int = 1000, start: int = 0) -> bytes:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    hub_server = HubServer()
-    hub_server.join(monkeypatch, tmp_path / "hub-cache")
-    monkeypatch.setenv("XNER_RAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    hub.begin()
-    hub._blocks.clear()
-    find._head.cache_clear()
-    yield hub_server
-    hub_server.close()
+    yield from serving_data(tmp_path, monkeypatch)
 
 
 def found(path: str, **options: Any) -> list[File]:

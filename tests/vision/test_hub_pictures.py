@@ -8,15 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import HubServer
+from hub_server import HubServer, serving_data
 from pictures import plain
 
-from xner_ray.read import find
 from xner_ray.read.index.build import build_index
 from xner_ray.read.inputs import picture_folders, shared_folders
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe.load import load_recipe
-from xner_ray.storage import hub
 from xner_ray.vision.loader import Loader
 
 DATA = "hf://datasets/owner/ner"
@@ -25,16 +23,7 @@ SPANS = [{"start": 0, "end": 3, "label": "PER"}]
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    hub_server = HubServer()
-    hub_server.join(monkeypatch, tmp_path / "hub-cache")
-    monkeypatch.setenv("XNER_RAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    hub.begin()
-    hub._blocks.clear()
-    find._head.cache_clear()
-    yield hub_server
-    hub_server.close()
+    yield from serving_data(tmp_path, monkeypatch)
 
 
 def _flags(path: str) -> dict[str | None, str]:

@@ -49,8 +49,7 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
-        # What a picture weighs the labels against
-        self.weighed = "image" in recipe.stages
+        self.weighed = "image" in recipe.stages  # a picture weighs the labels against their probabilities
         self.opines = recipe.tag_opines
         self.last: LastResult[list[Sentence], Sequence[Found | Rejected]] = LastResult()
 
@@ -74,9 +73,8 @@ class TagStage(ModelStage):
             if isinstance(result, tuple):
                 rejects[index] = result
                 continue
-            own = {
-                mapped: span for span in result.spans for mapped in self.labels.map([span])
-            }  # the first of equal ones
+            # Each span as the run names it, in the order of the first of equal ones, and as the tagger does
+            own = {mapped: span for span in result.spans for mapped in self.labels.map([span])}
             spans = list(own)
             columns["source_spans"][index] = span_cells(spans)
             if result.probabilities is not None and self.opines:
