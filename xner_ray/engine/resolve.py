@@ -8,7 +8,10 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Literal
 
-from xner_ray.errors import MissingExtraError, RecipeError, require
+import pyarrow as pa
+
+from xner_ray.data.arrow import is_text
+from xner_ray.errors import MissingExtraError, RecipeError, did_you_mean, require
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
@@ -218,6 +221,22 @@ def _directions(recipe: Recipe, stage: str) -> dict[str, tuple[str, str]]:
         return {lang: (lang, recipe.source_lang) for lang in recipe.languages}
     given = recipe.input.parallel if stage == "translate" else ()
     return {lang: (recipe.source_side, lang) for lang in recipe.languages if lang not in given}
+
+
+def check_contexts(recipe: Recipe, extra: Sequence[pa.Field]) -> None:
+    """Raise RecipeError unless taggers find their contexts. extra: the user's columns (`Index.extra`)."""
+    kinds = {field.name: field.type for field in extra}
+    for key, name in recipe.contexts.items():
+        if name not in kinds and "extra" in kinds and recipe.input.carry is None:
+            raise RecipeError(
+                f"{key}: of files with objects or a line a row, other columns come along as one text (extra); to read "
+                f"{name!r}, name it, input.carry: [{name}]"
+            )
+        if name not in kinds:
+            near = did_you_mean(name, kinds) if kinds else "; it carries none"
+            raise RecipeError(f"{key}: the input carries no column {name!r}{near}")
+        if not is_text(kinds[name]):
+            raise RecipeError(f"{key}: column {name!r} has the type {kinds[name]}; allowed: text, as a caption")
 
 
 def check_labels(recipe: Recipe, labels: Sequence[str]) -> None:

@@ -236,6 +236,21 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _contexts(self) -> Recipe:
+        for key, name in self.contexts.items():
+            if getattr(self, key.partition(".")[0]).engine == "none":
+                raise ValueError(f"{key}: no tagger runs that could read {name!r}; set engine there: builtin or hf")
+            if self.input.carry is not None and name not in self.input.carry:
+                raise ValueError(f"{key}: {name!r} does not come along; add it to input.carry")
+        return self
+
+    @property
+    def contexts(self) -> dict[str, str]:
+        """The columns that taggers read beside the words, by the key that names them."""
+        found = {f"{stage}.context": getattr(self, stage).context for stage in ("tag", "target_tag")}
+        return {key: name for key, name in found.items() if name is not None}
+
     @property
     def with_images(self) -> bool:
         """True if rows may have pictures."""

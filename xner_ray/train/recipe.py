@@ -133,6 +133,8 @@ class Model(Section):
     encoder: Annotated[str, Decides.MODEL] = "builtin"
     layers: Annotated[int, Field(ge=1)] | None = None  # lowest layers that are kept; None: all, for builtin 9
     frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for builtin 7
+    # A column of the data whose text is read beside the words, as a picture's caption; None: the words alone
+    context: Annotated[str, Field(min_length=1)] | None = None
     dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the weights in the model's folder
 
