@@ -271,14 +271,15 @@ class _Flat:
 
 def separator(tokenizer: Any) -> tuple[int, ...]:
     """Return the ids that part two texts: those between a pair, or else behind a single text; none if it has none."""
-    [encoding] = tokenizer([["a"]], [["a"]], is_split_into_words=True).encodings
-    texts = encoding.sequence_ids
-    first = [place for place, text in enumerate(texts) if text == 0]
-    second = [place for place, text in enumerate(texts) if text == 1]
-    between = encoding.ids[first[-1] + 1 : second[0]] if first and second else []
+    single, pair = (
+        tokenizer(*texts, is_split_into_words=True).encodings[0] for texts in ([[["a"]]], [[["a"]], [["a"]]])
+    )
+    first, second = ([at for at, text in enumerate(pair.sequence_ids) if text == number] for number in (0, 1))
+    between = pair.ids[first[-1] + 1 : second[0]] if first and second else []
     if not between and tokenizer.sep_token_id is not None:
         between = [tokenizer.sep_token_id]
-    return tuple(between or (encoding.ids[second[-1] + 1 :] if second else ()))
+    inner = [at for at, word in enumerate(single.word_ids) if word is not None]
+    return tuple(between or (single.ids[inner[-1] + 1 :] if inner else ()))
 
 
 def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:

@@ -225,7 +225,7 @@ class Tag(ModelRuntime):
     temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # builtin, hf: for the softmax
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # builtin, hf: a column of the input whose text is read beside the words, as a picture's caption
-    context: Annotated[str | None, Decides.ROWS] = None
+    context: Annotated[str | None, Decides.ROWS] = Field(default=None, min_length=1)
     llm: Llm = Llm()
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
 from xner_ray.read.index.survey import settled
 from xner_ray.read.inputs import stated_of
-from xner_ray.read.record import File, Record, record_id, without_surrogates
+from xner_ray.read.record import TABLES, File, Record, record_id, without_surrogates
 from xner_ray.read.records import read_records
 from xner_ray.read.side import side
 from xner_ray.train.recipe import Source, Training
@@ -107,6 +107,12 @@ def file_rows(source: Source, tally: Tally, context: str | None = None) -> Itera
         carry=None if context is None else [context],
         stated=stated_of(given),
     )
+    for file in found if context is not None else ():
+        if file.format not in (*TABLES, "jsonl", "json", "table"):
+            raise InputError(
+                f"{file.path}: format {file.format} has no columns, so none is {context!r}, which model.context names; "
+                "give sentences as jsonl or Parquet, or leave model.context out"
+            )
     has_contexts = context is None
     files = settled(found, limit=given.limit, max_words=given.max_words)
     rows: list[dict[str, Any]] = []
