@@ -243,7 +243,7 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
         session.say(f"engine.unit_rows is {recipe.unit_rows:,}, but a run keeps the units that it began with")
     session.say(_where(groups, choice))
     shown = [*session.index.said, *session.index.problems()] if missing else []
-    for line in [*shown, *_commits(), *resolve.unweighted(recipe)]:
+    for line in [*shown, *_commits(), *resolve.unweighted(recipe), *resolve.untrained(recipe)]:
         session.say(line)
     root = session.folder.root
     if not capacity.local and storage.is_local(root):

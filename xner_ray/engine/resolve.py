@@ -281,9 +281,19 @@ def unweighted(recipe: Recipe) -> list[str]:
     ]
 
 
+def untrained(recipe: Recipe) -> list[str]:
+    """Return a line for each tagger that is given contexts, and was not trained with any."""
+    return [
+        f"{key}: the built-in tagger has never seen a text beside the words, and may do worse with one than without; a "
+        "student that `xner-ray train` makes with model.context has"
+        for key in recipe.contexts
+        if recipe.engine_of(key.partition(".")[0]) == "builtin"
+    ]
+
+
 def notices(recipe: Recipe) -> list[str]:
-    """Return what a user should know before spending hours: scores without effect, and licences."""
-    found = unweighted(recipe)
+    """Return what a user should know before spending hours: scores without effect, odd contexts, and licences."""
+    found = unweighted(recipe) + untrained(recipe)
     models = [(key.partition(".")[0], model) for key, model in recipe.models()]
     chats = {model for stage, model in models if recipe.engine_of(stage) == "llm"}
     translators = {model for stage, model in models if stage in _TRANSLATING} - chats
