@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from xner_ray.data.row import row_schema
 from xner_ray.errors import Flag
 from xner_ray.recipe.decides import Decides, Section
 from xner_ray.recipe.input import Input, LanguageCode
@@ -142,6 +143,8 @@ class Model(Section):
     def _fits(self) -> Model:
         if self.n_layers is not None and self.n_frozen > self.n_layers:
             raise ValueError(f"frozen is {self.n_frozen}, but only {self.n_layers} layers are kept")
+        if self.context in row_schema(images=True).names:
+            raise ValueError(f"context: {self.context!r} is a column of every run; allowed: one that your files have")
         return self
 
     @property
