@@ -181,6 +181,15 @@ def _projected_union(*runs: Path) -> dict[tuple[str, int], set[tuple[int, int, s
     return {key: first[key] | second[key] for key in first} | {clash: {(1, 2, "PER")}}
 
 
+def test_no_score_of_a_combined_run_is_a_doubtful_probability(runs: list[Path], tmp_path: Path) -> None:
+    doubting = tmp_path / "doubting"
+    rematch(tmp_path / "source", doubting, overrides=["output.doubtful=1.0"])
+    combine([doubting, runs[0]], tmp_path / "union")
+    assert RunFolder(str(tmp_path / "union")).recipe().output.doubtful == 0
+    assert "score below 1" in (doubting / "README.md").read_text(encoding="utf-8")
+    assert "score below" not in (tmp_path / "union" / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_incomplete_rows_of_a_combined_run_are_what_the_first_run_says(tmp_path: Path) -> None:
     source = make_run(tmp_path / "source", ["match.min_score=0.6"])

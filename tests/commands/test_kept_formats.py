@@ -128,7 +128,7 @@ def test_a_student_keeps_the_format_in_which_its_training_began(
     """Ray Train is left out: the training is given up."""
     formats: list[str] = []
 
-    def stops(training: Training, place: str, folder: str, publish: Any) -> dict[str, Any]:
+    def stops(training: Training, place: str, folder: str, publish: Any, *_: Any) -> dict[str, Any]:
         formats.append(training.fit.dtype)
         raise FatalError("the test ends it here")
 

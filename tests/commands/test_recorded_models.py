@@ -250,11 +250,11 @@ def test_a_student_keeps_its_encoder(
     """Ray Train is left out: the training is given up, and then ends at once."""
     names: list[str] = []
 
-    def stops(training: Training, place: str, folder: str, publish: Any) -> dict[str, Any]:
+    def stops(training: Training, place: str, folder: str, publish: Any, *_: Any) -> dict[str, Any]:
         names.append(training.model.encoder)
         raise FatalError("the test ends it here")
 
-    def ends(training: Training, place: str, folder: str, publish: Any) -> dict[str, Any]:
+    def ends(training: Training, place: str, folder: str, publish: Any, *_: Any) -> dict[str, Any]:
         names.append(training.model.encoder)
         (tmp_path / "made").mkdir()
         (tmp_path / "made/config.json").write_text("{}")

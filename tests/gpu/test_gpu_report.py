@@ -273,7 +273,10 @@ def test_recipes_of_the_hour_are_valid(models: Path | None) -> None:
         *(2, 0.5),
     )
     assert [hour_list.sharing(gb * 10**9) for gb in (8, 24, 40, 80)] == [2, 2, 3, 4]
-    assert one.model_copy(update={"translate": shared.translate, "align": shared.align}) == shared
+    changed = {
+        name: getattr(shared, name) for name in ("translate", "target_tag", "align")
+    }  # target_tag is where align is
+    assert one.model_copy(update=changed) == shared
     chain = load_recipe(dict(rig.runs.chain), rig.runs.chain_settings)
     assert chain.translate.model == ("" if models is None else "/models/") + "facebook/nllb-200-3.3B"
     assert chain.tag.engine == "hf" and chain.direction == "test"

@@ -119,10 +119,22 @@ def test_a_tagger_of_probabilities_judges_its_own_entities() -> None:
 
     row = {key: value for key, value in _row(["Anna", "vio", "Bob"]).items() if key != "source_spans"}
     row["source_offsets"] = [{"start": n, "end": n + 1} for n in (0, 2, 4)]
-    recipe = _recipe(tag={"engine": "builtin"}, input={"path": "a", "labels": {"rename": {"PER": "PERSON"}}})
-    (found,) = TagStage(recipe, Judging())(_table(row)).to_pylist()
-    assert [span["label"] for span in found["source_spans"]] == ["PERSON", "PERSON"]
+
+    def scored(labels: dict[str, Any], **sections: Any) -> tuple[dict[str, Any], list[list[float]]]:
+        recipe = _recipe(tag={"engine": "builtin"}, input={"path": "a", "labels": labels}, **sections)
+        tagged = TagStage(recipe, Judging())(_table(row))
+        return tagged.to_pylist()[0], _scores(TargetTagStage(recipe, FakeTagger())(tagged), labelled=False)
+
+    found, likely = scored({})
     assert [round(each["span"], 2) for each in found["source_opinions"]] == [0.75, 0.75]
+    # target_tag has the new name of a label, so it is asked on both sides; one without that name has no opinion
+    renamed, unread = scored({"rename": {"PER": "PERSON"}})
+    assert [span["label"] for span in renamed["source_spans"]] == ["PERSON", "PERSON"]
+    assert renamed["source_opinions"] is None
+    assert unread == _scores(_table(row | {"source_spans": renamed["source_spans"]}), labelled=False) != likely
+    # Another tagger's opinion cannot be compared: that of the target side gives its own
+    other, asked = scored({}, target_tag={"engine": "builtin", "labels": {"PER": "PER", "LOC": "PLACE"}})
+    assert (other["source_opinions"], asked) == (None, likely)
 
 
 def test_the_shipped_maps_have_a_weight_for_every_feature_and_none_that_is_upside_down() -> None:

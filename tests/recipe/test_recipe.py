@@ -120,6 +120,10 @@ def _with(**sections: Any) -> dict[str, Any]:
         ),
         (_with(tag={"engine": "provided", "labels": {"A": "B"}}), "tag: labels: engine provided has no tagger"),
         (
+            _with(target_tag={"model": "dslim/bert-base-NER"}),
+            "target_tag: model: engine auto has its own; leave 'dslim/bert-base-NER' out, or take engine: hf",
+        ),
+        (
             _with(target_tag={"engine": "provided"}),
             "target_tag.engine is 'provided': input should be 'auto', 'none'",
         ),
@@ -391,3 +395,14 @@ def test_numbers_that_are_meant_as_such_stay(tmp_path: Path) -> None:
     assert (recipe.input.limit, recipe.input.columns.tokens, recipe.engine.unit_rows) == (10, "2", 16)
     with pytest.raises(RecipeError, match=r"--set engine.unit_rows=010: YAML reads 010 as the number 8"):
         load_recipe(tmp_path / "recipe.yaml", ["engine.unit_rows=010"])
+
+
+def test_the_tagger_that_judges_has_the_labels_new_names_and_the_device_of_what_it_stands_beside() -> None:
+    given = {"input": {"path": "a", "labels": {"rename": {"PER": "PERSON", "X": "LOC"}}}, "targets": ["spa_Latn"]}
+    assert load_recipe({**given, "align": {"gpus": 1}}).target_tag.labels == {"PER": "PERSON"}
+    assert load_recipe({**given, "align": {"gpus": 1}}).target_tag.gpus == 1
+    linked = {"path": "a", "links": "l", "parallel": {"spa_Latn": "b"}}
+    tagged = {"tag": {"engine": "builtin", "gpus": 1}, "align": {"backend": "provided"}}
+    recipe = load_recipe({"input": linked, "targets": ["spa_Latn"], **tagged})
+    assert (recipe.target_tag.engine, recipe.target_tag.gpus) == ("builtin", 1)
+    assert not load_recipe({**given, "target_tag": {"engine": "llm", "model": "m", "labels": {"PER": None}}}).opines

@@ -77,6 +77,12 @@ def test_every_way_to_labels_says_what_it_was() -> None:
     assert "en_core_web_sm" in transfer
 
 
+def test_the_card_says_which_scores_make_a_sentence_incomplete() -> None:
+    assert "sentences with an unprojected entity: keep\n" in _card()
+    said = "sentences with an unprojected entity, or one with a score below 0.7: split\n"
+    assert said in _card(output={"doubtful": 0.7, "incomplete": "split"})
+
+
 def test_the_card_of_a_combined_run_speaks_of_its_runs() -> None:
     """Not of what its first run did: the others did something else."""
     combined = {"runs": ["first", "second"], "weights": [2, 1], "method": "vote", "models": ["builtin", "hf"]}

@@ -17,7 +17,7 @@ from tiny_taggers import POSITIONS, config, random_model, save_tokenizer, tagger
 
 import xner_ray
 from xner_ray.engine.control import control
-from xner_ray.engine.resolve import check_contexts
+from xner_ray.engine.resolve import check_cheap, check_contexts
 from xner_ray.errors import RecipeError
 from xner_ray.read.index.build import build_index
 from xner_ray.read.rows import ReadPlan, read_unit
@@ -176,7 +176,7 @@ HF = {"engine": "hf", "model": "m", "context": "caption"}
 )
 def test_recipes_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        load_recipe(BASE | given)
+        check_cheap(load_recipe(BASE | given))
 
 
 def test_the_column_must_be_there_as_text(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from xner_ray.errors import InputError
 from xner_ray.models.trainer import state_of
 from xner_ray.train import stream
 from xner_ray.train.loop import Pool, Streamed, fit, predict, steps_of
-from xner_ray.train.recipe import Training
+from xner_ray.train.recipe import Fit, Training
 from xner_ray.train.sentences import Tally
 from xner_ray.train.sources import kept, load
 from xner_ray.train.stream import Survey, is_large, read_blocks, survey
@@ -292,3 +292,9 @@ def test_a_pool_is_what_is_held(finished: str, tmp_path: Path) -> None:
     windows = encode(table, found.tokenizer, found.positions)
     pool = Pool(windows, goal(table, windows, ["O", "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-PER", "I-PER"]))
     assert pool.weight(np.arange(len(windows))) == pool.goal.weight.sum() and len(pool.sizes) == 111
+
+
+def test_pools_too_small_for_a_step_are_refused() -> None:
+    with pytest.raises(ValueError, match="shuffle_sentences: 31 is less than two steps of 16 sentences"):
+        Fit(shuffle_sentences=31)
+    assert Fit(shuffle_sentences=32).shuffle_sentences == 32

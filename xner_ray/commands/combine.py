@@ -75,7 +75,9 @@ def combine(
     )
     kept = recipes[0].input.labels.model_copy(update={"keep": labels})
     given = recipes[0].input.model_copy(update={"labels": kept})
-    recipe = recipes[0].model_copy(update={"projector": "combine", "combined": combined, "input": given})
+    output = recipes[0].output.model_copy(update={"doubtful": 0.0})  # a combined score is a share of weights
+    changes = {"projector": "combine", "combined": combined, "input": given, "output": output}
+    recipe = recipes[0].model_copy(update=changes)
     keys: dict[str, Any] = {"method": method, "weights": weights}
     for number, old in enumerate(olds, start=1):  # what a key begins with says which further languages may bring it
         keys |= {f"{key} of run {number}": value for key, value in old.keys().items()}

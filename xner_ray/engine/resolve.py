@@ -69,6 +69,11 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
         raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
     if "likelihood" in recipe.stages and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
+    for key, name in recipe.contexts.items():
+        if key.partition(".")[0] not in recipe.stages:
+            raise RecipeError(f"{key}: no tagger runs that could read {name!r}; set engine there: builtin or hf")
+        if recipe.input.carry is not None and name not in recipe.input.carry:
+            raise RecipeError(f"{key}: {name!r} does not come along; add it to input.carry")
     checks: list[Callable[[], object]] = []
     for stage in recipe.stages:
         engine = recipe.engine_of(stage)

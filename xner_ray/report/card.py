@@ -157,7 +157,8 @@ def _made(recipe: Recipe) -> list[str]:
     if (plugin := recipe.evidence.plugin) is not None and recipe.combined is None:
         lines.append(f"evidence: {', '.join(recipe.evidence.names)}, by the plug-in {cell(shown(plugin))}")
     lines.append(f"matching: {_matching(recipe)}")
-    return [*lines, f"sentences with an unprojected entity: {recipe.output.incomplete}"]
+    doubt = f", or one with a score below {recipe.output.doubtful:g}" if recipe.output.doubtful else ""
+    return [*lines, f"sentences with an unprojected entity{doubt}: {recipe.output.incomplete}"]
 
 
 def _runs(recipe: Recipe, section: str) -> bool:

@@ -29,7 +29,8 @@ _CURES: dict[Reason, str] = {
     Reason.TRANSLATION_LOST_DIGITS: _TRANSLATED,
     Reason.TRANSLATION_LANGUAGE: _TRANSLATED,
     Reason.WORD_TOO_LONG: "cut the word, often an address or a table: the encoder reads no more subwords",
-    Reason.INCOMPLETE: "output.incomplete: keep publishes such rows, split puts them into a split of their own",
+    Reason.INCOMPLETE: "output.incomplete: keep publishes such rows, split puts them into a split of their own; "
+    "output.doubtful says which scores are too low",
     Reason.IMAGE_MISSING: _PICTURE,
     Reason.IMAGE_BROKEN: _PICTURE,
     Reason.IMAGE_REFUSED: "put pictures below the input's folder or input.images.roots, as JPEG, PNG, WebP, GIF or BMP",

@@ -37,6 +37,9 @@ class PlannedUnit(Protocol):
     def n_rows(self) -> int: ...
 
 
+_LOST = "an entity found no place, or one scores less than output.doubtful"
+
+
 def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool, doubtful: float = 0.0) -> pa.Table:
     """Fill the rows' ner_tags, and reject incomplete rows if asked.
 
@@ -47,7 +50,7 @@ def finish(table: pa.Table, labels: Sequence[str], *, reject_incomplete: bool, d
     if reject_incomplete:
         complete = pc.fill_null(table.column("complete"), False).to_numpy()
         lost = np.flatnonzero(~rejected(table) & ~complete).tolist()
-        table = fill(table, {}, dict.fromkeys(lost, (Reason.INCOMPLETE, "an entity found no place, or a doubtful one")))
+        table = fill(table, {}, dict.fromkeys(lost, (Reason.INCOMPLETE, _LOST)))
     return with_column(table, "ner_tags", _tags(table, labels))
 
 

@@ -129,10 +129,10 @@ def _simulated(recipe: Recipe, stage: str, shape: roofline.Model, words: float, 
 def _sides(recipe: Recipe, stage: str) -> float:
     """Return how many sentences a stage reads for a row, where that is not the aligner's two.
 
-    target_tag reads the target and, where entities' scores are probabilities and no tagger has given its own, the
-    source, once for all languages.
+    target_tag reads the target and, where it judges entities and `tag` has not given its opinions, the source, once
+    for all languages.
     """
-    if stage != "target_tag" or not recipe.opines or recipe.tag.engine in ("builtin", "hf"):
+    if stage != "target_tag" or not recipe.opines or recipe.tag_opines:
         return 1.0
     return 1.0 + 1.0 / (len(recipe.languages) if recipe.direction == "train" else 1)
 

@@ -53,9 +53,9 @@ class TagStage(ModelStage):
     def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
         super().__init__(tagger)
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
-        # What a picture weighs the labels against. It may change them, and then target_tag's tagger is asked
+        # What a picture weighs the labels against
         self.weighed = "image" in recipe.stages
-        self.opines = recipe.opines and not self.weighed
+        self.opines = recipe.tag_opines
         self.context = recipe.tag.context
         self.last: LastResult[tuple[list[Sentence], Contexts], Sequence[Found | Rejected]] = LastResult()
 
@@ -87,7 +87,12 @@ class TagStage(ModelStage):
             spans = list(own)
             columns["source_spans"][index] = span_cells(spans)
             if result.probabilities is not None and self.opines:
-                columns["source_opinions"][index] = judge(result.probabilities, [*own.values()], self.tagger.labels)
+                said = judge(result.probabilities, [*own.values()], self.tagger.labels)
+                # None for renamed ones: `target_tags` have the tagger's own names
+                columns["source_opinions"][index] = [
+                    each if mapped.label == span.label else None
+                    for each, (mapped, span) in zip(said, own.items(), strict=True)
+                ]
             if result.probabilities is not None and self.weighed:
                 inside = {word for span in spans for word in range(span.start, span.end)}
                 cells = tag_cells(result.probabilities, self.tagger.labels)
@@ -116,7 +121,7 @@ class TagStage(ModelStage):
 class TargetTagStage(ModelStage):
     """Fills target_tags of rows that have an entity to place; of all rows if the tags are the result.
 
-    With them the tagger's opinion of the source's entities, where no tagger of probabilities has found these.
+    With them the tagger's opinion of the source's entities, where `tag` has not given the same tagger's.
     """
 
     name = "target_tag"

@@ -179,6 +179,16 @@ class Fit(Section):
     cache_disk_gb: float = Field(default=16.0, ge=0)
     seed: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _pools_hold_steps(self) -> Fit:
+        # A pool may have half of these sentences, and one that is smaller than a step would be left out of its epoch
+        if self.shuffle_sentences < 2 * self.batch_sentences:
+            raise ValueError(
+                f"shuffle_sentences: {self.shuffle_sentences} is less than two steps of {self.batch_sentences} "
+                "sentences (batch_sentences), so that a step might find none"
+            )
+        return self
+
 
 class Resources(Section):
     address: str = "local"  # of Ray, as engine.address
