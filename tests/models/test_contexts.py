@@ -101,6 +101,14 @@ def test_a_window_without_room_has_no_context(letters: Any) -> None:
     assert found.ids[: found.starts[2]].tolist() == split([["abcdef"]]).ids.tolist()
 
 
+def test_of_a_huge_context_the_beginning_alone_is_looked_at(letters: Any) -> None:
+    split = Splitter(letters, POSITIONS)
+    huge, long = "x" * 10_000_000 + " y", "\u200d " * 5_000_000 + "y"
+    found = split([["a"], ["a"], ["a"]], [huge, long, "x" * 100])
+    assert found.cut.tolist() == [True, True, True] and found.context.tolist() == [ROOM - 2, 0, ROOM - 2]
+    assert found.ids[: found.starts[1]].tolist() == found.ids[found.starts[2] :].tolist()
+
+
 def test_states_of_words_with_a_context_are_not_those_of_words_alone(letters: Any) -> None:
     split, kept = Splitter(letters, POSITIONS), KeptStates("cpu")
     kept.wanted = True

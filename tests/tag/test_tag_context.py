@@ -17,7 +17,7 @@ from tiny_taggers import POSITIONS, config, random_model, save_tokenizer, tagger
 
 import xner_ray
 from xner_ray.engine.control import control
-from xner_ray.engine.resolve import check_cheap, check_contexts
+from xner_ray.engine.resolve import check_cheap, check_contexts, notices, untrained
 from xner_ray.errors import RecipeError
 from xner_ray.read.index.build import build_index
 from xner_ray.read.rows import ReadPlan, read_unit
@@ -195,6 +195,13 @@ def test_the_column_must_be_there_as_text(tmp_path: Path) -> None:
     ]:
         with pytest.raises(RecipeError, match=said):
             checked(None, fields)
+
+
+def test_a_run_says_that_the_built_in_tagger_has_met_no_context() -> None:
+    recipe = load_recipe(BASE | {"tag": {"engine": "builtin", "context": "caption"}})
+    (line,) = untrained(recipe)
+    assert line.startswith("tag.context: the built-in tagger has never seen a text beside the words")
+    assert line in notices(recipe) and untrained(load_recipe(BASE | {"tag": HF})) == []
 
 
 def test_a_run_stops_before_anything_is_written(bert: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Ints = NDArray[np.int64]
 _KNOWN_WORDS = 1 << 18  # a third of the words of a language's texts are never met again
+_CONTEXT_CHARACTERS = 64  # of a context, for each subword that a model reads at once: no more are looked at
 _LONG_WORD = 100  # characters; no word of a language, and not worth to be remembered
 
 
@@ -155,7 +156,9 @@ class Splitter:
         A word longer than a window is taken apart: it is read at the end of one window and at the beginning of the
         next. No word is cut off.
         """
-        beside = [(context or "").split() for context in contexts] if contexts is not None else [[]] * len(sentences)
+        given = [""] * len(sentences) if contexts is None else [context or "" for context in contexts]
+        most = _CONTEXT_CHARACTERS * self.positions
+        beside = [context[:most].split() for context in given]
         words, others = (list(chain.from_iterable(texts)) for texts in (sentences, beside))
         self._learn(dict.fromkeys(chain(words, others)))
         if others and self._separator is None:
@@ -166,7 +169,9 @@ class Splitter:
             del self._known[word]
         self._once = []
         firsts = (offsets([len(text) for text in texts]) for texts in (sentences, beside))
-        return self._windows(mine, next(firsts), theirs.of_texts(next(firsts)))
+        found = self._windows(mine, next(firsts), theirs.of_texts(next(firsts)))
+        found.cut[[len(context) > most for context in given]] = True
+        return found
 
     def _flat(self, words: Sequence[str]) -> _Flat:
         pieces = [self._known[word] for word in words]
