@@ -163,6 +163,7 @@ class Flag(StrEnum):
     IMAGE_REFUSED = "image_refused"  # outside the folders of pictures, from the web, or of a kind that is not read
     IMAGE_TOO_LARGE = "image_too_large"  # more than input.images.max_mb or max_pixels
     IMAGE_RELABELLED = "image_relabelled"  # the picture gave an entity another label than the text
+    CONTEXT_CUT = "context_cut"  # a tagger has not read the end of the row's context; of words it reads all
     MARKER_UNOPENED = "marker_unopened"  # a marked translation has a closing bracket too many
     MARKER_UNCLOSED = "marker_unclosed"  # an opening bracket too many
     MARKER_EMPTY = "marker_empty"  # a pair around nothing but white space and markers

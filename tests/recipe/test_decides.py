@@ -63,6 +63,7 @@ def test_the_fingerprint_has_no_key_that_decides_no_row_itself(decides: Decides)
     assert not keys & set(keys_that(decides))
     unread = {"translate.min_similarity", "translate.llm.context_tokens", "tag.llm.context_tokens"}
     unread |= {"likelihood.beams", "likelihood.max_new_tokens"}
+    unread |= {"tag.context", "target_tag.context"}  # null
     # Without pictures, nothing of them is there
     unread |= {
         key for key in keys_that(Decides.ROWS) if key.startswith(("image.", "input.images.", "input.columns.image"))

@@ -53,6 +53,8 @@ def test_a_source_is_refused(source: dict[str, Any], said: str) -> None:
         ({"data": [{**RUN, "labels": "soft"}], "validation_share": 0.1}, "labels: soft has none; give validation"),
         ({"folds": {"n": 3, "held_out": 3}}, "allowed: 0 to 2"),
         ({"model": {"layers": 2, "frozen": 3}}, "frozen is 3, but only 2 layers are kept"),
+        ({"model": {"context": ""}}, "at least 1 character"),
+        ({"model": {"context": "tokens"}}, "'tokens' is a column of every run; allowed: one that your files have"),
     ],
 )
 def test_a_recipe_is_refused(others: dict[str, Any], said: str) -> None:

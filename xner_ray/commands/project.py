@@ -226,6 +226,7 @@ def _index(folder: RunFolder, begun: Begun, executor: Executor, early: Index | N
         index = build_index(recipe, map_files=executor.map, unit_rows=unit_rows, folder=folder.ids_folder)
     if not folder.is_run():
         _judge(index, recipe, allow_rejects)
+    resolve.check_contexts(recipe, index.extra)
     resolve.check_labels(recipe, run_labels(recipe, index.labels_found))
     begin(folder, begun, index)
     return index
@@ -242,7 +243,7 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
         session.say(f"engine.unit_rows is {recipe.unit_rows:,}, but a run keeps the units that it began with")
     session.say(_where(groups, choice))
     shown = [*session.index.said, *session.index.problems()] if missing else []
-    for line in [*shown, *_commits(), *resolve.unweighted(recipe)]:
+    for line in [*shown, *_commits(), *resolve.unweighted(recipe), *resolve.untrained(recipe)]:
         session.say(line)
     root = session.folder.root
     if not capacity.local and storage.is_local(root):
@@ -315,6 +316,7 @@ def plan(
     joins = instead is None and choice is not None and choice.name == "ray" and reaches_ray(given)
     with executors.opened("ray", given) if joins else nullcontext(InlineExecutor(given)) as executor:
         index = build_index(given, map_files=executor.map)
+        resolve.check_contexts(given, index.extra)
         checked, models = (
             (resolve.with_engine(given, offline=True), {}) if offline else resolve.resolve(given, say=said.append)
         )

@@ -21,6 +21,17 @@ def ints(values: pa.Array | pa.ChunkedArray) -> Ints:
     return result
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether values of a type are text, or nothing at all.
+
+    >>> is_text(pa.string()), is_text(pa.dictionary(pa.int8(), pa.large_string())), is_text(pa.list_(pa.string()))
+    (True, True, False)
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    of_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(fits(kind) for fits in of_text)
+
+
 def lengths(lists: pa.Array | pa.ChunkedArray) -> Ints:
     """Return the number of elements of each list; 0 for null."""
     return ints(pc.fill_null(pc.list_value_length(lists), 0))

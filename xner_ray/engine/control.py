@@ -21,5 +21,7 @@ def control(recipe: Recipe) -> pa.Table:
     side: dict[str, Any] = {"text": _TEXT, "tokens": tokens, "offsets": places}
     row = {"row": 0, "id": "control", "lang": lang, "source_lang": recipe.source_side, "status": OK, "split": "train"}
     row |= side | {f"source_{name}": value for name, value in side.items()} | {"source_spans": [], "unprojected": []}
-    schema = row_schema(images=recipe.with_images)
+    beside = [pa.field(name, pa.string()) for name in dict.fromkeys(recipe.contexts.values())]
+    row |= {field.name: _TEXT for field in beside}
+    schema = row_schema(beside, images=recipe.with_images)
     return pa.table([pa.array([row.get(field.name)], field.type) for field in schema], schema=schema)

@@ -8,7 +8,10 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Literal
 
-from xner_ray.errors import MissingExtraError, RecipeError, require
+import pyarrow as pa
+
+from xner_ray.data.arrow import is_text
+from xner_ray.errors import MissingExtraError, RecipeError, did_you_mean, require
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
@@ -66,6 +69,11 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
         raise RecipeError("projector: combine is made of finished runs by the command `xner-ray combine`")
     if "likelihood" in recipe.stages and "likelihood" not in recipe.match.scores:
         raise RecipeError("likelihood.engine: its score has no weight; add likelihood to match.scores")
+    for key, name in recipe.contexts.items():
+        if key.partition(".")[0] not in recipe.stages:
+            raise RecipeError(f"{key}: no tagger runs that could read {name!r}; set engine there: builtin or hf")
+        if recipe.input.carry is not None and name not in recipe.input.carry:
+            raise RecipeError(f"{key}: {name!r} does not come along; add it to input.carry")
     checks: list[Callable[[], object]] = []
     for stage in recipe.stages:
         engine = recipe.engine_of(stage)
@@ -220,6 +228,22 @@ def _directions(recipe: Recipe, stage: str) -> dict[str, tuple[str, str]]:
     return {lang: (recipe.source_side, lang) for lang in recipe.languages if lang not in given}
 
 
+def check_contexts(recipe: Recipe, extra: Sequence[pa.Field]) -> None:
+    """Raise RecipeError unless taggers find their contexts. extra: the user's columns (`Index.extra`)."""
+    kinds = {field.name: field.type for field in extra}
+    for key, name in recipe.contexts.items():
+        if name not in kinds and "extra" in kinds and recipe.input.carry is None:
+            raise RecipeError(
+                f"{key}: of files with objects or a line a row, other columns come along as one text (extra); to read "
+                f"{name!r}, name it, input.carry: [{name}]"
+            )
+        if name not in kinds:
+            near = did_you_mean(name, kinds) if kinds else "; it carries none"
+            raise RecipeError(f"{key}: the input carries no column {name!r}{near}")
+        if not is_text(kinds[name]):
+            raise RecipeError(f"{key}: column {name!r} has the type {kinds[name]}; allowed: text, as a caption")
+
+
 def check_labels(recipe: Recipe, labels: Sequence[str]) -> None:
     """Raise RecipeError where a tagger or a picture could give none, or others, of the run's labels."""
     check_tags(recipe, labels)
@@ -262,9 +286,19 @@ def unweighted(recipe: Recipe) -> list[str]:
     ]
 
 
+def untrained(recipe: Recipe) -> list[str]:
+    """Return a line for each tagger that is given contexts, and was not trained with any."""
+    return [
+        f"{key}: the built-in tagger has never seen a text beside the words, and may do worse with one than without; a "
+        "student that `xner-ray train` makes with model.context has"
+        for key in recipe.contexts
+        if recipe.engine_of(key.partition(".")[0]) == "builtin"
+    ]
+
+
 def notices(recipe: Recipe) -> list[str]:
-    """Return what a user should know before spending hours: scores without effect, and licences."""
-    found = unweighted(recipe)
+    """Return what a user should know before spending hours: scores without effect, odd contexts, and licences."""
+    found = unweighted(recipe) + untrained(recipe)
     models = [(key.partition(".")[0], model) for key, model in recipe.models()]
     chats = {model for stage, model in models if recipe.engine_of(stage) == "llm"}
     translators = {model for stage, model in models if stage in _TRANSLATING} - chats

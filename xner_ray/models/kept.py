@@ -3,6 +3,7 @@
 `tag` and `align` read the same sentences with the same frozen layers. What the tagger has computed for a micro-batch is
 kept until the aligner wants the same micro-batch. A state depends on its micro-batch in its last bits, so nothing else
 is ever taken in its place: results are those of two networks. What does not fit in `KEPT_BYTES` is computed again.
+Sentences with a context beside them are read by the tagger alone, and nothing of their micro-batches is kept.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class KeptStates:
     def leave(self, windows: Windows, batch: Ints, states: Tensor) -> None:
         """Keep the states (B, T, dim) of the windows `batch`, if there is room."""
         size = states.numel() * states.element_size()
-        if self.wanted and size <= self._left and (key := _key(windows, batch)) not in self._kept:
+        wanted = self.wanted and size <= self._left and not windows.context[batch].any()
+        if wanted and (key := _key(windows, batch)) not in self._kept:
             self._kept[key] = states
             self._left -= size
 

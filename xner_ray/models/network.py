@@ -8,7 +8,7 @@ encoder is loaded once for all stages of a process that read the same of its lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,9 +22,10 @@ from xner_ray.models import e5, fast_linear
 from xner_ray.models.device import pick_dtype
 from xner_ray.models.hub import pretrained, with_weights
 from xner_ray.models.kept import KeptStates
-from xner_ray.models.windows import Dtype
+from xner_ray.models.windows import Dtype, separator
 
 ALIGN_LAYERS = "xner_ray_align_layers"  # in config.json: the layers of `align.layer: auto`
+CONTEXT = "xner_ray_context"  # in config.json: the column of texts that a student was trained with beside sentences
 _UNKNOWN_POSITIONS = 512  # for models with relative positions that state no limit at all
 
 
@@ -229,6 +230,31 @@ def separate_words(tokenizer: Any) -> None:
     backend.normalizer = space if before is None else normalizers.Sequence([space, before])
     if ids(words) != expected:
         backend.normalizer = before
+
+
+def require_separator(tokenizer: Any, key: str, model: str) -> None:
+    """Raise RecipeError, with the recipe's `key` of the model, if nothing could part a sentence from its context."""
+    if not separator(tokenizer):
+        raise RecipeError(
+            f"{key} {model!r}: its tokenizer has no separator to stand between a sentence and its context; take a "
+            "model with one, as relatives of BERT and XLM-R, or leave context out"
+        )
+
+
+def require_look_behind(logits: Callable[[dict[str, Tensor]], Tensor], tokenizer: Any, key: str, model: str) -> None:
+    """Raise RecipeError if words would not be read by what stands behind them, as in models from left to right.
+
+    logits: of inputs on the CPU, (B, T, classes). Two rows of equal tokens are read, but for the last of one row.
+    """
+    ids = torch.full((2, 4), tokenizer("a").input_ids[0])
+    ids[1, 3] = next(number for number in range(9) if number not in (int(ids[0, 0]), tokenizer.pad_token_id))
+    with torch.inference_mode():
+        found = logits({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).float()
+    if torch.allclose(found[0, :3], found[1, :3], rtol=1e-5, atol=1e-7):
+        raise RecipeError(
+            f"{key} {model!r}: reads each word without what stands behind it, so a context would say nothing; take a "
+            "model that reads both ways, or leave context out"
+        )
 
 
 def positions_of(network: nn.Module, tokenizer: Any) -> int:

@@ -18,6 +18,7 @@ CPU_TOKENS = 1024  # more in one pass leave a CPU's cache, and padding grows
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Ints = NDArray[np.int64]
 _KNOWN_WORDS = 1 << 18  # a third of the words of a language's texts are never met again
+_CONTEXT_CHARACTERS = 64  # of a context, for each subword that a model reads at once: no more are looked at
 _LONG_WORD = 100  # characters; no word of a language, and not worth to be remembered
 
 
@@ -31,6 +32,8 @@ class Windows:
     window has only as context of others is not among them.
     first: [sentences + 1], number of each sentence's first word. windows_of: [sentences + 1], its first window; a
     sentence without subwords has none.
+    context: [windows], the last subwords of each that are separator and context. cut: [sentences], whether the end of
+    its context found no room.
     """
 
     ids: NDArray[np.int32]
@@ -40,6 +43,8 @@ class Windows:
     reads: Ints
     first: Ints
     windows_of: Ints
+    context: Ints
+    cut: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -79,6 +84,8 @@ class Windows:
             reads=ends("reads"),
             first=ends("first"),
             windows_of=ends("windows_of"),
+            context=np.concatenate([part.context for part in parts]),
+            cut=np.concatenate([part.cut for part in parts]),
         )
 
     def take(self, sentences: Ints) -> Windows:
@@ -98,6 +105,8 @@ class Windows:
             reads=offsets(n_reads),
             first=first,
             windows_of=offsets(n_windows),
+            context=self.context[windows],
+            cut=self.cut[sentences],
         )
 
     def batch(self, windows: Sequence[int] | Ints, padding: int | None, length: int | None = None) -> tuple[Ints, Ints]:
@@ -120,6 +129,14 @@ class Splitter:
 
     Tokenizers take given words apart one by one, whatever stands beside them: so each word is taken apart once, and
     remembered. Text that spells a special token stays text.
+
+    A sentence may have a context, a text that is read with it and has no labels. Each of its windows is then
+
+        begin  words  separator  context  end
+
+    Words go first. The context keeps its first subwords: as many as find room beside the whole sentence, and with the
+    separator a quarter of the window at least. One that is blank, or finds no room for a single subword, is left out,
+    separator and all, so that the sentence is read as if it had none.
     """
 
     def __init__(self, tokenizer: Any, positions: int) -> None:
@@ -131,24 +148,36 @@ class Splitter:
         # Unigram tokenizers have "</s>" among their pieces, which split_special_tokens leaves: it is the unknown word
         unknown = tokenizer.unk_token_id
         self._spelt = {} if unknown is None else dict.fromkeys(tokenizer.all_special_ids, unknown)
+        self._separator: tuple[int, ...] | None = None
 
-    def __call__(self, sentences: Sequence[Sequence[str]]) -> Windows:
-        """Return the windows of sentences, from left to right.
+    def __call__(self, sentences: Sequence[Sequence[str]], contexts: Sequence[str | None] | None = None) -> Windows:
+        """Return the windows of sentences, from left to right. contexts: one for each sentence, None where it has none.
 
         A word longer than a window is taken apart: it is read at the end of one window and at the beginning of the
-        next. Nothing is cut off.
+        next. No word is cut off.
         """
-        words = list(chain.from_iterable(sentences))
-        self._learn(dict.fromkeys(words))
-        known = self._known
-        pieces = [known[word] for word in words]
+        given = [""] * len(sentences) if contexts is None else [context or "" for context in contexts]
+        most = _CONTEXT_CHARACTERS * self.positions
+        beside = [context[:most].split() for context in given]
+        words, others = (list(chain.from_iterable(texts)) for texts in (sentences, beside))
+        self._learn(dict.fromkeys(chain(words, others)))
+        if others and self._separator is None:
+            self._separator = separator(self.tokenizer)
+            assert self._separator, "whoever gives contexts checks that the tokenizer has a separator"
+        mine, theirs = self._flat(words), self._flat(others)
         for word in self._once:
-            del known[word]
+            del self._known[word]
         self._once = []
+        firsts = (offsets([len(text) for text in texts]) for texts in (sentences, beside))
+        found = self._windows(mine, next(firsts), theirs.of_texts(next(firsts)))
+        found.cut[[len(context) > most for context in given]] = True
+        return found
+
+    def _flat(self, words: Sequence[str]) -> _Flat:
+        pieces = [self._known[word] for word in words]
         per_word = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
-        edges = offsets(per_word)
-        flat = np.fromiter(chain.from_iterable(pieces), dtype=np.int32, count=int(edges[-1]))
-        return self._windows(flat, per_word, edges, offsets([len(sentence) for sentence in sentences]))
+        ids = np.fromiter(chain.from_iterable(pieces), dtype=np.int32, count=int(per_word.sum()))
+        return _Flat(ids, per_word, offsets(per_word))
 
     def _learn(self, words: Mapping[str, object]) -> None:
         """Remember the subwords of those words that are not known yet."""
@@ -176,35 +205,48 @@ class Splitter:
         self._known.update(zip(new, map(tuple, of_word), strict=True))
         self._once = [word for word in new if len(word) > _LONG_WORD]
 
-    def _windows(self, flat: NDArray[np.int32], per_word: Ints, edges: Ints, first: Ints) -> Windows:
-        """Return the windows of sentences. flat: their subwords; edges: where each word begins there."""
+    def _windows(self, words: _Flat, first: Ints, contexts: _Flat) -> Windows:
+        """Return the windows of sentences. first: the number of each sentence's first word. contexts: by sentence."""
         room = self.positions - len(self._before) - len(self._after)
-        begin, end = edges[first[:-1]], edges[first[1:]]  # subwords of each sentence
+        begin, end = words.edges[first[:-1]], words.edges[first[1:]]  # subwords of each sentence
         size = end - begin
-        fits = size <= room
+        between = self._separator or ()
+        wanted = np.where((contexts.sizes > 0) & (size > 0), contexts.sizes + len(between), 0)
+        taken = np.minimum(wanted, np.maximum(room - size, room // 4))
+        taken[taken <= len(between)] = 0
+        fits = size + taken <= room
         n_windows = (size > 0).astype(np.int64)
         # Of each window: the subwords that it has, and those that it is read for
         single = np.stack([begin, end, begin, end], axis=1)
         parts_of, last = [], 0
         for sentence in np.flatnonzero(~fits).tolist():  # few
-            counts = per_word[first[sentence] : first[sentence + 1]].tolist()
-            parts = [part for count in counts for part in ([count] if count <= room else [1] * count)]
+            left = room - int(taken[sentence])
+            counts = words.sizes[first[sentence] : first[sentence + 1]].tolist()
+            parts = [part for count in counts for part in ([count] if count <= left else [1] * count)]
             cuts = begin[sentence] + offsets(parts)
-            found = [each for each in windows(parts, room) if each[2] < each[3] and cuts[each[2]] < cuts[each[3]]]
+            found = [each for each in windows(parts, left) if each[2] < each[3] and cuts[each[2]] < cuts[each[3]]]
             parts_of += [single[last:sentence][size[last:sentence] > 0], cuts[np.array(found, dtype=np.int64)]]
             n_windows[sentence], last = len(found), sentence + 1
         own = np.concatenate([*parts_of, single[last:][size[last:] > 0]])
         has, reads = own[:, :2], own[:, 2:]
         before, after = len(self._before), len(self._after)
         inner, read = has[:, 1] - has[:, 0], reads[:, 1] - reads[:, 0]
-        starts = offsets(inner + before + after)
+        context = np.repeat(taken, n_windows)
+        starts = offsets(inner + context + before + after)
         ids = np.zeros(int(starts[-1]), dtype=np.int32)
-        ids[ranges(starts[:-1] + before, inner)] = flat[ranges(has[:, 0], inner)]
+        ids[ranges(starts[:-1] + before, inner)] = words.ids[ranges(has[:, 0], inner)]
         for number, identifier in enumerate(self._before):
             ids[starts[:-1] + number] = identifier
         for number, identifier in enumerate(self._after):
             ids[starts[1:] - after + number] = identifier
-        word = np.repeat(np.arange(len(per_word)), per_word)
+        beside = np.flatnonzero(context)
+        behind = (starts[1:] - after - context)[beside]
+        for number, identifier in enumerate(between):
+            ids[behind + number] = identifier
+        n_kept = context[beside] - len(between)
+        kept = ranges(np.repeat(contexts.edges[:-1], n_windows)[beside], n_kept)
+        ids[ranges(behind + len(between), n_kept)] = contexts.ids[kept]
+        word = np.repeat(np.arange(len(words.sizes)), words.sizes)
         return Windows(
             ids=ids,
             starts=starts,
@@ -213,7 +255,36 @@ class Splitter:
             reads=offsets(read),
             first=first,
             windows_of=offsets(n_windows),
+            context=context,
+            cut=taken < wanted,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """Subwords of all words, or of all texts, one after the other. edges: where each begins, and the end."""
+
+    ids: NDArray[np.int32]
+    sizes: Ints
+    edges: Ints
+
+    def of_texts(self, first: Ints) -> _Flat:
+        """Return the same by text. first: the number of each text's first word, and that of all words."""
+        edges = self.edges[first]
+        return _Flat(self.ids, np.diff(edges), edges)
+
+
+def separator(tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that part two texts: those between a pair, or else behind a single text; none if it has none."""
+    single, pair = (
+        tokenizer(*texts, is_split_into_words=True).encodings[0] for texts in ([[["a"]]], [[["a"]], [["a"]]])
+    )
+    first, second = ([at for at, text in enumerate(pair.sequence_ids) if text == number] for number in (0, 1))
+    between = pair.ids[first[-1] + 1 : second[0]] if first and second else []
+    if not between and tokenizer.sep_token_id is not None:
+        between = [tokenizer.sep_token_id]
+    inner = [at for at, word in enumerate(single.word_ids) if word is not None]
+    return tuple(between or (single.ids[inner[-1] + 1 :] if inner else ()))
 
 
 def windows(counts: Sequence[int], room: int) -> list[tuple[int, int, int, int]]:

@@ -120,4 +120,4 @@ def _unread(recipe: Recipe) -> set[str]:
         found |= {f"{stage}.{key}" for key in _UNREAD.get(engine, ())}
         if engine != "llm":
             found.add(f"{stage}.llm.context_tokens")
-    return found
+    return found | ({"tag.context", "target_tag.context"} - recipe.contexts.keys())

@@ -244,6 +244,11 @@ class Recipe(Section):
         return self
 
     @property
+    def contexts(self) -> dict[str, str]:
+        """The columns that taggers read beside the words, by the key that names them."""
+        return {f"{key}.context": name for key in ("tag", "target_tag") if (name := getattr(self, key).context)}
+
+    @property
     def with_images(self) -> bool:
         """True if rows may have pictures."""
         return self.input.columns.image is not None
@@ -310,7 +315,7 @@ class Recipe(Section):
     def tag_opines(self) -> bool:
         """True if the stage `tag` says it of its own entities: where target_tag is the same tagger, so that what they
         say can be compared, and no picture changes labels in between. Else target_tag reads the source too."""
-        same = ("engine", "model", "labels", "pooling", "temperature")
+        same = ("engine", "model", "labels", "pooling", "temperature", "context")
         return (
             self.opines
             and self.tag.engine in ("builtin", "hf")

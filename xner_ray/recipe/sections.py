@@ -225,10 +225,17 @@ class Tag(ModelRuntime):
     pooling: Annotated[Literal["first", "mean", "max"], Decides.ROWS] = "first"
     temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # builtin, hf: for the softmax
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
+    # builtin, hf: a column of the input whose text is read beside the words, as a picture's caption
+    context: Annotated[str | None, Decides.ROWS] = Field(default=None, min_length=1)
     llm: Llm = Llm()
 
     @model_validator(mode="after")
     def _fits(self) -> Tag:
+        if self.context is not None and self.engine not in ("builtin", "hf", "auto"):
+            raise ValueError(
+                f"context: engine {self.engine} reads no text beside the words; allowed: builtin, hf; leave "
+                f"{self.context!r} out, or take one of them"
+            )
         if self.engine == "llm" and self.model is None:
             raise ValueError(_NO_DECODER)
         if self.engine == "llm" and not self.labels:

@@ -14,6 +14,7 @@ from xner_ray.data.spans import Span, label_list, outermost, spans_to_tags
 from xner_ray.errors import Reason
 
 Sentence = tuple[Sequence[str], Sequence[bool]]  # words, and for each whether a space follows it
+Contexts = Sequence[str | None] | None  # a text for each sentence, None where it has none; None: no sentence has one
 Rejected = tuple[Reason, str]  # reason and detail of a sentence without tags
 
 
@@ -83,4 +84,20 @@ class Tagger(Protocol):
 
     def probabilities(self, words: Sequence[Sequence[str]]) -> Sequence[NDArray[np.float32] | Rejected]:
         """Return (n_words, 2 L + 1) for each sentence: O, B-1, I-1, B-2, ... by `labels`; a row sums to 1."""
+        ...
+
+
+class ContextTagger(Tagger, Protocol):
+    """Tags given words by what a context beside them says too; the contract of `context` in a recipe."""
+
+    def tagged(
+        self, sentences: Sequence[Sentence], contexts: Contexts = None
+    ) -> Sequence[tuple[list[Span], NDArray[np.float32]]]:
+        """Return spans as `tag` does, and what `probabilities` gives."""
+        ...
+
+    def probabilities(self, words: Sequence[Sequence[str]], contexts: Contexts = None) -> list[NDArray[np.float32]]: ...
+
+    def cuts(self, words: Sequence[Sequence[str]], contexts: Contexts) -> list[bool]:
+        """Return for each sentence whether the end of its context is not read."""
         ...

@@ -1,9 +1,9 @@
 """A token classifier over given words: probabilities of subwords become tags of words.
 
 The softmax over a subword's classes becomes columns O, B-1, I-1, B-2, ... of our labels; a word's row is pooled from
-those of its subwords. Nothing is cut: what the model cannot read at once is windowed, a word longer than that between
-its subwords. Rows are rounded to 1e-4, which in float32 hides that a sentence's last bits depend on its micro-batch; in
-16-bit formats rows differ by more.
+those of its subwords. No word is cut: what the model cannot read at once is windowed, a word longer than that between
+its subwords. A context is read beside the words, and has no tags (`models/windows.py`). Rows are rounded to 1e-4, which
+in float32 hides that a sentence's last bits depend on its micro-batch; in 16-bit formats rows differ by more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xner_ray.errors import FatalError
 from xner_ray.models.device import budget_of
 from xner_ray.models.windows import Ints, WindowReader, Windows
 from xner_ray.recipe.sections import Tag
-from xner_ray.tag.base import Sentence
+from xner_ray.tag.base import Contexts, Sentence
 from xner_ray.tag.classes import Classes
 
 
@@ -41,11 +41,13 @@ class TokenClassifier(WindowReader):
         """Return the logits (B, T, classes) of a micro-batch. inputs: those of the windows `batch`."""
         raise NotImplementedError
 
-    def tag(self, sentences: Sequence[Sentence]) -> list[list[Span]]:
+    def tag(self, sentences: Sequence[Sentence], contexts: Contexts = None) -> list[list[Span]]:
         """Return the spans of each sentence, as of `tagged`."""
-        return [spans for spans, _ in self.tagged(sentences)]
+        return [spans for spans, _ in self.tagged(sentences, contexts)]
 
-    def tagged(self, sentences: Sequence[Sentence]) -> list[tuple[list[Span], NDArray[np.float32]]]:
+    def tagged(
+        self, sentences: Sequence[Sentence], contexts: Contexts = None
+    ) -> list[tuple[list[Span], NDArray[np.float32]]]:
         """Return the spans of each sentence, and its `probabilities`.
 
         Each word gets its most probable tag, the first of equals; tags are read as IOB2 with the usual repair: an I-l
@@ -53,25 +55,30 @@ class TokenClassifier(WindowReader):
         """
         names = label_list(self.labels)
         result = []
-        for parts in self._parts([words for words, _ in sentences]):
+        for parts in self._parts([words for words, _ in sentences], contexts):
             chosen = parts.max(axis=1)
             spans, _ = tags_to_spans([names[column] for column in parts.argmax(axis=1).tolist()])
             scored = [replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans]
             result.append((scored, (parts / SCALE).astype(np.float32)))
         return result
 
-    def probabilities(self, words: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+    def probabilities(self, words: Sequence[Sequence[str]], contexts: Contexts = None) -> list[NDArray[np.float32]]:
         """Return (n_words, 2 L + 1) for each sentence, columns O, B-1, I-1, B-2, ... in the order of `labels`.
 
         Values are multiples of 1e-4; a row sums to 1 but for this rounding. A word without subwords, such as a lone
         zero-width space, is O with probability 1. Pooling "first" takes the word's first subword, "mean" and "max" take
         all; "max" is divided by its sum. Models without B- tags: see `classes.py`.
         """
-        return [(parts / SCALE).astype(np.float32) for parts in self._parts(words)]
+        return [(parts / SCALE).astype(np.float32) for parts in self._parts(words, contexts)]
 
-    def _parts(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.int64]]:
+    def cuts(self, words: Sequence[Sequence[str]], contexts: Contexts) -> list[bool]:
+        """Return for each sentence whether the end of its context is not read."""
+        found: list[bool] = self.split(words, contexts).cut.tolist()
+        return found
+
+    def _parts(self, sentences: Sequence[Sequence[str]], contexts: Contexts) -> list[NDArray[np.int64]]:
         """Return `probabilities` in ten-thousandths, in which equal tags are equal and sums are exact."""
-        windows = self.split(sentences)
+        windows = self.split(sentences, contexts)
         values = np.zeros((len(windows.word), self.to_columns.shape[1]), dtype=np.float32)
 
         def forward(inputs: dict[str, torch.Tensor], batch: Ints) -> None:

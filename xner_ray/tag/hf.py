@@ -19,10 +19,18 @@ def check(section: Tag, key: str = "tag") -> dict[str, str | None]:
 
     RecipeError, with the section's `key`, if the model is not a token classifier, its tags are not O and B- I- (or
     E- S- L- U-, or plain labels), `labels` maps a label that it does not have or drops all, or its tokenizer is not a
-    fast one.
+    fast one; if the model was trained with a context and `context` is null, or if nothing can part words from it.
     """
     classes = _classes(section, key)
-    network.fast_tokenizer(str(section.model), f"{key}.model")
+    tokenizer = network.fast_tokenizer(str(section.model), f"{key}.model")
+    trained_with = context_of(section, key)
+    if section.context is not None:
+        network.require_separator(tokenizer, f"{key}.model", str(section.model))
+    elif trained_with is not None:
+        raise RecipeError(
+            f"{key}.model {section.model!r} was trained with a context beside the sentence (column {trained_with!r}), "
+            f"and reads sentences alone worse; name the column that has it here, {key}.context: {trained_with}"
+        )
     return dict(sorted(classes.ours_of.items()))
 
 
@@ -50,12 +58,26 @@ class HfTagger(TokenClassifier):
         tokenizer = network.fast_tokenizer(name, key)
         dtype = pick_dtype(section.dtype, device.type)
         self.network = network.weights(AutoModelForTokenClassification, name, key, dtype).eval().to(device)
+        if section.context is not None:
+            network.require_look_behind(self._logits, tokenizer, key, name)
         super().__init__(section, tokenizer, network.positions_of(self.network, tokenizer), device, classes)
 
     def logits(self, inputs: dict[str, torch.Tensor], windows: Windows, batch: Ints) -> torch.Tensor:
         del windows, batch
-        found: torch.Tensor = self.network(**inputs).logits
+        return self._logits(inputs)
+
+    def _logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        place = self.network.device
+        found: torch.Tensor = self.network(**{name: value.to(place) for name, value in inputs.items()}).logits
         return found
+
+
+def context_of(section: Tag, key: str) -> str | None:
+    """Return the column of contexts that the model was trained with, as its configuration notes it; None without."""
+    from transformers import AutoConfig
+
+    found = getattr(pretrained(AutoConfig, str(section.model), f"{key}.model"), network.CONTEXT, None)
+    return None if found is None else str(found)
 
 
 def _classes(section: Tag, key: str) -> Classes:

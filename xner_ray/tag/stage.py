@@ -1,14 +1,14 @@
 """The stages `tag` and `target_tag`: entities of the source side, tag probabilities of target words.
 
 Both also say what their taggers think of the entities in the source (`source_opinions`), if entities' scores are to be
-probabilities.
+probabilities. A row's context (`tag.context`, `target_tag.context`) is read beside its words, of either side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -27,18 +27,22 @@ from xner_ray.data.row import (
     with_flags,
 )
 from xner_ray.data.spans import Span
-from xner_ray.errors import Reason
+from xner_ray.errors import Flag, Reason
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import LastResult, ModelStage
-from xner_ray.tag.base import Rejected, Sentence, Tagger, judge
+from xner_ray.tag.base import Contexts, ContextTagger, Rejected, Sentence, Tagger, judge
 
 
 @dataclass(frozen=True)
 class Found:
-    """The spans of a sentence, and the probabilities of its words' tags where the tagger gives them."""
+    """The spans of a sentence, and the probabilities of its words' tags where the tagger gives them.
+
+    cut: the end of its context was not read.
+    """
 
     spans: Sequence[Span]
     probabilities: NDArray[np.float32] | None = None
+    cut: bool = False
 
 
 class TagStage(ModelStage):
@@ -51,19 +55,22 @@ class TagStage(ModelStage):
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
         self.weighed = "image" in recipe.stages  # a picture weighs the labels against their probabilities
         self.opines = recipe.tag_opines
-        self.last: LastResult[list[Sentence], Sequence[Found | Rejected]] = LastResult()
+        self.context = recipe.tag.context
+        self.last: LastResult[tuple[list[Sentence], Contexts], Sequence[Found | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         # Read whatever became of the row in this language: so the sentences are the same in all languages
         missing = table.column("source_spans").is_null()
         read = np.flatnonzero(pc.and_(missing, readable(table, table.column("source_tokens"))).to_numpy())
         rows = np.intersect1d(read, accepted_rows(table)).tolist()
-        picked = table.select(["source_tokens", "source_offsets"]).take(pa.array(read if rows else read[:0]))
+        chosen = pa.array(read if rows else read[:0])
+        picked = table.select(["source_tokens", "source_offsets"]).take(chosen)
         tokens, offsets = (column.to_pylist() for column in picked.columns)
         sentences: list[Sentence] = [
             (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
         ]
-        of_row = dict(zip(read.tolist(), self.last.of(sentences, self._tagged), strict=bool(rows)))
+        asked = sentences, _contexts(table, self.context, chosen)
+        of_row = dict(zip(read.tolist(), self.last.of(asked, self._tagged), strict=bool(rows)))
         found = [of_row[index] for index in rows]
         names = ("source_spans", "source_opinions", "unprojected", "flags")
         columns: dict[str, dict[int, Any]] = {name: {} for name in names}
@@ -90,11 +97,16 @@ class TagStage(ModelStage):
                 columns.setdefault("source_tags", {})[index] = [cell for cell in cells if cell["word"] in inside]
             if lost := nested_losses(spans):
                 columns["unprojected"][index] = lost
-            if self.mark:
-                columns["flags"][index] = with_flags(flags[index], self.mark)
+            if mark := [*self.mark, *([Flag.CONTEXT_CUT] if result.cut else [])]:
+                columns["flags"][index] = with_flags(flags[index], mark)
         return fill(table, columns, rejects)
 
-    def _tagged(self, sentences: list[Sentence]) -> Sequence[Found | Rejected]:
+    def _tagged(self, asked: tuple[list[Sentence], Contexts]) -> Sequence[Found | Rejected]:
+        sentences, contexts = asked
+        if contexts is not None:
+            tagger = cast(ContextTagger, self.tagger)
+            cuts = tagger.cuts([words for words, _ in sentences], contexts)
+            return [Found(*found, cut) for found, cut in zip(tagger.tagged(sentences, contexts), cuts, strict=True)]
         if (self.weighed or self.opines) and (tagged := getattr(self.tagger, "tagged", None)) is not None:
             return [Found(*found) for found in tagged(sentences)]
         return [found if isinstance(found, tuple) else Found(found) for found in self.tagger.tag(sentences)]
@@ -117,21 +129,29 @@ class TargetTagStage(ModelStage):
         self.tagger, self.every_row = tagger, recipe.projector == "transfer"
         self.mark = engine_flags(recipe.target_tag.engine)
         self.opines = recipe.opines
-        self.last: LastResult[list[list[str]], Sequence[NDArray[np.float32] | Rejected]] = LastResult()
+        self.context = recipe.target_tag.context
+        self.last: LastResult[tuple[list[list[str]], Contexts], Sequence[NDArray[np.float32] | Rejected]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         spans = table.column("source_spans").to_pylist()
         rows = [index for index in accepted_rows(table) if spans[index] or self.every_row]
         opinions = self._opinions(table, rows) if self.opines else {}
-        tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
-        found = self.tagger.probabilities(tokens)
+        chosen = pa.array(rows, pa.int64())
+        tokens, contexts = table.column("tokens").take(chosen).to_pylist(), _contexts(table, self.context, chosen)
+        found = self._probabilities((tokens, contexts))
+        cut = () if contexts is None else cast(ContextTagger, self.tagger).cuts(tokens, contexts)
+        marks = {index: [Flag.CONTEXT_CUT] for index, one in zip(rows, cut, strict=False) if one}
         flags = table.column("flags").to_pylist()
         rejects = {index: each for index, each in zip(rows, found, strict=True) if isinstance(each, tuple)}
         tagged = {index: each for index, each in zip(rows, found, strict=True) if not isinstance(each, tuple)}
         columns: dict[str, dict[int, Any]] = {
             "source_opinions": {index: opinions[index] for index in tagged if index in opinions},
             "target_tags": {index: tag_cells(each, self.tagger.labels) for index, each in tagged.items()},
-            "flags": {index: with_flags(flags[index], self.mark) for index in tagged if self.mark},
+            "flags": {
+                index: with_flags(flags[index], [*self.mark, *marks.get(index, [])])
+                for index in tagged
+                if self.mark or index in marks
+            },
         }
         return fill(table, columns, rejects)
 
@@ -142,15 +162,27 @@ class TargetTagStage(ModelStage):
         missing = pc.and_(table.column("source_opinions").is_null(), placed)
         read = np.flatnonzero(pc.and_(missing, readable(table, table.column("source_tokens"))).to_numpy())
         wanted = {*rows} & {*read.tolist()}
-        part = table.select(["source_tokens", "source_spans"]).take(pa.array(read if wanted else read[:0]))
+        chosen = pa.array(read if wanted else read[:0])
+        part = table.select(["source_tokens", "source_spans"]).take(chosen)
         tokens, spans = (column.to_pylist() for column in part.columns)
-        found = self.last.of(tokens, self.tagger.probabilities)
+        found = self.last.of((tokens, _contexts(table, self.context, chosen)), self._probabilities)
         return {
             index: judge(each, [Span(s["start"], s["end"], s["label"]) for s in own], self.tagger.labels)
             for index, own, each in zip(read.tolist() if wanted else (), spans, found, strict=True)
             if index in wanted and not isinstance(each, tuple)
         }
 
+    def _probabilities(self, asked: tuple[list[list[str]], Contexts]) -> Sequence[NDArray[np.float32] | Rejected]:
+        words, contexts = asked
+        if contexts is None:
+            return self.tagger.probabilities(words)
+        return cast(ContextTagger, self.tagger).probabilities(words, contexts)
+
     def forget(self) -> None:
         super().forget()
         self.last.forget()
+
+
+def _contexts(table: pa.Table, column: str | None, rows: pa.Array) -> list[str | None] | None:
+    """Return the contexts of some rows; None if the stage reads none."""
+    return None if column is None else table.column(column).take(rows).to_pylist()

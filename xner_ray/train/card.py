@@ -48,6 +48,10 @@ The words of {{ doubtful }} entities with a low score were not learnt.
 ## Training
 
 - encoder: {{ encoder }}; the head was {{ report.head }}
+{%- if context %}
+- context: beside the words of a sentence it reads the text of the column {{ context }}, behind a separator; `xner-ray`
+  gives it that (`tag: {engine: hf, context: COLUMN}`), the pipeline above does not
+{%- endif %}
 - at most {{ fit.epochs }} epochs, {{ fit.batch_sentences }} sentences a step, seed {{ fit.seed }}
 - weights of checkpoint {{ report.best_checkpoint }} of {{ report.history | length }}
 {%- if report.stopped_early %}; training then stopped for lack of a better F1{% endif %}
@@ -100,6 +104,7 @@ def model_card(training: Training, report: Mapping[str, Any]) -> str:
         doubtful=sum(tally["doubtful"] for tally in tallies),
         unknown=sum(tally["unknown_words"] for tally in tallies),
         encoder=f"{shown(model.encoder)}, {layers}{frozen}",
+        context=None if model.context is None else f"`{cell(model.context)}`",
         fit=training.fit,
         report=report,
         scores=[_scores(one) for one in found],

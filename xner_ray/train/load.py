@@ -42,6 +42,8 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
     """
     settings = flat(training.model_dump(mode="json"))
     found = {key: value for key, value in settings.items() if not key.startswith(_SPEED)}
+    if training.model.context is None:
+        found.pop("model.context")  # as of trainings before there was this key
     for role in _ROLES:
         for number, source in enumerate(getattr(training, role)):
             place = f"{role}.{number}"

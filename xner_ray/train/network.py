@@ -55,6 +55,10 @@ class Student:
         config: Any = self.module.config
         self.names = [config.id2label[index] for index in range(config.num_labels)]
         self.positions = network.positions_of(self.module, self.tokenizer)
+        if settings.context is not None:
+            network.require_separator(self.tokenizer, "model.encoder", settings.encoder)
+            self.module.eval()
+            network.require_look_behind(self._whole, self.tokenizer, "model.encoder", settings.encoder)
         self.stack = _stack(self.module)
         self.frozen = settings.n_frozen
         if self.frozen and (self.stack is None or self.frozen > len(self.stack)):
@@ -216,6 +220,10 @@ class Student:
             self.module.config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
+    def _whole(self, inputs: dict[str, Tensor]) -> Tensor:
+        found: Tensor = self.module(**inputs).logits
+        return found
+
     def _tensor(self, values: Ints) -> Tensor:
         return torch.from_numpy(values).to(self.device)
 
@@ -327,6 +335,10 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
             if not go_on:
                 config.id2label = dict(enumerate(names))
                 config.label2id = {label: index for index, label in enumerate(names)}
+            if settings.context is not None:
+                setattr(config, network.CONTEXT, settings.context)  # so that `tag` does not read sentences alone
+            elif hasattr(config, network.CONTEXT):
+                delattr(config, network.CONTEXT)
             if settings.n_layers is not None:
                 if settings.n_layers > config.num_hidden_layers:
                     raise RecipeError(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from xner_ray.data.row import row_schema
 from xner_ray.errors import Flag
 from xner_ray.recipe.decides import Decides, Section
 from xner_ray.recipe.input import Input, LanguageCode
@@ -133,6 +134,8 @@ class Model(Section):
     encoder: Annotated[str, Decides.MODEL] = "builtin"
     layers: Annotated[int, Field(ge=1)] | None = None  # lowest layers that are kept; None: all, for builtin 9
     frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for builtin 7
+    # A column of the data whose text is read beside the words, as a picture's caption; None: the words alone
+    context: Annotated[str, Field(min_length=1)] | None = None
     dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head
     save_dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the weights in the model's folder
 
@@ -140,6 +143,8 @@ class Model(Section):
     def _fits(self) -> Model:
         if self.n_layers is not None and self.n_frozen > self.n_layers:
             raise ValueError(f"frozen is {self.n_frozen}, but only {self.n_layers} layers are kept")
+        if self.context in row_schema(images=True).names:
+            raise ValueError(f"context: {self.context!r} is a column of every run; allowed: one that your files have")
         return self
 
     @property

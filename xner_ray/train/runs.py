@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from xner_ray.data.arrow import lengths, nested
+from xner_ray.data.arrow import is_text, lengths, nested
 from xner_ray.data.row import ROW, refuse_extension_types
 from xner_ray.errors import InputError
 from xner_ray.run.folder import RunFolder
@@ -33,7 +33,7 @@ _RUN_COLUMNS = ("row", "id", "doc_id", "lang", "tokens", "translation_score", "f
 class RunReader:
     """How the rows of a run become a source's sentences.
 
-    take: the run's column for each of ours. asked: all columns that are read.
+    take: the run's column for each of ours. asked: all columns that are read, among them the user's one of contexts.
     """
 
     source: Source
@@ -41,12 +41,17 @@ class RunReader:
     asked: frozenset[str]
 
     @classmethod
-    def of(cls, source: Source, learnt: bool) -> RunReader:
-        """Return the reader of a source. learnt: `labels: null` means projected labels if True, else gold."""
+    def of(cls, source: Source, learnt: bool, context: str | None = None) -> RunReader:
+        """Return the reader of a source. learnt: `labels: null` means projected labels if True, else gold.
+
+        context: the column of contexts, if they are read.
+        """
         labels = source.labels or ("projected" if learnt else "gold")
         take = {name: name for name in _RUN_COLUMNS} | {"spans": "spans" if labels == "projected" else "gold_spans"}
         if source.side == "source":
             take |= {"tokens": "source_tokens", "spans": "source_spans", "lang": "source_lang"}
+        if context is not None:
+            take |= {"context": context}
         soft = ["target_tags"] if source.labels == "soft" else []
         missing = _OF_MISSING if source.filters.incomplete == "words" else ()
         return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing}))
@@ -66,6 +71,7 @@ class RunReader:
         """
         soft = self.source.labels == "soft"
         columns = {name: part.column(taken) for name, taken in self.take.items()}
+        columns["context"] = columns.get("context", pa.nulls(part.num_rows)).cast(pa.string())
         tags = _averaged(part, others, self.source.teacher_weight) if soft else pa.nulls(part.num_rows, TAGS)
         spans = pa.nulls(part.num_rows, SPANS) if soft else _plain(columns["spans"])
         table = pa.table({**columns, "spans": spans, "tags": tags, "projected": _scored(part)})
@@ -77,14 +83,14 @@ class RunReader:
         return "tags" if self.source.labels == "soft" else "spans"
 
 
-def run_rows(source: Source, learnt: bool, tally: Tally) -> Iterator[pa.Table]:
+def run_rows(source: Source, learnt: bool, tally: Tally, context: str | None = None) -> Iterator[pa.Table]:
     """Yield a run's rows that have the labels asked for, as `RunReader.table` does, and `place`: where each stands.
 
     A place is the file's number in `RunReader.files` times 2 ** 32, and the number of the row in the file. A source
     sentence that the run projected into several languages is read once, even if some of them lack the row. Spans of the
-    source side may overlap.
+    source side may overlap. context: the column of contexts, if they are read; InputError if the run has no such text.
     """
-    folder, reader = RunFolder(str(source.run)), RunReader.of(source, learnt)
+    folder, reader = RunFolder(str(source.run)), RunReader.of(source, learnt, context)
     recipe, filters = folder.recipe(), source.filters
     if filters.min_translation_score is not None and recipe.translate_engine == "provided":
         raise InputError(f"filters.min_translation_score: {source.run} translated nothing, so it has no such scores")
@@ -123,7 +129,7 @@ def rows_at(reader: RunReader, file: str, places: Ints) -> pa.Table:
             there = [name for name in sorted(reader.asked) if name in parquet.schema_arrow.names]
             own = places[(places >= edges[group]) & (places < edges[group + 1])] - edges[group]
             table = parquet.read_row_group(group, columns=there, use_threads=False)
-            parts.append(_completed(table, reader.asked).take(own))
+            parts.append(_completed(table, reader.asked, file).take(own))
     return reader.table(pa.concat_tables(parts).combine_chunks())
 
 
@@ -167,8 +173,19 @@ def _opened(file: str) -> Iterator[pq.ParquetFile]:
         raise storage.failure(file, "read", error) from None
 
 
-def _completed(table: pa.Table, columns: Collection[str]) -> pa.Table:
-    """Return a table with null for those columns that its file is too old to have."""
+def _completed(table: pa.Table, columns: Collection[str], file: str) -> pa.Table:
+    """Return a table with null for those columns that its file is too old to have.
+
+    InputError if it lacks one of the user's, which holds contexts, or that is no text.
+    """
+    for name in set(columns) - set(ROW.names):
+        if name not in table.column_names:
+            raise InputError(
+                f"{file}: has no column {name!r}, which model.context names; make the run with input.carry: [{name}], "
+                "or leave model.context out"
+            )
+        if not is_text(kind := table.column(name).type):
+            raise InputError(f"{file}: column {name!r}, which model.context names, has the type {kind}; allowed: text")
     for name in sorted(set(columns) - set(table.column_names)):
         table = table.append_column(ROW.field(name), pa.nulls(table.num_rows, ROW.field(name).type))
     return table
@@ -179,7 +196,7 @@ def _batches(file: str, columns: Collection[str]) -> Iterator[pa.Table]:
     with _opened(file) as parquet:
         there = [name for name in columns if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(batch_size=_BATCH, columns=there):
-            yield _completed(pa.Table.from_batches([batch]), columns)
+            yield _completed(pa.Table.from_batches([batch]), columns, file)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:

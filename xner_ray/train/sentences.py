@@ -43,6 +43,7 @@ SENTENCES = pa.schema(
         ("doubtful", SPANS),  # the words of these entities are not learnt
         ("unknown", UNKNOWN),  # nor are these words, which may be those of a missing entity
         ("uncertain", pa.bool_()),  # its labels are no gold
+        ("context", pa.string()),  # text that is read beside the words; null: none
     ]
 )
 
@@ -173,7 +174,8 @@ def _filtered(
     if filters.words is not None:
         drop("length", (words < filters.words[0]) | (words > filters.words[1]))
     if filters.duplicates == "drop":
-        drop("duplicate", _holding(table, keep, lambda lang, tokens: _is_repeated(lang, tokens, seen)))
+        beside = iter(table.column("context").filter(pa.array(keep)).to_pylist())
+        drop("duplicate", _holding(table, keep, lambda lang, words: _is_repeated(lang, words, next(beside), seen)))
     if identifier is not None:
         glue = {lang: " " if LANGUAGES[lang].spaces else "" for lang in table.column("lang").unique().to_pylist()}
         drop("language", _holding(table, keep, lambda lang, words: identifier.wrong(glue[lang].join(words), lang)))
@@ -186,8 +188,9 @@ def _holding(table: pa.Table, keep: Bools, test: Callable[[str, list[str]], bool
     return np.array([bool(kept) and test(lang, tokens) for kept, lang, tokens in rows], dtype=np.bool_)
 
 
-def _is_repeated(lang: str, tokens: list[str], seen: set[bytes]) -> bool:
-    key = hashlib.blake2b("\0".join([lang, *tokens]).encode(), digest_size=16).digest()
+def _is_repeated(lang: str, tokens: list[str], context: str | None, seen: set[bytes]) -> bool:
+    parts = [lang, *tokens, *(["", context] if context else [])]  # no word is empty
+    key = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
     known = key in seen
     seen.add(key)
     return known

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data.arrow import lengths
+from xner_ray.data.arrow import is_text, lengths
 from xner_ray.data.row import span_cells
 from xner_ray.errors import InputError
 from xner_ray.read.find import find_files
 from xner_ray.read.index.survey import settled
 from xner_ray.read.inputs import stated_of
-from xner_ray.read.record import record_id, without_surrogates
+from xner_ray.read.record import TABLES, File, Record, record_id, without_surrogates
 from xner_ray.read.records import read_records
 from xner_ray.read.side import side
 from xner_ray.train.recipe import Source, Training
@@ -25,7 +25,9 @@ from xner_ray.train.sentences import SENTENCES, Tally, documents, fold_of, in_sh
 
 Role = Literal["data", "validation", "evaluate"]
 _BATCH = 16_384
-_FILE = pa.schema([SENTENCES.field(name) for name in ("lang", "row", "id", "doc_id", "tokens", "spans", "tags")])
+_FILE = pa.schema(
+    [SENTENCES.field(name) for name in ("lang", "row", "id", "doc_id", "tokens", "spans", "tags", "context")]
+)
 
 
 def load(training: Training, role: Role, *, held_out: bool | None = None) -> tuple[pa.Table, list[Tally]]:
@@ -61,7 +63,10 @@ def kept(training: Training, role: Role, tallies: list[Tally], *, held_out: bool
     for number, source in enumerate(getattr(training, role)):
         tally = Tally(source.name)
         tallies.append(tally)
-        read = run_rows(source, role == "data", tally) if source.run is not None else file_rows(source, tally)
+        if source.run is not None:
+            read = run_rows(source, role == "data", tally, training.model.context)
+        else:
+            read = file_rows(source, tally, training.model.context)
         for table in select(read, source, training.labels, tally, learnt=role == "data"):
             keep = np.ones(table.num_rows, dtype=np.bool_)
             if training.folds is not None:
@@ -84,8 +89,11 @@ def kept(training: Training, role: Role, tallies: list[Tally], *, held_out: bool
         tally.dropped = +tally.dropped
 
 
-def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
-    """Yield the sentences of labelled files with the labels of `input.labels`; spans may overlap."""
+def file_rows(source: Source, tally: Tally, context: str | None = None) -> Iterator[pa.Table]:
+    """Yield the sentences of labelled files with the labels of `input.labels`; spans may overlap.
+
+    context: the column of contexts, if they are read. InputError if no sentence has it, or it is no text.
+    """
     given = source.input
     assert given is not None and isinstance(given.lang, str)
     path: Any = given.path
@@ -95,9 +103,17 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
         lang=given.lang,
         side="target",
         columns=given.columns,
-        carried=False,
+        carried=context is not None,
+        carry=None if context is None else [context],
         stated=stated_of(given),
     )
+    for file in found if context is not None else ():
+        if file.format not in (*TABLES, "jsonl", "json", "table"):
+            raise InputError(
+                f"{file.path}: format {file.format} has no columns, so none is {context!r}, which model.context names; "
+                "give sentences as jsonl or Parquet, or leave model.context out"
+            )
+    has_contexts = context is None
     files = settled(found, limit=given.limit, max_words=given.max_words)
     rows: list[dict[str, Any]] = []
     records = ((file, record) for file in files for _, record in read_records(file))
@@ -105,6 +121,8 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
         if (record.split or file.split) not in source.splits:
             continue
         tally.read += 1
+        beside, named = _context(record, file, context)
+        has_contexts |= named
         made = side(record, file, given.labels, given.max_words)
         if made.reason is not None or made.spans is None:
             tally.dropped[str(made.reason) if made.reason is not None else "no labels"] += 1
@@ -117,6 +135,7 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
                 "lang": given.lang,
                 "tokens": made.tokens,
                 "spans": span_cells(made.spans),
+                "context": beside,
             }
         )
         if len(rows) == _BATCH:
@@ -124,3 +143,24 @@ def file_rows(source: Source, tally: Tally) -> Iterator[pa.Table]:
             rows = []
     if rows:
         yield pa.Table.from_pylist(rows, schema=_FILE)
+    if tally.read and not has_contexts:
+        raise InputError(
+            f"{source.name}: no sentence has the column {context!r}, which model.context names; name one that these "
+            "files have beside words and labels, or leave model.context out"
+        )
+
+
+def _context(record: Record, file: File, column: str | None) -> tuple[str | None, bool]:
+    """Return the text beside a sentence, and whether its file has the column at all."""
+    if column is None or record.extra is None:
+        return None, False
+    if isinstance(record.extra, dict):
+        return record.extra.get(column), column in record.extra
+    if isinstance(record.extra, str):
+        return None, False
+    batch, number = record.extra
+    values = batch.column(column)
+    if not is_text(values.type):
+        kind = f"column {column!r}, which model.context names, has the type {values.type}"
+        raise InputError(f"{file.path}: {kind}; allowed: text")
+    return values[number].as_py(), True

@@ -135,8 +135,7 @@ def _read_block(training: Training, block: Block) -> pa.Table:
     if block.places is None:
         return block.table
     source = training.data[block.source]
-    table = learnable(
-        rows_at(RunReader.of(source, learnt=True), block.file, block.places), source, training.labels, Tally("")
-    )
+    reader = RunReader.of(source, learnt=True, context=training.model.context)
+    table = learnable(rows_at(reader, block.file, block.places), source, training.labels, Tally(""))
     table = table.append_column(SENTENCES.field("source"), pa.array([block.source] * table.num_rows, pa.int32()))
     return table.select(SENTENCES.names).cast(SENTENCES)

@@ -192,14 +192,20 @@ def train(
     device = device or device_here(training.resources.gpus)
     student = Student(training.model, data.labels, seed=settings.seed, device=device)
 
+    def read_by(table: pa.Table) -> Windows:
+        windows = encode(table, student.tokenizer, student.positions)
+        if cut := int(windows.cut.sum()):
+            say(f"the ends of {cut:,} contexts of {len(windows):,} sentences are left out: the encoder has no room")
+        return windows
+
     def predictions(gold: pa.Table) -> Callable[[], pa.Table]:
-        windows = encode(gold, student.tokenizer, student.positions)
+        windows = read_by(gold)
         return lambda: scored(
             gold, windows, predict(student, windows, settings, group=group, cache=cache), student.names
         )
 
     validation = None if data.validation is None else predictions(data.validation)
-    plan = _plan(training, data.data, student, group)
+    plan = _plan(training, data.data, student, group, read_by)
     n_steps = steps_of(plan.n_sentences, settings)
     done = 0 if resume is None else round(resume["progress"]["checkpoint"] / parts_of(n_steps, settings) * n_steps)
     watch = Watch(say, n_steps=n_steps, epochs=settings.epochs, sentences=plan.n_sentences, done=done)
@@ -231,9 +237,15 @@ def train(
     return Trained(student, data, progress, tables, evaluations)
 
 
-def _plan(training: Training, data: pa.Table | Survey, student: Student, group: Group) -> Plan:
+def _plan(
+    training: Training,
+    data: pa.Table | Survey,
+    student: Student,
+    group: Group,
+    read_by: Callable[[pa.Table], Windows],
+) -> Plan:
     def pool(table: pa.Table) -> Pool:
-        windows = encode(table, student.tokenizer, student.positions)
+        windows = read_by(table)
         return Pool(windows, goal(table, windows, student.names))
 
     if isinstance(data, Survey):

@@ -1,7 +1,8 @@
 """Sentences as a network reads them: rows of subwords, their words, what is learnt, and blocks of many.
 
 A word is read at its first subword. Nothing is cut: a sentence longer than the network's positions becomes several
-rows, windows like those of `tag.engine: hf`, and each word is read in one of them.
+rows, windows like those of `tag.engine: hf`, and each word is read in one of them. A context stands in all of
+them, behind a separator, and nothing is learnt at its subwords.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ _BATCH = 4096
 
 def encode(sentences: pa.Table, tokenizer: Any, positions: int) -> Windows:
     """Return the windows of all sentences, for a network that reads `positions` subwords at once."""
-    split, tokens = Splitter(tokenizer, positions), sentences.column("tokens")
-    parts = [split(tokens.slice(start, _BATCH).to_pylist()) for start in range(0, max(len(tokens), 1), _BATCH)]
+    split, beside = Splitter(tokenizer, positions), sentences.select(["tokens", "context"])
+    parts = [
+        split(*(column.to_pylist() for column in beside.slice(start, _BATCH).columns))
+        for start in range(0, max(len(beside), 1), _BATCH)
+    ]
     return Windows.joined(parts).at_first_subwords()
 
 
