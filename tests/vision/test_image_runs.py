@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from ambiguous import IMAGE, LANG, encodings, four_ways, parts, right, rows, written
+from ambiguous import IMAGE, LANG, encodings, four_ways, parts, right, rows, shown, written
 from faults import ended_after_first_of_three
 from markupsafe import escape
 from pictures import HARMFUL
@@ -30,12 +30,6 @@ from xner_ray.vision.towers import Towers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BACKGROUND = "_run/image_background.safetensors"
-
-
-def _shown(printed: Any) -> str:
-    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(printed)
-    return console.export_text()
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +78,14 @@ def test_labels_follow_from_the_evidence_that_is_stored(house: Path) -> None:
 
 def test_explain_prints_the_table_of_a_span(house: Path) -> None:
     changed = next(row for row in parts(house / "run").to_pylist() if row["flags"])
-    shown = _shown(xner_ray.explain(house / "run", changed["id"]))
+    said = shown(xner_ray.explain(house / "run", changed["id"]))
     (judged,) = changed["image_labels"]
-    assert f"picture {changed['image']}: SHA-256 {changed['image_id'][:12]}" in shown
+    assert f"picture {changed['image']}: SHA-256 {changed['image_id'][:12]}" in said
     assert (
         f"{judged['text']} by the text, {judged['image']} with the picture, {judged['exchanged']} with another one"
-        in shown
+        in said
     )
-    assert all(f"{cell['image']:+.4f}" in shown for cell in changed["image_evidence"])
+    assert all(f"{cell['image']:+.4f}" in said for cell in changed["image_evidence"])
 
 
 def test_the_page_shows_thumbnails_and_loads_nothing(house: Path) -> None:
@@ -247,7 +241,7 @@ def test_faults_have_flags_and_are_no_markup(tmp_path: Path) -> None:
     assert "onerror=&#34;alert" in html and "<img src=x" not in html
     assert escape(names[0][:20]) in html
     for row in table[: len(HARMFUL) + 4]:
-        assert "image_" in _shown(xner_ray.explain(tmp_path / "run", row["id"]))
+        assert "image_" in shown(xner_ray.explain(tmp_path / "run", row["id"]))
     recipe["input"]["images"] = {"missing": "reject"}
     recipe["output"] = {"max_reject_rate": 0.5}
     rejected = xner_ray.project(recipe, tmp_path / "rejecting")
@@ -388,8 +382,8 @@ def test_pictures_of_the_test_direction_judge_the_translations_entities(house: P
 
 
 def test_a_run_is_planned_and_shown_with_its_pictures(house: Path) -> None:
-    planned = _shown(xner_ray.plan(house / "recipe.yaml"))
+    planned = shown(xner_ray.plan(house / "recipe.yaml"))
     assert "tiny-clip is a test model" in planned and "image.pillow" in planned and "image_labels" in planned
     assert "labels weighed against pictures: tiny-clip" in (house / "run/README.md").read_text()
-    assert "image" in _shown(xner_ray.status(house / "run"))
+    assert "image" in shown(xner_ray.status(house / "run"))
     assert inspect.sample(house / "run", LANG, 1)[0]["image"] == "jordan-per.png"

@@ -15,7 +15,7 @@ from xner_ray.errors import MissingExtraError, RecipeError, did_you_mean, requir
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
-from xner_ray.recipe.images import TINY_CLIP
+from xner_ray.recipe.images import TINY_CLIP, TINY_OWL
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
 from xner_ray.run import repair
@@ -32,7 +32,7 @@ _TAGGERS = {name: f"xner_ray.tag.{name}" for name in ("builtin", "hf", "spacy", 
 _BACKENDS = {
     **dict.fromkeys(("translate", "back_translate", "likelihood"), _TRANSLATORS),
     **dict.fromkeys(("tag", "target_tag"), _TAGGERS),
-    "image": {"clip": "xner_ray.vision.towers"},
+    "image": {"clip": "xner_ray.vision.towers", "owl": "xner_ray.vision.grounder"},
     "constrained": {"nllb": "xner_ray.translate.constrained_stage"},
     "align": dict.fromkeys(("batched", "simalign"), "xner_ray.align.encoder"),
     "evidence": {"plugin": "xner_ray.match.plugin"},
@@ -306,8 +306,8 @@ def notices(recipe: Recipe) -> list[str]:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
     if TINY_NLLB in translators:
         found.append("tiny-nllb is a test model for template sentences, not a translator")
-    if TINY_CLIP in {model for _, model in models}:
-        found.append("tiny-clip is a test model for drawings of jobs/tiny_clip, and knows no photograph")
+    tiny = {TINY_CLIP, TINY_OWL} & {model for _, model in models}
+    found += [f"{model} is a test model for drawings of jobs/tiny_clip, and knows no photograph" for model in tiny]
     return found + [
         f"{model} has its own licence, which may bind what is made with it: see its card" for model in sorted(chats)
     ]

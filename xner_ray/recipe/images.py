@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.sections import ModelRuntime
 
-TINY_CLIP = "tiny-clip"  # the name of the test model in this package
+TINY_CLIP = "tiny-clip"  # the names of the test models in this package
+TINY_OWL = "tiny-owl"
 DEPICTED = {"PER": 0.65, "ORG": 0.28, "LOC": 0.1}
 """The share of entities that the picture of their tweet shows, by the boxes of GMNER."""
 OTHERS_DEPICTED = 0.3
@@ -18,9 +19,10 @@ OTHERS_DEPICTED = 0.3
 class Image(ModelRuntime):
     """Evidence of pictures for the labels of entities (`docs/images.md`)."""
 
-    # clip: any model of an image tower and a text tower that AutoModel loads: CLIP, SigLIP, SigLIP 2
-    engine: Annotated[Literal["none", "clip"], Decides.ROWS] = "none"
-    # hub id (name@revision), folder, or tiny-clip
+    # clip: any model of an image tower and a text tower that AutoModel loads: CLIP, SigLIP, SigLIP 2; owl: a detector
+    # that is asked in words, OWL-ViT or OWLv2, which also says where entities are
+    engine: Annotated[Literal["none", "clip", "owl"], Decides.ROWS] = "none"
+    # hub id (name@revision), folder, tiny-clip or tiny-owl
     model: Annotated[str | None, Decides.MODEL] = None
     # label -> sentences about a picture of such an entity, whose mention stands in the place of {}
     prompts: Annotated[dict[str, list[str]], Decides.ROWS] = Field(default_factory=dict)
@@ -36,6 +38,8 @@ class Image(ModelRuntime):
     doubt: Annotated[float, Decides.ROWS] = Field(default=0.1, gt=0, lt=0.5)
     # pictures of the run whose mean says nothing
     background: Annotated[int, Decides.ROWS] = Field(default=512, ge=8, le=8192)
+    # of a box that is kept, for engine owl
+    min_score: Annotated[float, Decides.ROWS] = Field(default=0.1, ge=0, le=1)
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # a folder or an address where vectors of pictures are kept for further runs
     cache: Annotated[str | None, Decides.FILES] = None

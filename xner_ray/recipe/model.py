@@ -230,7 +230,7 @@ class Recipe(Section):
     def _pictures(self) -> Recipe:
         if self.image.engine == "none":
             if self.input.images.ablation is not None:
-                raise ValueError("input.images.ablation: nothing looks at the pictures; set image.engine: clip")
+                raise ValueError("input.images.ablation: nothing looks at the pictures; set image.engine: clip or owl")
             return self
         if not self.with_images:
             raise ValueError(

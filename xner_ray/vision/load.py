@@ -9,6 +9,7 @@ from xner_ray.read.inputs import picture_folders
 from xner_ray.recipe.model import Recipe
 from xner_ray.vision import background
 from xner_ray.vision.cache import VectorCache
+from xner_ray.vision.grounder import Grounder
 from xner_ray.vision.loader import Loader
 from xner_ray.vision.reader import PictureReader
 from xner_ray.vision.stage import ImageStage
@@ -24,11 +25,11 @@ def load_stage(recipe: Recipe) -> ImageStage:
 def load_reader(recipe: Recipe) -> PictureReader:
     """Return what reads pictures, with its model."""
     section = recipe.image
-    towers = Towers(section)
+    towers = Grounder(section) if section.engine == "owl" else Towers(section)
     cache = None
     if section.cache is not None:
         identity, dtype = hub.pin(str(section.model))[1], str(towers.network.dtype)
-        cache = VectorCache(section.cache, identity, metadata.version("pillow"), dtype)
+        cache = VectorCache(section.cache, identity, metadata.version("pillow"), dtype, *towers.cache_parts)
     folders = picture_folders(recipe).items()
     of_language = {lang: Loader.of(recipe.input, *places, towers.side) for lang, places in folders}
     return PictureReader(towers, of_language, cache)
