@@ -3,11 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -268,6 +272,33 @@ def test_vectors_are_kept_for_other_runs(house: Path, tmp_path: Path, monkeypatc
     assert sum(calls) == 2 * distinct and _same(tmp_path / "three", house)
     xner_ray.project(house / "recipe.yaml", tmp_path / "four", overrides=[*own, "image.dtype=bfloat16"])
     assert sum(calls) > 2 * distinct, "vectors of another number format are others"
+
+
+@pytest.mark.long
+def test_after_a_kill_nothing_that_was_published_is_encoded_again(
+    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is killed for real, with SIGKILL, as soon as two units have published their vectors."""
+    own = [f"image.cache={tmp_path / 'cache'}", "image.background=8", "engine.unit_rows=20"]
+    code = "import sys, xner_ray; xner_ray.project(sys.argv[1], sys.argv[2], overrides=sys.argv[3:])"
+    command = [sys.executable, "-c", code, str(house / "recipe.yaml"), str(tmp_path / "run"), *own]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(list((tmp_path / "cache").rglob("*.parquet"))) < 3 and driver.poll() is None:
+            time.sleep(0.005)
+        assert driver.poll() is None, "it ended before it could be killed"
+    finally:
+        driver.kill()
+        driver.wait()
+    shards = list((tmp_path / "cache").rglob("*.parquet"))
+    published = {one for shard in shards for one in pq.read_table(shard).column("id").to_pylist()}
+    calls = encodings(monkeypatch)
+    xner_ray.project(house / "recipe.yaml", tmp_path / "run", overrides=own)
+    distinct = {one for one in parts(tmp_path / "run").column("image_id").to_pylist() if one}
+    assert 0 < len(published) < len(distinct)
+    assert sum(calls) == len(distinct - {one.hex() for one in published})
+    xner_ray.project(house / "recipe.yaml", tmp_path / "undisturbed", overrides=own[1:])
+    assert parts(tmp_path / "run").equals(parts(tmp_path / "undisturbed"))
 
 
 def test_pictures_and_run_on_an_object_store(house: Path, s3: Any, tmp_path: Path) -> None:
