@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ambiguous import OWL, encodings, four_ways, parts, right, rows, shown, written
+from ambiguous import LANG, OWL, encodings, four_ways, parts, right, rows, shown, written
 from faults import ended_after_first_of_three
 
 import xner_ray
@@ -100,6 +100,32 @@ def test_regions_are_kept_for_other_runs(house: Path, tmp_path: Path, monkeypatc
 def test_equal_pictures_are_as_the_text_alone(tmp_path: Path) -> None:
     recipe = written(tmp_path, [{**row, "photo": "jordan-per.png"} for row in rows()], image=OWL)
     assert xner_ray.project(recipe, tmp_path / "run")["images"]["relabelled"] == 0
+
+
+def test_runs_with_pictures_are_compared_with_those_without(house: Path, tmp_path: Path) -> None:
+    """A sweep over teachers, with a control: what they differ in is said, and the verdict is there."""
+    sweep = {
+        "data": {"set": {"recipe": str(house / "recipe.yaml"), "settings": {"tag.engine": "none"}}},
+        "methods": {
+            "text": {"input.images.ablation": "none"},
+            "owl": {},
+            "owl_shuffled": {"input.images.ablation": "shuffled"},
+        },
+        "against": "text",
+        "controls": {"owl": "owl_shuffled"},
+    }
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    lines = [json.loads(line) for line in (house / "a.jsonl").read_text().splitlines()]
+    gold = [{"text": row["text"], "spans": [{**row["spans"][0], "label": row["kind"]}]} for row in lines]
+    (house / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gold))
+    own = [f"input.parallel.{LANG}={house / 'gold.jsonl'}", "input.limit=60"]
+    found = xner_ray.sweep(tmp_path / "sweep.yaml", tmp_path / "out", overrides=own, samples=500)
+    methods = {run.name: run.method for run in found.comparisons["set"].runs}
+    assert "input.images.ablation=shuffled" in methods["owl_shuffled"] and "pillow" not in "".join(methods.values())
+    (verdict,) = found.verdicts["set"]
+    assert verdict.better and verdict.beats_text == verdict.beats_control == "yes"
+    assert "beats its control?" in (tmp_path / "out/compare.md").read_text()
+    assert json.loads((tmp_path / "out/compare.json").read_text())["set"]["teachers"][0]["better"] is True
 
 
 def test_a_model_of_towers_is_none_of_boxes(house: Path) -> None:

@@ -16,6 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -37,13 +38,14 @@ from xner_ray.evaluate import comparison
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.bootstrap import Difference
 from xner_ray.evaluate.comparison import Comparison, Run
+from xner_ray.evaluate.controls import Verdict, check_controls, verdicts
 from xner_ray.evaluate.counting import count
 from xner_ray.models import cpu_dtype, hub
 from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import LanguageCode
 from xner_ray.recipe.load import checked, overridden, place, read_mapping
-from xner_ray.report.comparison import markdown
+from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -73,7 +75,7 @@ class Experiment(Section):
     own; if the data contain `{lang}`, one student is trained for each of `languages`.
     """
 
-    runs: Annotated[dict[str, DataSet], Field(min_length=1)]
+    runs: dict[str, DataSet] = Field(default_factory=dict)
     languages: Annotated[list[LanguageCode], Field(min_length=1)]
     students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
     student: dict[str, Any] = Field(default_factory=dict)  # keys of a student's recipe, for all students
@@ -82,12 +84,16 @@ class Experiment(Section):
     seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: [0])]
     address: str = "local"
     against: str | None = None  # the student that the others are compared with; None: the first
+    controls: dict[str, str] = Field(default_factory=dict)  # student -> the same, taught with exchanged pictures
+    # name -> a pattern of documents' ids, as in {tweets: "tw-*"}: scores are by language and domain
+    domains: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
         refuse_names((*self.runs, *self.students))
         if self.against is not None and self.against not in self.students:
             raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
+        check_controls(self.controls, list(self.students), self.against or next(iter(self.students)), "student")
         lists: dict[str, list[Any]] = {"seeds": self.seeds, "languages": self.languages}
         for key, values in lists.items():
             if twice := [value for value, n in Counter(values).items() if n > 1]:
@@ -114,11 +120,13 @@ class Validated:
     """The students compared as runs.
 
     pooled: differences to the reference in the F1 of all languages together. scores: this F1 by student and seed.
+    verdicts: on students with controls.
     """
 
     comparison: Comparison
     pooled: dict[str, Difference]
     scores: dict[str, dict[int, float]]
+    verdicts: list[Verdict]
 
 
 def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
@@ -163,6 +171,8 @@ def cross_validate(
     validated = _compared(experiment, [each for own in items.values() for each in own], samples, seed)
     plain = {**validated.comparison.to_dict(), "pooled": {k: asdict(v) for k, v in validated.pooled.items()}}
     plain["seeds"] = validated.scores
+    if validated.verdicts:
+        plain["teachers"] = [{**asdict(one), "better": one.better} for one in validated.verdicts]
     storage.publish(storage.join(root, "compare.md"), tables_of(validated).encode())
     text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
     storage.publish(storage.join(root, "compare.json"), text.encode())
@@ -307,9 +317,14 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
     names = list(experiment.students)
     reference = names.index(experiment.against) if experiment.against is not None else 0
     runs = [Run(name, name, _what(experiment.students[name]), {}) for name in names]
-    found = comparison.compare(
-        [_by_language(tables[name]) for name in names], runs, reference=reference, samples=samples, seed=seed, by="doc"
-    )
+    by_section = {name: _by_section(table, experiment.domains) for name, table in tables.items()}
+
+    def compared(of: Sequence[Run], number: int) -> Comparison:
+        own = [by_section[run.name] for run in of]
+        return comparison.compare(own, of, reference=number, samples=samples, seed=seed, by="doc")
+
+    found = compared(runs, reference)
+    pairs = {pair: compared([runs[names.index(name)] for name in pair], 1) for pair in experiment.controls.items()}
     counts = {name: count([tables[name]]) for name in names}
     pooled = {
         name: evaluation.compare(counts[names[reference]], counts[name], samples=samples, seed=seed, by="doc")
@@ -320,7 +335,7 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
         name: {one: micro_f1(count([_of_seed(tables[name], n)])) for n, one in enumerate(experiment.seeds)}
         for name in names
     }
-    return Validated(found, pooled, scores)
+    return Validated(found, pooled, scores, verdicts(found, pairs))
 
 
 def _what(student: Mapping[str, Any]) -> str:
@@ -346,9 +361,23 @@ def _predictions(experiment: Experiment, items: Sequence[Item], student: str) ->
     return pa.concat_tables(parts).sort_by([("lang", "ascending"), ("row", "ascending")])
 
 
-def _by_language(table: pa.Table) -> list[pa.Table]:
+def _by_section(table: pa.Table, domains: Mapping[str, str]) -> list[pa.Table]:
+    """Return the predictions of each language, or of each language and domain, with that as the language's name."""
+    if domains:
+        of_document = {doc: _domain(doc, domains) for doc in pc.unique(table.column("doc_id")).to_pylist()}
+        if empty := sorted(set(domains) - set(of_document.values())):
+            raise RecipeError(
+                f"domains.{empty[0]}: {domains[empty[0]]!r} matches no document; their ids are as {min(of_document)!r}"
+            )
+        keys = zip(table.column("lang").to_pylist(), table.column("doc_id").to_pylist(), strict=True)
+        sections = [f"{lang} {of_document[doc]}" for lang, doc in keys]
+        table = with_column(table, "lang", pa.array(sections, pa.string()))
     langs = sorted(pc.unique(table.column("lang")).to_pylist())
     return [table.filter(pc.equal(table.column("lang"), lang)).combine_chunks() for lang in langs]
+
+
+def _domain(document: str, domains: Mapping[str, str]) -> str:
+    return next((name for name, pattern in domains.items() if fnmatchcase(document, pattern)), "other")
 
 
 def _of_seed(table: pa.Table, number: int) -> pa.Table:
@@ -365,4 +394,7 @@ def tables_of(validated: Validated) -> str:
             change = interval_text(found.interval, signed=True, digits=2)
             cells = [f"{100 * found.difference:+.2f}", change, p_value]
         table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values()), *cells)
-    return f"{markdown(validated.comparison)}\n{table.markdown()}\n"
+    parts = [table]
+    if validated.verdicts:
+        parts.append(verdict_table(validated.verdicts, validated.comparison.runs[validated.comparison.reference].name))
+    return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts)])

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from xner_ray.evaluate.comparison import Agreement, Comparison, Result
+from xner_ray.evaluate.comparison import Against, Agreement, Comparison, Result
+from xner_ray.evaluate.controls import LEVEL, Verdict
 from xner_ray.evaluate.scores import ITEMS, Evaluations
 from xner_ray.report.tables import Table, interval_text, scores_table, sentence
 
@@ -138,6 +139,34 @@ def _shares(one: Agreement) -> list[str]:
     f1 = "-" if one.f1 is None else f"{100 * one.f1:.2f}"
     both = share(one.identical_with_entities, one.with_entities)
     return [str(one.sentences), share(one.identical, one.sentences), str(one.with_entities), both, f1]
+
+
+def verdict_table(verdicts: Sequence[Verdict], reference: str) -> Table:
+    """Return for each method with a control whether it beats the reference, and the same with exchanged pictures."""
+    columns = ["F1", f"minus {reference}", "95% interval", "Holm", "minus its control", "95% interval", "Holm"]
+    notes = [
+        f"control: the same with exchanged pictures or texts; yes: the interval is above zero and Holm below {LEVEL:g}",
+        f"Holm: p corrected for the tests of a language, two a method; better: it beats {reference} and its control",
+    ]
+    heads = ["method", "control", f"beats {reference}?", "beats its control?"]
+    table = Table("Teachers: beyond the text, and beyond chance", heads, columns, notes)
+    for lang in dict.fromkeys(one.lang for one in verdicts):
+        rows = [
+            [
+                *(one.run, one.control_run, one.beats_text, one.beats_control, f"{100 * one.f1:.2f}"),
+                *(cell for each in (one.text, one.control) for cell in _difference(each)),
+            ]
+            for one in verdicts
+            if one.lang == lang
+        ]
+        table.add_section(lang or "mean", rows)
+    return table
+
+
+def _difference(against: Against) -> list[str]:
+    change = "-" if against.difference is None else f"{100 * against.difference:+.2f}"
+    p_value = "-" if against.p_holm is None else f"{against.p_holm:.4f}"
+    return [change, interval_text(against.interval, signed=True), p_value]
 
 
 def _notes(comparison: Comparison, reference: str) -> list[str]:
