@@ -79,6 +79,8 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
         engine = recipe.engine_of(stage)
         if engine == "llm":
             checks.append(partial(vllm.require, getattr(recipe, stage), stage))
+            if stage == "tag" and recipe.tag.images:
+                checks.append(partial(require, "PIL", "images", "tag.images: true"))
         elif engine == "ctranslate2":
             checks.append(partial(require, engine, engine, f"{stage}.engine {engine}"))
         elif engine == "simalign":
@@ -271,7 +273,7 @@ def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
 def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return (key, name, identity) of all that `resolve` has identified."""
     names = {**dict(recipe.models()), "evidence.plugin": recipe.evidence.plugin, "translate.health": "language"}
-    names["image.pillow"] = "Pillow"
+    names["image.pillow"] = names["tag.pillow"] = "Pillow"
     names["align.encoder"] = f"{recipe.align.encoder}, hidden state {recipe.align.layer}"
     return [(key, names.get(key) or recipe.engine_of(key.partition(".")[0]), identities[key]) for key in identities]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.sections import ModelRuntime
+
+if TYPE_CHECKING:
+    from xner_ray.recipe.model import Recipe
 
 TINY_CLIP = "tiny-clip"  # the names of the test models in this package
 TINY_OWL = "tiny-owl"
@@ -75,3 +78,24 @@ class Image(ModelRuntime):
     def depicted_of(self, label: str) -> float:
         """Return the probability that an entity of a label is in the picture."""
         return self.depicted.get(label, OTHERS_DEPICTED)
+
+
+def check_use(recipe: Recipe) -> None:
+    """Raise ValueError for a recipe that looks at pictures where there are none, or none where it says how."""
+    if recipe.target_tag.images:
+        raise ValueError("target_tag.images: pictures are shown to the tagger of the source side; set tag.images")
+    looks = {
+        "tag.images: true": recipe.tag.images,
+        f"image.engine: {recipe.image.engine}": recipe.image.engine != "none",
+    }
+    if recipe.input.images.ablation is not None and not any(looks.values()):
+        raise ValueError(
+            "input.images.ablation: nothing looks at the pictures; set image.engine: clip or owl, or tag.images"
+        )
+    for key in [key for key, looks_at in looks.items() if looks_at and not recipe.with_images]:
+        raise ValueError(f"{key} needs pictures; name their column under input.columns.image")
+    if recipe.image.engine != "none" and recipe.projector == "transfer":
+        raise ValueError(
+            "image.engine: pictures judge the entities of the source side, and projector transfer takes those of "
+            "the target words; leave image out"
+        )

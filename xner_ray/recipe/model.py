@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from xner_ray.data.spans import Span
 from xner_ray.errors import did_you_mean
 from xner_ray.recipe.decides import Decides, Section, decisions
-from xner_ray.recipe.images import Image
+from xner_ray.recipe.images import Image, check_use
 from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.sections import (
     BUILTIN_LABELS,
@@ -228,19 +228,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _pictures(self) -> Recipe:
-        if self.image.engine == "none":
-            if self.input.images.ablation is not None:
-                raise ValueError("input.images.ablation: nothing looks at the pictures; set image.engine: clip or owl")
-            return self
-        if not self.with_images:
-            raise ValueError(
-                f"image.engine: {self.image.engine} needs pictures; name their column under input.columns.image"
-            )
-        if self.projector == "transfer":
-            raise ValueError(
-                "image.engine: pictures judge the entities of the source side, and projector transfer takes those of "
-                "the target words; leave image out"
-            )
+        check_use(self)
         return self
 
     @property
@@ -356,7 +344,17 @@ class Recipe(Section):
     @property
     def units_decide(self) -> bool:
         """True if rows depend on which others are in their unit."""
-        return "image" in self.stages or "apertium" in map(self.engine_of, self.stages)
+        return self.looks_at_pictures or "apertium" in map(self.engine_of, self.stages)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """True if the tagger is shown pictures."""
+        return self.tag.images and "tag" in self.stages and self.input.images.ablation != "none"
+
+    @property
+    def looks_at_pictures(self) -> bool:
+        """True if a stage reads the files of pictures."""
+        return self.shows_pictures or "image" in self.stages
 
     def engine_of(self, stage: str) -> str:
         """Return what makes a stage's results: its engine, the aligner's backend, or the projector."""

@@ -126,6 +126,8 @@ class Llm(Section):
     # of a device, per worker; None: 0.85 x gpus, so that workers can share a device. With gpus: 0 of the machine's
     # memory, all that the worker holds included; None: 4 GiB for keys and values, or VLLM_CPU_KVCACHE_SPACE
     gpu_memory_share: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0, le=1)
+    # of a picture that is shown to the model: its longer side in pixels, at most
+    image_side: Annotated[int, Decides.ROWS] = Field(default=896, ge=32, le=4096)
 
 
 class Translate(Translating):
@@ -227,6 +229,8 @@ class Tag(ModelRuntime):
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # builtin, hf: a column of the input whose text is read beside the words, as a picture's caption
     context: Annotated[str | None, Decides.ROWS] = Field(default=None, min_length=1)
+    # llm: show the model the pictures of rows that have one (input.columns.image)
+    images: Annotated[bool, Decides.ROWS] = False
     llm: Llm = Llm()
 
     @model_validator(mode="after")
@@ -235,6 +239,11 @@ class Tag(ModelRuntime):
             raise ValueError(
                 f"context: engine {self.engine} reads no text beside the words; allowed: builtin, hf; leave "
                 f"{self.context!r} out, or take one of them"
+            )
+        if self.images and self.engine != "llm":
+            raise ValueError(
+                f"images: engine {self.engine} looks at no pictures; allowed: llm, with a vision-language model; the "
+                "section image weighs the labels of any tagger against pictures"
             )
         if self.engine == "llm" and self.model is None:
             raise ValueError(_NO_DECODER)
