@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.decides import Section
-from xner_ray.recipe.load import place
+from xner_ray.recipe.settings import place
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 Settings = dict[str, Any]  # dotted recipe key -> value
