@@ -32,7 +32,7 @@ def look(
 
     Of large files a part is looked at. Exit status 2 if a file cannot be read in one way: what can be seen is shown.
     """
-    from xner_ray.commands import look as command
+    from xner_ray.commands.start import look as command
 
     keys = [*_input_keys(format, lang), *(overrides or ())]
     found = command.look(files, overrides=keys, sentences=sentences)
@@ -60,7 +60,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite the recipe")] = False,
 ) -> None:
     """Write a commented recipe for FILEs: the input as found, a translator that this machine has, and all defaults."""
-    from xner_ray.commands import init as command
+    from xner_ray.commands.start import init as command
 
     beside = [one.partition("=") for one in parallel or ()]
     if wrong := next((code for code, equals, path in beside if not (code and path)), None):
