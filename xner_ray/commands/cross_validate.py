@@ -44,7 +44,9 @@ from xner_ray.models import cpu_dtype, hub
 from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import LanguageCode
-from xner_ray.recipe.load import checked, overridden, place, read_mapping
+from xner_ray.recipe.load import checked, home, read_mapping
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.settings import anchored, overridden, place
 from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
@@ -85,8 +87,7 @@ class Experiment(Section):
     address: str = "local"
     against: str | None = None  # the student that the others are compared with; None: the first
     controls: dict[str, str] = Field(default_factory=dict)  # student -> the same, taught with exchanged pictures
-    # name -> a pattern of documents' ids, as in {tweets: "tw-*"}: scores are by language and domain
-    domains: dict[str, str] = Field(default_factory=dict)
+    domains: dict[str, str] = Field(default_factory=dict)  # name -> pattern of documents' ids; scores are by domain too
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
@@ -132,7 +133,7 @@ class Validated:
 def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
     """Load and check an experiment file. RecipeError names the wrong key."""
     shape = "an experiment is a mapping of runs, languages, students and evaluate"
-    return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path))
+    return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path), overrides)
 
 
 def cross_validate(
@@ -157,10 +158,11 @@ def cross_validate(
     with ray_cluster.cluster(experiment.address):
         for name, data in experiment.runs.items():
             console.print(Text(f"run {name}", "bold"))
+            file = data.file(base)
             project(
-                data.file(base),
+                file,
                 storage.join(root, "runs", name),
-                overrides=overrides_of(data.settings),
+                overrides=anchored(Recipe, overrides_of(data.settings), home(file)),
                 console=console,
             )
         missing = {key: [each for each in own if not _is_made(each)] for key, own in items.items()}
@@ -364,20 +366,18 @@ def _predictions(experiment: Experiment, items: Sequence[Item], student: str) ->
 def _by_section(table: pa.Table, domains: Mapping[str, str]) -> list[pa.Table]:
     """Return the predictions of each language, or of each language and domain, with that as the language's name."""
     if domains:
-        of_document = {doc: _domain(doc, domains) for doc in pc.unique(table.column("doc_id")).to_pylist()}
+        of_document = {
+            doc: next((name for name, pattern in domains.items() if fnmatchcase(doc, pattern)), "other")
+            for doc in pc.unique(table.column("doc_id")).to_pylist()
+        }
         if empty := sorted(set(domains) - set(of_document.values())):
             raise RecipeError(
                 f"domains.{empty[0]}: {domains[empty[0]]!r} matches no document; their ids are as {min(of_document)!r}"
             )
-        keys = zip(table.column("lang").to_pylist(), table.column("doc_id").to_pylist(), strict=True)
-        sections = [f"{lang} {of_document[doc]}" for lang, doc in keys]
-        table = with_column(table, "lang", pa.array(sections, pa.string()))
+        keys = zip(*(table.column(name).to_pylist() for name in ("lang", "doc_id")), strict=True)
+        table = with_column(table, "lang", pa.array((f"{lang} {of_document[doc]}" for lang, doc in keys), pa.string()))
     langs = sorted(pc.unique(table.column("lang")).to_pylist())
     return [table.filter(pc.equal(table.column("lang"), lang)).combine_chunks() for lang in langs]
-
-
-def _domain(document: str, domains: Mapping[str, str]) -> str:
-    return next((name for name, pattern in domains.items() if fnmatchcase(document, pattern)), "other")
 
 
 def _of_seed(table: pa.Table, number: int) -> pa.Table:

@@ -298,6 +298,22 @@ def untrained(recipe: Recipe) -> list[str]:
     ]
 
 
+def test_models(recipe: Recipe) -> list[str]:
+    """Return a line for each model that is there for tests alone, whose output on a user's text is worth nothing."""
+    models = {model for _, model in recipe.models()}
+    found = []
+    if TINY_NLLB in models:
+        found.append(
+            f"{TINY_NLLB} is a test model for template sentences, not a translator: of other text it makes nonsense; "
+            "jobs/nllb.yaml has NLLB-200"
+        )
+    drawn = [name for name in (TINY_CLIP, TINY_OWL) if name in models]
+    return [
+        *found,
+        *(f"{name} is a test model for drawings of jobs/tiny_clip, and knows no photograph" for name in drawn),
+    ]
+
+
 def notices(recipe: Recipe) -> list[str]:
     """Return what a user should know before spending hours: scores without effect, odd contexts, and licences."""
     found = unweighted(recipe) + untrained(recipe)
@@ -306,10 +322,6 @@ def notices(recipe: Recipe) -> list[str]:
     translators = {model for stage, model in models if stage in _TRANSLATING} - chats
     if translators - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
-    if TINY_NLLB in translators:
-        found.append("tiny-nllb is a test model for template sentences, not a translator")
-    tiny = {TINY_CLIP, TINY_OWL} & {model for _, model in models}
-    found += [f"{model} is a test model for drawings of jobs/tiny_clip, and knows no photograph" for model in tiny]
-    return found + [
+    return [*found, *test_models(recipe)] + [
         f"{model} has its own licence, which may bind what is made with it: see its card" for model in sorted(chats)
     ]
