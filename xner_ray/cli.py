@@ -245,7 +245,7 @@ def sweep(
 ) -> None:
     """Run every method on every data set, each model only once where possible, and compare the runs. Resumes."""
     from xner_ray.commands import sweep as command
-    from xner_ray.report.comparison import comparison_tables, verdict_table
+    from xner_ray.report.comparison import comparison_tables
 
     console = Console()
     swept = command.sweep(
@@ -253,9 +253,7 @@ def sweep(
     )
     for data, found in swept.comparisons.items():
         console.print(f"[bold]{escape(data)}[/bold]")
-        console.print(comparison_tables(found, wide=console.width >= WIDE))
-        if swept.verdicts[data]:
-            console.print(verdict_table(swept.verdicts[data], found.runs[found.reference].name))
+        console.print(comparison_tables(found, swept.verdicts[data], wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json and the runs")
     reports = [(f"{data}/{method}", one) for data, own in swept.reports.items() for method, one in own.items()]
     rejecting = [name for name, one in reports if one.reject_rate > one.max_reject_rate]
@@ -293,15 +291,13 @@ def cross_validate(
 ) -> None:
     """Train students without each fold of their documents in turn, and compare them on that fold. Resumes."""
     from xner_ray.commands import cross_validate as command
-    from xner_ray.report.comparison import comparison_tables, verdict_table
+    from xner_ray.report.comparison import comparison_tables
 
     console = Console()
     found = command.cross_validate(
         experiment, out, overrides=overrides or (), samples=samples, seed=seed, console=console
     )
-    console.print(comparison_tables(found.comparison, wide=console.width >= WIDE))
-    if found.verdicts:
-        console.print(verdict_table(found.verdicts, found.comparison.runs[found.comparison.reference].name))
+    console.print(comparison_tables(found.comparison, found.verdicts, wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json, the runs and all predictions")
 
 

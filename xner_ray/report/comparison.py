@@ -27,8 +27,11 @@ _RIGHT = {
 }
 
 
-def comparison_tables(comparison: Comparison, *, wide: bool = False) -> Group:
-    """Return runs, scores with differences, and how many sentences differ; `wide`: differences beside the scores."""
+def comparison_tables(comparison: Comparison, verdicts: Sequence[Verdict] = (), *, wide: bool = False) -> Group:
+    """Return runs, scores with differences, how many sentences differ, and verdicts on runs with controls.
+
+    wide: differences beside the scores.
+    """
     names = [[f"{n} {run.name}"] for n, run in enumerate(comparison.runs, start=1)]
     number = comparison.reference + 1
     first = f"run {number}"
@@ -48,7 +51,8 @@ def comparison_tables(comparison: Comparison, *, wide: bool = False) -> Group:
         differing = _differing(comparison, names, [f"{number} right", "run right", "neither"])
         differing.title, differing.notes = f"Sentences whose entities are not those of {first}", [note]
         parts.append(differing)
-    return Group(*parts, *_agreement(comparison, names, first))
+    judged = [verdict_table(verdicts, comparison.runs[comparison.reference].name)] if verdicts else []
+    return Group(*parts, *_agreement(comparison, names, first), *judged)
 
 
 def markdown(comparison: Comparison) -> str:
