@@ -1,72 +1,96 @@
-"""Pictures as bytes: good ones, and such as want to do harm."""
+"""Draw the pictures of README and docs from runs of the quick starts: docs/pair.svg and docs/report.png.
+
+python tests/helpers/pictures.py runs/quickstart_nllb/data/swh_Latn tmpl-0014 runs/quickstart
+"""
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import pyarrow.parquet as pq
+
+from tests.helpers.browser import Browser
+
+DOCS = Path(__file__).parents[2] / "docs"
+_COLOURS = ("#2563a8", "#a1501f", "#1f7a4d", "#7a3f98")  # dark enough for white letters; by label in alphabetical order
+_LETTER, _GAP, _HIGH, _LINE = 8.4, 14, 26, 150  # pixels: of a letter, between words, of a word's box, between the sides
+_LEAST_LINK = 0.3
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    sink = io.BytesIO()
-    image.save(sink, kind, **options)
-    return sink.getvalue()
+def pair(row: Mapping[str, Any]) -> str:
+    """Return an SVG of a row: both sides, entities in colours, links as wide as they are likely."""
+    labels = sorted({span["label"] for span in row["source_spans"]})
+    top, bottom = _places(row["source_tokens"]), _places(row["tokens"])
+    wide = max(top[-1][1], bottom[-1][1]) + 20
+    parts = []
+    inside = {word for span in row["spans"] for word in range(span["start"], span["end"])}
+    for link in row["links"]:
+        strength = _strength(link)
+        if strength < _LEAST_LINK:
+            continue
+        (left, right), (low, high) = top[link["source"]], bottom[link["target"]]
+        colour = "#57606a" if link["target"] in inside else "#c3c9d0"
+        parts.append(
+            f'<line x1="{(left + right) / 2:.0f}" y1="{30 + _HIGH}" x2="{(low + high) / 2:.0f}" y2="{30 + _LINE}" '
+            f'stroke="{colour}" stroke-width="{0.5 + 2 * strength:.1f}"/>'
+        )
+    sides = (
+        (top, row["source_tokens"], row["source_spans"], 30),
+        (bottom, row["tokens"], row["spans"], 30 + _LINE),
+    )
+    for places, tokens, spans, y in sides:
+        of = {word: span["label"] for span in spans for word in range(span["start"], span["end"])}
+        for span in spans:
+            left, right = places[span["start"]][0], places[span["end"] - 1][1]
+            colour = _COLOURS[labels.index(span["label"]) % len(_COLOURS)]
+            box = f'x="{left - 4:.0f}" y="{y}" width="{right - left + 8:.0f}" height="{_HIGH}" rx="5"'
+            parts.append(f'<rect {box} fill="{colour}"/>')
+            at = y - 6 if y == 30 else y + _HIGH + 15
+            parts.append(f'<text x="{left:.0f}" y="{at}" font-size="11" fill="{colour}">{escape(span["label"])}</text>')
+        for word, (token, (left, _)) in enumerate(zip(tokens, places, strict=True)):
+            ink = "#ffffff" if word in of else "#1b1f24"
+            parts.append(f'<text x="{left:.0f}" y="{y + 18}" fill="{ink}">{escape(token)}</text>')
+    high = 30 + _LINE + _HIGH + 24
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high}" width="{wide:.0f}" height="{high}" '
+        'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="14">\n'
+        f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>\n{body}\n</svg>\n'
+    )
 
 
-def plain(colour: object = "red", size: tuple[int, int] = (60, 40), kind: str = "PNG", mode: str = "RGB") -> bytes:
-    return encoded(Image.new(mode, size, colour), kind)
+def _strength(link: Mapping[str, Any]) -> float:
+    return float(min(link["forward"], link["backward"]))
 
 
-def photo(width: int, height: int, quality: int = 85) -> bytes:
-    """Return a JPEG that has as much detail as a photograph: smooth shapes, edges, and a little noise."""
-    rng = np.random.default_rng(0)
-    rough = Image.fromarray(rng.integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8))
-    smooth = np.asarray(rough.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
-    noisy = smooth + rng.integers(-12, 13, smooth.shape, dtype=np.int16)
-    return encoded(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), "JPEG", quality=quality)
+def _places(tokens: Sequence[str]) -> list[tuple[float, float]]:
+    """Return where each word begins and ends, in pixels."""
+    found, at = [], 20.0
+    for token in tokens:
+        end = at + len(token) * _LETTER
+        found.append((at, end))
+        at = end + _GAP
+    return found
 
 
-def png_bomb(side: int) -> bytes:
-    """Return a small PNG of side x side pixels of one bit."""
-    row = b"\0" * (side // 8 + 1)
-    packer = zlib.compressobj(9)
-    packed = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
-
-
-def gif_bomb() -> bytes:
-    """Return a GIF whose screen is small, and whose first frame is not."""
-    frame = b"," + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x4c\x01\x00"
-    return b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + frame + b";"
+def main(data: str, row_id: str, report_run: str) -> None:
+    """Write both pictures."""
+    files = sorted(Path(data).glob("*.parquet"))
+    row = next(row for file in files for row in pq.read_table(file).to_pylist() if row["id"] == row_id)
+    (DOCS / "pair.svg").write_text(pair(row), "utf-8")
+    with tempfile.TemporaryDirectory() as folder, Browser(Path(folder) / "profile") as browser:
+        for width, height in ((1280, 900), (390, 844)):
+            browser.open(Path(report_run) / "report.html", width=width)
+            name = "report.png" if width == 1280 else f"report-{width}.png"
+            browser.screenshot(DOCS / name, height=height)
 
 
-def scans_bomb() -> bytes:
-    """Return a progressive JPEG whose last scan is there a thousand times."""
-    good = encoded(Image.new("RGB", (64, 64), "red"), "JPEG", progressive=True)
-    last = good.rfind(b"\xff\xda")
-    return good[:last] + good[last:-2] * 1000 + b"\xff\xd9"
-
-
-HARMFUL = {
-    "bomb144.png": (png_bomb(12_000), "image_too_large"),
-    "bomb400.png": (png_bomb(20_000), "image_too_large"),
-    "bomb.gif": (gif_bomb(), "image_too_large"),
-    "scans.jpg": (scans_bomb(), "image_refused"),
-    "cut.jpg": (photo(320, 200)[:4000], "image_broken"),
-    "cut.png": (plain()[:-30], "image_broken"),
-    "page.jpg": (b"<html><body>404</body></html>", "image_refused"),
-    "drawing.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "image_refused"),
-    "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", "image_refused"),
-    "empty.png": (b"", "image_broken"),
-    "thin.png": (plain(size=(1, 3000)), "image_refused"),
-}
-"""Bytes by the names of their files, and the flag of each."""
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -23,7 +23,7 @@ class DataSet(Section):
     """A recipe with settings; in YAML, the file's name alone is a data set without settings."""
 
     recipe: str  # a recipe file, relative to the file that names it
-    settings: Settings = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)  # dotted recipe key: value
 
     @model_validator(mode="before")
     @classmethod

@@ -36,6 +36,7 @@ class Image(ModelRuntime):
     doubt: Annotated[float, Decides.ROWS] = Field(default=0.1, gt=0, lt=0.5)
     # pictures of the run whose mean says nothing
     background: Annotated[int, Decides.ROWS] = Field(default=512, ge=8, le=8192)
+    # auto: float32 on CPU, float16 on GPU
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # a folder or an address where vectors of pictures are kept for further runs
     cache: Annotated[str | None, Decides.FILES] = None
