@@ -5,7 +5,8 @@ import pytest
 from entities import Entities, row, table
 
 from xner_ray.evaluate.comparison import Comparison, Run, compare, holm
-from xner_ray.evaluate.controls import Verdict, check_controls, verdicts
+from xner_ray.evaluate.controls import Verdict, verdicts
+from xner_ray.recipe.data_set import check_controls
 from xner_ray.report.comparison import verdict_table
 
 NAMES = ["text", "clip", "clip_shuffled"]

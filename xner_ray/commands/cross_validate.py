@@ -13,23 +13,22 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
 from xner_ray import defaults
+from xner_ray.commands.experiment import Experiment, merged
 from xner_ray.commands.project import project
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
@@ -38,12 +37,10 @@ from xner_ray.evaluate import comparison
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.bootstrap import Difference
 from xner_ray.evaluate.comparison import Comparison, Run
-from xner_ray.evaluate.controls import Verdict, check_controls, verdicts
+from xner_ray.evaluate.controls import Verdict, verdicts
 from xner_ray.evaluate.counting import count
 from xner_ray.models import cpu_dtype, hub
-from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
-from xner_ray.recipe.decides import Section
-from xner_ray.recipe.input import LanguageCode
+from xner_ray.recipe.data_set import overrides_of
 from xner_ray.recipe.load import checked, home, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.settings import anchored, overridden, place
@@ -52,58 +49,16 @@ from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
-from xner_ray.train.recipe import Source, Training
+from xner_ray.train.recipe import Training
 from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import micro_f1
 
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
 _DTYPE = "fit.dtype: bfloat16"  # in encoders.json: the number format that stands for it
-_WHOLE = {
-    "evaluate": "is given once, for the whole experiment",
-    "folds": "is given once, for the whole experiment",
-    "seed": "the experiment has seeds",
-    "resources": "a student of an experiment is trained on one core of a CPU",
-}
 _SEED_ROWS = 10**12  # between the row numbers of one seed and the next
 # States of frozen layers, for all trainings of a worker process
 _cache = cache(FrozenStateCache)
-
-
-class Experiment(Section):
-    """An experiment file.
-
-    runs: name -> a recipe file, projected first. students: name -> the data, and what else of a student's recipe is its
-    own; if the data contain `{lang}`, one student is trained for each of `languages`.
-    """
-
-    runs: dict[str, DataSet] = Field(default_factory=dict)
-    languages: Annotated[list[LanguageCode], Field(min_length=1)]
-    students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
-    student: dict[str, Any] = Field(default_factory=dict)  # keys of a student's recipe, for all students
-    evaluate: Annotated[list[Source], Field(min_length=1)]  # with gold, in `languages`
-    folds: Annotated[int, Field(ge=2)] = 5
-    seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: [0])]
-    address: str = "local"
-    against: str | None = None  # the student that the others are compared with; None: the first
-    controls: dict[str, str] = Field(default_factory=dict)  # student -> the same, taught with exchanged pictures
-    domains: dict[str, str] = Field(default_factory=dict)  # name -> pattern of documents' ids; scores are by domain too
-
-    @model_validator(mode="after")
-    def _fits(self) -> Experiment:
-        refuse_names((*self.runs, *self.students))
-        if self.against is not None and self.against not in self.students:
-            raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
-        check_controls(self.controls, list(self.students), self.against or next(iter(self.students)), "student")
-        lists: dict[str, list[Any]] = {"seeds": self.seeds, "languages": self.languages}
-        for key, values in lists.items():
-            if twice := [value for value, n in Counter(values).items() if n > 1]:
-                raise ValueError(f"{key}: {twice[0]} is listed twice")
-        for name, student in self.students.items():
-            given = _merged(self.student, student)
-            if wrong := sorted(_WHOLE.keys() & {*given, *(given.get("fit") or {})}):
-                raise ValueError(f"students.{name}: {wrong[0]}: {_WHOLE[wrong[0]]}; leave it out here")
-        return self
 
 
 @dataclass(frozen=True)
@@ -194,7 +149,7 @@ def _items(
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
-            common = {**_merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
+            common = {**merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
             for seed, fold in product(experiment.seeds, range(experiment.folds)):
                 folds = {"n": experiment.folds, "held_out": fold}
                 data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
@@ -222,15 +177,6 @@ def _items(
     if new.items() - known.items():
         storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
     return found
-
-
-def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a student's own keys into those of all students, at every depth; lists are replaced."""
-    result = {**common, **own}
-    for key in common.keys() & own.keys():
-        if isinstance(common[key], Mapping) and isinstance(own[key], Mapping):
-            result[key] = _merged(common[key], own[key])
-    return result
 
 
 def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:

@@ -13,9 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
@@ -24,44 +22,21 @@ from xner_ray.commands.compare import compare
 from xner_ray.commands.project import project
 from xner_ray.commands.rematch import rematch
 from xner_ray.engine.choice import kept_open
-from xner_ray.errors import RecipeError, XnerError, did_you_mean
+from xner_ray.errors import RecipeError, XnerError
 from xner_ray.evaluate.comparison import Comparison
-from xner_ray.evaluate.controls import Verdict, check_controls, verdicts
+from xner_ray.evaluate.controls import Verdict, verdicts
 from xner_ray.evaluate.scores import By
-from xner_ray.recipe.data_set import DataSet, Settings, overrides_of, refuse_names
-from xner_ray.recipe.decides import Section
+from xner_ray.recipe.data_set import overrides_of
 from xner_ray.recipe.load import checked, home, load_recipe, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.settings import anchored
+from xner_ray.recipe.sweep import Sweep
 from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 _COMPARISON = ("compare.md", "compare.json")
-
-
-class Sweep(Section):
-    """A grid. methods: name -> settings. settings: for all runs. controls: method -> it with exchanged pictures."""
-
-    data: Annotated[dict[str, DataSet], Field(min_length=1)]
-    methods: Annotated[dict[str, Settings | None], Field(min_length=2)]
-    settings: Settings = Field(default_factory=dict)
-    against: str | None = None  # the method that the others are tested against, by default the first
-    controls: dict[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _names(self) -> Sweep:
-        refuse_names((*self.data, *self.methods))
-        if self.against is not None and self.against not in self.methods:
-            raise ValueError(f"against: {self.against!r} is no method{did_you_mean(self.against, self.methods)}")
-        check_controls(self.controls, list(self.methods), self.against or next(iter(self.methods)), "method")
-        given = [self.settings, *(each.settings for each in self.data.values()), *self.methods.values()]
-        for key in (key for settings in given for key in settings or ()):
-            field = Recipe.model_fields.get(key)
-            if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                raise ValueError(f"{key}: a whole section would replace the recipe's; write {key}.<key>: value")
-        return self
 
 
 @dataclass(frozen=True)

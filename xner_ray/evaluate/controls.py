@@ -6,11 +6,10 @@ by something else than what it was shown: by other numbers, or by chance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from xner_ray.errors import did_you_mean
 from xner_ray.evaluate.comparison import Against, Comparison, Result, holm
 
 Answer = Literal["yes", "no", "worse", "unknown"]
@@ -39,19 +38,6 @@ class Verdict:
     def better(self) -> bool:
         """True if it beats both."""
         return self.beats_text == self.beats_control == "yes"
-
-
-def check_controls(controls: Mapping[str, str], names: Sequence[str], reference: str, what: str) -> None:
-    """Raise ValueError unless controls map some of the compared names, other than the reference, to others."""
-    for name, control in controls.items():
-        for each in (name, control):
-            if each not in names:
-                raise ValueError(f"controls: {each!r} is no {what}{did_you_mean(each, names)}")
-        if name == control or reference in (name, control):
-            raise ValueError(
-                f"controls: {name}: {control}: a {what} and its control are two, and neither is the reference "
-                f"({reference})"
-            )
 
 
 def verdicts(found: Comparison, of_controls: Mapping[tuple[str, str], Comparison]) -> list[Verdict]:

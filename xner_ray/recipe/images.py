@@ -43,6 +43,7 @@ class Image(ModelRuntime):
     background: Annotated[int, Decides.ROWS] = Field(default=512, ge=8, le=8192)
     # of a box that is kept, for engine owl
     min_score: Annotated[float, Decides.ROWS] = Field(default=0.1, ge=0, le=1)
+    # auto: float32 on CPU, float16 on GPU
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # a folder or an address where vectors of pictures are kept for further runs
     cache: Annotated[str | None, Decides.FILES] = None

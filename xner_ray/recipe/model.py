@@ -37,11 +37,11 @@ _OWN_MODELS = {"builtin": "builtin", "spacy": SPACY_MODEL}  # of taggers
 
 
 class Output(Section):
-    incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"
+    incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"  # sentences that lost an entity
     # an entity that scores less makes its sentence incomplete, as one without a place does
     doubtful: Annotated[float, Decides.CHOICE] = Field(default=0.0, ge=0, le=1)
-    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)
-    rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)
+    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)  # above it no run begins
+    rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)  # of the data set
 
 
 class Engine(Section):
@@ -71,7 +71,7 @@ class Combined(Section):
 
 
 class Recipe(Section):
-    direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"
+    direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"  # test: labels of a translation come back
     # match: align, then match; marker: entities in brackets through the translator; constrained: brackets where a
     # translator would put them in a translation that stays; transfer: target_tag's own entities
     projector: Annotated[Literal["match", "marker", "constrained", "transfer", "combine"], Decides.ROWS] = "match"
@@ -80,7 +80,7 @@ class Recipe(Section):
     input: Input
     # direction test: the language that the tagger reads
     source_lang: Annotated[LanguageCode, Decides.ROWS] = "eng_Latn"
-    targets: Annotated[list[LanguageCode], Decides.RUN] = Field(default_factory=list)
+    targets: Annotated[list[LanguageCode], Decides.RUN] = Field(default_factory=list)  # of direction train
     translate: Translate = Translate()
     tag: Tag = Tag()
     image: Image = Image()
