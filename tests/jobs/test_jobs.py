@@ -44,6 +44,10 @@ RUN_HERE = {
     "students_masakha.yaml",
     "adapt_encoder.yaml",  # in test_adapt.py
     "adapt_tagger.yaml",
+    "teacher.yaml",  # in test_teachers.py, as the next two
+    "teachers.yaml",
+    "teachers_run.yaml",
+    "teachers_domains.yaml",  # loaded there; docs/teachers.md has its figures
 }
 
 
