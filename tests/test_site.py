@@ -28,7 +28,7 @@ def test_the_site_is_built_strictly(tmp_path: Path) -> None:
     assert not [page.name for page in pages if 'src="http' in page.read_text("utf-8")]  # nothing from other hosts
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "cluster/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "cluster/README.md"])
 def test_links_of_pages_outside_docs_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", text) if "://" not in link]
