@@ -43,6 +43,7 @@ ORDER = (  # from the ground up
         "train",
         "adapt",
         "commands",
+        "api",
         "cli_input",
         "cli",
         "__main__",
