@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from xner_ray.commands.cross_validate import cross_validate
     from xner_ray.commands.export import export
     from xner_ray.commands.inspect import evaluate, explain, sample, status, write_page
-    from xner_ray.commands.look import look
     from xner_ray.commands.project import plan
     from xner_ray.commands.rejects import rejects
     from xner_ray.commands.rematch import rematch
+    from xner_ray.commands.start.look import look
     from xner_ray.commands.sweep import sweep
     from xner_ray.commands.train import train
     from xner_ray.errors import XnerError
@@ -79,7 +79,7 @@ _HOMES = {
     "compare": "xner_ray.commands.compare",
     "cross_validate": "xner_ray.commands.cross_validate",
     "export": "xner_ray.commands.export",
-    "look": "xner_ray.commands.look",
+    "look": "xner_ray.commands.start.look",
     "plan": "xner_ray.commands.project",
     "project": "xner_ray.api.runs",
     "rejects": "xner_ray.commands.rejects",

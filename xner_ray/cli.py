@@ -25,7 +25,6 @@ app = typer.Typer(
     name="xner-ray",
     help="Project named entities across languages, in batches.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -42,7 +41,7 @@ Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 TOO_MANY_REJECTS = 3
 WIDE = 110  # characters: room for an interval beside each score
 
-for command in (cli_input.look, cli_input.init, cli_input.languages):
+for command in (cli_input.look, cli_input.init, cli_input.languages, cli_input.doctor, cli_input.schema):
     app.command()(command)
 
 
@@ -344,6 +343,36 @@ def export(
 
     for path in command.export(run, to=to, output=output, ids=ids):
         typer.echo(path)
+
+
+@app.command()
+def push(
+    run: Run,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="data set of the hub; made if it is not there")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="if it is made: for its owner alone")] = False,
+    branch: Annotated[str, typer.Option(help="made if it is not there")] = "main",
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="NAME", help="of the data, as the hub calls it: cc-by-4.0")
+    ] = None,
+    with_rejects: Annotated[bool, typer.Option("--rejects", help="rejected rows too")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="also over data that no run of xner_ray made")] = False,
+) -> None:
+    """Make RUN a data set of the Hugging Face hub, with its card and report. The same command resumes."""
+    from xner_ray.commands import push as command
+
+    place = command.push(
+        run,
+        repository,
+        private=private,
+        branch=branch,
+        licence=licence,
+        rejects=with_rejects,
+        replace=replace,
+        say=typer.echo,
+    )
+    typer.echo(f"{place} holds data/, README.md (the card), report.json and report.html")
 
 
 @app.command()

@@ -1,10 +1,10 @@
-"""Commands that need no run: `look` and `init` at files, `languages`."""
+"""Commands that need no run: `look` and `init` at files, `languages`, `doctor`, `schema`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -32,7 +32,7 @@ def look(
 
     Of large files a part is looked at. Exit status 2 if a file cannot be read in one way: what can be seen is shown.
     """
-    from xner_ray.commands import look as command
+    from xner_ray.commands.start import look as command
 
     keys = [*_input_keys(format, lang), *(overrides or ())]
     found = command.look(files, overrides=keys, sentences=sentences)
@@ -60,7 +60,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite the recipe")] = False,
 ) -> None:
     """Write a commented recipe for FILEs: the input as found, a translator that this machine has, and all defaults."""
-    from xner_ray.commands import init as command
+    from xner_ray.commands.start import init as command
 
     beside = [one.partition("=") for one in parallel or ()]
     if wrong := next((code for code, equals, path in beside if not (code and path)), None):
@@ -107,3 +107,43 @@ def languages(
             language.limits,
         )
     Console().print(table)
+
+
+def doctor(
+    store: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="also write, read and delete a file there, as a run would")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="project no sentence, start no Ray")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print machine-readable JSON")] = False,
+) -> None:
+    """Say what works on this machine: packages, extras, GPU, hub, storage, Ray; and what to do about what does not.
+
+    Exit status 1 if something is wrong; what can be done without is a note.
+    """
+    from rich.markup import escape
+
+    from xner_ray.commands.start.doctor import doctor as command
+
+    console, found = Console(), []
+    colours = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+    for finding in command(store=store, quick=quick):
+        found.append(finding)
+        if not as_json:
+            mark = f"[{colours[finding.state]}]{finding.state:<5}[/{colours[finding.state]}]"
+            cure = f"\n      [dim]{escape(finding.cure)}[/dim]" if finding.cure else ""
+            console.print(f"{mark} [bold]{finding.part}[/bold]: {escape(finding.said)}{cure}", highlight=False)
+    if as_json:
+        typer.echo(json.dumps([finding.to_dict() for finding in found], indent=1))
+    if any(finding.state == "wrong" for finding in found):
+        raise typer.Exit(1)
+
+
+def schema(
+    kind: Annotated[
+        Literal["recipe", "train", "adapt", "sweep", "cross-validate"], typer.Argument(metavar="KIND", help="of file")
+    ] = "recipe",
+) -> None:
+    """Print the JSON schema of a YAML file, for editors: recipe, or the file of train, adapt, sweep, cross-validate."""
+    from xner_ray.commands.start.schema import schema as command
+
+    typer.echo(json.dumps(command(kind), indent=1, ensure_ascii=False))

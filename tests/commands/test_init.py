@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import xner_ray
 from xner_ray import cli
-from xner_ray.commands.init import init
+from xner_ray.commands.start.init import init
 from xner_ray.errors import InputError, RecipeError
 from xner_ray.recipe.comments import commented, comments
 from xner_ray.recipe.load import load_recipe
@@ -54,8 +54,8 @@ def test_without_text_a_translator_that_the_machine_has_is_taken(folder: Path, m
     path, _ = init("data/en.conll", targets=["swh_Latn"])
     assert yaml.safe_load(path.read_text())["translate"]["model"] == "tiny-nllb"  # no hub, and nothing in the cache
     assert "text by nllb" in _plan(path)
-    monkeypatch.setattr("xner_ray.commands.init._offline", lambda: False)
-    monkeypatch.setattr("xner_ray.commands.init.find_spec", lambda name: object())
+    monkeypatch.setattr("xner_ray.commands.start.init._offline", lambda: False)
+    monkeypatch.setattr("xner_ray.commands.start.init.find_spec", lambda name: object())
     recipe = yaml.safe_load(init("data/en.conll", targets=["swh_Latn"], force=True)[0].read_text())
     assert recipe["translate"]["engine"] == "ctranslate2"
     assert recipe["translate"]["model"] == "facebook/nllb-200-distilled-600M"

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import xner_ray
 from xner_ray import cli
-from xner_ray.commands.look import look
+from xner_ray.commands.start.look import look
 from xner_ray.errors import InputError, RecipeError
 from xner_ray.read.index import sampled
 from xner_ray.report.look import Look
@@ -234,7 +234,7 @@ def test_the_language_by_script_and_by_what_is_stated(tmp_path: Path) -> None:
 
 
 def test_without_py3langid_the_scripts_languages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xner_ray.commands.look.find_spec", lambda name: None)
+    monkeypatch.setattr("xner_ray.commands.start.look.find_spec", lambda name: None)
     (tmp_path / "a.txt").write_text("እንኳን ደህና መጣችሁ\n")
     found = _one(tmp_path / "a.txt")
     assert found.languages == ["amh_Ethi", "tir_Ethi"] and "not sure: one of amh_Ethi, tir_Ethi" in found.section()

@@ -81,7 +81,7 @@ def test_places_are_relative_to_the_recipe(toy: Path) -> None:
 
 
 def test_wrong_keys_are_named(toy: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"student.yaml: unknown key 'fit.epoch' .*did you mean"):
+    with pytest.raises(RecipeError, match=r"--set fit.epoch=3: unknown key 'fit.epoch' .*did you mean"):
         load_training(toy / "student.yaml", ["fit.epoch=3"])
     with pytest.raises(RecipeError, match=r"give either run .* or input"):
         load_training({"data": [{"run": "a", "input": {"path": "b"}}]})

@@ -30,6 +30,8 @@ class HubServer:
     `private` ones. `fault`: the status of a request that fails, by (method, path), or 0.
     """
 
+    handler: type[BaseHTTPRequestHandler]
+
     def __init__(self) -> None:
         self.files: dict[str, dict[str, dict[str, bytes]]] = {}  # repository -> commit -> file -> content
         self.refs: dict[str, dict[str, str]] = {}  # repository -> revision -> commit
@@ -42,7 +44,7 @@ class HubServer:
         self.page = _PAGE
         self.fault: Callable[[str, str], int] = lambda method, path: 0
         self.down = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (self.handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -94,7 +96,7 @@ class HubServer:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: HubServer
 
@@ -209,6 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
             for data in files.values()
             if hashlib.sha256(data).hexdigest() == oid
         )
+
+
+HubServer.handler = Handler
 
 
 def link_builtin(cache: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from reading import read_all, to_train
 
-from xner_ray.commands.look import look
+from xner_ray.commands.start.look import look
 from xner_ray.errors import InputError
 from xner_ray.read.index.build import build_index
 

@@ -42,7 +42,9 @@ from xner_ray.models import cpu_dtype, hub
 from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import LanguageCode
-from xner_ray.recipe.load import checked, overridden, place, read_mapping
+from xner_ray.recipe.load import checked, home, read_mapping
+from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.settings import anchored, overridden, place
 from xner_ray.report.comparison import markdown
 from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
@@ -124,7 +126,7 @@ class Validated:
 def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
     """Load and check an experiment file. RecipeError names the wrong key."""
     shape = "an experiment is a mapping of runs, languages, students and evaluate"
-    return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path))
+    return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path), overrides)
 
 
 def cross_validate(
@@ -149,10 +151,11 @@ def cross_validate(
     with ray_cluster.cluster(experiment.address):
         for name, data in experiment.runs.items():
             console.print(Text(f"run {name}", "bold"))
+            file = data.file(base)
             project(
-                data.file(base),
+                file,
                 storage.join(root, "runs", name),
-                overrides=overrides_of(data.settings),
+                overrides=anchored(Recipe, overrides_of(data.settings), home(file)),
                 console=console,
             )
         missing = {key: [each for each in own if not _is_made(each)] for key, own in items.items()}

@@ -247,6 +247,8 @@ def _describe(session: Session, groups: Sequence[Pool], missing: Sequence[Unit],
     shown = [*session.index.said, *session.index.problems()] if missing else []
     for line in [*shown, *_commits(), *resolve.unweighted(recipe), *resolve.untrained(recipe)]:
         session.say(line)
+    for line in resolve.test_models(recipe):
+        session.console.print(Text(line, "bold red"))
     root = session.folder.root
     if not capacity.local and storage.is_local(root):
         session.say(f"{root} is a local path: every node of the cluster must reach it there")

@@ -29,8 +29,9 @@ from xner_ray.evaluate.comparison import Comparison
 from xner_ray.evaluate.scores import By
 from xner_ray.recipe.data_set import DataSet, Settings, overrides_of, refuse_names
 from xner_ray.recipe.decides import Section
-from xner_ray.recipe.load import checked, load_recipe, read_mapping
+from xner_ray.recipe.load import checked, home, load_recipe, read_mapping
 from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.settings import anchored
 from xner_ray.report.comparison import markdown
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
@@ -96,7 +97,7 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
         for method, own in sweep.methods.items():
             # In this order: a mapping replaces what was set in it before, a key in it only itself.
             changes = [*overrides_of(sweep.settings), *overrides_of(given.settings), *overrides_of(own or {})]
-            changes += overrides
+            changes = [*anchored(Recipe, changes, home(file)), *overrides]
             try:
                 recipe = load_recipe(file, changes)
             except RecipeError as error:

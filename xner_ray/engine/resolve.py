@@ -296,6 +296,20 @@ def untrained(recipe: Recipe) -> list[str]:
     ]
 
 
+def test_models(recipe: Recipe) -> list[str]:
+    """Return a line for each model that is there for tests alone, whose output on a user's text is worth nothing."""
+    models = {model for _, model in recipe.models()}
+    found = []
+    if TINY_NLLB in models:
+        found.append(
+            f"{TINY_NLLB} is a test model for template sentences, not a translator: of other text it makes nonsense; "
+            "jobs/nllb.yaml has NLLB-200"
+        )
+    if TINY_CLIP in models:
+        found.append(f"{TINY_CLIP} is a test model for drawings of jobs/tiny_clip, and knows no photograph")
+    return found
+
+
 def notices(recipe: Recipe) -> list[str]:
     """Return what a user should know before spending hours: scores without effect, odd contexts, and licences."""
     found = unweighted(recipe) + untrained(recipe)
@@ -304,10 +318,6 @@ def notices(recipe: Recipe) -> list[str]:
     translators = {model for stage, model in models if stage in _TRANSLATING} - chats
     if translators - {TINY_NLLB}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
-    if TINY_NLLB in translators:
-        found.append("tiny-nllb is a test model for template sentences, not a translator")
-    if TINY_CLIP in {model for _, model in models}:
-        found.append("tiny-clip is a test model for drawings of jobs/tiny_clip, and knows no photograph")
-    return found + [
+    return [*found, *test_models(recipe)] + [
         f"{model} has its own licence, which may bind what is made with it: see its card" for model in sorted(chats)
     ]

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.decides import Section
-from xner_ray.recipe.load import place
+from xner_ray.recipe.settings import place
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 Settings = dict[str, Any]  # dotted recipe key -> value
@@ -28,6 +29,10 @@ class DataSet(Section):
     @classmethod
     def _without_settings(cls, given: Any) -> Any:
         return {"recipe": given} if isinstance(given, str) else given
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
 
     def file(self, folder: Path) -> str:
         """Return the recipe file's path; `folder` is that of the file that names it."""

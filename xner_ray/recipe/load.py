@@ -13,14 +13,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from xner_ray.errors import InputError, RecipeError, did_you_mean
-from xner_ray.recipe.decides import Decides, Section, decision, inner_section
+from xner_ray.recipe.decides import Section, decision, inner_section
+from xner_ray.recipe.kinds import refuse_other
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Evidence
+from xner_ray.recipe.settings import MOVES, Base, Loader, TrapError, anchored, overridden, setting_of
 from xner_ray.storage import addresses, hub
 from xner_ray.storage import files as storage
 
-Base = Path | str
-"""A folder of this machine, or the address of one."""
 STANDARD_INPUT = "-"
 Checked = TypeVar("Checked", bound=BaseModel)
 Placed = TypeVar("Placed", bound=Section)
@@ -29,34 +29,12 @@ Placed = TypeVar("Placed", bound=Section)
 _KINDS = frozenset({"int", "str", "float", "bool", "dict", "list", "tuple"})
 
 
-class _TrapError(Exception):
-    """A value that YAML reads as another than it looks like. line: of the file, from 1."""
-
-    def __init__(self, text: str, value: int, line: int) -> None:
-        super().__init__(f'YAML reads {text} as the number {value}: quote it, as in "{text}", or write {value}')
-        self.line = line
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses whole numbers that are octal (010) or in base 60 (1:30), as nobody means them in a recipe."""
-
-
-def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
-    value = int(loader.construct_yaml_int(node))
-    if ":" in node.value or (node.value.lstrip("+-").startswith("0") and node.value.lstrip("+-0_")[:1].isdigit()):
-        raise _TrapError(node.value, value, node.start_mark.line + 1)
-    return value
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
-
-
 def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Load and check a recipe from a YAML file, an address (s3://, gs://), `-` for standard input, or a mapping.
 
     `overrides` are `section.key=value` with a YAML value. Relative paths start at the recipe file's folder, which may
-    be one of an object store; those of a mapping and of standard input at the working folder. RecipeError names the
-    wrong key, its value and the file.
+    be one of an object store; those of overrides, of a mapping and of standard input at the working folder.
+    RecipeError names the wrong key, its value, and the file or the setting.
     """
     return placed(*load_checked(Recipe, source, overrides))
 
@@ -68,7 +46,8 @@ def load_checked(
     hub.begin()  # each command asks anew what a revision of a data set is
     data, base = load_base(source, model)
     where = "recipe" if isinstance(source, Mapping) else os.fspath(source)
-    return checked(model, overridden(data, overrides), where), base
+    settings = anchored(model, overrides, Path.cwd())
+    return checked(model, overridden(data, settings), where, overrides), base
 
 
 def load_base(
@@ -79,54 +58,14 @@ def load_base(
         return dict(source), Path.cwd()
     sections = ", ".join(list(model.model_fields)[:3])
     data = read_mapping(source, f"a recipe is a mapping of sections ({sections}, ...)")
-    return data, _home(os.fspath(source))
+    return data, home(os.fspath(source))
 
 
-def overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return `data` with `section.key=value` settings, values in YAML. RecipeError for one that cannot be read."""
-    result = dict(data)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"--set {override}: write it as section.key=value, for example align.method=argmax")
-        node = result
-        *sections, last = key.strip().split(".")
-        for section in sections:
-            child = node.get(section)
-            node[section] = dict(child) if isinstance(child, Mapping) else {}
-            node = node[section]
-        try:
-            node[last] = yaml.load(text, _Loader)
-        except _TrapError as trap:
-            raise RecipeError(f"--set {override}: {trap}") from None
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {override}: {text!r} is not a YAML value") from None
-    return result
-
-
-def _home(source: str) -> Base:
+def home(source: str) -> Base:
     """Return the folder at which the relative paths of a recipe start."""
     if source == STANDARD_INPUT:
         return Path.cwd()
     return addresses.parent(source) if "://" in source else Path(source).resolve().parent
-
-
-def place(path: str, base: Base) -> str:
-    """Return a path of a recipe whose folder is `base` as seen from here.
-
-    >>> place("../data/{lang}.conll", "s3://b/recipes?region=eu")
-    's3://b/data/{lang}.conll?region=eu'
-    """
-    if "://" in path or os.path.isabs(path):
-        return path
-    return addresses.beside(base, path) if isinstance(base, str) else os.path.normpath(base / path)
-
-
-def model_place(name: str, base: Base) -> str:
-    """Do the same for a model; a folder beside the recipe comes before a hub id of the same name."""
-    here = isinstance(base, Path) and not os.path.isabs(name) and (base / name).is_dir()
-    local = name.startswith(("./", "../")) or here
-    return place(name, base) if local else name
 
 
 def placed(section: Placed, base: Base) -> Placed:
@@ -136,7 +75,7 @@ def placed(section: Placed, base: Base) -> Placed:
     update: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value, decides = getattr(section, name), decision(field)
-        move = {Decides.FILES: place, Decides.MODEL: model_place}.get(decides) if decides else None
+        move = MOVES.get(decides) if decides else None
         if isinstance(value, Section):
             update[name] = placed(value, base)
         elif isinstance(value, list):
@@ -160,16 +99,16 @@ def read_mapping(path: str | os.PathLike[str], shape: str) -> dict[str, Any]:
     """
     source = os.fspath(path)
     try:
-        data = yaml.load(_text(source), _Loader)
+        data = yaml.load(_text(source), Loader)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe file") from None
-    except _TrapError as trap:
+    except TrapError as trap:
         raise RecipeError(f"{path}:{trap.line}: {trap}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
-    if not isinstance(data, dict):
+    if not isinstance(data, dict | None):
         raise RecipeError(f"{path}: {shape}")
-    return data
+    return data or {}
 
 
 def _text(source: str) -> str:
@@ -182,13 +121,26 @@ def _text(source: str) -> str:
     return data.decode()
 
 
-def checked(model: type[Checked], data: Mapping[str, Any], where: str) -> Checked:
-    """Return `data` as a `model`. RecipeError with a line for each wrong key; each line begins with `where`."""
+def checked(model: type[Checked], data: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Checked:
+    """Return `data` as a `model`. overrides: that are in `data` already.
+
+    RecipeError with a line for each wrong key; each begins with `where`, or with the override that the key is from.
+    """
     _refuse_secrets("", data)
+    refuse_other(model.__name__, data, where)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(f"{where}: {line}" for line in _messages(error, model))) from None
+        found = _messages(error, model)
+        raise RecipeError("\n".join(f"{_from(where, key, overrides)}: {line}" for key, line in found)) from None
+
+
+def _from(where: str, key: str, overrides: Sequence[str]) -> str:
+    """Return what a wrong key comes from: a file, a setting, or one with the other."""
+    setting, whole = setting_of(key, overrides)
+    if setting is None:
+        return where
+    return f"--set {setting}" if whole else f"{where} with --set {setting}"
 
 
 def _refuse_secrets(key: str, value: Any) -> None:
@@ -206,9 +158,9 @@ def _refuse_secrets(key: str, value: Any) -> None:
             raise RecipeError(f"{key}: {error}") from None
 
 
-def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Return one line a key; pydantic reports each member of a union by itself, at a location of its own."""
-    lines: dict[str, list[str]] = {}
+def _messages(error: ValidationError, model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return each wrong key with a line; pydantic reports each member of a union by itself, at its own location."""
+    lines: dict[tuple[str, str], list[str]] = {}
     for detail in error.errors():
         # Names of union members (int, literal[...], list[...]) are no part of the key.
         location = [
@@ -217,19 +169,21 @@ def _messages(error: ValidationError, model: type[BaseModel]) -> list[str]:
         key, value = ".".join(map(str, location)), detail.get("input")
         if detail["type"] == "extra_forbidden":
             hint = did_you_mean(str(detail["loc"][-1]), _known_keys(model, location[:-1]))
-            lines.setdefault(f"unknown key {key!r} (value {value!r}){hint}", [])
+            lines.setdefault((key, f"unknown key {key!r} (value {value!r}){hint}"), [])
         elif detail["type"] == "missing":
-            lines.setdefault(f"{key} is missing", [])
+            lines.setdefault((key, f"{key} is missing"), [])
         elif detail["type"] == "value_error" and (isinstance(value, (dict, BaseModel)) or not key):
-            lines.setdefault(f"{key + ': ' if key else ''}{detail['ctx']['error']}", [])
+            lines.setdefault((key, f"{key + ': ' if key else ''}{detail['ctx']['error']}"), [])
         else:
             message = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else detail["msg"].lower()
             if detail["type"] in ("string_type", "literal_error") and (
                 value is None or isinstance(value, (bool, int, float, date))
             ):
                 message += f"; {_unquoted(value)}"
-            lines.setdefault(f"{key} is {value!r}: ", []).append(message)
-    return [start + ", or ".join(dict.fromkeys(messages)) for start, messages in lines.items()]
+            if detail["type"] == "list_type" and isinstance(value, str):
+                message += f", as in [{', '.join(part.strip() for part in value.split(','))}]"
+            lines.setdefault((key, f"{key} is {value!r}: "), []).append(message)
+    return [(key, start + ", or ".join(dict.fromkeys(messages))) for (key, start), messages in lines.items()]
 
 
 def _unquoted(value: Any) -> str:

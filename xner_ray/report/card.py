@@ -6,8 +6,10 @@ It holds no time and no path of the machine, so the same run gives the same card
 from __future__ import annotations
 
 import html
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import CardData, RepoCard
 
@@ -58,7 +60,7 @@ Labels were made by a machine: {{ origin }}, and nobody checked them.
 
 ```python
 from datasets import load_dataset
-data = load_dataset("PATH OF THIS FOLDER", "{{ recipe.languages[0] }}")
+data = load_dataset("{{ pushed.repository if pushed else "PATH OF THIS FOLDER" }}", "{{ recipe.languages[0] }}")
 ```
 
 `tokens` and `ner_tags` (IOB2 ClassLabel) are what a token-classification trainer reads. The other columns
@@ -82,7 +84,13 @@ Projected entities by label:
 {% for line in made -%}
 - {{ line }}
 {% endfor %}
+{% if pushed -%}
+- versions: {{ pushed.versions }}
+
+`report.html` is a page to look at: download it and open it in a browser.
+{% else %}
 The resolved recipe, the fingerprint and the package versions are in `_run/`.
+{% endif %}
 
 ## Licences
 The source sentences keep their own licence. Models:
@@ -110,7 +118,15 @@ def hub_languages(codes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(LANGUAGES[code].iso639_1 or LANGUAGES[code].iso639_3 for code in codes))
 
 
-def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
+class Pushed(NamedTuple):
+    """What the card of a data set on a hub says that the run's own does not. licence: by the hub's name."""
+
+    repository: str
+    versions: str
+    licence: str | None
+
+
+def dataset_card(recipe: Recipe, report: Report, files: Sequence[str], pushed: Pushed | None = None) -> str:
     """Return README.md. files: the published files, relative to the run folder."""
     configs = []
     for lang in recipe.languages:
@@ -124,6 +140,9 @@ def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
         task_categories=["token-classification"],
         task_ids=["named-entity-recognition"],
         annotations_creators=["machine-generated"],
+        size_categories=[_size(report.rows["emitted"])],
+        tags=["xner_ray"],
+        license=pushed.licence if pushed else None,
         configs=configs,
     )
     card = RepoCard.from_template(
@@ -131,6 +150,7 @@ def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
         template_str=_TEMPLATE,
         recipe=recipe,
         report=report,
+        pushed=pushed,
         origin=_ORIGIN[recipe.projector],
         made=_made(recipe),
         licences=licences_of(recipe),
@@ -138,6 +158,18 @@ def dataset_card(recipe: Recipe, report: Report, files: Sequence[str]) -> str:
         cell=cell,
     )
     return str(card)
+
+
+def _size(rows: int) -> str:
+    """Return the hub's name of a size.
+
+    >>> _size(999), _size(1000), _size(2_500_000)
+    ('n<1K', '1K<n<10K', '1M<n<10M')
+    """
+    bounds = [1000 * 10**power for power in range(9)]
+    names = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B"]
+    place = bisect_right(bounds, rows)
+    return f"n<{names[0]}" if place == 0 else f"{names[place - 1]}<n<{names[place]}"
 
 
 def _made(recipe: Recipe) -> list[str]:

@@ -29,7 +29,8 @@ from xner_ray.read.records import FORMATS, read_raws, records_of
 from xner_ray.read.side import ReadSide, side
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import Input
-from xner_ray.recipe.load import checked, overridden
+from xner_ray.recipe.load import checked
+from xner_ray.recipe.settings import overridden
 from xner_ray.report.cures import cure
 from xner_ray.report.look import Look, Looked, Rejected
 from xner_ray.storage import files as storage

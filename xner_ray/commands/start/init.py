@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from xner_ray.commands.look import look
+from xner_ray.commands.start.look import look
 from xner_ray.data.languages import LANGUAGES, resolve
 from xner_ray.errors import InputError, RecipeError
 from xner_ray.recipe.comments import commented

@@ -1,0 +1,1 @@
+"""Commands before there is a run: what files hold, a recipe for them, what this machine can do."""
