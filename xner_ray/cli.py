@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from xner_ray import cli_input, defaults, interrupts
+from xner_ray import cli_input, cli_output, defaults, interrupts
+from xner_ray.cli_output import AsJson, Run
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
 
@@ -29,20 +30,48 @@ app = typer.Typer(
 )
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="YAML file, its address, or - for standard input")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path, s3:// or gs://")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key, as in --set align.method=argmax")
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="discard what the folder holds and start again")]
 Show = Annotated[int, typer.Option(min=0, help="print this many projected sentences per language")]
-AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON")]
 Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p-values; 0: none")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 TOO_MANY_REJECTS = 3
 WIDE = 110  # characters: room for an interval beside each score
 
-for command in (cli_input.look, cli_input.init, cli_input.languages, cli_input.doctor, cli_input.schema):
-    app.command()(command)
+BEFORE = (cli_input.look, cli_input.init, cli_input.languages, cli_input.schema)
+AFTER = (cli_output.explain, cli_output.rejects, cli_output.export, cli_output.push)
+for before in BEFORE:
+    app.command()(before)
+
+
+@app.command()
+def doctor(
+    store: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="also write, read and delete a file there, as a run would")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="project no sentence, start no Ray")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print machine-readable JSON")] = False,
+) -> None:
+    """Say what works on this machine: packages, extras, GPU, hub, storage, Ray; and what to do about what does not.
+
+    Exit status 1 if something is wrong; what can be done without is a note.
+    """
+    from xner_ray.commands.start.doctor import doctor as command
+
+    console, found = Console(), []
+    colours = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+    for finding in command(store=store, quick=quick):
+        found.append(finding)
+        if not as_json:
+            mark = f"[{colours[finding.state]}]{finding.state:<5}[/{colours[finding.state]}]"
+            cure = f"\n      [dim]{escape(finding.cure)}[/dim]" if finding.cure else ""
+            console.print(f"{mark} [bold]{finding.part}[/bold]: {escape(finding.said)}{cure}", highlight=False)
+    if as_json:
+        typer.echo(json.dumps([finding.to_dict() for finding in found], indent=1))
+    if any(finding.state == "wrong" for finding in found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -253,7 +282,7 @@ def sweep(
     )
     for data, found in swept.comparisons.items():
         console.print(f"[bold]{escape(data)}[/bold]")
-        console.print(comparison_tables(found, wide=console.width >= WIDE))
+        console.print(comparison_tables(found, swept.verdicts[data], wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json and the runs")
     reports = [(f"{data}/{method}", one) for data, own in swept.reports.items() for method, one in own.items()]
     rejecting = [name for name, one in reports if one.reject_rate > one.max_reject_rate]
@@ -297,7 +326,7 @@ def cross_validate(
     found = command.cross_validate(
         experiment, out, overrides=overrides or (), samples=samples, seed=seed, console=console
     )
-    console.print(comparison_tables(found.comparison, wide=console.width >= WIDE))
+    console.print(comparison_tables(found.comparison, found.verdicts, wide=console.width >= WIDE))
     console.print(f"[bold]{escape(out)}[/bold] holds compare.md, compare.json, the runs and all predictions")
 
 
@@ -317,83 +346,8 @@ def adapt(
     typer.echo(f"{model_dir} holds the encoder; use it with align: {{encoder: {model_dir}, layer: {layer}}}")
 
 
-@app.command()
-def explain(
-    run: Run,
-    row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],
-    lang: Annotated[str | None, typer.Option(help="language code; needed where the run has several")] = None,
-) -> None:
-    """Show one sentence at every stage: links, candidates with scores, which were chosen and why others lost."""
-    from xner_ray.commands import inspect
-
-    Console().print(inspect.explain(run, row_id, lang))
-
-
-@app.command()
-def export(
-    run: Run,
-    to: Annotated[defaults.ExportFormat, typer.Option("--format", help="file format")] = "conll",
-    output: Annotated[str | None, typer.Option("--output", "-o", help="folder; by default RUN/export")] = None,
-    ids: Annotated[
-        bool, typer.Option("--ids", help="conll: '# id = ...' before each sentence, as others have ids")
-    ] = False,
-) -> None:
-    """Write RUN for other tools, a file per language and split: CoNLL, JSON lines, annotation tools, spaCy."""
-    from xner_ray.commands import export as command
-
-    for path in command.export(run, to=to, output=output, ids=ids):
-        typer.echo(path)
-
-
-@app.command()
-def push(
-    run: Run,
-    repository: Annotated[
-        str, typer.Argument(metavar="OWNER/NAME", help="data set of the hub; made if it is not there")
-    ],
-    private: Annotated[bool, typer.Option("--private", help="if it is made: for its owner alone")] = False,
-    branch: Annotated[str, typer.Option(help="made if it is not there")] = "main",
-    licence: Annotated[
-        str | None, typer.Option("--license", metavar="NAME", help="of the data, as the hub calls it: cc-by-4.0")
-    ] = None,
-    with_rejects: Annotated[bool, typer.Option("--rejects", help="rejected rows too")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="also over data that no run of xner_ray made")] = False,
-) -> None:
-    """Make RUN a data set of the Hugging Face hub, with its card and report. The same command resumes."""
-    from xner_ray.commands import push as command
-
-    place = command.push(
-        run,
-        repository,
-        private=private,
-        branch=branch,
-        licence=licence,
-        rejects=with_rejects,
-        replace=replace,
-        say=typer.echo,
-    )
-    typer.echo(f"{place} holds data/, README.md (the card), report.json and report.html")
-
-
-@app.command()
-def rejects(
-    run: Run,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="REASON", help="these rows alone")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="rows to show of each reason")] = defaults.REJECTS_SHOWN,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE.jsonl", help="write all of them, to mend and read again"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the rejected rows of RUN by reason, also of an unfinished run: where, what is wrong, what to do."""
-    from xner_ray.commands import rejects as command
-
-    found = command.rejects(run, reason=reason, limit=limit, output=output)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-    else:
-        Console().print(found)
+for after in AFTER:
+    app.command()(after)
 
 
 def _version(value: bool) -> None:

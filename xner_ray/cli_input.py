@@ -1,4 +1,4 @@
-"""Commands that need no run: `look` and `init` at files, `languages`, `doctor`, `schema`."""
+"""Commands that need no run: `look` and `init` at files, `languages`, `schema`."""
 
 from __future__ import annotations
 
@@ -107,35 +107,6 @@ def languages(
             language.limits,
         )
     Console().print(table)
-
-
-def doctor(
-    store: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="also write, read and delete a file there, as a run would")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="project no sentence, start no Ray")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print machine-readable JSON")] = False,
-) -> None:
-    """Say what works on this machine: packages, extras, GPU, hub, storage, Ray; and what to do about what does not.
-
-    Exit status 1 if something is wrong; what can be done without is a note.
-    """
-    from rich.markup import escape
-
-    from xner_ray.commands.start.doctor import doctor as command
-
-    console, found = Console(), []
-    colours = {"ok": "green", "note": "yellow", "wrong": "bold red"}
-    for finding in command(store=store, quick=quick):
-        found.append(finding)
-        if not as_json:
-            mark = f"[{colours[finding.state]}]{finding.state:<5}[/{colours[finding.state]}]"
-            cure = f"\n      [dim]{escape(finding.cure)}[/dim]" if finding.cure else ""
-            console.print(f"{mark} [bold]{finding.part}[/bold]: {escape(finding.said)}{cure}", highlight=False)
-    if as_json:
-        typer.echo(json.dumps([finding.to_dict() for finding in found], indent=1))
-    if any(finding.state == "wrong" for finding in found):
-        raise typer.Exit(1)
 
 
 def schema(

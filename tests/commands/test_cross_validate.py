@@ -67,6 +67,8 @@ def _written(folder: Path, **changes: Any) -> Path:
             {"students": {**STUDENTS, "other": {"folds": {"n": 3}}}},
             "students.other: folds: is given once, for the whole experiment",
         ),
+        ({"controls": {"gold": "silver"}}, "controls: 'silver' is no student"),
+        ({"controls": {"gold": "english"}}, r"its control are two, and neither is the reference .english."),
         ({"fold": 3}, "unknown key 'fold'.*did you mean 'folds'"),
     ],
 )
@@ -165,6 +167,21 @@ def test_students_are_trained_without_what_they_are_scored_on(
     assert {file for file in files if file.stat().st_mtime_ns != times[file]} == {files[0]}
     again = cross_validate(path, out, samples=100)
     assert again.scores == before
+
+    # by domain, and with a control: nothing is trained for that, but the control
+    changed = ["domains={most: '*[159]', others: '*[37]'}", "controls={gold: plain}"]
+    changed.append(f"students.plain={json.dumps(STUDENTS['english'])}")
+    judged = cross_validate(path, out, overrides=changed, samples=200)
+    assert [one.lang for one in judged.comparison.languages] == ["spa_Latn most", "spa_Latn others"]
+    assert [one.items for one in judged.comparison.languages] == [24, 16]
+    assert [(one.lang, one.run, one.control_run) for one in judged.verdicts] == [
+        ("spa_Latn most", "gold", "plain"), ("spa_Latn others", "gold", "plain"), (None, "gold", "plain")
+    ]  # fmt: skip
+    assert all(one.text.difference == pytest.approx(one.control.difference) for one in judged.verdicts)
+    assert "beats english?" in (out / "compare.md").read_text()
+    assert len(json.loads((out / "compare.json").read_text())["teachers"]) == 3
+    with pytest.raises(RecipeError, match=r"domains\.none: 'x-\*' matches no document; their ids are as "):
+        cross_validate(path, out, overrides=["domains={none: 'x-*'}"], samples=0)
 
     with pytest.raises(XnerError, match="english: data: no sentence has an entity to learn"):
         cross_validate(path, out, overrides=["student={labels: {keep: [X]}}"])

@@ -16,7 +16,8 @@ from rich.console import Console
 from tiny_encoders import tiny
 
 import xner_ray
-from xner_ray.commands.cross_validate import Experiment, _items
+from xner_ray.commands.cross_validate import _items
+from xner_ray.commands.experiment import Experiment
 from xner_ray.errors import FatalError, RunFolderError
 from xner_ray.models import cpu_dtype
 from xner_ray.models.cpu_dtype import Times

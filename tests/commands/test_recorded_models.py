@@ -17,7 +17,8 @@ from s3_server import S3Server
 from tiny_encoders import tiny
 
 import xner_ray
-from xner_ray.commands.cross_validate import Experiment, _items
+from xner_ray.commands.cross_validate import _items
+from xner_ray.commands.experiment import Experiment
 from xner_ray.engine import resolve
 from xner_ray.errors import FatalError, RecipeError, RunFolderError
 from xner_ray.recipe.load import load_recipe

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 from given_files import over_links
+from rich.console import Console
 
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
@@ -30,6 +31,7 @@ IMAGE = {
     "slope": 2,
     "depicted": {"PER": 0.65, "LOC": 0.6, "ORG": 0.6},
 }
+OWL = {**IMAGE, "engine": "owl", "model": "tiny-owl"}
 
 
 def rows() -> list[dict[str, Any]]:
@@ -69,6 +71,13 @@ def written(folder: Path, given: Iterable[Mapping[str, Any]], **sections: Any) -
     }
     recipe = over_links(**{"targets": [LANG], "engine": {"executor": "inline"}, "image": IMAGE, **sections})
     return recipe | {"input": where | own}
+
+
+def shown(printed: Any) -> str:
+    """Return what a terminal shows."""
+    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(printed)
+    return console.export_text()
 
 
 def parts(run: Path) -> pa.Table:

@@ -44,6 +44,10 @@ RUN_HERE = {
     "students_masakha.yaml",
     "adapt_encoder.yaml",  # in test_adapt.py
     "adapt_tagger.yaml",
+    "teacher.yaml",  # in test_teachers.py, as the next two
+    "teachers.yaml",
+    "teachers_run.yaml",
+    "teachers_domains.yaml",  # loaded there; docs/teachers.md has its figures
 }
 
 
@@ -344,5 +348,5 @@ def test_pud_teaches_a_student(tmp_path: Path) -> None:
     assert found["sentences"]["data"][0]["read"] == 100
     assert found["sentences"]["data"][1]["read"] == 200
     assert [one["overall"]["f1"] > 0.3 for one in found["evaluation"]["languages"]] == [True, True]
-    for name in ("students", "students_filters", "students_masakha"):
+    for name in ("students", "students_filters", "students_masakha", "teachers", "teachers_domains"):
         assert len(load_experiment(JOBS / f"{name}.yaml").students) >= 4

@@ -68,6 +68,7 @@ def test_the_fingerprint_has_no_key_that_decides_no_row_itself(decides: Decides)
     unread |= {
         key for key in keys_that(Decides.ROWS) if key.startswith(("image.", "input.images.", "input.columns.image"))
     }
+    unread |= {key for key in keys_that(Decides.ROWS) if key.endswith((".images", ".llm.image_side"))}
     gone = {key for key in keys_that(Decides.ROWS, Decides.CELLS, Decides.WINNERS, Decides.CHOICE) if key not in keys}
     # Mappings stand there by their keys; of a section that is null only its own key.
     gone -= {"target_tag.labels", "match.scores", "input.sample"}

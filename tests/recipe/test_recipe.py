@@ -312,27 +312,6 @@ def test_a_bare_off_of_yaml_is_off() -> None:
         load_recipe(BASE, ["translate.health.copied=on"])
 
 
-def test_the_readme_shows_a_recipe_with_the_defaults() -> None:
-    import re
-
-    import yaml
-
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    data = yaml.safe_load(block[1])
-    shown = load_recipe(data)
-    plain = load_recipe({"input": {"path": "data/train.jsonl"}, "targets": ["swh_Latn"]})
-    assert data.pop("targets") == ["swh_Latn"]
-    assert (data["input"].pop("format"), data["translate"].pop("engine")) == ("jsonl", "nllb")
-    assert shown.translate_engine == plain.translate_engine
-    for name in data:
-        for key in data[name] if isinstance(data[name], dict) else ():
-            assert (name, key, getattr(getattr(shown, name), key)) == (name, key, getattr(getattr(plain, name), key))
-        if not isinstance(data[name], dict):
-            assert (name, getattr(shown, name)) == (name, getattr(plain, name))
-
-
 @pytest.mark.parametrize(
     ("given", "idle"),
     [

@@ -17,6 +17,7 @@ from xner_ray.tag.stage import TagStage
 from xner_ray.vision.formula import Background
 from xner_ray.vision.reader import Seen
 from xner_ray.vision.stage import ImageStage
+from xner_ray.vision.towers import Towers
 
 TABLE = {"a": {"B-PER": 0.6, "B-LOC": 0.3}, "b": {"I-PER": 0.5, "I-LOC": 0.4}, "c": {"B-LOC": 0.9}}
 PROMPTS = {"WHO": ["{}"], "LOC": ["a place {}"]}
@@ -47,12 +48,16 @@ def test_tags_of_entities_are_kept_and_weighed_against_the_picture(tmp_path: Pat
     assert [(s["start"], s["end"], s["label"]) for s in row["source_spans"]] == [(0, 2, "WHO"), (3, 4, "LOC")]
     assert {cell["word"] for cell in row["source_tags"]} == {0, 1, 3}
 
-    class Towers:
+    class FakeTowers(Towers):
         """Text vectors that tell labels apart, whatever the mention."""
 
+        dim = 2
         tokens, model_seconds, micro_batch_tokens = 0, 0.0, 0
 
-        def of_texts(self, texts: list[str]) -> np.ndarray:
+        def __init__(self) -> None:
+            """Load nothing."""
+
+        def of_texts(self, texts: Any) -> np.ndarray:
             return np.array([[0.0, 1.0] if text.startswith("a place") else [1.0, 0.0] for text in texts])
 
     class Reader:
@@ -69,7 +74,7 @@ def test_tags_of_entities_are_kept_and_weighed_against_the_picture(tmp_path: Pat
     background = Background(np.stack([np.cos(turns), np.sin(turns)], axis=1))
     shares = {"WHO": 0.3 / 0.42, "LOC": 0.12 / 0.42}
     for picture, wanted in (([0.0, 1.0], "LOC"), ([1.0, 0.0], "WHO"), (list(background.mean), "WHO")):
-        stage = ImageStage(recipe, Towers(), Reader(picture), background)  # type: ignore[arg-type]
+        stage = ImageStage(recipe, FakeTowers(), Reader(picture), background)  # type: ignore[arg-type]
         (found,) = stage(table).to_pylist()
         assert found["source_spans"][0]["label"] == wanted
         assert found["image_labels"][0] == {"source": 0, "text": "WHO", "image": wanted, "exchanged": None}

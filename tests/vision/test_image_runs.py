@@ -3,15 +3,19 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from ambiguous import IMAGE, LANG, encodings, four_ways, parts, right, rows, written
+from ambiguous import IMAGE, LANG, encodings, four_ways, parts, right, rows, shown, written
 from faults import ended_after_first_of_three
 from markupsafe import escape
 from pictures import HARMFUL
@@ -30,12 +34,6 @@ from xner_ray.vision.towers import Towers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BACKGROUND = "_run/image_background.safetensors"
-
-
-def _shown(printed: Any) -> str:
-    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(printed)
-    return console.export_text()
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +82,14 @@ def test_labels_follow_from_the_evidence_that_is_stored(house: Path) -> None:
 
 def test_explain_prints_the_table_of_a_span(house: Path) -> None:
     changed = next(row for row in parts(house / "run").to_pylist() if row["flags"])
-    shown = _shown(xner_ray.explain(house / "run", changed["id"]))
+    said = shown(xner_ray.explain(house / "run", changed["id"]))
     (judged,) = changed["image_labels"]
-    assert f"picture {changed['image']}: SHA-256 {changed['image_id'][:12]}" in shown
+    assert f"picture {changed['image']}: SHA-256 {changed['image_id'][:12]}" in said
     assert (
         f"{judged['text']} by the text, {judged['image']} with the picture, {judged['exchanged']} with another one"
-        in shown
+        in said
     )
-    assert all(f"{cell['image']:+.4f}" in shown for cell in changed["image_evidence"])
+    assert all(f"{cell['image']:+.4f}" in said for cell in changed["image_evidence"])
 
 
 def test_the_page_shows_thumbnails_and_loads_nothing(house: Path) -> None:
@@ -247,7 +245,7 @@ def test_faults_have_flags_and_are_no_markup(tmp_path: Path) -> None:
     assert "onerror=&#34;alert" in html and "<img src=x" not in html
     assert escape(names[0][:20]) in html
     for row in table[: len(HARMFUL) + 4]:
-        assert "image_" in _shown(xner_ray.explain(tmp_path / "run", row["id"]))
+        assert "image_" in shown(xner_ray.explain(tmp_path / "run", row["id"]))
     recipe["input"]["images"] = {"missing": "reject"}
     recipe["output"] = {"max_reject_rate": 0.5}
     rejected = xner_ray.project(recipe, tmp_path / "rejecting")
@@ -274,6 +272,33 @@ def test_vectors_are_kept_for_other_runs(house: Path, tmp_path: Path, monkeypatc
     assert sum(calls) == 2 * distinct and _same(tmp_path / "three", house)
     xner_ray.project(house / "recipe.yaml", tmp_path / "four", overrides=[*own, "image.dtype=bfloat16"])
     assert sum(calls) > 2 * distinct, "vectors of another number format are others"
+
+
+@pytest.mark.long
+def test_after_a_kill_nothing_that_was_published_is_encoded_again(
+    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is killed for real, with SIGKILL, as soon as two units have published their vectors."""
+    own = [f"image.cache={tmp_path / 'cache'}", "image.background=8", "engine.unit_rows=20"]
+    code = "import sys, xner_ray; xner_ray.project(sys.argv[1], sys.argv[2], overrides=sys.argv[3:])"
+    command = [sys.executable, "-c", code, str(house / "recipe.yaml"), str(tmp_path / "run"), *own]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(list((tmp_path / "cache").rglob("*.parquet"))) < 3 and driver.poll() is None:
+            time.sleep(0.005)
+        assert driver.poll() is None, "it ended before it could be killed"
+    finally:
+        driver.kill()
+        driver.wait()
+    shards = list((tmp_path / "cache").rglob("*.parquet"))
+    published = {one for shard in shards for one in pq.read_table(shard).column("id").to_pylist()}
+    calls = encodings(monkeypatch)
+    xner_ray.project(house / "recipe.yaml", tmp_path / "run", overrides=own)
+    distinct = {one for one in parts(tmp_path / "run").column("image_id").to_pylist() if one}
+    assert 0 < len(published) < len(distinct)
+    assert sum(calls) == len(distinct - {one.hex() for one in published})
+    xner_ray.project(house / "recipe.yaml", tmp_path / "undisturbed", overrides=own[1:])
+    assert parts(tmp_path / "run").equals(parts(tmp_path / "undisturbed"))
 
 
 def test_pictures_and_run_on_an_object_store(house: Path, s3: Any, tmp_path: Path) -> None:
@@ -388,8 +413,8 @@ def test_pictures_of_the_test_direction_judge_the_translations_entities(house: P
 
 
 def test_a_run_is_planned_and_shown_with_its_pictures(house: Path) -> None:
-    planned = _shown(xner_ray.plan(house / "recipe.yaml"))
+    planned = shown(xner_ray.plan(house / "recipe.yaml"))
     assert "tiny-clip is a test model" in planned and "image.pillow" in planned and "image_labels" in planned
     assert "labels weighed against pictures: tiny-clip" in (house / "run/README.md").read_text()
-    assert "image" in _shown(xner_ray.status(house / "run"))
+    assert "image" in shown(xner_ray.status(house / "run"))
     assert inspect.sample(house / "run", LANG, 1)[0]["image"] == "jordan-per.png"

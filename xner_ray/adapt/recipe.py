@@ -14,7 +14,7 @@ from xner_ray.recipe.input import Input, LanguageCode
 class Pairs(Section):
     """Sentence pairs from a finished run, or from files and parallel files. Labels do not matter."""
 
-    run: Annotated[str | None, Decides.FILES] = None
+    run: Annotated[str | None, Decides.FILES] = None  # a run folder
     langs: list[LanguageCode] | None = None  # of the run's; None: all
     limit: Annotated[int, Field(ge=1)] | None = None  # first pairs of each language; for files input.limit
     input: Input | None = None  # with input.parallel
@@ -60,8 +60,8 @@ class Objective(Section):
 
     method: Literal["softmax", "argmax", "itermax"] = "softmax"  # the links of this method count as right
     center: Literal["pair", "none"] = "pair"  # these four as in align; train with the settings of the later alignment
-    similarity: Literal["cosine", "dot"] = "cosine"
-    temperature: float | None = Field(default=None, ge=1e-3, le=10)
+    similarity: Literal["cosine", "dot"] = "cosine"  # of two vectors
+    temperature: float | None = Field(default=None, ge=1e-3, le=10)  # of the softmax
     threshold: float | None = Field(default=None, ge=0, le=1)  # for method softmax
 
     @model_validator(mode="after")
@@ -78,31 +78,31 @@ class Objective(Section):
 
 
 class Fit(Section):
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1)  # passes over the pairs
     batch_pairs: int = Field(default=8, ge=1)  # of one step
-    learning_rate: float = Field(default=2e-5, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    learning_rate: float = Field(default=2e-5, gt=0)  # of AdamW
+    weight_decay: float = Field(default=0.0, ge=0)  # of AdamW
     warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises before it falls to 0
-    clip_norm: float = Field(default=1.0, gt=0)
+    clip_norm: float = Field(default=1.0, gt=0)  # longest gradient
     part_pairs: int = Field(default=2048, ge=1)  # after so many, links are found again, and a checkpoint is written
-    micro_batch_tokens: int = Field(default=4096, ge=16)
+    micro_batch_tokens: int = Field(default=4096, ge=16)  # padded tokens of one pass
     # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)  # of order and dropout
 
 
 class Resources(Section):
     """Resources of the one process that adapts."""
 
-    gpus: Literal[0, 1] = 0
+    gpus: Literal[0, 1] = 0  # 0: on a CPU
     threads: int | None = Field(default=None, ge=1)  # of torch; None: torch's own choice
 
 
 class Adaptation(Section):
     """An adaptation's recipe."""
 
-    data: Annotated[list[Pairs], Field(min_length=1)]
-    model: Model = Model()
-    objective: Objective = Objective()
-    fit: Fit = Fit()
-    resources: Resources = Resources()
+    data: Annotated[list[Pairs], Field(min_length=1)]  # sentence pairs
+    model: Model = Model()  # the encoder
+    objective: Objective = Objective()  # what is learnt
+    fit: Fit = Fit()  # the training
+    resources: Resources = Resources()  # where

@@ -13,8 +13,8 @@ from xner_ray.data.languages import resolve
 from xner_ray.engine.pools import beyond_one_process
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.load import checked, load_base, placed
-from xner_ray.recipe.placing import Base
 from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.settings import Base
 
 _ANYWHERE = ("spa_Latn", "deu_Latn")  # a target, where the languages come with each call
 # Keys that mean nothing in memory, or would lose sentences there, and what to do instead.

@@ -25,6 +25,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 _IDENTITY = " identity"
+_PILLOW = ".pillow"
 _CHOSEN_BY = {"translate.health": "translate.health.language"}  # the section's model has no name in the recipe
 
 
@@ -108,6 +109,9 @@ def settings(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
         if key.endswith(_IDENTITY):
             name = key.removesuffix(_IDENTITY).split(" ")[0]  # Apertium has one per language
             name = _CHOSEN_BY.get(name, name)
+            if name.endswith(_PILLOW):
+                found[name] = value
+                continue
             others = found.get(name)
             identity = f"{others[1]}; {value}" if isinstance(others, tuple) else value
             found[name] = (attrgetter(name)(recipe), identity)
@@ -154,6 +158,10 @@ def differing(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     keys = sorted({key for each in found for key in each})
     nothing = object()
     unequal = [key for key in keys if any(each.get(key, nothing) != found[0].get(key, nothing) for each in found)]
+    # A version counts among runs with pictures; that others have none, their engines say
+    unequal = [
+        key for key in unequal if not key.endswith(_PILLOW) or len({each.get(key) for each in found} - {None}) > 1
+    ]
     result: list[dict[str, Any]] = [{} for _ in found]
     for key in unequal:
         models = {each[key] for each in found if isinstance(each.get(key), tuple)}

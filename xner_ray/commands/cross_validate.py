@@ -13,22 +13,22 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
 from xner_ray import defaults
+from xner_ray.commands.experiment import Experiment, merged
 from xner_ray.commands.project import project
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
@@ -37,68 +37,28 @@ from xner_ray.evaluate import comparison
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.bootstrap import Difference
 from xner_ray.evaluate.comparison import Comparison, Run
+from xner_ray.evaluate.controls import Verdict, verdicts
 from xner_ray.evaluate.counting import count
 from xner_ray.models import cpu_dtype, hub
-from xner_ray.recipe.data_set import DataSet, overrides_of, refuse_names
-from xner_ray.recipe.decides import Section
-from xner_ray.recipe.input import LanguageCode
+from xner_ray.recipe.data_set import overrides_of
 from xner_ray.recipe.load import checked, home, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.settings import anchored, overridden, place
-from xner_ray.report.comparison import markdown
+from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
-from xner_ray.train.recipe import Source, Training
+from xner_ray.train.recipe import Training
 from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import micro_f1
 
 _LANG = "{lang}"
 _KEY = b"xner_ray student"
 _DTYPE = "fit.dtype: bfloat16"  # in encoders.json: the number format that stands for it
-_WHOLE = {
-    "evaluate": "is given once, for the whole experiment",
-    "folds": "is given once, for the whole experiment",
-    "seed": "the experiment has seeds",
-    "resources": "a student of an experiment is trained on one core of a CPU",
-}
 _SEED_ROWS = 10**12  # between the row numbers of one seed and the next
 # States of frozen layers, for all trainings of a worker process
 _cache = cache(FrozenStateCache)
-
-
-class Experiment(Section):
-    """An experiment file.
-
-    runs: name -> a recipe file, projected first. students: name -> the data, and what else of a student's recipe is its
-    own; if the data contain `{lang}`, one student is trained for each of `languages`.
-    """
-
-    runs: Annotated[dict[str, DataSet], Field(min_length=1)]
-    languages: Annotated[list[LanguageCode], Field(min_length=1)]
-    students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
-    student: dict[str, Any] = Field(default_factory=dict)  # keys of a student's recipe, for all students
-    evaluate: Annotated[list[Source], Field(min_length=1)]  # with gold, in `languages`
-    folds: Annotated[int, Field(ge=2)] = 5
-    seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: [0])]
-    address: str = "local"
-    against: str | None = None  # the student that the others are compared with; None: the first
-
-    @model_validator(mode="after")
-    def _fits(self) -> Experiment:
-        refuse_names((*self.runs, *self.students))
-        if self.against is not None and self.against not in self.students:
-            raise ValueError(f"against: {self.against!r} is no student{did_you_mean(self.against, self.students)}")
-        lists: dict[str, list[Any]] = {"seeds": self.seeds, "languages": self.languages}
-        for key, values in lists.items():
-            if twice := [value for value, n in Counter(values).items() if n > 1]:
-                raise ValueError(f"{key}: {twice[0]} is listed twice")
-        for name, student in self.students.items():
-            given = _merged(self.student, student)
-            if wrong := sorted(_WHOLE.keys() & {*given, *(given.get("fit") or {})}):
-                raise ValueError(f"students.{name}: {wrong[0]}: {_WHOLE[wrong[0]]}; leave it out here")
-        return self
 
 
 @dataclass(frozen=True)
@@ -116,11 +76,13 @@ class Validated:
     """The students compared as runs.
 
     pooled: differences to the reference in the F1 of all languages together. scores: this F1 by student and seed.
+    verdicts: on students with controls.
     """
 
     comparison: Comparison
     pooled: dict[str, Difference]
     scores: dict[str, dict[int, float]]
+    verdicts: list[Verdict]
 
 
 def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
@@ -166,6 +128,8 @@ def cross_validate(
     validated = _compared(experiment, [each for own in items.values() for each in own], samples, seed)
     plain = {**validated.comparison.to_dict(), "pooled": {k: asdict(v) for k, v in validated.pooled.items()}}
     plain["seeds"] = validated.scores
+    if validated.verdicts:
+        plain["teachers"] = [{**asdict(one), "better": one.better} for one in validated.verdicts]
     storage.publish(storage.join(root, "compare.md"), tables_of(validated).encode())
     text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
     storage.publish(storage.join(root, "compare.json"), text.encode())
@@ -185,7 +149,7 @@ def _items(
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
-            common = {**_merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
+            common = {**merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
             for seed, fold in product(experiment.seeds, range(experiment.folds)):
                 folds = {"n": experiment.folds, "held_out": fold}
                 data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
@@ -213,15 +177,6 @@ def _items(
     if new.items() - known.items():
         storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
     return found
-
-
-def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge a student's own keys into those of all students, at every depth; lists are replaced."""
-    result = {**common, **own}
-    for key in common.keys() & own.keys():
-        if isinstance(common[key], Mapping) and isinstance(own[key], Mapping):
-            result[key] = _merged(common[key], own[key])
-    return result
 
 
 def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:
@@ -310,9 +265,14 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
     names = list(experiment.students)
     reference = names.index(experiment.against) if experiment.against is not None else 0
     runs = [Run(name, name, _what(experiment.students[name]), {}) for name in names]
-    found = comparison.compare(
-        [_by_language(tables[name]) for name in names], runs, reference=reference, samples=samples, seed=seed, by="doc"
-    )
+    by_section = {name: _by_section(table, experiment.domains) for name, table in tables.items()}
+
+    def compared(of: Sequence[Run], number: int) -> Comparison:
+        own = [by_section[run.name] for run in of]
+        return comparison.compare(own, of, reference=number, samples=samples, seed=seed, by="doc")
+
+    found = compared(runs, reference)
+    pairs = {pair: compared([runs[names.index(name)] for name in pair], 1) for pair in experiment.controls.items()}
     counts = {name: count([tables[name]]) for name in names}
     pooled = {
         name: evaluation.compare(counts[names[reference]], counts[name], samples=samples, seed=seed, by="doc")
@@ -323,7 +283,7 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
         name: {one: micro_f1(count([_of_seed(tables[name], n)])) for n, one in enumerate(experiment.seeds)}
         for name in names
     }
-    return Validated(found, pooled, scores)
+    return Validated(found, pooled, scores, verdicts(found, pairs))
 
 
 def _what(student: Mapping[str, Any]) -> str:
@@ -349,7 +309,19 @@ def _predictions(experiment: Experiment, items: Sequence[Item], student: str) ->
     return pa.concat_tables(parts).sort_by([("lang", "ascending"), ("row", "ascending")])
 
 
-def _by_language(table: pa.Table) -> list[pa.Table]:
+def _by_section(table: pa.Table, domains: Mapping[str, str]) -> list[pa.Table]:
+    """Return the predictions of each language, or of each language and domain, with that as the language's name."""
+    if domains:
+        of_document = {
+            doc: next((name for name, pattern in domains.items() if fnmatchcase(doc, pattern)), "other")
+            for doc in pc.unique(table.column("doc_id")).to_pylist()
+        }
+        if empty := sorted(set(domains) - set(of_document.values())):
+            raise RecipeError(
+                f"domains.{empty[0]}: {domains[empty[0]]!r} matches no document; their ids are as {min(of_document)!r}"
+            )
+        keys = zip(*(table.column(name).to_pylist() for name in ("lang", "doc_id")), strict=True)
+        table = with_column(table, "lang", pa.array((f"{lang} {of_document[doc]}" for lang, doc in keys), pa.string()))
     langs = sorted(pc.unique(table.column("lang")).to_pylist())
     return [table.filter(pc.equal(table.column("lang"), lang)).combine_chunks() for lang in langs]
 
@@ -368,4 +340,7 @@ def tables_of(validated: Validated) -> str:
             change = interval_text(found.interval, signed=True, digits=2)
             cells = [f"{100 * found.difference:+.2f}", change, p_value]
         table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values()), *cells)
-    return f"{markdown(validated.comparison)}\n{table.markdown()}\n"
+    parts = [table]
+    if validated.verdicts:
+        parts.append(verdict_table(validated.verdicts, validated.comparison.runs[validated.comparison.reference].name))
+    return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts)])

@@ -42,8 +42,8 @@ def export(
 ) -> list[str]:
     """Write the emitted rows of a sealed run, one file per language and split, and return the files' paths.
 
-    to: what each format holds, and how its offsets count, is said in docs/export.md. Label Studio also gets a labelling
-    configuration per language; of spaCy there is a further file for every 50,000 sentences.
+    to: what each format holds, and how its offsets count, is said in docs/annotation-tools.md. Label Studio also gets a
+    labelling configuration per language; of spaCy there is a further file for every 50,000 sentences.
     output: a folder, by default RUN/export. ids: a line `# id = ...` before each sentence, in CoNLL; the other formats
     always have them.
 

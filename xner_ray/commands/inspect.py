@@ -237,7 +237,7 @@ def page_of(
 
 def _thumbnails(recipe: Recipe) -> Callable[[Mapping[str, Any]], str | None]:
     """Return what makes small copies of rows' pictures; none where pictures or what reads them are gone."""
-    if "image" not in recipe.stages or importlib.util.find_spec("PIL") is None:
+    if not recipe.looks_at_pictures or importlib.util.find_spec("PIL") is None:
         return lambda row: None
     from xner_ray.vision.thumbnails import Thumbnails
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.text import Text
 
@@ -24,41 +22,21 @@ from xner_ray.commands.compare import compare
 from xner_ray.commands.project import project
 from xner_ray.commands.rematch import rematch
 from xner_ray.engine.choice import kept_open
-from xner_ray.errors import RecipeError, XnerError, did_you_mean
+from xner_ray.errors import RecipeError, XnerError
 from xner_ray.evaluate.comparison import Comparison
+from xner_ray.evaluate.controls import Verdict, verdicts
 from xner_ray.evaluate.scores import By
-from xner_ray.recipe.data_set import DataSet, Settings, overrides_of, refuse_names
-from xner_ray.recipe.decides import Section
+from xner_ray.recipe.data_set import overrides_of
 from xner_ray.recipe.load import checked, home, load_recipe, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.settings import anchored
-from xner_ray.report.comparison import markdown
+from xner_ray.recipe.sweep import Sweep
+from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 _COMPARISON = ("compare.md", "compare.json")
-
-
-class Sweep(Section):
-    """A grid. methods: name -> settings. settings: for all runs."""
-
-    data: Annotated[dict[str, DataSet], Field(min_length=1)]
-    methods: Annotated[dict[str, Settings | None], Field(min_length=2)]
-    settings: Settings = Field(default_factory=dict)
-    against: str | None = None  # the method that the others are tested against, by default the first
-
-    @model_validator(mode="after")
-    def _names(self) -> Sweep:
-        refuse_names((*self.data, *self.methods))
-        if self.against is not None and self.against not in self.methods:
-            raise ValueError(f"against: {self.against!r} is no method{did_you_mean(self.against, self.methods)}")
-        given = [self.settings, *(each.settings for each in self.data.values()), *self.methods.values()]
-        for key in (key for settings in given for key in settings or ()):
-            field = Recipe.model_fields.get(key)
-            if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                raise ValueError(f"{key}: a whole section would replace the recipe's; write {key}.<key>: value")
-        return self
 
 
 @dataclass(frozen=True)
@@ -75,10 +53,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Swept:
-    """The comparison of methods, and the report of each method, by data set."""
+    """The comparison of methods, the report of each method, and the verdicts on those with controls, by data set."""
 
     comparisons: dict[str, Comparison]
     reports: dict[str, dict[str, Report]]
+    verdicts: dict[str, list[Verdict]]
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Sweep:
@@ -178,21 +157,26 @@ def sweep(
                 raise
             reports[run.data][run.method] = report
     against = methods.against or next(iter(methods.methods))
-    comparisons = {
-        data: compare(
-            [run_folder(data, method) for method in methods.methods],
-            against=run_folder(data, against),
-            samples=samples,
-            seed=seed,
-            by=by,
-        )
-        for data in methods.data
+
+    def compared(data: str, names: Iterable[str], reference: str) -> Comparison:
+        folders = [run_folder(data, method) for method in names]
+        return compare(folders, against=run_folder(data, reference), samples=samples, seed=seed, by=by)
+
+    comparisons = {data: compared(data, methods.methods, against) for data in methods.data}
+    judged = {
+        data: verdicts(found, {pair: compared(data, pair, pair[1]) for pair in methods.controls.items()})
+        for data, found in comparisons.items()
     }
-    text = "\n".join(f"## {data}\n\n{markdown(found)}" for data, found in comparisons.items())
+    text = "\n".join(
+        f"## {data}\n\n{markdown(found)}" + (f"\n{verdict_table(own, against).markdown()}\n" if own else "")
+        for (data, found), own in zip(comparisons.items(), judged.values(), strict=True)
+    )
     plain = {data: found.to_dict() for data, found in comparisons.items()}
+    for data, own in judged.items():
+        plain[data] |= {"teachers": [{**asdict(one), "better": one.better} for one in own]} if own else {}
     for name, said in zip(_COMPARISON, (text, json.dumps(plain, indent=1, ensure_ascii=False) + "\n"), strict=True):
         storage.publish(storage.join(root, name), said.encode())
-    return Swept(comparisons, reports)
+    return Swept(comparisons, reports, judged)
 
 
 def _matching(recipe: Recipe) -> list[str]:

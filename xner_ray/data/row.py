@@ -114,6 +114,15 @@ _IMAGE_LABELS = pa.list_(
         ]
     )
 )
+_IMAGE_BOXES = pa.list_(
+    pa.struct(
+        [
+            ("source", pa.int32()),
+            *((name, pa.float32()) for name in ("x0", "y0", "x1", "y1")),  # 0..1 of the upright picture
+            ("score", pa.float32()),
+        ]
+    )
+)
 IMAGES = pa.schema(
     [
         ("image", pa.string()),  # the reference of the row's picture, never its bytes
@@ -121,6 +130,7 @@ IMAGES = pa.schema(
         ("source_tags", _TAGS),  # tags that the tagger gives the words of source_spans, with probabilities
         ("image_evidence", _IMAGE_EVIDENCE),
         ("image_labels", _IMAGE_LABELS),
+        ("image_boxes", _IMAGE_BOXES),  # where a detector sees entities; null = none was asked
     ]
 )
 """Columns of runs whose input has pictures (`input.columns.image`), behind those of `ROW`."""

@@ -13,7 +13,7 @@ from typing import Literal
 from xner_ray.engine.executor import Executor
 from xner_ray.engine.pools import beyond_one_process, group, local_capacity
 from xner_ray.errors import RunFolderError
-from xner_ray.recipe.images import TINY_CLIP
+from xner_ray.recipe.images import TINY_CLIP, TINY_OWL
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB
 
@@ -29,8 +29,8 @@ _SCAN_BYTES = 64 << 20  # inputs up to this size are scanned in this process whi
 # Rough seconds a row on one CPU core, by engine, and of the models that are smaller than most: measured are tiny-nllb,
 # the built-in encoder and spaCy.
 _SECONDS = {"nllb": 1.0, "llm": 1.0, "ctranslate2": 0.3, "batched": 0.1, "simalign": 0.1, "hf": 0.05, "apertium": 0.02}
-_SECONDS |= {"spacy": 0.01, "clip": 0.1}  # the built-in tagger is a model of `_SMALL`
-_SMALL = {TINY_NLLB: 0.02, "builtin": 0.02, TINY_CLIP: 0.02}
+_SECONDS |= {"spacy": 0.01, "clip": 0.1, "owl": 1.0}  # the built-in tagger is a model of `_SMALL`
+_SMALL = {TINY_NLLB: 0.02, "builtin": 0.02, TINY_CLIP: 0.02, TINY_OWL: 0.02}
 _ROW_S = 0.001
 _GPU_GAIN = 20.0
 

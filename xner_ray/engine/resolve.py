@@ -15,7 +15,7 @@ from xner_ray.errors import MissingExtraError, RecipeError, did_you_mean, requir
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts
-from xner_ray.recipe.images import TINY_CLIP
+from xner_ray.recipe.images import TINY_CLIP, TINY_OWL
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB, Resolved
 from xner_ray.run import repair
@@ -32,7 +32,7 @@ _TAGGERS = {name: f"xner_ray.tag.{name}" for name in ("builtin", "hf", "spacy", 
 _BACKENDS = {
     **dict.fromkeys(("translate", "back_translate", "likelihood"), _TRANSLATORS),
     **dict.fromkeys(("tag", "target_tag"), _TAGGERS),
-    "image": {"clip": "xner_ray.vision.towers"},
+    "image": {"clip": "xner_ray.vision.towers", "owl": "xner_ray.vision.grounder"},
     "constrained": {"nllb": "xner_ray.translate.constrained_stage"},
     "align": dict.fromkeys(("batched", "simalign"), "xner_ray.align.encoder"),
     "evidence": {"plugin": "xner_ray.match.plugin"},
@@ -79,6 +79,8 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
         engine = recipe.engine_of(stage)
         if engine == "llm":
             checks.append(partial(vllm.require, getattr(recipe, stage), stage))
+            if stage == "tag" and recipe.tag.images:
+                checks.append(partial(require, "PIL", "images", "tag.images: true"))
         elif engine == "ctranslate2":
             checks.append(partial(require, engine, engine, f"{stage}.engine {engine}"))
         elif engine == "simalign":
@@ -271,7 +273,7 @@ def check_tags(recipe: Recipe, labels: Sequence[str]) -> None:
 def model_lines(recipe: Recipe, identities: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Return (key, name, identity) of all that `resolve` has identified."""
     names = {**dict(recipe.models()), "evidence.plugin": recipe.evidence.plugin, "translate.health": "language"}
-    names["image.pillow"] = "Pillow"
+    names["image.pillow"] = names["tag.pillow"] = "Pillow"
     names["align.encoder"] = f"{recipe.align.encoder}, hidden state {recipe.align.layer}"
     return [(key, names.get(key) or recipe.engine_of(key.partition(".")[0]), identities[key]) for key in identities]
 
@@ -305,9 +307,11 @@ def test_models(recipe: Recipe) -> list[str]:
             f"{TINY_NLLB} is a test model for template sentences, not a translator: of other text it makes nonsense; "
             "jobs/nllb.yaml has NLLB-200"
         )
-    if TINY_CLIP in models:
-        found.append(f"{TINY_CLIP} is a test model for drawings of jobs/tiny_clip, and knows no photograph")
-    return found
+    drawn = [name for name in (TINY_CLIP, TINY_OWL) if name in models]
+    return [
+        *found,
+        *(f"{name} is a test model for drawings of jobs/tiny_clip, and knows no photograph" for name in drawn),
+    ]
 
 
 def notices(recipe: Recipe) -> list[str]:

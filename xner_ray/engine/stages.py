@@ -69,7 +69,12 @@ def build(name: str, recipe: Recipe, models: Models | None = None) -> Stage:
         bridge = recipe.back_translate
         stage = BackTranslateStage(_translator(models, bridge, bridge.engine), bridge.min_similarity)
     elif name == "tag":
-        stage = TagStage(recipe, _tagger(models, recipe.tag, name))
+        pictures = None
+        if recipe.shows_pictures:
+            from xner_ray.vision.load import InputPictures
+
+            pictures = InputPictures(recipe)
+        stage = TagStage(recipe, _tagger(models, recipe.tag, name), pictures)
     elif name == "image":
         from xner_ray.vision.load import load_stage
 

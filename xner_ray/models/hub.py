@@ -29,7 +29,7 @@ from xner_ray.errors import RecipeError, StorageError, one_line
 from xner_ray.models import published
 from xner_ray.models.commits import HubModel, Say
 from xner_ray.models.published import SUMS
-from xner_ray.recipe.images import TINY_CLIP, Image
+from xner_ray.recipe.images import TINY_CLIP, TINY_OWL, Image
 from xner_ray.recipe.sections import TINY_NLLB, Tag, Translating
 from xner_ray.storage import files as storage
 from xner_ray.storage.cache import cache_folder, cached_folder, listed_sums, sha256, sums
@@ -47,7 +47,7 @@ def _silent(line: str) -> None:
 
 def local_folder(name: str) -> Path | None:
     """Return the folder of a model, fetched first if the name is an address; None for a hub id."""
-    if name in (TINY_NLLB, TINY_CLIP):
+    if name in (TINY_NLLB, TINY_CLIP, TINY_OWL):
         return Path(__file__).parent / name
     if "://" in name:
         address, _, identity = name.partition("#")
@@ -97,6 +97,14 @@ def pretrained(loader: Any, name: str, key: str, **options: Any) -> Any:
 def with_weights(loader: Any, name: str, key: str, **options: Any) -> Any:
     """Call `loader.from_pretrained` for a model with its weights; else as `pretrained`."""
     return _loaded(loader, name, key, folder_of(name, weights=True), {"use_safetensors": True, **options})
+
+
+def complete(loader: Any, name: str, key: str, dtype: Any) -> Any:
+    """Call `with_weights` for torch's number format; RecipeError too if weights other than a pooler's are missing."""
+    network, info = with_weights(loader, name, key, dtype=dtype, output_loading_info=True)
+    if missing := sorted(one for one in info["missing_keys"] if "pooler" not in one):
+        raise RecipeError(f"{key} {name!r}: {len(missing)} weights are missing, as {missing[0]}")
+    return network
 
 
 def _loaded(loader: Any, name: str, key: str, folder: Path, options: Mapping[str, Any]) -> Any:

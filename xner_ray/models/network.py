@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from xner_ray.errors import RecipeError
 from xner_ray.models import e5, fast_linear
 from xner_ray.models.device import pick_dtype
-from xner_ray.models.hub import pretrained, with_weights
+from xner_ray.models.hub import complete, pretrained
 from xner_ray.models.kept import KeptStates
 from xner_ray.models.windows import Dtype, separator
 
@@ -182,21 +182,13 @@ def load_whole(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return tokenizer and model, as its folder holds it."""
     from transformers import AutoModel
 
-    return fast_tokenizer(model, "align.encoder"), weights(AutoModel, model, "align.encoder", dtype)
+    return fast_tokenizer(model, "align.encoder"), complete(AutoModel, model, "align.encoder", dtype)
 
 
 def encoder_of(network: Any) -> nn.Module:
     """Return the network, or the encoder half of an encoder-decoder model."""
     half: nn.Module = network.get_encoder() if network.config.is_encoder_decoder else network
     return half
-
-
-def weights(loader: Any, model: str, key: str, dtype: torch.dtype) -> Any:
-    """Load a model from safetensors; RecipeError, with the recipe's `key`, if weights are missing."""
-    network, info = with_weights(loader, model, key, dtype=dtype, output_loading_info=True)
-    if missing := sorted(name for name in info["missing_keys"] if "pooler" not in name):
-        raise RecipeError(f"{key} {model!r}: {len(missing)} weights are missing, as {missing[0]}")
-    return network
 
 
 def fast_tokenizer(model: str, key: str) -> Any:

@@ -28,6 +28,7 @@ from xner_ray.models.hub import folder_of, pin, pretrained
 from xner_ray.recipe.sections import Resolved, Tag, Translate
 
 Conversation = Sequence[Mapping[str, str]]  # messages: {"role": "system" | "user", "content": text}
+Shown = tuple[str, Any]  # a picture: the SHA-256 of its bytes, and Pillow's image
 
 _SHARE = 0.85  # of a device's memory; the rest is for CUDA, and for stages that share the worker
 _CPU_CACHE = 4 << 30  # bytes for keys and values on a CPU, where a share of all memory would be far too much
@@ -63,8 +64,12 @@ class Chat(Protocol):
         conversations: Sequence[Conversation],
         max_tokens: Sequence[int],
         schema: Mapping[str, Any] | None = None,
+        pictures: Sequence[Shown | None] | None = None,
     ) -> list[Reply]:
-        """Return one reply a conversation, in order, of at most `max_tokens`; JSON if there is a JSON `schema`."""
+        """Return one reply a conversation, in order, of at most `max_tokens`; JSON if there is a JSON `schema`.
+
+        pictures: one of each conversation, or None; the model is shown it before the words of the last message.
+        """
         ...
 
 
@@ -106,9 +111,20 @@ def memory_share(section: Translate | Tag) -> float:
 
 
 def check(section: Translate | Tag, key: str) -> None:
-    """Raise RecipeError unless the model is a decoder with a chat template; reads its configuration and tokenizer."""
+    """Raise RecipeError unless the model is a decoder with a chat template, which looks at pictures if it is to.
+
+    Reads its configuration and tokenizer; of one that looks at pictures its processor too.
+    """
     _context(section, key)
-    _tokenizer(section, key)
+    if looks_at_pictures(section):
+        Prompts(section, key)
+    else:
+        _tokenizer(section, key)
+
+
+def looks_at_pictures(section: Translate | Tag) -> bool:
+    """Return whether a section's model is shown pictures."""
+    return isinstance(section, Tag) and section.images
 
 
 def resolve(section: Translate | Tag, key: str, prompt: str) -> Resolved:
@@ -128,23 +144,71 @@ class Prompts:
         self.tokenizer = _tokenizer(section, key)
         self.context = _context(section, key, self.tokenizer)
         self.control = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        self.takes_system = _takes_system(self.tokenizer)
+        self.parts = looks_at_pictures(section)  # such a template takes messages in parts
+        self.takes_system = _takes_system(self.tokenizer, self.parts)
+        self.picture_tokens = self._of_pictures(section, key) if self.parts else 0
 
-    def ids(self, conversation: Conversation) -> list[int] | Reply:
-        """Return the tokens of a prompt, with room for one of an answer."""
+    def _of_pictures(self, section: Translate | Tag, key: str) -> int:
+        """Return the most tokens that pictures of the recipe's size were found to take.
+
+        RecipeError unless the model has an image tower, and its template one place for a picture, and none without.
+        """
+        from PIL import Image
+        from transformers import AutoConfig, AutoProcessor
+
+        name = str(section.model)
+        config = pretrained(AutoConfig, name, f"{key}.model")
+        own = [getattr(config, f"image_token_{end}", None) for end in ("id", "index")]
+        place = next((one for one in own if one is not None), None)
+        if not hasattr(config, "vision_config") or place is None:
+            raise RecipeError(
+                f"{key}.images: {key}.model {name!r} reads text alone (model_type {config.model_type}); give a "
+                "vision-language model, as Qwen3-VL or SmolVLM, or leave images out"
+            )
+        # Whatever the tokenizer calls special: a text that spells one would be taken for a picture
+        others = (place, getattr(config, "video_token_id", None))
+        self.control |= {self.tokenizer.convert_ids_to_tokens(one) for one in others if one is not None}
+        asked = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+        with_one, without = (self._render(asked, picture=shown).count(place) for shown in (True, False))
+        if (with_one, without) != (1, 0):
+            raise RecipeError(
+                f"{key}.model {name!r}: its chat template has {with_one} places for a picture, and {without} where "
+                "there is none; allowed: 1 and 0"
+            )
+        processor = pretrained(AutoProcessor, name, f"{key}.model")
+        side = section.llm.image_side
+        text = self.tokenizer.convert_ids_to_tokens(place)
+        counts = []
+        for size in ((side, side), (side, side // 2), (side // 2, side), (side, max(1, side // 4))):
+            found = processor(text=[text], images=[[Image.new("RGB", size)]])
+            counts.append(len(found["input_ids"][0]))
+        return max(counts)
+
+    def ids(self, conversation: Conversation, *, picture: bool = False) -> list[int] | Reply:
+        """Return the tokens of a prompt, with room for one of an answer; of a picture its place alone."""
         if spelt := sorted(t for t in self.control if any(t in message["content"] for message in conversation)):
             return Reply(f"the text spells {spelt[0]}, a control token of the model", "control", None, 0)
-        ids = self._render(conversation)
-        if len(ids) >= self.context:
-            message = f"the prompt has {len(ids)} tokens, but the model reads {self.context} with its answer"
+        ids = self._render(conversation, picture=picture)
+        if self.room(ids, picture=picture) <= 0:
+            n_tokens, beside = self.context - self.room(ids, picture=picture), " with its picture" if picture else ""
+            message = f"the prompt has {n_tokens} tokens{beside}, but the model reads {self.context} with its answer"
             return Reply(message, "prompt", None, 0)
         return ids
 
-    def _render(self, conversation: Conversation) -> list[int]:
-        messages = [dict(message) for message in conversation]
+    def room(self, ids: Sequence[int], *, picture: bool) -> int:
+        """Return how many tokens an answer may have."""
+        return self.context - len(ids) - (self.picture_tokens if picture else 0)
+
+    def _render(self, conversation: Conversation, *, picture: bool = False) -> list[int]:
+        messages: list[dict[str, Any]] = [dict(message) for message in conversation]
         if not self.takes_system and messages[0]["role"] == "system":
             system, user, *rest = messages
             messages = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+        if self.parts:
+            for message in messages:
+                message["content"] = [{"type": "text", "text": message["content"]}]
+            if picture:
+                messages[-1]["content"].insert(0, {"type": "image"})
         ids: list[int] = self.tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=True,
@@ -195,6 +259,7 @@ class ChatModel(Timed):
                 # One named backend, and blanks only where JSON in one line has them, or a model may write blanks up
                 # to its limit.
                 structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+                **({"limit_mm_per_prompt": {"image": 1}} if self.prompts.parts else {}),
                 **_memory(section),
             )
         except Exception as error:  # whatever vLLM and the libraries below it raise
@@ -212,18 +277,32 @@ class ChatModel(Timed):
         conversations: Sequence[Conversation],
         max_tokens: Sequence[int],
         schema: Mapping[str, Any] | None = None,
+        pictures: Sequence[Shown | None] | None = None,
     ) -> list[Reply]:
         """See `Chat`: greedy, in one call of the engine.
 
         FatalError if the engine fails, which is no row's fault; vLLM's error about a single prompt passes through.
         """
-        made = [self.prompts.ids(conversation) for conversation in conversations]
-        asked = [(ids, limit) for ids, limit in zip(made, max_tokens, strict=True) if not isinstance(ids, Reply)]
-        limits = [min(limit, self.prompts.context - len(ids)) for ids, limit in asked]
-        answers = iter(self._generate([ids for ids, _ in asked], limits, schema))
+        shown = [None] * len(conversations) if pictures is None else pictures
+        made = [
+            self.prompts.ids(conversation, picture=one is not None)
+            for conversation, one in zip(conversations, shown, strict=True)
+        ]
+        prompts: list[dict[str, Any]] = []
+        limits = []
+        for ids, limit, one in zip(made, max_tokens, shown, strict=True):
+            if isinstance(ids, Reply):
+                continue
+            limits.append(min(limit, self.prompts.room(ids, picture=one is not None)))
+            prompts.append({"prompt_token_ids": ids})
+            if one is not None:
+                prompts[-1] |= {"multi_modal_data": {"image": one[1]}, "multi_modal_uuids": {"image": one[0]}}
+        answers = iter(self._generate(prompts, limits, schema))
         return [one if isinstance(one, Reply) else next(answers) for one in made]
 
-    def _generate(self, prompts: list[list[int]], limits: list[int], schema: Mapping[str, Any] | None) -> list[Reply]:
+    def _generate(
+        self, prompts: list[dict[str, Any]], limits: list[int], schema: Mapping[str, Any] | None
+    ) -> list[Reply]:
         if not prompts:
             return []
         import torch
@@ -245,7 +324,7 @@ class ChatModel(Timed):
         torch.get_num_threads()
         try:
             with self.in_model():
-                outputs = self.model.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
+                outputs = self.model.generate(prompts, params, use_tqdm=False)
         except VLLMClientError:  # about one prompt; vLLM has withdrawn the others, and the guard finds the row
             raise
         except Exception as error:  # prompts may be left in the engine, whose answers the next call would get
@@ -257,12 +336,12 @@ class ChatModel(Timed):
                 )
             ) from error
         replies = []
-        for ids, output in zip(prompts, outputs, strict=True):
+        for output in outputs:
             (answer,) = output.outputs
             count = len(answer.token_ids)
             if answer.finish_reason not in ("stop", "length"):
                 raise RetryableError(f"{self.key}: vLLM gave up on an answer ({answer.finish_reason})")
-            self.tokens += len(ids) + count
+            self.tokens += len(output.prompt_token_ids) + count  # of pictures too
             mean = None if answer.cumulative_logprob is None or not count else answer.cumulative_logprob / count
             replies.append(Reply(answer.text, answer.finish_reason, mean, count))
         return replies
@@ -306,9 +385,15 @@ def _context(section: Translate | Tag, key: str, tokenizer: Any = None) -> int:
     return min(int(limit) for limit in limits if limit)
 
 
-def _takes_system(tokenizer: Any) -> bool:
-    """Tell whether the chat template takes a system message; Gemma 2's refuses it, others leave it out."""
-    messages = [{"role": "system", "content": "SYSTEM-TEXT"}, {"role": "user", "content": "USER-TEXT"}]
+def _takes_system(tokenizer: Any, parts: bool) -> bool:
+    """Tell whether the chat template takes a system message; Gemma 2's refuses it, others leave it out.
+
+    parts: messages are lists of parts.
+    """
+    texts = {"system": "SYSTEM-TEXT", "user": "USER-TEXT"}
+    messages = [
+        {"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in texts.items()
+    ]
     try:
         return "SYSTEM-TEXT" in tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     except TemplateError:

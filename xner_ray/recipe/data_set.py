@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.settings import place
 
@@ -23,7 +23,7 @@ class DataSet(Section):
     """A recipe with settings; in YAML, the file's name alone is a data set without settings."""
 
     recipe: str  # a recipe file, relative to the file that names it
-    settings: Settings = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)  # dotted recipe key: value
 
     @model_validator(mode="before")
     @classmethod
@@ -44,6 +44,19 @@ def refuse_names(names: Iterable[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be a folder's name; allowed: letters, digits and _ . + -")
+
+
+def check_controls(controls: Mapping[str, str], names: Sequence[str], reference: str, what: str) -> None:
+    """Raise ValueError unless controls map some of the compared names, other than the reference, to others."""
+    for name, control in controls.items():
+        for each in (name, control):
+            if each not in names:
+                raise ValueError(f"controls: {each!r} is no {what}{did_you_mean(each, names)}")
+        if name == control or reference in (name, control):
+            raise ValueError(
+                f"controls: {name}: {control}: a {what} and its control are two, and neither is the reference "
+                f"({reference})"
+            )
 
 
 def overrides_of(settings: Mapping[str, Any]) -> list[str]:

@@ -109,7 +109,7 @@ def _unread(recipe: Recipe) -> set[str]:
     found = {"likelihood.beams", "likelihood.max_new_tokens", "constrained.max_new_tokens"}  # they generate nothing
     if not recipe.with_images:
         found.add("input.columns.image")
-    if "image" not in recipe.stages:
+    if not recipe.looks_at_pictures:
         found.add("input.images")  # references alone go along
     if recipe.projector != "marker":
         found.add("translate.min_similarity")
@@ -120,4 +120,6 @@ def _unread(recipe: Recipe) -> set[str]:
         found |= {f"{stage}.{key}" for key in _UNREAD.get(engine, ())}
         if engine != "llm":
             found.add(f"{stage}.llm.context_tokens")
+        if stage != "tag" or not recipe.tag.images:
+            found |= {f"{stage}.images", f"{stage}.llm.image_side"}
     return found | ({"tag.context", "target_tag.context"} - recipe.contexts.keys())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.sections import ModelRuntime
 
-TINY_CLIP = "tiny-clip"  # the name of the test model in this package
+if TYPE_CHECKING:
+    from xner_ray.recipe.model import Recipe
+
+TINY_CLIP = "tiny-clip"  # the names of the test models in this package
+TINY_OWL = "tiny-owl"
 DEPICTED = {"PER": 0.65, "ORG": 0.28, "LOC": 0.1}
 """The share of entities that the picture of their tweet shows, by the boxes of GMNER."""
 OTHERS_DEPICTED = 0.3
@@ -18,9 +22,10 @@ OTHERS_DEPICTED = 0.3
 class Image(ModelRuntime):
     """Evidence of pictures for the labels of entities (`docs/images.md`)."""
 
-    # clip: any model of an image tower and a text tower that AutoModel loads: CLIP, SigLIP, SigLIP 2
-    engine: Annotated[Literal["none", "clip"], Decides.ROWS] = "none"
-    # hub id (name@revision), folder, or tiny-clip
+    # clip: any model of an image tower and a text tower that AutoModel loads: CLIP, SigLIP, SigLIP 2; owl: a detector
+    # that is asked in words, OWL-ViT or OWLv2, which also says where entities are
+    engine: Annotated[Literal["none", "clip", "owl"], Decides.ROWS] = "none"
+    # hub id (name@revision), folder, tiny-clip or tiny-owl
     model: Annotated[str | None, Decides.MODEL] = None
     # label -> sentences about a picture of such an entity, whose mention stands in the place of {}
     prompts: Annotated[dict[str, list[str]], Decides.ROWS] = Field(default_factory=dict)
@@ -36,6 +41,9 @@ class Image(ModelRuntime):
     doubt: Annotated[float, Decides.ROWS] = Field(default=0.1, gt=0, lt=0.5)
     # pictures of the run whose mean says nothing
     background: Annotated[int, Decides.ROWS] = Field(default=512, ge=8, le=8192)
+    # of a box that is kept, for engine owl
+    min_score: Annotated[float, Decides.ROWS] = Field(default=0.1, ge=0, le=1)
+    # auto: float32 on CPU, float16 on GPU
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # a folder or an address where vectors of pictures are kept for further runs
     cache: Annotated[str | None, Decides.FILES] = None
@@ -71,3 +79,24 @@ class Image(ModelRuntime):
     def depicted_of(self, label: str) -> float:
         """Return the probability that an entity of a label is in the picture."""
         return self.depicted.get(label, OTHERS_DEPICTED)
+
+
+def check_use(recipe: Recipe) -> None:
+    """Raise ValueError for a recipe that looks at pictures where there are none, or none where it says how."""
+    if recipe.target_tag.images:
+        raise ValueError("target_tag.images: pictures are shown to the tagger of the source side; set tag.images")
+    looks = {
+        "tag.images: true": recipe.tag.images,
+        f"image.engine: {recipe.image.engine}": recipe.image.engine != "none",
+    }
+    if recipe.input.images.ablation is not None and not any(looks.values()):
+        raise ValueError(
+            "input.images.ablation: nothing looks at the pictures; set image.engine: clip or owl, or tag.images"
+        )
+    for key in [key for key, looks_at in looks.items() if looks_at and not recipe.with_images]:
+        raise ValueError(f"{key} needs pictures; name their column under input.columns.image")
+    if recipe.image.engine != "none" and recipe.projector == "transfer":
+        raise ValueError(
+            "image.engine: pictures judge the entities of the source side, and projector transfer takes those of "
+            "the target words; leave image out"
+        )

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from xner_ray.data.spans import Span
 from xner_ray.errors import did_you_mean
 from xner_ray.recipe.decides import Decides, Section, decisions
-from xner_ray.recipe.images import Image
+from xner_ray.recipe.images import Image, check_use
 from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.sections import (
     BUILTIN_LABELS,
@@ -37,11 +37,11 @@ _OWN_MODELS = {"builtin": "builtin", "spacy": SPACY_MODEL}  # of taggers
 
 
 class Output(Section):
-    incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"
+    incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"  # sentences that lost an entity
     # an entity that scores less makes its sentence incomplete, as one without a place does
     doubtful: Annotated[float, Decides.CHOICE] = Field(default=0.0, ge=0, le=1)
-    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)
-    rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)
+    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)  # above it no run begins
+    rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)  # of the data set
 
 
 class Engine(Section):
@@ -71,7 +71,7 @@ class Combined(Section):
 
 
 class Recipe(Section):
-    direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"
+    direction: Annotated[Literal["train", "test"], Decides.ROWS] = "train"  # test: labels of a translation come back
     # match: align, then match; marker: entities in brackets through the translator; constrained: brackets where a
     # translator would put them in a translation that stays; transfer: target_tag's own entities
     projector: Annotated[Literal["match", "marker", "constrained", "transfer", "combine"], Decides.ROWS] = "match"
@@ -80,7 +80,7 @@ class Recipe(Section):
     input: Input
     # direction test: the language that the tagger reads
     source_lang: Annotated[LanguageCode, Decides.ROWS] = "eng_Latn"
-    targets: Annotated[list[LanguageCode], Decides.RUN] = Field(default_factory=list)
+    targets: Annotated[list[LanguageCode], Decides.RUN] = Field(default_factory=list)  # of direction train
     translate: Translate = Translate()
     tag: Tag = Tag()
     image: Image = Image()
@@ -228,19 +228,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _pictures(self) -> Recipe:
-        if self.image.engine == "none":
-            if self.input.images.ablation is not None:
-                raise ValueError("input.images.ablation: nothing looks at the pictures; set image.engine: clip")
-            return self
-        if not self.with_images:
-            raise ValueError(
-                f"image.engine: {self.image.engine} needs pictures; name their column under input.columns.image"
-            )
-        if self.projector == "transfer":
-            raise ValueError(
-                "image.engine: pictures judge the entities of the source side, and projector transfer takes those of "
-                "the target words; leave image out"
-            )
+        check_use(self)
         return self
 
     @property
@@ -356,7 +344,17 @@ class Recipe(Section):
     @property
     def units_decide(self) -> bool:
         """True if rows depend on which others are in their unit."""
-        return "image" in self.stages or "apertium" in map(self.engine_of, self.stages)
+        return self.looks_at_pictures or "apertium" in map(self.engine_of, self.stages)
+
+    @property
+    def shows_pictures(self) -> bool:
+        """True if the tagger is shown pictures."""
+        return self.tag.images and "tag" in self.stages and self.input.images.ablation != "none"
+
+    @property
+    def looks_at_pictures(self) -> bool:
+        """True if a stage reads the files of pictures."""
+        return self.shows_pictures or "image" in self.stages
 
     def engine_of(self, stage: str) -> str:
         """Return what makes a stage's results: its engine, the aligner's backend, or the projector."""

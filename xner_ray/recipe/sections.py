@@ -55,7 +55,8 @@ class Runtime(Section):
     gpus: Annotated[float, Decides.RUN] = Field(default=0.0, ge=0)
     # per worker; None: a share of the machine
     cpus: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
-    threads: Annotated[int, Decides.RUN] = Field(default=1, ge=1)
+    threads: Annotated[int, Decides.RUN] = Field(default=1, ge=1)  # of each worker
+    # reserved on its node; null: none is
     memory_gb: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0)
 
     @field_validator("workers")
@@ -79,7 +80,7 @@ class Translating(ModelRuntime):
 
     # hub id (name@revision), folder, or tiny-nllb
     model: Annotated[str, Decides.MODEL] = "facebook/nllb-200-distilled-600M"
-    beams: Annotated[int, Decides.ROWS] = Field(default=1, ge=1)
+    beams: Annotated[int, Decides.ROWS] = Field(default=1, ge=1)  # 1: greedy
     # None: by the length of the sentence
     max_new_tokens: Annotated[int | None, Decides.ROWS] = Field(default=None, ge=1)
     cpu_tokens: ClassVar[int] = 2048
@@ -109,11 +110,11 @@ Action = Annotated[Literal["off", "flag", "reject"], BeforeValidator(_action)]
 class Health(Section):
     """What to do with a row when a check of its translation fires (`translate/health.py`)."""
 
-    repeats: Annotated[Action, Decides.ROWS] = "flag"
-    copied: Annotated[Action, Decides.ROWS] = "flag"
-    wrong_script: Annotated[Action, Decides.ROWS] = "flag"
-    length: Annotated[Action, Decides.ROWS] = "flag"
-    lost_digits: Annotated[Action, Decides.ROWS] = "flag"
+    repeats: Annotated[Action, Decides.ROWS] = "flag"  # one piece over and over
+    copied: Annotated[Action, Decides.ROWS] = "flag"  # the source sentence itself
+    wrong_script: Annotated[Action, Decides.ROWS] = "flag"  # letters of another script than the language has
+    length: Annotated[Action, Decides.ROWS] = "flag"  # far longer or shorter than its source
+    lost_digits: Annotated[Action, Decides.ROWS] = "flag"  # numbers of the source that are not in it
     # needs the extra lid; knows half of the languages, and confuses related ones
     language: Annotated[Action, Decides.ROWS] = "off"
 
@@ -126,13 +127,15 @@ class Llm(Section):
     # of a device, per worker; None: 0.85 x gpus, so that workers can share a device. With gpus: 0 of the machine's
     # memory, all that the worker holds included; None: 4 GiB for keys and values, or VLLM_CPU_KVCACHE_SPACE
     gpu_memory_share: Annotated[float | None, Decides.RUN] = Field(default=None, gt=0, le=1)
+    # of a picture that is shown to the model: its longer side in pixels, at most
+    image_side: Annotated[int, Decides.ROWS] = Field(default=896, ge=32, le=4096)
 
 
 class Translate(Translating):
     # None: provided where parallel text is given, else nllb
     # None: nllb where text is missing; auto: ctranslate2 where it is installed and takes the model, else nllb
     engine: Annotated[Literal["provided", "auto", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
-    llm: Llm = Llm()
+    llm: Llm = Llm()  # settings of vLLM
     health: Health = Health()
     # projector marker: of a marked piece to its entity's translation
     min_similarity: Annotated[float, Decides.ROWS] = Field(default=0.5, ge=0, le=1)
@@ -141,6 +144,7 @@ class Translate(Translating):
 class BackTranslate(Translating):
     """Refinement by back-translation: entities are carried over a bridge sentence in the target language."""
 
+    # none: no back-translation
     engine: Annotated[Literal["none", "nllb", "ctranslate2", "apertium"], Decides.ROWS] = "none"
     # of a marked piece to its entity's own translation
     min_similarity: Annotated[float, Decides.ROWS] = Field(default=0.5, ge=0, le=1)
@@ -149,7 +153,7 @@ class BackTranslate(Translating):
 class Likelihood(Translating):
     """The score likelihood: a translator's probability that a candidate translates an entity."""
 
-    engine: Annotated[Literal["none", "nllb"], Decides.ROWS] = "none"
+    engine: Annotated[Literal["none", "nllb"], Decides.ROWS] = "none"  # none: no score likelihood
 
 
 class Constrained(Translating):
@@ -158,7 +162,7 @@ class Constrained(Translating):
     Its probabilities say where in the translation, whatever made that, the brackets of an entity belong.
     """
 
-    engine: Annotated[Literal["nllb"], Decides.ROWS] = "nllb"
+    engine: Annotated[Literal["nllb"], Decides.ROWS] = "nllb"  # the translator whose probabilities are read
     # openings that are followed, and places that are read as a whole, of an entity; fewer where no more can count
     beams: Annotated[int, Decides.ROWS] = Field(default=8, ge=1)
     # an entity whose best place is at most this times as probable as no brackets stays unprojected; 0 places all
@@ -224,9 +228,12 @@ class Tag(ModelRuntime):
     # builtin, hf: how a word's probabilities come from its subwords'
     pooling: Annotated[Literal["first", "mean", "max"], Decides.ROWS] = "first"
     temperature: Annotated[float, Decides.ROWS] = Field(default=1.0, ge=1e-3, le=100)  # builtin, hf: for the softmax
+    # auto: float32 on CPU, float16 on GPU
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Decides.ROWS] = "auto"
     # builtin, hf: a column of the input whose text is read beside the words, as a picture's caption
     context: Annotated[str | None, Decides.ROWS] = Field(default=None, min_length=1)
+    # llm: show the model the pictures of rows that have one (input.columns.image)
+    images: Annotated[bool, Decides.ROWS] = False
     llm: Llm = Llm()
 
     @model_validator(mode="after")
@@ -235,6 +242,11 @@ class Tag(ModelRuntime):
             raise ValueError(
                 f"context: engine {self.engine} reads no text beside the words; allowed: builtin, hf; leave "
                 f"{self.context!r} out, or take one of them"
+            )
+        if self.images and self.engine != "llm":
+            raise ValueError(
+                f"images: engine {self.engine} looks at no pictures; allowed: llm, with a vision-language model; the "
+                "section image weighs the labels of any tagger against pictures"
             )
         if self.engine == "llm" and self.model is None:
             raise ValueError(_NO_DECODER)
@@ -282,15 +294,16 @@ class Align(ModelRuntime):
     backend: Annotated[Literal["batched", "simalign", "provided"], Decides.ROWS] = "batched"
     encoder: Annotated[str, Decides.MODEL] = "builtin"  # builtin, hub id (name@revision), or folder
     layer: Annotated[int | list[int] | Literal["auto"], Decides.ROWS] = "auto"  # several: their average
-    level: Annotated[Literal["word", "subword"], Decides.ROWS] = "word"
+    level: Annotated[Literal["word", "subword"], Decides.ROWS] = "word"  # what is linked: words, or their subwords
     # pair: subtract the mean vector of the two sentences
     center: Annotated[Literal["pair", "none"], Decides.ROWS] = "pair"
-    similarity: Annotated[Literal["cosine", "dot"], Decides.ROWS] = "cosine"
+    similarity: Annotated[Literal["cosine", "dot"], Decides.ROWS] = "cosine"  # of two vectors
     # for the softmax; None: by similarity and center
     temperature: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=1e-3, le=10)
     # for scores that use hard links
     method: Annotated[Literal["argmax", "itermax", "mwmf", "forward", "reverse", "softmax"], Decides.CELLS] = "itermax"
     threshold: Annotated[float | None, Decides.ROWS] = Field(default=None, ge=0, le=1)  # for method softmax
+    # how much links far off the diagonal cost
     distortion: Annotated[float, Decides.ROWS] = Field(default=0.0, ge=0, le=1)
     # auto: as for translate; int8: CPU only. On a CPU others than float32 only where faster
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16", "int8"], Decides.ROWS] = "auto"
@@ -299,42 +312,48 @@ class Align(ModelRuntime):
 class Heuristic(Section):
     """Settings of solver: heuristic (`match/heuristic.py`)."""
 
-    gap: Annotated[int, Decides.CHOICE] = Field(default=1, ge=0)
-    ratio: Annotated[float | None, Decides.CHOICE] = Field(default=0.8, ge=0)
-    top_k: Annotated[int | None, Decides.CHOICE] = Field(default=None, ge=1)
-    only_first: Annotated[bool, Decides.CHOICE] = False
-    order: Annotated[Literal["given", "shortest", "longest"], Decides.CHOICE] = "given"
+    gap: Annotated[int, Decides.CHOICE] = Field(default=1, ge=0)  # words without a link inside a run
+    ratio: Annotated[float | None, Decides.CHOICE] = Field(default=0.8, ge=0)  # of the lengths of target and source
+    top_k: Annotated[int | None, Decides.CHOICE] = Field(default=None, ge=1)  # runs kept
+    only_first: Annotated[bool, Decides.CHOICE] = False  # take the first run alone
+    order: Annotated[Literal["given", "shortest", "longest"], Decides.CHOICE] = "given"  # of entities
+    # which entity keeps a word that two claim
     collision: Annotated[Literal["last", "first", "longest"], Decides.CHOICE] = "last"
 
 
 class TaggerScore(Section):
     """Settings of `scores.tagger`, which make up for the lower mean probability of longer candidates."""
 
+    # factor where the tags begin and end with the label
     alpha: Annotated[float, Decides.WINNERS] = Field(default=1.15, ge=1, le=10)
-    reward: Annotated[Literal["exact", "always"], Decides.WINNERS] = "exact"
+    reward: Annotated[Literal["exact", "always"], Decides.WINNERS] = "exact"  # always: alpha counts for all
 
 
 class Match(Runtime):
+    # heuristic: the word-to-word baseline
     solver: Annotated[Literal["exact", "greedy", "heuristic"], Decides.CHOICE] = "exact"
+    # window: spans around linked words; ngram: all; runs: of linked words; tagger: target_tag's; or several, with +
     candidates: Annotated[str, AfterValidator(_candidates), Decides.CELLS] = "window"
     sub_ranges: Annotated[bool, Decides.CELLS] = False  # for candidates tagger: parts of its spans too
-    max_words: Annotated[int, Decides.CELLS] = Field(default=60, ge=1)
+    max_words: Annotated[int, Decides.CELLS] = Field(default=60, ge=1)  # of a candidate
     scores: Annotated[dict[str, Annotated[float, Field(ge=1e-3, le=1e3)]], Decides.WINNERS] = Field(
         default_factory=lambda: {"soft": 1.0, "edges": 0.2}
-    )
+    )  # weight of each score
     # a score of at most this counts as 0, before the weight
     thresholds: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = Field(default_factory=dict)
     # drops a candidate with a score of at most this
     filters: Annotated[dict[str, Annotated[float, Field(ge=0)]], Decides.WINNERS] = Field(default_factory=dict)
-    tagger: TaggerScore = TaggerScore()
+    tagger: TaggerScore = TaggerScore()  # of the score tagger
     # an entity without a candidate above this stays unprojected
     min_score: Annotated[float, Decides.WINNERS] = Field(default=0.6, ge=0, le=1)
     # auto: match twice, the second time with a prior from the first
     prior: Annotated[Literal["auto", "none"], Decides.CHOICE] = "auto"
+    # places of an entity: <, <=, =, >=, > and a number
     per_entity: Annotated[str, AfterValidator(_form), Decides.WINNERS] = "<=1"
     # what an entity's score is. auto: the probability that it is right where `scores` are the default ones, else as for
     # none: its score in the matching
     confidence: Annotated[Literal["auto", "none"], Decides.CHOICE] = "auto"
+    # of one sentence; then greedy, and the row says so
     time_limit_s: Annotated[float, Decides.CHOICE] = Field(default=10.0, gt=0)
     heuristic: Heuristic = Heuristic()
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from huggingface_hub import CardData, RepoCard
 
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.recipe.images import TINY_CLIP
+from xner_ray.recipe.images import TINY_CLIP, TINY_OWL
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import TINY_NLLB
 from xner_ray.run.counters import Report
@@ -27,6 +27,7 @@ _LICENCES = {
     "its own templates.",
     "clip": "the model of pictures and texts named above: see its own card.",
     TINY_CLIP: "tiny-clip (pictures): a test model of xner_ray, Apache-2.0; it knows drawings of its own kinds alone.",
+    TINY_OWL: "tiny-owl (pictures): a test model of xner_ray, Apache-2.0; it knows drawings of its own kinds alone.",
     "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
     "uner": "the built-in tagger: CC BY-SA 4.0, trained on Universal NER (Mayhew et al., NAACL 2024).",
@@ -214,8 +215,8 @@ def models(recipe: Recipe) -> list[str]:
     engines = {recipe.engine_of(stage) for stage in recipe.stages}
     engines = {"uner" if engine == "builtin" else engine for engine in engines}
     engines |= {"builtin"} if any(model == "builtin" for _, model in recipe.models()) else set()
-    if "clip" in engines:
-        used.append(TINY_CLIP if recipe.image.model == TINY_CLIP else "clip")
+    if engines & {"clip", "owl"}:
+        used.append(recipe.image.model if recipe.image.model in (TINY_CLIP, TINY_OWL) else "clip")
     others = ("builtin", "uner", "spacy", "hf", "llm", "apertium")
     return list(dict.fromkeys([*used, *(name for name in others if name in engines)]))
 

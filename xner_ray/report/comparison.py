@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from xner_ray.evaluate.comparison import Agreement, Comparison, Result
+from xner_ray.evaluate.comparison import Against, Agreement, Comparison, Result
+from xner_ray.evaluate.controls import LEVEL, Verdict
 from xner_ray.evaluate.scores import ITEMS, Evaluations
 from xner_ray.report.tables import Table, interval_text, scores_table, sentence
 
@@ -26,8 +27,11 @@ _RIGHT = {
 }
 
 
-def comparison_tables(comparison: Comparison, *, wide: bool = False) -> Group:
-    """Return runs, scores with differences, and how many sentences differ; `wide`: differences beside the scores."""
+def comparison_tables(comparison: Comparison, verdicts: Sequence[Verdict] = (), *, wide: bool = False) -> Group:
+    """Return runs, scores with differences, how many sentences differ, and verdicts on runs with controls.
+
+    wide: differences beside the scores.
+    """
     names = [[f"{n} {run.name}"] for n, run in enumerate(comparison.runs, start=1)]
     number = comparison.reference + 1
     first = f"run {number}"
@@ -47,7 +51,8 @@ def comparison_tables(comparison: Comparison, *, wide: bool = False) -> Group:
         differing = _differing(comparison, names, [f"{number} right", "run right", "neither"])
         differing.title, differing.notes = f"Sentences whose entities are not those of {first}", [note]
         parts.append(differing)
-    return Group(*parts, *_agreement(comparison, names, first))
+    judged = [verdict_table(verdicts, comparison.runs[comparison.reference].name)] if verdicts else []
+    return Group(*parts, *_agreement(comparison, names, first), *judged)
 
 
 def markdown(comparison: Comparison) -> str:
@@ -138,6 +143,34 @@ def _shares(one: Agreement) -> list[str]:
     f1 = "-" if one.f1 is None else f"{100 * one.f1:.2f}"
     both = share(one.identical_with_entities, one.with_entities)
     return [str(one.sentences), share(one.identical, one.sentences), str(one.with_entities), both, f1]
+
+
+def verdict_table(verdicts: Sequence[Verdict], reference: str) -> Table:
+    """Return for each method with a control whether it beats the reference, and the same with exchanged pictures."""
+    columns = ["F1", f"minus {reference}", "95% interval", "Holm", "minus its control", "95% interval", "Holm"]
+    notes = [
+        f"control: the same with exchanged pictures or texts; yes: the interval is above zero and Holm below {LEVEL:g}",
+        f"Holm: p corrected for the tests of a language, two a method; better: it beats {reference} and its control",
+    ]
+    heads = ["method", "control", f"beats {reference}?", "beats its control?"]
+    table = Table("Teachers: beyond the text, and beyond chance", heads, columns, notes)
+    for lang in dict.fromkeys(one.lang for one in verdicts):
+        rows = [
+            [
+                *(one.run, one.control_run, one.beats_text, one.beats_control, f"{100 * one.f1:.2f}"),
+                *(cell for each in (one.text, one.control) for cell in _difference(each)),
+            ]
+            for one in verdicts
+            if one.lang == lang
+        ]
+        table.add_section(lang or "mean", rows)
+    return table
+
+
+def _difference(against: Against) -> list[str]:
+    change = "-" if against.difference is None else f"{100 * against.difference:+.2f}"
+    p_value = "-" if against.p_holm is None else f"{against.p_holm:.4f}"
+    return [change, interval_text(against.interval, signed=True), p_value]
 
 
 def _notes(comparison: Comparison, reference: str) -> list[str]:

@@ -78,12 +78,16 @@ def _pictures(row: Mapping[str, Any], recipe: Recipe) -> list[RenderableType]:
     evidence: dict[int, list[Mapping[str, Any]]] = {}
     for cell in row["image_evidence"] or ():
         evidence.setdefault(cell["source"], []).append(cell)
+    boxes = {cell["source"]: cell for cell in row["image_boxes"] or ()}
     for judged in row["image_labels"] or ():
         span = row["source_spans"][judged["source"]]
         title = f"entity {judged['source']} {_words(row['source_tokens'], span['start'], span['end'])!r}: "
         title += f"{judged['text']} by the text, {judged['image']} with the picture"
         title += f", {judged['exchanged']} with another one" if judged["exchanged"] else ""
         parts.append(Text(title, "bold"))
+        if (box := boxes.get(judged["source"])) is not None:
+            ends = " ".join(f"{box[end]:.2f}" for end in ("x0", "y0", "x1", "y1"))
+            parts.append(Text(f"box [{ends}] of the picture, score {box['score']:.4f}"))
         table = Table("what moves the label", ["label"], ["text", "picture", "together"])
         for cell in evidence.get(judged["source"], ()):
             together = math.log(max(cell["text"], LEAST)) + recipe.image.weight * cell["image"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,29 @@ from numpy.typing import NDArray
 from xner_ray.data.opinions import opinions
 from xner_ray.data.row import SCALE
 from xner_ray.data.spans import Span, label_list, outermost, spans_to_tags
-from xner_ray.errors import Reason
+from xner_ray.errors import Flag, Reason
 
 Sentence = tuple[Sequence[str], Sequence[bool]]  # words, and for each whether a space follows it
 Contexts = Sequence[str | None] | None  # a text for each sentence, None where it has none; None: no sentence has one
 Rejected = tuple[Reason, str]  # reason and detail of a sentence without tags
+Shown = tuple[str, Any]  # a picture: the SHA-256 of its bytes, and Pillow's image
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of a picture's reference: a picture, or why there is none."""
+
+    picture: Shown | None = None
+    flag: Flag | None = None
+    detail: str = ""
+
+
+class Pictures(Protocol):
+    """Pictures by their references in the input of a language."""
+
+    def load(self, references: Collection[str], lang: str) -> dict[str, Seen]:
+        """Return what came of each reference. RetryableError for a store that may answer later."""
+        ...
 
 
 def certain(spans: Sequence[Span], n_words: int, labels: Sequence[str]) -> NDArray[np.float32]:
@@ -85,6 +104,14 @@ class Tagger(Protocol):
     def probabilities(self, words: Sequence[Sequence[str]]) -> Sequence[NDArray[np.float32] | Rejected]:
         """Return (n_words, 2 L + 1) for each sentence: O, B-1, I-1, B-2, ... by `labels`; a row sums to 1."""
         ...
+
+
+class PictureTagger(Tagger, Protocol):
+    """Tags given words by a picture too; the contract of `images` in a recipe."""
+
+    def tag(
+        self, sentences: Sequence[Sentence], pictures: Sequence[Shown | None] | None = None
+    ) -> Sequence[list[Span] | Rejected]: ...
 
 
 class ContextTagger(Tagger, Protocol):

@@ -7,7 +7,7 @@ import torch
 from xner_ray.errors import RecipeError
 from xner_ray.models import network
 from xner_ray.models.device import device_of, pick_dtype
-from xner_ray.models.hub import pinned, pretrained
+from xner_ray.models.hub import complete, pinned, pretrained
 from xner_ray.models.windows import Ints, Windows
 from xner_ray.recipe.sections import Resolved, Tag
 from xner_ray.tag.classes import Classes, read_classes
@@ -57,7 +57,7 @@ class HfTagger(TokenClassifier):
         name, key = str(section.model), f"{key}.model"
         tokenizer = network.fast_tokenizer(name, key)
         dtype = pick_dtype(section.dtype, device.type)
-        self.network = network.weights(AutoModelForTokenClassification, name, key, dtype).eval().to(device)
+        self.network = complete(AutoModelForTokenClassification, name, key, dtype).eval().to(device)
         if section.context is not None:
             network.require_look_behind(self._logits, tokenizer, key, name)
         super().__init__(section, tokenizer, network.positions_of(self.network, tokenizer), device, classes)

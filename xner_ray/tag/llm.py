@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from itertools import accumulate
 from typing import Any
 
@@ -19,7 +20,7 @@ from xner_ray.errors import Reason
 from xner_ray.models import vllm
 from xner_ray.models.vllm import Chat, ChatModel, Conversation
 from xner_ray.recipe.sections import Resolved, Tag
-from xner_ray.tag.base import Rejected, Sentence, SpanTagger
+from xner_ray.tag.base import Rejected, Sentence, Shown, SpanTagger
 
 SYSTEM = (
     "You find the named entities of a sentence. The labels:\n"
@@ -32,13 +33,18 @@ SYSTEM = (
 )
 USER = "The sentence:\n{text}"
 PROMPT = f"{SYSTEM}\n{USER}"  # its hash is in the fingerprint, and so are labels and meanings
+SEEN = "The picture that stands with the sentence may show some of them, or none."
+"""What the instructions end with where a picture is shown."""
 
 
-def conversation(text: str, labels: Mapping[str, str | None]) -> Conversation:
-    """Return the messages that ask for the entities of `text`; `labels` maps each label to its meaning, or None."""
+def conversation(text: str, labels: Mapping[str, str | None], *, picture: bool = False) -> Conversation:
+    """Return the messages that ask for the entities of `text`; `labels` maps each label to its meaning, or None.
+
+    picture: one is shown with it.
+    """
     lines = [f"- {label}: {meaning}" if meaning else f"- {label}" for label, meaning in sorted(labels.items())]
     return [
-        {"role": "system", "content": SYSTEM.format(labels="\n".join(lines))},
+        {"role": "system", "content": SYSTEM.format(labels="\n".join(lines)) + (f"\n{SEEN}" if picture else "")},
         {"role": "user", "content": USER.format(text=text)},
     ]
 
@@ -120,8 +126,11 @@ def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def resolve(section: Tag, key: str) -> Resolved:
-    """Resolve the section as `vllm.resolve` does."""
-    return vllm.resolve(section, key, PROMPT)
+    """Resolve the section as `vllm.resolve` does; what shows pictures is identified by Pillow's version too."""
+    if not section.images:
+        return vllm.resolve(section, key, PROMPT)
+    resolved = vllm.resolve(section, key, f"{PROMPT}\n{SEEN}")
+    return Resolved(resolved.section, {**resolved.identities, "pillow": metadata.version("pillow")})
 
 
 class LlmTagger(SpanTagger):
@@ -139,8 +148,10 @@ class LlmTagger(SpanTagger):
     def model_seconds(self) -> float:
         return self.model.model_seconds
 
-    def tag(self, sentences: Sequence[Sentence]) -> list[list[Span] | Rejected]:
-        """Return the spans of each sentence, which may overlap, or its reject."""
+    def tag(
+        self, sentences: Sequence[Sentence], pictures: Sequence[Shown | None] | None = None
+    ) -> list[list[Span] | Rejected]:
+        """Return the spans of each sentence, which may overlap, or its reject. pictures: one of each, or None."""
         texts = [
             "".join(word + " " * space for word, space in zip(words, spaces, strict=True)).strip()
             for words, spaces in sentences
@@ -148,7 +159,12 @@ class LlmTagger(SpanTagger):
         limits = [
             64 + 2 * len(text.encode()) + 32 * len(words) for text, (words, _) in zip(texts, sentences, strict=True)
         ]
-        replies = self.model.chat([conversation(text, self.meanings) for text in texts], limits, schema(self.labels))
+        shown = [None] * len(texts) if pictures is None else pictures
+        asked = [
+            conversation(text, self.meanings, picture=one is not None) for text, one in zip(texts, shown, strict=True)
+        ]
+        beside = {} if pictures is None else {"pictures": pictures}
+        replies = self.model.chat(asked, limits, schema(self.labels), **beside)
         self.tokens = self.model.tokens
         results: list[list[Span] | Rejected] = []
         for reply, (words, _) in zip(replies, sentences, strict=True):

@@ -7,7 +7,7 @@ probabilities. A row's context (`tag.context`, `target_tag.context`) is read bes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -27,10 +27,22 @@ from xner_ray.data.row import (
     with_flags,
 )
 from xner_ray.data.spans import Span
-from xner_ray.errors import Flag, Reason
+from xner_ray.errors import Flag, Reason, one_line
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import LastResult, ModelStage
-from xner_ray.tag.base import Contexts, ContextTagger, Rejected, Sentence, Tagger, judge
+from xner_ray.tag.base import (
+    Contexts,
+    ContextTagger,
+    Pictures,
+    PictureTagger,
+    Rejected,
+    Seen,
+    Sentence,
+    Tagger,
+    judge,
+)
+
+_PICTURES = 64  # that are held at once
 
 
 @dataclass(frozen=True)
@@ -45,18 +57,30 @@ class Found:
     cut: bool = False
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a tagger is asked. references: of the sentences' pictures, if they are shown; lang: of the input."""
+
+    sentences: list[Sentence]
+    contexts: Contexts = None
+    references: list[str | None] | None = None
+    lang: str = ""
+
+
 class TagStage(ModelStage):
     """Fills source_spans where they are not given; the run's label map applies to the tagger's labels too."""
 
     name = "tag"
 
-    def __init__(self, recipe: Recipe, tagger: Tagger) -> None:
+    def __init__(self, recipe: Recipe, tagger: Tagger, pictures: Pictures | None = None) -> None:
+        """Take a tagger, and pictures for one that is shown some."""
         super().__init__(tagger)
+        self.pictures, self.images = pictures, recipe.input.images
         self.tagger, self.labels, self.mark = tagger, recipe.input.labels, engine_flags(recipe.tag.engine)
         self.weighed = "image" in recipe.stages  # a picture weighs the labels against their probabilities
         self.opines = recipe.tag_opines
         self.context = recipe.tag.context
-        self.last: LastResult[tuple[list[Sentence], Contexts], Sequence[Found | Rejected]] = LastResult()
+        self.last: LastResult[Asked, Sequence[tuple[Found | Rejected, Seen]]] = LastResult()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         # Read whatever became of the row in this language: so the sentences are the same in all languages
@@ -69,14 +93,23 @@ class TagStage(ModelStage):
         sentences: list[Sentence] = [
             (words, spaces_after(places)) for words, places in zip(tokens, offsets, strict=True)
         ]
-        asked = sentences, _contexts(table, self.context, chosen)
-        of_row = dict(zip(read.tolist(), self.last.of(asked, self._tagged), strict=bool(rows)))
+        asked = Asked(sentences, _contexts(table, self.context, chosen))
+        if self.pictures is not None and rows:
+            references, lang = table.column("image").take(chosen).to_pylist(), table.column("lang")[0].as_py()
+            asked = replace(asked, references=references, lang=lang)
+        of_row = dict(zip(read.tolist(), self.last.of(asked, self._looked_at), strict=bool(rows)))
         found = [of_row[index] for index in rows]
         names = ("source_spans", "source_opinions", "unprojected", "flags")
         columns: dict[str, dict[int, Any]] = {name: {} for name in names}
         flags = table.column("flags").to_pylist()
         rejects: dict[int, tuple[Reason, str]] = {}
-        for index, result in zip(rows, found, strict=True):
+        for index, (result, seen) in zip(rows, found, strict=True):
+            if seen.flag is not None and self.images.missing == "reject":
+                reference = one_line(table.column("image")[index].as_py(), 200)
+                rejects[index] = Reason(str(seen.flag)), f"{reference}: {seen.detail}"
+                continue
+            if seen.picture is not None:
+                columns.setdefault("image_id", {})[index] = seen.picture[0]
             if isinstance(result, tuple):
                 rejects[index] = result
                 continue
@@ -97,12 +130,37 @@ class TagStage(ModelStage):
                 columns.setdefault("source_tags", {})[index] = [cell for cell in cells if cell["word"] in inside]
             if lost := nested_losses(spans):
                 columns["unprojected"][index] = lost
-            if mark := [*self.mark, *([Flag.CONTEXT_CUT] if result.cut else [])]:
+            odd = [*([Flag.CONTEXT_CUT] if result.cut else []), *([seen.flag] if seen.flag is not None else [])]
+            if mark := [*self.mark, *odd]:
                 columns["flags"][index] = with_flags(flags[index], mark)
         return fill(table, columns, rejects)
 
-    def _tagged(self, asked: tuple[list[Sentence], Contexts]) -> Sequence[Found | Rejected]:
-        sentences, contexts = asked
+    def _looked_at(self, asked: Asked) -> Sequence[tuple[Found | Rejected, Seen]]:
+        """Tag sentences, with their pictures if they are shown: so many at a time that memory holds them."""
+        if asked.references is None or self.pictures is None:
+            return [(found, Seen()) for found in self._tagged(asked.sentences, asked.contexts)]
+        distinct = sorted({one for one in asked.references if one is not None})
+        by = len(distinct) // 2 if self.images.ablation == "shuffled" else 0
+        shown = {one: distinct[(at + by) % len(distinct)] for at, one in enumerate(distinct)}
+        found: dict[int, tuple[Found | Rejected, Seen]] = {}
+        for first in range(0, max(1, len(distinct)), _PICTURES):
+            some = distinct[first : first + _PICTURES]
+            own = self.pictures.load(some, asked.lang)
+            others = own if not by else self.pictures.load([shown[one] for one in some], asked.lang)
+            # Those without a reference go with the first pictures
+            chosen = [n for n, one in enumerate(asked.references) if one in own or (one is None and not first)]
+            seen = [own.get(asked.references[n] or "", Seen()) for n in chosen]
+            pictures = [
+                None if one.picture is None else others[shown[str(asked.references[n])]].picture
+                for n, one in zip(chosen, seen, strict=True)
+            ]
+            tagger = cast(PictureTagger, self.tagger)
+            tagged = tagger.tag([asked.sentences[n] for n in chosen], pictures)
+            each = [one if isinstance(one, tuple) else Found(one) for one in tagged]
+            found |= dict(zip(chosen, zip(each, seen, strict=True), strict=True))
+        return [found[n] for n in range(len(asked.sentences))]
+
+    def _tagged(self, sentences: list[Sentence], contexts: Contexts) -> Sequence[Found | Rejected]:
         if contexts is not None:
             tagger = cast(ContextTagger, self.tagger)
             cuts = tagger.cuts([words for words, _ in sentences], contexts)

@@ -55,14 +55,14 @@ class Filters(Section):
 class Teacher(Section):
     """A run over the same target words; its `target_tags` are averaged with those of the source."""
 
-    run: Annotated[str, Decides.FILES]
-    weight: float = Field(default=1.0, gt=0)
+    run: Annotated[str, Decides.FILES]  # a run folder with target_tags
+    weight: float = Field(default=1.0, gt=0)  # of its distributions
 
 
 class Source(Section):
     """Sentences from one finished run, or from labelled files."""
 
-    run: Annotated[str | None, Decides.FILES] = None
+    run: Annotated[str | None, Decides.FILES] = None  # a run folder
     langs: list[LanguageCode] | None = None  # of the run's; None: all
     side: Literal["target", "source"] = "target"  # source: the sentences that were projected from, each once
     # soft: the distributions of the run's tagger over the target words (target_tags).
@@ -70,11 +70,11 @@ class Source(Section):
     labels: Literal["projected", "gold", "soft"] | None = None
     teachers: list[Teacher] = Field(default_factory=list)  # for labels soft: further runs, averaged with this one
     teacher_weight: float = Field(default=1.0, gt=0)  # of this run among them
-    splits: list[Split] = Field(default=["train"], min_length=1)
+    splits: list[Split] = Field(default=["train"], min_length=1)  # of the run; null: all
     input: Input | None = None  # labelled files, instead of run, langs, side and labels
     weight: float = Field(default=1.0, gt=0)  # of each sentence in the loss
     weight_by: Literal["none", "score"] = "none"  # score: times the mean score of its projected entities, at most 1
-    filters: Filters = Filters()
+    filters: Filters = Filters()  # which sentences and words count
 
     @model_validator(mode="after")
     def _fits(self) -> Source:
@@ -118,9 +118,9 @@ class Source(Section):
 class Folds(Section):
     """Cross-validation: training leaves out the documents of one fold, and evaluation reads only these."""
 
-    n: int = Field(ge=2)
-    held_out: int = Field(default=0, ge=0)
-    seed: int = 0
+    n: int = Field(ge=2)  # folds
+    held_out: int = Field(default=0, ge=0)  # the fold that is left out, from 0
+    seed: int = 0  # of the draw
 
     @model_validator(mode="after")
     def _fits(self) -> Folds:
@@ -160,24 +160,24 @@ class Model(Section):
 
 
 class Fit(Section):
-    epochs: int = Field(default=8, ge=1)
+    epochs: int = Field(default=8, ge=1)  # passes over the data
     batch_sentences: int = Field(default=16, ge=1)  # of one step, over all workers
     # Sentences held and shuffled at once, over all workers; runs with more rows are streamed (docs/students.md)
     shuffle_sentences: int = Field(default=65_536, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)  # None: 5e-4 over frozen layers, else 2e-5
     head_learning_rate: float | None = Field(default=None, gt=0)  # None: 2e-3 over frozen layers, else 1e-4
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)  # of AdamW
     warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps in which the rate rises before it falls to 0
-    clip_norm: float = Field(default=1.0, gt=0)
-    checkpoints_per_epoch: int = Field(default=1, ge=1)
+    clip_norm: float = Field(default=1.0, gt=0)  # longest gradient
+    checkpoints_per_epoch: int = Field(default=1, ge=1)  # from which a training resumes
     patience: int | None = Field(default=None, ge=1)  # checkpoints without a better F1 before it stops; None: never
-    micro_batch_tokens: int = Field(default=4096, ge=16)
+    micro_batch_tokens: int = Field(default=4096, ge=16)  # padded tokens of one pass
     # auto: bfloat16 products on a GPU; bfloat16 on a CPU: only where a layer in it is faster there
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     cache_gb: float = Field(default=1.0, ge=0)  # memory for the states of frozen layers, of one worker
     # The local disk for those that find no room there, at most half of what is free; the rest is computed again
     cache_disk_gb: float = Field(default=16.0, ge=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)  # of order, dropout and the head
 
     @model_validator(mode="after")
     def _pools_hold_steps(self) -> Fit:
@@ -192,9 +192,9 @@ class Fit(Section):
 
 class Resources(Section):
     address: str = "local"  # of Ray, as engine.address
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1)  # processes of Ray Train
     gpus: float = Field(default=0.0, ge=0)  # of one worker
-    cpus: float = Field(default=1.0, gt=0)
+    cpus: float = Field(default=1.0, gt=0)  # of each worker
     threads: int | None = Field(default=None, ge=1)  # of torch in one worker; None: one per CPU
 
 
@@ -215,15 +215,15 @@ class Labels(LabelMap):
 class Training(Section):
     """A student's recipe."""
 
-    data: Annotated[list[Source], Field(min_length=1)]
-    validation: list[Source] = Field(default_factory=list)
+    data: Annotated[list[Source], Field(min_length=1)]  # what is learnt
+    validation: list[Source] = Field(default_factory=list)  # what decides when to stop
     validation_share: float = Field(default=0.0, ge=0, lt=1)  # share of the documents of data, instead of validation
     evaluate: list[Source] = Field(default_factory=list)  # with gold; scored once, at the end
-    labels: Labels = Labels()
-    folds: Folds | None = None
-    model: Model = Model()
-    fit: Fit = Fit()
-    resources: Resources = Resources()
+    labels: Labels = Labels()  # which labels are learnt
+    folds: Folds | None = None  # train without a part of the documents
+    model: Model = Model()  # the network
+    fit: Fit = Fit()  # the training
+    resources: Resources = Resources()  # where
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

@@ -45,11 +45,11 @@ class Background:
         centred, found = self.vectors - self.mean, np.zeros(texts.shape[:2])
         step = max(1, _AT_ONCE // (len(centred) * texts.shape[1]))
         for first in range(0, len(texts), step):
-            found[first : first + step] = _beside(np.einsum("nd,mld->nml", centred, texts[first : first + step])).std(0)
+            found[first : first + step] = beside(np.einsum("nd,mld->nml", centred, texts[first : first + step])).std(0)
         return found
 
 
-def _beside(products: Floats) -> Floats:
+def beside(products: Floats) -> Floats:
     """Return products of labels, last axis, without their mean."""
     found: Floats = products - products.mean(axis=-1, keepdims=True)
     return found
@@ -78,7 +78,12 @@ def log_ratios(
         np.einsum("ed,eld->el", pictures[first : first + step] - background.mean, texts[mention[first : first + step]])
         for first in range(0, len(pictures), step)
     ]
-    products = _beside(np.concatenate(parts))
+    return ratios(np.concatenate(parts), sigma, slope, depicted)
+
+
+def ratios(products: Floats, sigma: Floats, slope: float, depicted: Floats) -> Floats:
+    """Return R from what a picture and each label have in common, less that of the background (entities, labels)."""
+    products = beside(products)
     u = np.divide(products, sigma, out=np.zeros_like(products), where=sigma > _SAME)
     return _rounded(np.log(1 - depicted + depicted * np.exp(np.clip(slope * u, -_CLIP, _CLIP))))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xner_ray.vision.background import Drawn
 from xner_ray.vision.cache import VectorCache
-from xner_ray.vision.formula import Background, Floats, unit_length
+from xner_ray.vision.formula import Background
 from xner_ray.vision.pixels import Fault
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of references. found: the id of each picture, or its fault. vectors: of length 1, by id."""
+    """What is known of references. found: the id of each picture, or its fault. vectors: as the model's `ready`
+    returns them, by id."""
 
     found: Mapping[str, str | Fault]
-    vectors: Mapping[str, Floats]
+    vectors: Mapping[str, NDArray[np.floating]]
 
     @property
     def ids(self) -> list[str]:
@@ -77,7 +78,7 @@ class PictureReader:
             self.cache.add(new)
         vectors = {**kept, **new}
         used = {one for one in found.values() if isinstance(one, str)}
-        return Seen(found, {one: unit_length(vectors[one]) for one in sorted(used)})
+        return Seen(found, {one: self.towers.ready(vectors[one]) for one in sorted(used)})
 
     def language(self, lang: str) -> str:
         """Return the language of the input that the rows of a run's language come from: that, or the only one."""
@@ -85,12 +86,12 @@ class PictureReader:
 
     def background(self, drawn: Sequence[tuple[str, Sequence[Drawn]]], most: int) -> Background:
         """Return the background of the first pictures that can be used, each content once. drawn: by language."""
-        found: dict[tuple[str, str], Floats] = {}  # by hash and id
+        found: dict[tuple[str, str], NDArray[np.floating]] = {}  # by hash and id
         for lang, rows in drawn:
             seen = self.read((reference for _, reference in rows), lang)
             usable = ((name, one) for name, reference in rows if isinstance(one := seen.found[reference], str))
             found |= {(name, one): seen.vectors[one] for name, one in usable}
-        once: dict[str, Floats] = {}
+        once: dict[str, NDArray[np.floating]] = {}
         for (_, one), vector in sorted(found.items(), key=lambda item: item[0]):
             once.setdefault(one, vector)
         vectors = list(once.values())[:most]

@@ -1,7 +1,8 @@
 """The stage `image`: pictures judge the labels of entities, whichever tagger or file gave them.
 
 It gives an entity another label, and never adds or drops one. A row without a usable picture keeps its labels. For each
-judged entity it also says which label another picture of the unit would have given: the control.
+judged entity it also says which label another picture of the unit would have given: the control. A detector's boxes are
+those of entities with the labels that they have afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from xner_ray.data.row import LEAST_PROBABILITY, accepted_rows, fill, with_flags
+from xner_ray.data.row import IMAGES, LEAST_PROBABILITY, accepted_rows, fill, with_flags
 from xner_ray.errors import Flag, Reason, one_line
 from xner_ray.recipe.model import Recipe
 from xner_ray.stage import LastResult, ModelStage
@@ -42,7 +43,7 @@ class _Judged:
 
 
 class ImageStage(ModelStage):
-    """Fills image_id, image_evidence and image_labels, and gives entities of source_spans their labels anew."""
+    """Fills image_id, image_evidence, image_labels and image_boxes, and gives source_spans their labels anew."""
 
     name = "image"
 
@@ -66,7 +67,7 @@ class ImageStage(ModelStage):
         own = self.reader.language(table.column("lang")[0].as_py())
         seen = self.seen.of((own, references), lambda asked: self.reader.read(asked[1], asked[0]))
         rows = dict(zip(alive, table.select(_READS).take(pa.array(alive)).to_pylist(), strict=True))
-        columns: dict[str, dict[int, Any]] = {name: {} for name in ("image_id", "image_evidence", "image_labels")}
+        columns: dict[str, dict[int, Any]] = {name: {} for name in IMAGES.names[1:] if name != "source_tags"}
         columns |= {"source_spans": {}, "flags": {}}
         rejects = self._say_of_pictures(rows, seen, columns)
         judged = self._judged(rows, seen)
@@ -118,9 +119,8 @@ class ImageStage(ModelStage):
         next_one = _turned(seen.ids, 1)
 
         def ratios(pictures: Sequence[str]) -> Floats:
-            vectors = np.array([seen.vectors[one] for one in pictures]).reshape(len(pictures), texts.shape[-1])
-            section = self.section
-            return formula.log_ratios(vectors, texts, mention, self.background, section.slope, self.depicted)
+            vectors = [seen.vectors[one] for one in pictures]
+            return self.towers.log_ratios(vectors, texts, mention, self.background, self.section.slope, self.depicted)
 
         true = ratios(judged.picture)
         exchanged = ratios([next_one[one] for one in judged.picture]) if len(seen.ids) > 1 else None
@@ -151,6 +151,20 @@ class ImageStage(ModelStage):
                 cells[source]["label"] = self.labels[after]
                 flags = columns["flags"].get(index, rows[index]["flags"])
                 columns["flags"][index] = with_flags(flags, [Flag.IMAGE_RELABELLED])
+
+        if self.images.ablation != "shuffled":  # else they would be of another picture than the row's
+            asked = texts[mention, chosen] if len(own) else np.zeros((0, 1))
+            self._place(judged, self.towers.boxes([seen.vectors[one] for one in judged.picture], asked), columns)
+
+    def _place(self, judged: _Judged, found: Floats | None, columns: dict[str, dict[int, Any]]) -> None:
+        """Fill image_boxes with the boxes that are good enough. found: one of each judged entity, if the model says."""
+        if found is None:
+            return
+        columns["image_boxes"] = {index: [] for index in columns["image_evidence"]}
+        for index, source, box in zip(judged.row, judged.source, found.tolist(), strict=True):
+            if box[-1] >= self.section.min_score:
+                cell = dict(zip(("x0", "y0", "x1", "y1", "score"), box, strict=True))
+                columns["image_boxes"][index].append({"source": source, **cell})
 
     def _texts(self, mentions: Sequence[str]) -> Floats:
         """Return the text vectors of labels with each mention in their prompts: (mentions, labels, dim)."""

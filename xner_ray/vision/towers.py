@@ -6,7 +6,7 @@ torchvision is installed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -15,31 +15,44 @@ import torch
 from numpy.typing import NDArray
 
 from xner_ray.errors import FatalError, RecipeError
-from xner_ray.models import network
 from xner_ray.models.device import Timed, budget_of, device_of, pick_dtype
-from xner_ray.models.hub import pinned, pretrained
+from xner_ray.models.hub import complete, pinned, pretrained
 from xner_ray.recipe.images import Image
 from xner_ray.recipe.sections import Resolved
+from xner_ray.vision import formula
+from xner_ray.vision.formula import Floats, unit_length
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 _PICTURES = {"cpu": 32, "cuda": 256}  # of a micro-batch; a CPU is no faster with more
 _LENGTHS = 1 << 20  # a tokenizer that states no limit has a larger one
+DETECTORS = ("owlvit", "owlv2")
 _SPARSE = ("siglip", "siglip2")  # read texts that are padded to their full length
 
 
 def resolve(section: Image, key: str) -> Resolved:
     """Pin the model; RecipeError if it has not both towers. Reads its configuration, no weights."""
     section, identity = pinned(section)
-    _configuration(section, f"{key}.model")
-    return Resolved(section, {"model": identity, "pillow": metadata.version("pillow")})
+    configuration(section, f"{key}.model")
+    return Resolved(section, identified(identity))
 
 
-def _configuration(section: Image, key: str) -> Any:
+def identified(identity: str) -> dict[str, str]:
+    """Return what identifies a model of pictures."""
+    return {"model": identity, "pillow": metadata.version("pillow")}
+
+
+def configuration(section: Image, key: str) -> Any:
+    """Return the configuration of a model with both towers; RecipeError for another."""
     from transformers import AutoConfig, AutoModel
 
     config = pretrained(AutoConfig, str(section.model), key)
+    if config.model_type in DETECTORS:
+        raise RecipeError(
+            f"{key} {section.model!r} is a detector (model_type {config.model_type}); set image.engine: owl, or give a "
+            "model that compares whole pictures with texts: CLIP, SigLIP or SigLIP 2"
+        )
     kind: Any = AutoModel._model_mapping.get(type(config), None)
     lacks = [tower for tower in ("text", "vision") if not hasattr(config, f"{tower}_config")]
     if lacks or not hasattr(kind, "get_image_features") or not hasattr(kind, "get_text_features"):
@@ -59,16 +72,16 @@ class Towers(Timed):
 
         RecipeError as of `resolve`, and for weights that are not safetensors or are missing.
         """
-        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoTokenizer
 
         torch.set_num_threads(section.threads)
         torch.set_float32_matmul_precision("highest")  # no TF32
         self.device = torch.device(device_of(section))
         name, key = str(section.model), f"{key}.model"
-        config = _configuration(section, key)
+        config = self._configuration(section, key)
         self.tokenizer = pretrained(AutoTokenizer, name, key)
         self.processor = pretrained(AutoImageProcessor, name, key, backend="pil")
-        self.network = network.weights(AutoModel, name, key, pick_dtype(section.dtype, self.device.type))
+        self.network = complete(self._loader(), name, key, pick_dtype(section.dtype, self.device.type))
         self.network = self.network.eval().to(self.device)
         vision, text = config.vision_config, config.text_config
         side, patch = int(getattr(vision, "image_size", 0) or 384), int(getattr(vision, "patch_size", 0) or 16)
@@ -78,8 +91,36 @@ class Towers(Timed):
         self.padding = "max_length" if config.model_type in _SPARSE else "longest"
         self.special = [token for token in self.tokenizer.all_special_tokens if token.strip()]
         self.micro_batch_tokens, self.tokens = budget_of(section), 0
-        self.dim = int(self.of_texts(["a"]).shape[1])
+        self.dim = self._numbers(int(self.of_texts(["a"]).shape[1]))
         self.tokens, self.model_seconds = 0, 0.0
+
+    _configuration = staticmethod(configuration)
+
+    def _loader(self) -> Any:
+        from transformers import AutoModel
+
+        return AutoModel
+
+    def _numbers(self, dim: int) -> int:
+        """Return how many numbers a picture is. dim: of texts."""
+        return dim
+
+    @property
+    def cache_parts(self) -> tuple[str, ...]:
+        """What the numbers of a picture depend on, besides the model, Pillow and the number format."""
+        return ()
+
+    def ready(self, vector: NDArray[np.float16]) -> NDArray[np.floating]:
+        """Return the numbers of a picture as evidence takes them."""
+        return unit_length(vector)
+
+    def log_ratios(self, pictures: Sequence[NDArray[np.floating]], *given: Any) -> Floats:
+        """Return what pictures say of labels, see `formula.log_ratios`."""
+        return formula.log_ratios(np.array(pictures).reshape(len(pictures), self.dim), *given)
+
+    def boxes(self, pictures: Sequence[NDArray[np.floating]], queries: Floats) -> Floats | None:
+        """Return where in each picture its query is, see `regions.boxes`; None: this model does not say."""
+        return None
 
     @property
     def at_once(self) -> int:
@@ -104,7 +145,7 @@ class Towers(Timed):
                     name: value.to(self.device, self.network.dtype if value.is_floating_point() else None)
                     for name, value in inputs.items()
                 }
-                found.append(_vectors(self.network.get_image_features(**moved))[: len(some)])
+                found.append(self._of_inputs(moved, [*some, *filler])[: len(some)])
         self.tokens += len(pictures) * self.patches
         return _finite(found)
 
@@ -123,15 +164,19 @@ class Towers(Timed):
                 [plain[index] for index in batch], padding=self.padding, return_tensors="pt", **options
             )
             with self.in_model():
-                parts.append(
-                    _vectors(self.network.get_text_features(**{k: v.to(self.device) for k, v in inputs.items()}))
-                )
+                parts.append(self._of_queries({k: v.to(self.device) for k, v in inputs.items()}))
             read += len(batch)
         self.tokens += sum(sizes)
         found = _finite(parts)
         result = np.empty_like(found)
         result[order] = found
         return result
+
+    def _of_inputs(self, inputs: Mapping[str, Any], pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        return vectors_of(self.network.get_image_features(**inputs))
+
+    def _of_queries(self, inputs: Mapping[str, Any]) -> NDArray[np.float32]:
+        return vectors_of(self.network.get_text_features(**inputs))
 
     def _plain(self, text: str) -> str:
         """Return a text that spells no special token: one would end it, or stand for something else."""
@@ -140,7 +185,8 @@ class Towers(Timed):
         return text
 
 
-def _vectors(found: Any) -> NDArray[np.float32]:
+def vectors_of(found: Any) -> NDArray[np.float32]:
+    """Return the pooled vectors of a tower's output."""
     vectors = found if torch.is_tensor(found) else found.pooler_output
     result: NDArray[np.float32] = vectors.float().cpu().numpy()
     return result

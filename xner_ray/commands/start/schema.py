@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from xner_ray.adapt.recipe import Adaptation
-from xner_ray.commands.cross_validate import Experiment
-from xner_ray.commands.sweep import Sweep
+from xner_ray.commands.experiment import Experiment
 from xner_ray.recipe.comments import comments
 from xner_ray.recipe.decides import inner_section
 from xner_ray.recipe.model import Recipe
+from xner_ray.recipe.sweep import Sweep
 from xner_ray.train.recipe import Training
 
 Kind = Literal["recipe", "train", "adapt", "sweep", "cross-validate"]

@@ -34,7 +34,7 @@ COLUMNS = (
 )
 """The columns that the page reads."""
 
-PICTURES = ("image", "image_id", "image_evidence", "image_labels")
+PICTURES = ("image", "image_id", "image_evidence", "image_labels", "image_boxes")
 """Those that it reads besides of a run with pictures."""
 
 Key = tuple[int, int, float, int]

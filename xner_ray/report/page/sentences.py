@@ -85,12 +85,25 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Box:
+    """Where an entity is in a picture, in percent of its sides."""
+
+    text: str
+    colour: int
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
 class Picture:
     """The picture of a sentence. source: the address `data:` of a thumbnail; "" where it cannot be shown."""
 
     name: str
     source: str
     moved: Sequence[Moved]
+    boxes: Sequence[Box]
 
 
 @dataclass(frozen=True)
@@ -183,12 +196,12 @@ def view(row: Mapping[str, Any], labels: Sequence[str], thumbnail: Thumbnail = l
         flags=[short(flag, 40) for flag in (row["flags"] or ())[:20]],
         reason=row["reason"] or "",
         detail=short(row["detail"] or "", _DETAIL),
-        picture=_picture(row, thumbnail) if row.get("image") else None,
+        picture=_picture(row, thumbnail, numbers) if row.get("image") else None,
     )
 
 
-def _picture(row: Mapping[str, Any], thumbnail: Thumbnail) -> Picture:
-    """Return a row's picture, and the entities that it judged."""
+def _picture(row: Mapping[str, Any], thumbnail: Thumbnail, of_label: Mapping[str, int]) -> Picture:
+    """Return a row's picture, the entities that it judged, and where they are in it."""
     numbers: dict[tuple[int, str], tuple[float, float]] = {}
     for cell in row["image_evidence"] or ():
         numbers[cell["source"], cell["label"]] = cell["text"], cell["image"]
@@ -206,7 +219,19 @@ def _picture(row: Mapping[str, Any], thumbnail: Thumbnail) -> Picture:
             Moved(short(words, _PHRASE), short(cell["text"], 40), short(cell["image"], 40), tuple(said), exchanged)
         )
     source = thumbnail(row) if row["image_id"] else None
-    return Picture(short(row["image"], _PHRASE), source or "", moved)
+    return Picture(short(row["image"], _PHRASE), source or "", moved, _boxes(row, of_label) if source else ())
+
+
+def _boxes(row: Mapping[str, Any], of_label: Mapping[str, int]) -> list[Box]:
+    found = []
+    for cell in (row["image_boxes"] or ())[:_ENTITIES]:
+        span = row["source_spans"][cell["source"]]
+        words = " ".join(row["source_tokens"][span["start"] : span["end"]])
+        x0, y0, x1, y1 = (round(100 * cell[end], 2) for end in ("x0", "y0", "x1", "y1"))
+        said = f"{short(words, _PHRASE)} {cell['score']:.2f}"
+        size = max(0.0, round(x1 - x0, 2)), max(0.0, round(y1 - y0, 2))
+        found.append(Box(said, colour(span["label"], of_label), x0, y0, *size))
+    return found
 
 
 def _links(row: Mapping[str, Any], start: str, end: str) -> dict[int, list[int]]:
