@@ -45,6 +45,7 @@ ORDER = (  # from the ground up
         "commands",
         "api",
         "cli_input",
+        "cli_opening",
         "cli",
         "__main__",
     ],

@@ -18,7 +18,7 @@ from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
 from xner_ray.engine.choice import Choice, before_the_scan, by_work, reaches_ray, refuse_passing
-from xner_ray.engine.executor import Events, Executor, Work
+from xner_ray.engine.executor import Events, Executor, Work, loading
 from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, assumed, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
@@ -134,6 +134,8 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
     try:
         texts = resolve.check_cheap(given)
         known = resolve.recorded(given, folder) if record else {}
+        if names := loading(given):
+            say(f"looking at models: {names}")
         checked, models = resolve.resolve(given, recorded=known, say=say)
         inputs, parallel = texts.identities(partial(contents, known=record.tags if record else None))
         files = of_files(*texts.identities(paths))
