@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from xner_ray import interrupts
@@ -85,7 +86,8 @@ class _Run:
         self.crashes = crash_counter(work.folder)
         self.threads = {name: getattr(work.recipe, name).threads for name in work.recipe.stages}
         self.writer = PartWriter(work.recipe, work.new_parts_folder(), work.labels, work.retry)
-        self.stages = load_patiently(list(self.threads), lambda name: build(name, work.recipe, models), pauses_s)
+        load = build if models is None else partial(build, models=models)
+        self.stages = load_patiently(list(self.threads), lambda name: load(name, work.recipe), pauses_s)
 
     def queues(self) -> Queues:
         found = {"read": (self.left, 0)} if self.left else {}
