@@ -19,9 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[xner_ray.Run, str]:
     said = io.StringIO()
     few = ["input.limit=12", "engine.unit_rows=4"]
     console = Console(file=said, width=200)
-    run = xner_ray.project(
-        JOB, tmp_path_factory.mktemp("run") / "r", overrides=few, console=Console(file=said, width=200)
-    )
+    run = xner_ray.project(JOB, tmp_path_factory.mktemp("run") / "r", overrides=few, console=console)
     return run, said.getvalue()
 
 
@@ -38,9 +36,8 @@ def test_log_page_report_and_status_show_one_rate(made: tuple[xner_ray.Run, str]
 
 def test_it_says_what_it_loads_before_it_works(made: tuple[xner_ray.Run, str]) -> None:
     lines = made[1].splitlines()
-    looked, loads, done = (next(n for n, each in enumerate(lines) if t in each) for t in ("looking at", "loading", "12/12"))
-        next(n for n, each in enumerate(lines) if text in each) for text in ("looking at models", "loading")
-    )
+    wanted = ("looking at models", "loading", "12/12")
+    looked, loads, done = (next(n for n, line in enumerate(lines) if text in line) for text in wanted)
     assert 0 == looked < loads < done
 
 

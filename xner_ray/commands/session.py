@@ -218,7 +218,9 @@ class Session:
             priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
             for lang, n in rows.items():
                 if n < LEAST_ROWS:
-                    self.say(f"{lang}: no prior from {n} rows (it takes {LEAST_ROWS}); matched without")
+                    self.say(
+                        f"{lang}: matched by each sentence alone: {n} rows are too few to count words in ({LEAST_ROWS})"
+                    )
             second_pass.refine_units(folder, index.units, parts, recipe, labels, self.executor.map)
             parts = folder.refined()
         report = run_report(index, parts, labels, time.perf_counter() - self.started, recipe)
