@@ -109,6 +109,8 @@ def _ray_is_declared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     if "ray" not in request.keywords:
         monkeypatch.setattr("xner_ray.engine.choice.ray_runs", lambda: False)
     yield
+    if (cluster := sys.modules.get("xner_ray.engine.ray_cluster")) is not None:
+        cluster.let_go()
     assert before or "ray" in request.keywords or not _ray_runs(), "this test starts Ray: mark it ray"
 
 

@@ -1,8 +1,10 @@
 """Named-entity data for languages that have none, by projection across parallel text, in batches on Ray.
 
 import xner_ray
-report = xner_ray.project("jobs/quickstart.yaml", "runs/quickstart")
-xner_ray.evaluate("runs/quickstart")
+projector = xner_ray.Projector(targets=["spa_Latn"])  # in memory
+rows = projector.project(["Ana lives in Paris."], parallel={"spa_Latn": ["Ana vive en París."]})
+run = xner_ray.project("jobs/quickstart.yaml", "runs/quickstart")  # in a run folder
+run.evaluate()
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 from xner_ray.version import __version__
 
 if TYPE_CHECKING:
+    from xner_ray.api.projector import Projector
+    from xner_ray.api.rows import Rows
+    from xner_ray.api.runs import Run, project
     from xner_ray.commands.adapt import adapt
     from xner_ray.commands.combine import combine
     from xner_ray.commands.compare import compare
     from xner_ray.commands.cross_validate import cross_validate
     from xner_ray.commands.export import export
     from xner_ray.commands.inspect import evaluate, explain, sample, status, write_page
-    from xner_ray.commands.project import plan, project
+    from xner_ray.commands.project import plan
     from xner_ray.commands.rejects import rejects
     from xner_ray.commands.rematch import rematch
     from xner_ray.commands.start.look import look
@@ -28,11 +33,16 @@ if TYPE_CHECKING:
     from xner_ray.errors import XnerError
     from xner_ray.recipe.load import load_recipe
     from xner_ray.recipe.model import Recipe
+    from xner_ray.report.status import Status
     from xner_ray.run.counters import Report
 
 __all__ = [
+    "Projector",
     "Recipe",
     "Report",
+    "Rows",
+    "Run",
+    "Status",
     "XnerError",
     "__version__",
     "adapt",
@@ -56,8 +66,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Projector": "xner_ray.api.projector",
     "Recipe": "xner_ray.recipe.model",
     "Report": "xner_ray.run.counters",
+    "Rows": "xner_ray.api.rows",
+    "Run": "xner_ray.api.runs",
+    "Status": "xner_ray.report.status",
     "XnerError": "xner_ray.errors",
     "adapt": "xner_ray.commands.adapt",
     "load_recipe": "xner_ray.recipe.load",
@@ -67,7 +81,7 @@ _HOMES = {
     "export": "xner_ray.commands.export",
     "look": "xner_ray.commands.start.look",
     "plan": "xner_ray.commands.project",
-    "project": "xner_ray.commands.project",
+    "project": "xner_ray.api.runs",
     "rejects": "xner_ray.commands.rejects",
     "rematch": "xner_ray.commands.rematch",
     "sweep": "xner_ray.commands.sweep",

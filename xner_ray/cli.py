@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from xner_ray import cli_input, cli_output, defaults, interrupts
+from xner_ray import cli_input, cli_opening, cli_output, defaults, interrupts
 from xner_ray.cli_output import AsJson, Run
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
@@ -363,6 +363,10 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+for registered in app.registered_commands:
+    registered.cls = cli_opening.Opening
 
 
 def main() -> None:

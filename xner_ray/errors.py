@@ -49,10 +49,13 @@ class RunFolderError(XnerError):
 
 
 class MissingExtraError(XnerError):
+    """An optional dependency that is not installed. extra: which of ours has it; "" if none has."""
+
     exit_status = 2
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package!r}: pip install 'xner_ray[{extra}]'")
+        what = f"'xner_ray[{extra}]'" if extra else package
+        super().__init__(f"{purpose} needs the package {package!r}: pip install {what}")
         self._given = (package, extra, purpose)
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:

@@ -24,6 +24,7 @@ from xner_ray.read.index.index import Index
 from xner_ray.read.index.units import Unit, unit_name
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
+from xner_ray.report.status import Status
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -84,7 +85,7 @@ def _refined(folder: RunFolder, times: dict[str, float]) -> None:
 
 def _said(folder: RunFolder, now: float) -> str:
     console = Console(width=100, file=io.StringIO())
-    console.print(inspect.status_text(inspect.run_progress(folder.root, now=BEGAN + now)))
+    console.print(Status.of(inspect.run_progress(folder.root, now=BEGAN + now)))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 

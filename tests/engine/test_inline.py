@@ -170,7 +170,7 @@ def test_stages_that_do_not_load_are_tried_again(recipe: Path, monkeypatch: pyte
         return build(name, recipe)
 
     monkeypatch.setattr(inline, "build", fails)
-    monkeypatch.setattr(InlineExecutor.__init__, "__kwdefaults__", {"pauses_s": (0.0, 0.0)})
+    monkeypatch.setattr(InlineExecutor.__init__, "__kwdefaults__", {"pauses_s": (0.0, 0.0), "models": None})
     assert xner_ray.project(recipe, tmp_path / "run", overrides=INLINE)["rows"]["read"] == N_ROWS
     failures += ["no such device"] * 3
     with pytest.raises(RetryableError, match="OSError: no such device"):

@@ -28,11 +28,11 @@ def test_throughput_counts_every_row_once() -> None:
     units = {f"u{n}": 100 for n in range(90)}
     first = {f"u{n}": 1000.0 + 20 + n for n in range(60)}
     second = {f"u{n}": 99_000.0 + n for n in range(60, 90)}
-    chart = charts.throughput(charts.drivers([(1000.0, first), (98_000.0, {}), (99_000.0, second)], units))
+    chart = charts.throughput(charts.drivers([(1000.0, first), (98_000.0, {}), (99_000.0, second)], units), 2.5)
     assert chart is not None
     assert "9,000 rows" in chart.summary and "2 drivers" in chart.summary
     assert len(chart.columns) <= 40 and [text for _, text in chart.marks] == ["driver 2"]
-    assert charts.throughput([]) is None
+    assert charts.throughput([], None) is None
 
 
 def _luminance(colour: str) -> float:

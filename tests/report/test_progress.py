@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from xner_ray.report.progress import Pace, Progress, busy_seconds, cost, duration, pace
+from xner_ray.report.progress import Progress, cost, duration
+from xner_ray.run.pace import Pace, busy_seconds, pace
 
 
 class Clock:
@@ -148,9 +149,10 @@ def test_a_log_has_a_line_every_ten_seconds_at_most_and_a_last_one() -> None:
         for n in range(100):
             clock.now += 0.5
             progress.add(str(n), _counters(rows=1, seconds=0.5))
+        progress.settle(Pace(100, 40.0))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split(",")[0] for line in lines] == [f"{n}/100 rows" for n in (20, 40, 60, 80, 100)]
-    assert lines[-1] == "100/100 rows, 2.0 rows/s, 0 rejected; translate 5,000 tokens, 90% in model"  # not wrapped
+    assert lines[-1] == "100/100 rows, 2.5 rows/s, 0 rejected; translate 5,000 tokens, 90% in model"  # not wrapped
 
 
 def test_a_terminal_gets_no_lines_of_a_log() -> None:

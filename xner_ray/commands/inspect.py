@@ -15,8 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Group
-from rich.text import Text
 
 from xner_ray import defaults
 from xner_ray.data.row import row_schema
@@ -27,13 +25,15 @@ from xner_ray.read.index.index import Index
 from xner_ray.read.index.units import Unit
 from xner_ray.recipe import model
 from xner_ray.recipe.model import Recipe
-from xner_ray.report import tables as report_tables
-from xner_ray.report.progress import busy_seconds, cost, cost_text, duration, pace
+from xner_ray.report.progress import cost
+from xner_ray.report.shown import Shown
+from xner_ray.report.status import Status
 from xner_ray.run import parts as part_files
 from xner_ray.run import repair, whole
-from xner_ray.run.attempts import Attempt, attempts
+from xner_ray.run.attempts import Attempt, attempts, last_driver
 from xner_ray.run.counters import Report, summarize
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.pace import Pace, busy_seconds, pace
 from xner_ray.storage import files as storage
 from xner_ray.version import __version__
 
@@ -65,6 +65,15 @@ def run_report(index: Index, parts: Mapping[str, str], labels: Sequence[str], se
     )
 
 
+def pace_of(folder: RunFolder, sizes: Mapping[str, int]) -> Pace:
+    """Return the pace of a run before its second matching, by the times of its files. sizes: unit -> rows."""
+    driver, parts = last_driver(attempts(folder)), folder.parts()
+    if driver is None:
+        return Pace()
+    finished = {unit: time for unit, time in driver.parts.items() if unit in parts and unit in sizes}
+    return pace(finished, sizes, lambda unit: busy_seconds(whole.counters(parts[unit])), driver.started)
+
+
 def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> dict[str, Any]:
     """Return the progress of a run, dead or alive, from its folder: plain data, as `status --json` prints it.
 
@@ -82,8 +91,7 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
     made = {name: path for name, path in {**folder.parts(), **refined}.items() if name in sizes}
     lives, total = folder.is_claimed(), sum(sizes.values())
     nobody = Attempt(now, now, {}, {})
-    first = next((attempt for attempt in reversed(drivers) if attempt.parts), nobody)
-    second = next((attempt for attempt in reversed(drivers) if attempt.refined), nobody)
+    first, second = last_driver(drivers) or nobody, last_driver(drivers, again=True) or nobody
     last = max((attempt.last for attempt in drivers), default=now)
 
     def busy(unit: str, *, again: bool = False) -> float:
@@ -106,8 +114,10 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
         seconds_left=None if left[0] is None else sum(each or 0.0 for each in left),
         rows_left=total - rows_done,
     )
-    if sealed:  # the driver counted from its start, not from its first file
-        price = read_report(folder).cost or price
+    if sealed:  # the driver counted from its start, not from its first file; and a copy's files have other times
+        report = read_report(folder)
+        price = report.cost or price
+        passes["first"]["rows_per_second"] = report.rows_per_second or passes["first"]["rows_per_second"]
     return {
         "run": folder.root,
         "sealed": sealed,
@@ -142,29 +152,9 @@ def _figures(
     }
 
 
-def status(run: str | os.PathLike[str]) -> Group:
-    """Return `run_progress` as terminal output."""
-    return status_text(run_progress(run))
-
-
-def status_text(found: Mapping[str, Any]) -> Group:
-    """Return the figures of `run_progress` as terminal output."""
-    state = "sealed: the data set is complete" if found["sealed"] else "not sealed"
-    lines = [f"{found['run']}: {state}"]
-    if not found["sealed"]:
-        alive = {True: "a driver is working on it", False: "no driver is alive; the same command resumes it", None: ""}
-        since = found["seconds_since_last_file"]
-        ago = "no unit was started" if since is None else f"last file {duration(since)} ago"
-        lines.append(", ".join(filter(None, (alive[found["driver_lives"]], ago))))
-    for title, figures in (("units", found), ("second matching", found["second_matching"])):
-        if figures is not None:
-            units, rows, rate, left = (figures[k] for k in ("units", "rows", "rows_per_second", "seconds_left"))
-            line = f"{title}: {units['done']:,} done, {units['left']:,} left ({rows['left']:,} rows)"
-            line += f"; {rate:,.1f} rows/s" if rate is not None else ""
-            lines.append(line + (f", {duration(left)} left" if left else ""))
-    if found["cost"] is not None:
-        lines.append(cost_text(found["cost"]))
-    return Group(*map(Text, lines), report_tables.run_tables(Report.from_dict(found["report"])))
+def status(run: str | os.PathLike[str]) -> Status:
+    """Return how far a run is, dead or alive, from its folder alone; errors as of `run_progress`."""
+    return Status.of(run_progress(run))
 
 
 def tables(folder: RunFolder, units: Sequence[Unit], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -277,6 +267,8 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
         report = read_report(folder)
     else:
         report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe)
+        rate = pace_of(folder, {unit.name: unit.n_rows for unit in index.units}).rows_per_second
+        report.rows_per_second = None if rate is None else round(rate, 1)
     page = page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed is not None)
     storage.publish(folder.path(PAGE), page)
     if sealed is not None:
@@ -300,7 +292,7 @@ def spare_pandas() -> None:
     del sys.meta_path[0]
 
 
-def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Group:
+def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -> Shown:
     """Return one sentence of a run at every stage, as terminal output. InputError if there is no such id."""
     from xner_ray.match.prior import Prior
     from xner_ray.report import explain as explanation  # the matcher: a tenth of a second, not needed for a status
@@ -332,7 +324,7 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
             + (f" in {lang}" if lang else "")
             + (f"; ids look like {known!r}" if known else "")
         )
-    return Group(*shown)
+    return Shown(*shown)
 
 
 def sample(run: str | os.PathLike[str], lang: str, n_rows: int) -> list[dict[str, Any]]:

@@ -9,15 +9,16 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.text import Text
 
+from xner_ray.commands.inspect import pace_of
 from xner_ray.commands.session import Begun, Session, begin, known_index, opened, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
 from xner_ray.engine.choice import Choice, before_the_scan, by_work, reaches_ray, refuse_passing
-from xner_ray.engine.executor import Events, Executor, Work
+from xner_ray.engine.executor import Events, Executor, Work, loading
 from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, assumed, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
@@ -30,6 +31,7 @@ from xner_ray.recipe.fingerprint import digest, fingerprint, of_files
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report.progress import Progress
+from xner_ray.report.shown import Shown
 from xner_ray.report.sizing import estimate_table
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
@@ -102,21 +104,21 @@ def project(
         workers = _placed(checked, folder, session) if works or lacks else checked
         workers = session.with_background(workers) if "image" in checked.stages else workers
         if missing:
-            _make(session, missing, groups, workers)
+            make_units(session, missing, groups, workers)
         else:
             folder.next_attempt()  # as every driver, so that the times of its files are known as its own
         if lost:
             parts = folder.parts()
             again = [unit for unit in index.units if unit.name in lost]
             retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, frozenset(Reason))
-            _make(session, again, groups, workers, retry)
+            make_units(session, again, groups, workers, retry)
         if retry_rejects:
             retry = _to_retry(folder, index, retry_rejects)
             units = [unit for unit in index.units if unit.name in retry.parts]
             session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
             if units:
                 folder.unseal()
-                _make(session, units, groups, workers, retry)
+                make_units(session, units, groups, workers, retry)
         return session.seal()
 
 
@@ -132,6 +134,8 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
     try:
         texts = resolve.check_cheap(given)
         known = resolve.recorded(given, folder) if record else {}
+        if names := loading(given):
+            say(f"looking at models: {names}")
         checked, models = resolve.resolve(given, recorded=known, say=say)
         inputs, parallel = texts.identities(partial(contents, known=record.tags if record else None))
         files = of_files(*texts.identities(paths))
@@ -261,7 +265,7 @@ def _commits() -> list[str]:
     return [f"{hub.SCHEME}datasets/{name}: commit {commit}" for name, commit in hub.commits().items()]
 
 
-def _make(
+def make_units(
     session: Session,
     units: Sequence[Unit],
     groups: Sequence[Pool],
@@ -285,6 +289,7 @@ def _make(
 
     with progress.shown(session.console):
         session.executor.run_units(units, work, Events(done, progress.watch, session.say))
+        progress.settle(pace_of(folder, session.sizes))
 
 
 def _where(groups: Sequence[Pool], choice: Choice) -> str:
@@ -302,8 +307,8 @@ def _workers(pool: Pool) -> str:
 
 def plan(
     recipe: RecipeSource, *, overrides: Sequence[str] = (), assume: str | None = None, offline: bool = False
-) -> Group:
-    """Return what `project` would do, for a terminal. The same errors as `project`; loads no model, writes nothing.
+) -> Shown:
+    """Return what `project` would do. The same errors as `project`; loads no model, writes nothing.
 
     A cluster is asked what it has; a Ray of this machine's own is not started. assume: nodes to plan for instead, see
     `pools.assumed`, and what `sizing.estimate.split` takes. offline: whether models are not looked at, so that no hub
@@ -359,7 +364,7 @@ def plan(
     ]
     if index.reject_rate > checked.output.max_reject_rate:
         lines.append(f"project stops: {index.reject_rate:.2%} of the rows, more than output.max_reject_rate")
-    return Group(_pools_table(groups, capacity), rows, estimate_table(found), *map(Text, lines))
+    return Shown(_pools_table(groups, capacity), rows, estimate_table(found), *map(Text, lines))
 
 
 def _pools_table(groups: Sequence[Pool], capacity: Capacity) -> Table:

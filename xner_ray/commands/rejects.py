@@ -19,6 +19,7 @@ from xner_ray.data.row import REJECTED, ROW, carried_names
 from xner_ray.errors import InputError, Reason, did_you_mean
 from xner_ray.report.cures import cure
 from xner_ray.report.look import printable
+from xner_ray.report.shown import Displayed
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
 from xner_ray.run import whole
@@ -31,8 +32,8 @@ _SIDE = ("text", "tokens", "offsets")
 _COLUMNS = ("id", "doc_id", "split", "lang", "row", "status", "reason", "detail")
 
 
-@dataclass
-class Rejects:
+@dataclass(repr=False)
+class Rejects(Displayed):
     """Rejected rows. rows: all that the units done so far hold. examples: the first of each reason.
 
     An example has id, lang, split, reason, detail, and the side that the input gives: text or tokens, and spans over

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from xner_ray.commands.inspect import PAGE, page_of, read_index, read_report, run_report
+from xner_ray.commands.inspect import PAGE, pace_of, page_of, read_index, read_report, run_report
 from xner_ray.engine import second_pass
 from xner_ray.engine.executor import Executor
 from xner_ray.errors import DamageError, FatalError, RunFolderError
@@ -165,6 +165,10 @@ class Session:
     def labels(self) -> list[str]:
         return run_labels(self.recipe, self.index.labels_found)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {unit.name: unit.n_rows for unit in self.index.units}
+
     def say(self, line: str) -> None:
         self.console.print(Text(line))
 
@@ -198,8 +202,11 @@ class Session:
             self.say(f"image: the mean of {n_pictures:,} pictures says nothing of a label{few}")
         return recipe.with_models({"image.background_file": path})
 
-    def seal(self) -> Report:
-        """Match a second time where the recipe says so, publish everything, and return the report. FatalError."""
+    def finish(self) -> tuple[Report, dict[str, str]]:
+        """Match a second time where the recipe says so; return the report, and the path of each unit's final part.
+
+        FatalError if a unit has no part.
+        """
         folder, recipe, index, labels = self.folder, self.recipe, self.index, self.labels
         folder.still_ours()
         parts = folder.parts()
@@ -211,11 +218,21 @@ class Session:
             priors = {lang: {"rows": n, "used": n >= LEAST_ROWS} for lang, n in rows.items()}
             for lang, n in rows.items():
                 if n < LEAST_ROWS:
-                    self.say(f"{lang}: no prior from {n} rows (it takes {LEAST_ROWS}); matched without")
+                    self.say(
+                        f"{lang}: matched by each sentence alone: {n} rows are too few to count words in ({LEAST_ROWS})"
+                    )
             second_pass.refine_units(folder, index.units, parts, recipe, labels, self.executor.map)
             parts = folder.refined()
         report = run_report(index, parts, labels, time.perf_counter() - self.started, recipe)
         report.priors = priors
+        return report, parts
+
+    def seal(self) -> Report:
+        """Finish the run, publish everything, and return the report. FatalError."""
+        folder, recipe, index, labels = self.folder, self.recipe, self.index, self.labels
+        report, parts = self.finish()
+        rate = pace_of(folder, self.sizes).rows_per_second
+        report.rows_per_second = None if rate is None else round(rate, 1)
         before = seconds_of(attempts(folder)[:-1])  # the last one is this driver's
         spent = before + time.perf_counter() - self.started
         report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])

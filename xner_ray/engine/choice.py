@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,9 @@ _ROW_S = 0.001
 _GPU_GAIN = 20.0
 
 
+_keeps: ContextVar[bool] = ContextVar("keeps", default=False)
+
+
 @dataclass(frozen=True)
 class Choice:
     """An executor's name, and the reason as a clause that follows it."""
@@ -51,13 +55,29 @@ def stated(recipe: Recipe) -> Choice | None:
         return Choice("ray", "RAY_ADDRESS is set")
     if engine.address != "local":
         return Choice("ray", f"engine.address is {engine.address}")
-    return Choice("ray", "this process runs Ray already") if ray_runs() else None
+    return Choice("ray", "this process runs Ray already") if ray_runs() and not ray_is_kept() else None
 
 
 def ray_runs() -> bool:
     """True if this process has joined or started Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
+
+
+def ray_is_kept() -> bool:
+    """True if that Ray was started by an earlier run of this process, and is kept for those that want it."""
+    cluster = sys.modules.get("xner_ray.engine.ray_cluster")
+    return cluster is not None and bool(cluster.is_kept())
+
+
+@contextmanager
+def ray_kept() -> Iterator[None]:
+    """Keep a Ray that runs in the block start on this machine, until the process ends."""
+    before = _keeps.set(True)
+    try:
+        yield
+    finally:
+        _keeps.reset(before)
 
 
 def before_the_scan(recipe: Recipe, n_bytes: int) -> Choice | None:
@@ -76,7 +96,7 @@ def by_work(recipe: Recipe, rows: int, n_units: int) -> Choice:
     if workers == 1:
         return Choice("inline", "there is work for one worker only")
     seconds = rows * sum(_seconds_a_row(recipe, name) for pool in groups for name in pool.stages)
-    return _by_seconds(seconds, workers, RAY_STARTS_S)
+    return _by_seconds(seconds, workers, RAY_STARTS_S - _RAY_ALONE_STARTS_S * ray_is_kept())
 
 
 def for_tasks(recipe: Recipe, rows: int) -> Choice:
@@ -112,8 +132,11 @@ def opened(name: Name, recipe: Recipe, *, stages: bool = True) -> Iterator[Execu
         return
     if stages and not reaches_ray(recipe):  # what this machine never has is said before Ray starts here
         group(recipe, local_capacity(recipe), n_units=1)
+    from xner_ray.engine import ray_cluster
     from xner_ray.engine.ray_data import RayExecutor
 
+    if _keeps.get():
+        ray_cluster.keep(recipe.engine.address)
     with RayExecutor.at(recipe.engine.address) as executor:
         yield executor
 

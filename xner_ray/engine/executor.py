@@ -51,6 +51,11 @@ class Work:
         return self.folder.path("_run", "parts" if self.retry is None else "retried", self.folder.next_attempt())
 
 
+def loading(recipe: Recipe) -> str:
+    """Return the models that a recipe's stages load, as text; empty if they load none."""
+    return ", ".join(f"{key} {name}" for key, name in recipe.models())
+
+
 class Executor(Protocol):
     """What runs tasks and units."""
 

@@ -15,15 +15,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from xner_ray import interrupts
 from xner_ray.engine.bundles import bundled
 from xner_ray.engine.crashes import DEATHS, CrashCounter
-from xner_ray.engine.executor import Events, Work
+from xner_ray.engine.executor import Events, Work, loading
 from xner_ray.engine.guard import run_stage
 from xner_ray.engine.pools import Capacity, local_capacity
-from xner_ray.engine.stages import build
+from xner_ray.engine.stages import Models, build
 from xner_ray.engine.worker import (
     PAUSES_S,
     Counted,
@@ -46,11 +47,16 @@ _RETRIES = 3
 
 
 class InlineExecutor:
-    """An executor of one worker, this process. recipe: whose stages it will run; None for tasks alone."""
+    """An executor of one worker, this process. recipe: whose stages it will run; None for tasks alone.
 
-    def __init__(self, recipe: Recipe | None, *, pauses_s: Sequence[float] = PAUSES_S) -> None:
+    models: what to take models from, and to leave them in; without it each call of `run_units` loads its own.
+    """
+
+    def __init__(
+        self, recipe: Recipe | None, *, pauses_s: Sequence[float] = PAUSES_S, models: Models | None = None
+    ) -> None:
         self.capacity: Capacity = local_capacity(recipe, in_process=True)
-        self.pauses_s = pauses_s
+        self.pauses_s, self.models = pauses_s, models
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         with _own_errors(function.__name__):
@@ -59,7 +65,9 @@ class InlineExecutor:
     def run_units(self, units: Sequence[Unit], work: Work, events: Events) -> None:
         """See `executor.Executor`."""
         with _settings(work.recipe):
-            run = _Run(units, work, self.pauses_s)
+            if (names := loading(work.recipe)) and not self.models:
+                events.notice(f"loading {names}")
+            run = _Run(units, work, self.pauses_s, self.models)
             events.watch(run.queues)
             try:
                 for bundle in bundled(units, work.recipe):
@@ -73,12 +81,13 @@ class InlineExecutor:
 class _Run:
     """The units of one call, and where the one at work is."""
 
-    def __init__(self, units: Sequence[Unit], work: Work, pauses_s: Sequence[float]) -> None:
+    def __init__(self, units: Sequence[Unit], work: Work, pauses_s: Sequence[float], models: Models | None) -> None:
         self.plan, self.left, self.at = work.plan, len(units), ""
         self.crashes = crash_counter(work.folder)
         self.threads = {name: getattr(work.recipe, name).threads for name in work.recipe.stages}
         self.writer = PartWriter(work.recipe, work.new_parts_folder(), work.labels, work.retry)
-        self.stages = load_patiently(list(self.threads), lambda name: build(name, work.recipe), pauses_s)
+        load = build if models is None else partial(build, models=models)
+        self.stages = load_patiently(list(self.threads), lambda name: load(name, work.recipe), pauses_s)
 
     def queues(self) -> Queues:
         found = {"read": (self.left, 0)} if self.left else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -63,6 +64,39 @@ def cluster(address: str) -> Iterator[Capacity]:
             if started:
                 _shut_down(handler)
                 core.print_to_stdstream = said
+
+
+class _Kept:
+    """Ray as this process keeps it open for several runs. stack: of the block that it was started by."""
+
+    stack: ExitStack | None = None
+
+
+def keep(address: str) -> None:
+    """Start Ray on this machine, if none runs here, for as long as this process lives, instead of for one run.
+
+    A cluster elsewhere is joined by each run; what was kept for runs on this machine ends then.
+    """
+    if (os.environ.get("RAY_ADDRESS") or address) != "local" or not ray.is_initialized():
+        let_go()
+    if (os.environ.get("RAY_ADDRESS") or address) == "local" and not ray.is_initialized():
+        stack = ExitStack()
+        stack.enter_context(cluster(address))
+        _Kept.stack = stack
+        atexit.register(let_go)
+
+
+def is_kept() -> bool:
+    """Return True if the Ray that this process runs is one that `keep` has started."""
+    return _Kept.stack is not None and bool(ray.is_initialized())
+
+
+def let_go() -> None:
+    """Shut down the Ray that `keep` has started, if there is one."""
+    stack, _Kept.stack = _Kept.stack, None
+    if stack is not None:
+        atexit.unregister(let_go)
+        stack.close()
 
 
 def _said_by_ray(own: str, message: Mapping[str, Any], ignore_prefix: bool) -> None:

@@ -44,17 +44,21 @@ def load_checked(
 ) -> tuple[Checked, Base]:
     """Load a recipe of any kind, and return it with the folder at which its relative paths start; see `load_recipe`."""
     hub.begin()  # each command asks anew what a revision of a data set is
-    if isinstance(source, Mapping):
-        base: Base = Path.cwd()
-        data, where = dict(source), "recipe"
-    else:
-        where = os.fspath(source)
-        base = home(where)
-        data = read_mapping(
-            where, f"a recipe is a mapping of sections ({', '.join(list(model.model_fields)[:3])}, ...)"
-        )
+    data, base = load_base(source, model)
+    where = "recipe" if isinstance(source, Mapping) else os.fspath(source)
     settings = anchored(model, overrides, Path.cwd())
     return checked(model, overridden(data, settings), where, overrides), base
+
+
+def load_base(
+    source: str | os.PathLike[str] | Mapping[str, Any], model: type[BaseModel] = Recipe
+) -> tuple[dict[str, Any], Base]:
+    """Return what a recipe says, unchecked, and the folder at which its relative paths start."""
+    if isinstance(source, Mapping):
+        return dict(source), Path.cwd()
+    sections = ", ".join(list(model.model_fields)[:3])
+    data = read_mapping(source, f"a recipe is a mapping of sections ({sections}, ...)")
+    return data, home(os.fspath(source))
 
 
 def home(source: str) -> Base:

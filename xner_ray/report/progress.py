@@ -1,65 +1,28 @@
 """The progress of a run as lines and as a table, and the time and money left.
 
-A working driver tells `Progress` of each unit whose part it has published; for a run folder, `pace` reads the times of
-the files. Both measure alike: the clock starts when the first finished unit began its first stage, so the rate excludes
-model loading. Until every worker has finished a unit, the rate is too low, never too high.
+A working driver tells `Progress` of each unit whose part it has published. Its rate is that of `run/pace.py`: by the
+driver's own clock while it works, and by the times of the files once all units are made, as every later reader sees it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from xner_ray.report.live import live
 from xner_ray.report.tables import Table, in_model
-from xner_ray.run.counters import REFINE, add
+from xner_ray.run.counters import add
+from xner_ray.run.pace import Pace, busy_seconds
 
 Queues = Mapping[str, tuple[int, int]]  # first stage of a pool -> its waiting units, and those with its workers
-LOG_SECONDS = 10.0  # between two lines of a log
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Rows finished, and the seconds of wall time that they took."""
-
-    rows: int = 0
-    seconds: float = 0.0
-
-    @property
-    def rows_per_second(self) -> float | None:
-        return self.rows / self.seconds if self.rows and self.seconds > 0 else None
-
-    def seconds_for(self, rows: int) -> float | None:
-        """Return the seconds that so many rows will take; None while that is not known."""
-        rate = self.rows_per_second
-        return 0.0 if rows == 0 else None if rate is None else rows / rate
-
-
-def pace(finished: Mapping[str, float], sizes: Mapping[str, int], busy: Callable[[str], float], start: float) -> Pace:
-    """Return the pace of finished units, up to the last of them.
-
-    finished: unit -> time of its end, since the epoch. sizes: unit -> rows. busy: returns the seconds that a unit's
-    stages took; called for the first unit alone. start: nothing began before.
-    """
-    if not finished:
-        return Pace()
-    first = min(finished, key=lambda unit: (finished[unit], unit))
-    began = max(start, finished[first] - busy(first))
-    return Pace(sum(sizes[unit] for unit in finished), max(finished.values()) - began)
-
-
-def busy_seconds(counters: Mapping[str, Any], *, again: bool = False) -> float:
-    """Return the seconds that a unit's stages took; `again`: in the second matching, otherwise before it."""
-    return float(sum(stage["seconds"] for name, stage in counters["stages"].items() if (name == REFINE) == again))
 
 
 def cost(
@@ -138,7 +101,8 @@ class Progress:
         }
         self.rows = self.units = self.rejected = 0
         self._queues: Callable[[], Queues] = dict
-        self._tell: Callable[[], None] = lambda: None
+        self._settled: Pace | None = None
+        self.told: Callable[[], None] = lambda: None
 
     def watch(self, queues: Callable[[], Queues]) -> None:
         """Set the function that returns the number of units in each queue."""
@@ -152,11 +116,21 @@ class Progress:
         self.rows += self.sizes[unit]
         self.rejected += counters["rows"]["rejected"]
         add(self.stages, counters["stages"])
-        self._tell()
+        if self.rows < self.total:  # the last line has the pace that every later reader sees
+            self.told()
+
+    def settle(self, pace: Pace) -> None:
+        """Say that all units are made, and what their pace is by the times of their files."""
+        self._settled = pace
+        self.told()
+
+    @property
+    def ended(self) -> bool:
+        return self._settled is not None
 
     @property
     def pace(self) -> Pace:
-        return Pace(self.rows, self.clock() - self.began)
+        return self._settled or Pace(self.rows, self.clock() - self.began)
 
     @property
     def seconds_left(self) -> float | None:
@@ -204,20 +178,6 @@ class Progress:
             table.add_row(name, *cells, *queues.get(name, ("", "")))
         return Group(bar, *map(Text, self._figures()), table)
 
-    @contextmanager
-    def shown(self, console: Console) -> Iterator[None]:
-        """Show the table live on a terminal; otherwise print a line every ten seconds at most, and a last one."""
-        if console.is_terminal and not console.quiet:
-            with Live(get_renderable=self.table, console=console, refresh_per_second=2):
-                yield
-            return
-        told = self.clock()
-
-        def tell() -> None:
-            nonlocal told
-            if self.rows == self.total or self.clock() - told >= LOG_SECONDS:
-                told = self.clock()
-                console.print(Text(self.line()), soft_wrap=True)
-
-        self._tell = tell
-        yield
+    def shown(self, console: Console) -> AbstractContextManager[None]:
+        """Show the progress for as long as the block runs; see `report/live.py`."""
+        return live(self, console, clock=self.clock)

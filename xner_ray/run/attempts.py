@@ -25,6 +25,11 @@ class Attempt:
         return self.last - self.started
 
 
+def last_driver(drivers: list[Attempt], *, again: bool = False) -> Attempt | None:
+    """Return the last driver that finished a unit; `again`: in the second matching. None if none did."""
+    return next((each for each in reversed(drivers) if (each.refined if again else each.parts)), None)
+
+
 def attempts(folder: RunFolder) -> list[Attempt]:
     """Return all drivers since the last `--fresh`, in order; a file belongs to the driver of its time.
 

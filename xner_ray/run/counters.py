@@ -89,6 +89,7 @@ class Report:
     seconds: float
     reject_rate: float
     max_reject_rate: float
+    rows_per_second: float | None = None  # as `run/pace.py` defines it; of a sealed run
     images: dict[str, Any] | None = None  # of runs with pictures: `run.parts`, and a warning where they say nothing
     priors: dict[str, PriorUse] | None = None
     cost: dict[str, Any] | None = None

@@ -69,7 +69,7 @@ def seal_file(root: str, published: Published) -> dict[str, Any] | None:
     def chosen() -> Iterable[pa.Table]:
         nonlocal rows
         for path in published.parts:
-            table = _select(read_part(path), published.kind)
+            table = select(read_part(path), published.kind)
             rows += table.num_rows
             yield table
 
@@ -108,7 +108,8 @@ def seal(
     return sealed
 
 
-def _select(table: pa.Table, kind: str) -> pa.Table:
+def select(table: pa.Table, kind: str) -> pa.Table:
+    """Return the rows of a kind of `Published`."""
     status = pc.equal(table.column("status"), REJECTED if kind == "rejected" else OK)
     if kind in ("complete", "incomplete"):
         whole = table.column("complete")

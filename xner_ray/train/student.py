@@ -24,7 +24,8 @@ from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
 from xner_ray.evaluate.scores import Evaluations
 from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State
 from xner_ray.models.windows import Windows
-from xner_ray.report.progress import LOG_SECONDS, duration
+from xner_ray.report.live import LOG_SECONDS
+from xner_ray.report.progress import duration
 from xner_ray.train.card import model_card
 from xner_ray.train.loop import Held, Plan, Pool, Streamed, cache_of, fit, parts_of, predict, steps_of
 from xner_ray.train.network import Student

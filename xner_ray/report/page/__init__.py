@@ -95,7 +95,7 @@ def render(
         stages=stages_table(report.stages),
         losses=_losses(report),
         by_language=_losses_by_language(report),
-        throughput=throughput(drivers),
+        throughput=throughput(drivers, report.rows_per_second),
         distributions=_distributions(sample),
         labels=_labels(report, sample),
         label_names=[sentences.short(label, 40) for label in labels],

@@ -229,9 +229,10 @@ def drivers(attempts: Sequence[tuple[float, Mapping[str, float]]], sizes: Mappin
     ]
 
 
-def throughput(found: Sequence[Driver]) -> Chart | None:
+def throughput(found: Sequence[Driver], rate: float | None) -> Chart | None:
     """Draw rows per second over working time, driver after driver without the time between; None without any time.
 
+    rate: rows a second as `run/pace.py` defines it; the columns have the time in which models were loaded besides.
     A unit counts at the time of its publication, so each column is wide enough for several units.
     """
     found = [driver for driver in found if driver.seconds > 0]
@@ -255,7 +256,8 @@ def throughput(found: Sequence[Driver]) -> Chart | None:
         for n, size in enumerate(rows)
     ]
     made = sum(rows)
-    summary = f"{made:,.0f} rows in {duration(total)}, {made / total:,.1f} rows/s, model loading included"
+    summary = f"{made:,.0f} rows in {duration(total)}, model loading included"
+    summary += f"; {rate:,.1f} rows/s without it" if rate else ""
     summary += f"; {len(found)} drivers, one after the other" if len(found) > 1 else ""
     if n_columns == 1:
         summary += f"; {number(n_units)} units are too few for more columns"

@@ -1,0 +1,1 @@
+"""The package from Python: a projector in memory, runs as objects, and what a notebook shows of both."""
