@@ -37,7 +37,7 @@ Positions of words and characters count from 0, and ends are exclusive. Scores a
 
 ```python
 data = datasets.load_dataset("RUN", "swh_Latn")  # the splits train, validation, test that the run has
-data["train"].features["ner_tags"]               # a list of ClassLabel: O, then B- and I- of each label
+data["train"].features["ner_tags"]  # a list of ClassLabel: O, then B- and I- of each label
 ```
 
 `load_dataset` reads the files below `data/` alone. It takes `id`, `tokens` and `ner_tags` as their Hugging Face
