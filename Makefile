@@ -96,7 +96,7 @@ doctests: setup
 	$(BIN)/pytest --quiet --doctest-modules xner_ray
 
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 chaos: setup nftables
 	$(BIN)/pytest -m chaos -s

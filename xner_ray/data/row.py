@@ -23,74 +23,115 @@ from xner_ray.errors import Flag, InputError, Loss, Reason
 
 OK, REJECTED = "ok", "rejected"
 
-_OFFSETS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
-_GOLD = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
+# The comment beside a field, or above it, describes it in docs/columns.md; "null = " says when it is null.
+_OFFSETS = pa.list_(
+    pa.struct(
+        [
+            ("start", pa.int32()),  # first character of the word, in code points from 0
+            ("end", pa.int32()),  # behind its last character
+        ]
+    )
+)
+_WORDS = [
+    ("start", pa.int32()),  # first word, from 0
+    ("end", pa.int32()),  # behind the last word
+    ("label", pa.string()),  # PER, LOC, ..., without B- or I-
+]
+_GOLD = pa.list_(pa.struct(_WORDS))
 _SOURCE_SPANS = pa.list_(
-    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float32())])
+    pa.struct(
+        [
+            *_WORDS,
+            ("score", pa.float32()),  # as its tagger gives it; 1 of a label that was given
+        ]
+    )
 )
 _SPANS = pa.list_(
     pa.struct(
         [
-            ("start", pa.int32()),
-            ("end", pa.int32()),
-            ("label", pa.string()),
-            ("score", pa.float32()),
-            ("source", pa.int32()),  # index of the entity in source_spans
+            *_WORDS,
+            ("score", pa.float32()),  # 0 to 1; the card says what it measures
+            ("source", pa.int32()),  # index of the entity in source_spans; null = a tagger of the target side found it
         ]
     )
 )
 _LINKS = pa.list_(LINK_TYPE)
-_TAGS = pa.list_(pa.struct([("word", pa.int32()), ("tag", pa.string()), ("probability", pa.float32())]))
+_TAGS = pa.list_(
+    pa.struct(
+        [
+            ("word", pa.int32()),  # index of the word, from 0
+            ("tag", pa.string()),  # O, B-label or I-label
+            ("probability", pa.float32()),  # of this tag of this word; what rounds to 0 is left out
+        ]
+    )
+)
 _EVIDENCE = pa.list_(
     pa.struct(
         [
             ("score", pa.string()),  # its name in match.scores
-            ("source", pa.int32()),  # the cell: index of the entity in source_spans, target words
-            ("start", pa.int32()),
-            ("end", pa.int32()),
-            ("value", pa.float32()),
+            ("source", pa.int32()),  # the cell: index of the entity in source_spans
+            ("start", pa.int32()),  # and first target word
+            ("end", pa.int32()),  # and behind the last target word
+            ("value", pa.float32()),  # 0 to 1
         ]
     )
 )
 _OPINIONS = pa.list_(
-    pa.struct([("label", pa.float32()), ("entity", pa.float32()), ("span", pa.float32())])  # see data/opinions.py
+    pa.struct(
+        [
+            ("label", pa.float32()),  # mean probability of the entity's label over its words
+            ("entity", pa.float32()),  # mean probability of any label over its words
+            ("span", pa.float32()),  # probability of these very boundaries with this label, words as if independent
+        ]
+    )
 )
-_UNPROJECTED = pa.list_(pa.struct([("source", pa.int32()), ("reason", pa.string())]))
+_UNPROJECTED = pa.list_(
+    pa.struct(
+        [
+            ("source", pa.int32()),  # index of the entity in source_spans
+            ("reason", pa.string()),  # a loss, such as low_score
+        ]
+    )
+)
 
 ROW = pa.schema(
     [
-        ("row", pa.int64()),  # ordinal of the sentence in the input; with `lang` the key of exactly-once
-        ("id", pa.string()),
-        ("doc_id", pa.string()),
-        ("split", pa.string()),
-        ("source_lang", pa.string()),
-        ("lang", pa.string()),
-        ("source_text", pa.string()),
-        ("source_tokens", pa.list_(pa.string())),
-        ("source_offsets", _OFFSETS),  # code points of source_text
-        ("source_spans", _SOURCE_SPANS),
-        ("source_opinions", _OPINIONS),  # what a tagger's probabilities say of each of source_spans; null = not asked
-        ("text", pa.string()),
-        ("tokens", pa.list_(pa.string())),
-        ("offsets", _OFFSETS),
-        ("gold_spans", _GOLD),  # null = no gold, [] = gold says none
-        ("translation_score", pa.float32()),  # mean token log-probability
-        ("flags", pa.list_(pa.string())),
+        ("row", pa.int64()),  # number of the sentence in the input, from 0; with `lang` the key of exactly-once
+        ("id", pa.string()),  # the input's own, or file:line; no two rows of one split and language share it
+        ("doc_id", pa.string()),  # the document; null = the input says nothing of documents
+        ("split", pa.string()),  # train, validation or test; train unless the input says otherwise
+        ("source_lang", pa.string()),  # FLORES-200 code of the source side
+        ("lang", pa.string()),  # FLORES-200 code of the target side, which receives the labels
+        ("source_text", pa.string()),  # the source sentence; null = there is no source side (projector transfer)
+        ("source_tokens", pa.list_(pa.string())),  # its words; null = as source_text
+        ("source_offsets", _OFFSETS),  # where its words stand in source_text; null = as source_text
+        ("source_spans", _SOURCE_SPANS),  # its entities, given or tagged; null = as source_text
+        # what a tagger's probabilities say of each of source_spans; null = no tagger was asked, or there is no entity
+        ("source_opinions", _OPINIONS),
+        ("text", pa.string()),  # the target sentence, given or translated
+        ("tokens", pa.list_(pa.string())),  # its words
+        ("offsets", _OFFSETS),  # where its words stand in text
+        ("gold_spans", _GOLD),  # labels of the target that people made; empty = gold has no entity; null = no gold
+        ("translation_score", pa.float32()),  # mean log-probability of a token; null = not translated, or no such score
+        ("flags", pa.list_(pa.string())),  # oddities of a row that is kept
         ("bridge_tokens", pa.list_(pa.string())),  # words of the back-translation; null = none was made
-        ("bridge_spans", _SPANS),  # the entities on them: what links and matching start from, where not null
-        ("links", _LINKS),
-        ("target_tags", _TAGS),  # tags that a tagger gives the target words, with probabilities; null = none asked
-        ("evidence", _EVIDENCE),  # scores of single cells that a model or a user's function gave
-        ("spans", _SPANS),
-        ("unprojected", _UNPROJECTED),
-        ("complete", pa.bool_()),
-        ("ner_tags", pa.list_(pa.int64())),  # int64: with int32 `datasets` ignores the ClassLabel
-        ("objective", pa.float64()),
-        ("optimal", pa.bool_()),
+        # entities on the bridge, from which links and matching start; null = no back-translation, or no entity
+        ("bridge_spans", _SPANS),
+        ("links", _LINKS),  # word alignment; null = no aligner ran
+        ("target_tags", _TAGS),  # tags of target words by a tagger; null = none was asked (or source_spans is empty)
+        ("evidence", _EVIDENCE),  # scores of single cells by a model or a function of yours; null = none was asked
+        ("spans", _SPANS),  # the projected entities
+        ("unprojected", _UNPROJECTED),  # the source entities without a place, with reasons
+        ("complete", pa.bool_()),  # true if every source entity has a place, and scores at least output.doubtful
+        # the IOB2 tags of the projected entities, a number for each word, with their names in the features
+        ("ner_tags", pa.list_(pa.int64())),  # (int64: with int32 `datasets` ignores the ClassLabel)
+        ("objective", pa.float64()),  # sum of the scores of the chosen candidates, before they become probabilities
+        ("optimal", pa.bool_()),  # true if the solver proved that no other choice is as good
+        # none (no entity), independent, dp, cp-sat, greedy, time limit: greedy, infeasible, heuristic, transfer, ...
         ("solver", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
+        ("status", pa.string()),  # ok in data/, rejected in rejects/
+        ("reason", pa.string()),  # why the row was rejected; null = it was not
+        ("detail", pa.string()),  # file and line, or what a stage said; null = the row was not rejected
     ]
 )
 
@@ -98,16 +139,16 @@ _IMAGE_EVIDENCE = pa.list_(
     pa.struct(
         [
             ("source", pa.int32()),  # index of the entity in source_spans
-            ("label", pa.string()),
-            ("text", pa.float32()),  # probability by the text
-            ("image", pa.float32()),  # log ratio by the picture
+            ("label", pa.string()),  # a label that the recipe has prompts for
+            ("text", pa.float32()),  # its probability by the text
+            ("image", pa.float32()),  # its log ratio by the picture
         ]
     )
 )
 _IMAGE_LABELS = pa.list_(
     pa.struct(
         [
-            ("source", pa.int32()),
+            ("source", pa.int32()),  # index of the entity in source_spans
             ("text", pa.string()),  # the label that the text gives
             ("image", pa.string()),  # the label with the row's picture: that of source_spans
             ("exchanged", pa.string()),  # the label with another picture of the unit; null = it has no other
@@ -117,19 +158,21 @@ _IMAGE_LABELS = pa.list_(
 _IMAGE_BOXES = pa.list_(
     pa.struct(
         [
-            ("source", pa.int32()),
-            *((name, pa.float32()) for name in ("x0", "y0", "x1", "y1")),  # 0..1 of the upright picture
-            ("score", pa.float32()),
+            ("source", pa.int32()),  # index of the entity in source_spans
+            # edge of the box (left, top, right, bottom), 0 to 1 of the upright picture
+            *((name, pa.float32()) for name in ("x0", "y0", "x1", "y1")),
+            ("score", pa.float32()),  # of the detector, 0 to 1
         ]
     )
 )
 IMAGES = pa.schema(
     [
-        ("image", pa.string()),  # the reference of the row's picture, never its bytes
-        ("image_id", pa.string()),  # SHA-256 of the bytes of a picture that could be used
-        ("source_tags", _TAGS),  # tags that the tagger gives the words of source_spans, with probabilities
-        ("image_evidence", _IMAGE_EVIDENCE),
-        ("image_labels", _IMAGE_LABELS),
+        ("image", pa.string()),  # the reference of the row's picture, never its bytes; null = the row has none
+        ("image_id", pa.string()),  # SHA-256 of the picture's bytes; null = no picture that could be used
+        # tags that the tagger gives the words of source_spans; null = no picture weighs labels, or no tagger with tags
+        ("source_tags", _TAGS),
+        ("image_evidence", _IMAGE_EVIDENCE),  # what text and picture say of labels; null = no picture weighed them
+        ("image_labels", _IMAGE_LABELS),  # labels before and after; null = as image_evidence
         ("image_boxes", _IMAGE_BOXES),  # where a detector sees entities; null = none was asked
     ]
 )
