@@ -158,7 +158,8 @@ def _show(console: Console, run: str, report: Report, n_sentences: int) -> None:
     if evaluations:
         console.print(scores_table(evaluations))
     console.print(
-        f"[bold]{escape(run)}[/bold] holds data/, rejects/, README.md (the dataset card), report.json and report.html"
+        f"[bold]{escape(run)}[/bold] holds data/, {'rejects/, ' * bool(report.rows['rejected'])}README.md (the dataset "
+        "card), report.json and report.html"
     )
     rate, most = report.reject_rate, report.max_reject_rate
     if rate > most:
