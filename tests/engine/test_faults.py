@@ -131,10 +131,10 @@ def test_a_row_that_raises_in_a_worker_and_its_retry(
             return faults.Faulty(super().load(name), _no_row_7)  # type: ignore[return-value]
 
     faulty(Raises)
-    report = xner_ray.project(recipe, tmp_path / "run")
+    report = xner_ray.project(recipe, tmp_path / "run").report
     assert report.rejects == {"stage_error": 1}
     monkeypatch.undo()
-    report = xner_ray.project(recipe, tmp_path / "run", retry_rejects=["stage_error"])
+    report = xner_ray.project(recipe, tmp_path / "run", retry_rejects=["stage_error"]).report
     assert report.rejects == {} and len(list((tmp_path / "run/_run/retried").glob("*/*.parquet"))) == 1
     assert digests(tmp_path / "run") == expected
 
