@@ -213,7 +213,7 @@ def test_the_command_prints_tables(runs: list[Path], width: str) -> None:
     arguments = ["compare", *map(str, runs), "--samples", "50", "--differ", "1"]
     found = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": width})
     assert found.exit_code == 0, found.output
-    assert max(map(len, found.output.splitlines())) <= int(width)
+    assert max(map(len, found.stdout.splitlines())) <= int(width)
     for part in ("base and best differ", "only best is right", "match.solver=greedy", "mean of 2", "Holm", "neither"):
         assert part in found.output
     assert "2 best" in found.output

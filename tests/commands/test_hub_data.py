@@ -84,7 +84,7 @@ def test_a_run_keeps_the_commit_that_it_began_with(hub: HubServer, tmp_path: Pat
     ):
         xner_ray.project(_recipe(f"@{moved}"), tmp_path / "run")
     xner_ray.project(_recipe(f"@{began}"), tmp_path / "run")  # the same data by another address
-    report = xner_ray.project(_recipe(), tmp_path / "run", fresh=True)
+    report = xner_ray.project(_recipe(), tmp_path / "run", fresh=True).report
     assert report.labels["kept"] == ["LOC", "ORG"]
 
 

@@ -27,7 +27,7 @@ N_ROWS = 30
 
 
 def _project(folder: Path, **options: Any) -> Any:
-    return xner_ray.project(folder / "recipe.yaml", folder / "run", **options)
+    return xner_ray.project(folder / "recipe.yaml", folder / "run", **options).report
 
 
 @pytest.fixture

@@ -68,6 +68,9 @@ class Watched:
         self.poison: list[list[int]] = []
         self.calls = 0
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.call, name)  # of a network: its device
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.calls += 1
         if any(row in self.poison for row in self.ids_of(*arguments, **named)):
