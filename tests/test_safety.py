@@ -78,7 +78,7 @@ def test_text_ids_and_labels_stay_text(tmp_path: Path, monkeypatch: pytest.Monke
         for name in IDS:
             console.print(xner_ray.explain("run", name))
         console.print(xner_ray.status("run"))
-        console.print(tables.run_tables(report))
+        console.print(tables.run_tables(report.report))
         shown = console.export_text()
     for name in IDS:
         assert name in shown

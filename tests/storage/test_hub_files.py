@@ -307,7 +307,7 @@ def test_answers_without_ranges_are_no_content(server: HubServer, monkeypatch: p
     monkeypatch.setattr(hub, "_BLOCK_BYTES", 8)
     server.put("datasets/owner/ner", {"a.conll": CONLL})
     monkeypatch.setattr(
-        "hub_server._Handler._part", lambda self, data, of, **headers: self._answer(200, data, **headers)
+        "hub_server.Handler._part", lambda self, data, of, **headers: self._answer(200, data, **headers)
     )
     with pytest.raises(RetryableError, match=rf"{len(CONLL)} bytes came for the 8 .*knows no ranges"):
         storage.read_range(f"{NER}/a.conll", 0, 4)

@@ -164,7 +164,7 @@ def _project(folder: Path, monkeypatch: pytest.MonkeyPatch, given: list[dict[str
     monkeypatch.setattr(vllm, "require", lambda section, key: None)
     monkeypatch.setattr("xner_ray.engine.resolve.hub.pin", lambda name, say=None: (name, "a" * 40))
     monkeypatch.setattr("xner_ray.engine.resolve.hub.ready", lambda name, say: None)
-    monkeypatch.setattr(stages, "_tagger", lambda section, key: LlmTagger(section, key, eyes))
+    monkeypatch.setattr(stages, "_tagger", lambda models, section, key: LlmTagger(section, key, eyes))
     recipe["output"] = {"max_reject_rate": 0.1}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     xner_ray.project(folder / "recipe.yaml", folder / "run")
