@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -144,13 +145,18 @@ def _recipe(folder: Path, executor: str) -> Path:
     return write_recipe(folder / "recipe.yaml", output={"rows_per_file": 20}, engine=engine)
 
 
+def _after_begin(err: str) -> str:
+    """Return what a command says behind its first line, which names it."""
+    return re.sub(r"\Aproject .* \.\.\.\n", "", err)
+
+
 def _moments(folder: Path, executor: str, numbers: Sequence[int], seed: int) -> None:
     """Send each signal at a random moment to a run of its own, and resume it."""
     main = "from xner_ray.__main__ import main; print('began', flush=True); main()"
     recipe = str(_recipe(folder, executor))
     started = time.monotonic()
     whole = _start(main, "project", recipe, str(folder / "whole"))
-    assert (whole.communicate()[1], whole.returncode) == ("", 0)
+    assert (_after_begin(whole.communicate()[1]), whole.returncode) == ("", 0)
     duration = time.monotonic() - started
     expected, rng, interrupted = digests(folder / "whole"), random.Random(seed), 0
     print(f"seed {seed}, {duration:.1f} s on {executor}")
@@ -166,7 +172,7 @@ def _moments(folder: Path, executor: str, numbers: Sequence[int], seed: int) -> 
             os.killpg(driver.pid, number)  # as a terminal does
         elif driver.poll() is None:
             driver.send_signal(number)
-        err = driver.communicate(timeout=60)[1]
+        err = _after_begin(driver.communicate(timeout=60)[1])
         ended = driver.returncode, err
         assert ended in ((128 + number, RESUMES), (0, "")), f"signal {number} after {after:.3f} s: {ended}"
         if driver.returncode:
@@ -175,7 +181,7 @@ def _moments(folder: Path, executor: str, numbers: Sequence[int], seed: int) -> 
         else:  # too late: the machine is faster by now than the first run was
             duration = min(duration, time.monotonic() - begun)
         resumed = _start(main, "project", recipe, str(run))
-        assert (resumed.communicate()[1], resumed.returncode) == ("", 0), f"signal {number} after {after:.3f} s"
+        assert (_after_begin(resumed.communicate()[1]), resumed.returncode) == ("", 0), (number, after)
         assert digests(run) == expected, f"signal {number} after {after:.3f} s"
     assert interrupted == len(numbers)
 
