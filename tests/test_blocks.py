@@ -24,7 +24,6 @@ PAGES = [
     "README.md",
     *(f"docs/{name}.md" for name in ("install", "tutorial", "documents", "annotation-tools", "python")),
 ]
-PAGES = [page for page in PAGES if (ROOT / page).exists()]
 _BLOCK = re.compile(r"(?:<!-- (?P<mark>run|not run: [^>]+) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 
 

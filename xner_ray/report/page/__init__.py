@@ -13,16 +13,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.evaluate.scores import Evaluations
 from xner_ray.report.page import charts, sentences
 from xner_ray.report.page.charts import Driver, drivers, throughput
 from xner_ray.report.page.sampling import STEP, Sample
+from xner_ray.report.page.templates import environment
 from xner_ray.report.tables import Table, score_sections, scores_table, stages_table
 from xner_ray.run.counters import Language, Report
 
@@ -63,16 +61,9 @@ def render(
 
     thumbnail: returns the address `data:` of a small copy of a row's picture. The same arguments give the same bytes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"n": lambda value: f"{value:,}", "short": lambda text: sentences.short(text, 60)}
+    templates = environment()
     labels = list(report.labels["kept"])
-    template = environment.get_template("sentence.html")
+    template = templates.get_template("sentence.html")
     shown, size = [], 0
     chosen = sample.chosen()
     for row in chosen:
@@ -81,8 +72,8 @@ def render(
         if size > SAMPLE_BYTES:
             break
         shown.append(text)
-    style, script = (environment.get_template(name).render() for name in ("page.css", "page.js"))
-    html = environment.get_template("page.html").render(
+    style, script = (templates.get_template(name).render() for name in ("page.css", "page.js"))
+    html = templates.get_template("page.html").render(
         about=about,
         report=report,
         languages=[_language(lang, counters, sample) for lang, counters in report.languages.items()],

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from xner_ray.report.page import sentences
+from xner_ray.report.page.templates import environment
 
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["n"] = lambda value: f"{value:,}"
-    return environment.get_template("notebook.html")
+    return environment().get_template("notebook.html")
 
 
 def sentences_html(

@@ -1,0 +1,22 @@
+"""The templates of this package: pages and displays escape whatever they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from xner_ray.report.page import sentences
+
+
+def environment() -> jinja2.Environment:
+    """Return what loads the templates. Filters: `n` writes a number with commas, `short` cuts a text."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"n": lambda value: f"{value:,}", "short": lambda text: sentences.short(text, 60)}
+    return made
