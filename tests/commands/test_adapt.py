@@ -172,8 +172,9 @@ def test_a_wrong_key_is_named(recipe: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_recipe_in_jobs(tmp_path: Path) -> None:
+def test_the_recipe_in_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, but for the number of pairs."""
+    monkeypatch.chdir(JOBS)  # paths in overrides are those of the folder where one stands
     given: Any = yaml.safe_load((JOBS / "adapt_encoder.yaml").read_text())
     data = given["data"]
     for origin in data:

@@ -116,13 +116,13 @@ def test_a_run_survives_a_killed_driver_and_a_store_that_fails_and_all_commands_
 
     numbers = iter(range(1_000_000))
     store.fault = lambda method, path, query: ("SlowDown", "reset")[n % 2] if (n := next(numbers)) % 9 == 0 else None
-    report = xner_ray.project(recipe, run, overrides=ON_RAY)
+    report = xner_ray.project(recipe, run, overrides=ON_RAY).report
     assert next(numbers) > 50
     assert report["rows"] == {"read": 60, "emitted": 60, "rejected": 0}
     store.fault = lambda method, path, query: None
     assert _published(run) == expected
     sent = len(store.requests)
-    assert xner_ray.project(recipe, run, overrides=ON_RAY) == replace(report, max_reject_rate=0.01)
+    assert xner_ray.project(recipe, run, overrides=ON_RAY).report == replace(report, max_reject_rate=0.01)
     written = [path for method, path, _ in store.requests[sent:] if method == "PUT"]
     assert all("/_run/LOCK" in path or path.endswith("/") for path in written)  # complete: left alone
 

@@ -53,7 +53,8 @@ def _together(recipe: Path, run: str) -> None:
         driver.stdin.write("\n")
         driver.stdin.flush()
     ended = sorted((driver.communicate()[1], driver.returncode) for driver in drivers)
-    (first, done), (message, refused) = ended
+    opening = f"project {recipe} {run}: make the data set of RECIPE in RUN ...\n"
+    (first, done), (message, refused) = [(said.removeprefix(opening), status) for said, status in ended]
     assert (first, done, refused) == ("", 0, 2), ended
     assert "another xner-ray works in this folder" in message and len(message.splitlines()) == 1
 
