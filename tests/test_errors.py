@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from xner_ray import errors
+from xner_ray import errors, extras
 
 
 def test_every_exception_of_the_tree_has_the_documented_status() -> None:
@@ -17,7 +17,16 @@ def test_every_exception_of_the_tree_has_the_documented_status() -> None:
 
 
 def test_missing_extra_says_how_to_install() -> None:
-    assert "pip install 'xner_ray[builtin]'" in str(errors.MissingExtraError("spacy", "builtin", "tag.engine: spacy"))
+    said = str(extras.missing("spacy", "builtin", "tag.engine: spacy"))
+    assert said.startswith("tag.engine: spacy needs the package 'spacy': pip install en-core-web-sm")
+    assert str(extras.missing("pandas", "", "to_pandas")) == "to_pandas needs the package 'pandas': pip install pandas"
+
+
+def test_every_extra_is_installed_without_an_index_of_ours() -> None:
+    assert {"builtin", "cluster", "images", "llm"} <= extras.known()
+    for extra in extras.known() - {"dev"}:  # dev is for a checkout alone
+        assert "xner_ray" not in extras.install(extra)
+    assert "'ray[default]>=2.60'" in extras.install("cluster")
 
 
 @pytest.mark.parametrize(

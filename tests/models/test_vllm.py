@@ -71,7 +71,7 @@ def test_prompts_that_cannot_be_asked_have_replies(folder: str) -> None:
 def test_without_vllm_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for call in (lambda: vllm.require(_section(folder), "tag"), lambda: ChatModel(_section(folder), "tag")):
-        with pytest.raises(MissingExtraError, match=r"tag.engine llm needs .* pip install 'xner_ray\[llm\]'"):
+        with pytest.raises(MissingExtraError, match=r"tag.engine llm needs .* pip install vllm=="):
             call()
 
 

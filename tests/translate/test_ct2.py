@@ -219,7 +219,7 @@ def test_number_types_depend_on_the_device() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    message = r"engine ctranslate2 needs the package 'ctranslate2': pip install 'xner_ray\[ctranslate2\]'"
+    message = r"engine ctranslate2 needs the package 'ctranslate2': pip install 'ctranslate2>=4.8'"
     with pytest.raises(MissingExtraError, match=message):
         resolve(section(), "translate", {})
     with pytest.raises(MissingExtraError, match=message):

@@ -61,7 +61,7 @@ def test_a_gpu_without_the_library_is_one_line(tmp_path: Path, monkeypatch: pyte
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("translate.engine ctranslate2 on a GPU needs libcublas.so.12-of-nobody")
     assert str(error.value).endswith(
-        "pip install 'xner_ray[ctranslate2-cuda]' on every node with a GPU, or set gpus: 0"
+        "pip install 'ctranslate2>=4.8' 'nvidia-cublas-cu12>=12.9' on every node with a GPU, or set gpus: 0"
     )
 
     broken = _package(tmp_path, b"no library")

@@ -1,11 +1,11 @@
 """The .spacy files, read by spaCy itself. Its import takes seconds, so most of these tests are slow."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 from exported import PLAIN, ROW, TEXT, TOKENS, row
 
-from xner_ray import errors
 from xner_ray.errors import MissingExtraError
 from xner_ray.write import spacy as docbin
 
@@ -32,8 +32,8 @@ def test_words_and_white_space_make_up_the_text(text: str, tokens: list[str]) ->
 
 
 def test_without_spacy_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"export format spacy needs .* pip install 'xner_ray\[builtin\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"export format spacy needs .* pip install en-core-web-sm"):
         list(docbin.write([ROW]))
 
 

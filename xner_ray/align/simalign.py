@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xner_ray import extras
 from xner_ray.align import linking
 from xner_ray.align.encoder import Encoder, Layer
 from xner_ray.align.linking import AlignOptions
 from xner_ray.data.links import METHODS, Links
-from xner_ray.errors import MissingExtraError, Reason, RecipeError
+from xner_ray.errors import Reason, RecipeError
 from xner_ray.models import network
 from xner_ray.models.device import Timed
 from xner_ray.models.e5 import BUILTIN, builtin_folder
@@ -54,7 +55,7 @@ class SimAligner(Timed):
         try:
             import simalign  # type: ignore[import-untyped]
         except ImportError as error:
-            raise MissingExtraError("simalign", "simalign", "align.backend: simalign") from error
+            raise extras.missing("simalign", "simalign", "align.backend: simalign") from error
         self.options, self.tokens = options or AlignOptions(), 0
         layers = Encoder.check(model, layer)
         folder = builtin_folder() if model == BUILTIN else folder_of(model, weights=True)

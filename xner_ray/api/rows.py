@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from xner_ray import defaults
 from xner_ray.data.row import REJECTED, with_features
-from xner_ray.errors import InputError, require
+from xner_ray.errors import InputError
 from xner_ray.evaluate import scores as evaluation
+from xner_ray.extras import require
 from xner_ray.match.prior import Prior
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.shown import Shown

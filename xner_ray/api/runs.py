@@ -16,8 +16,9 @@ from xner_ray.commands import inspect
 from xner_ray.commands import project as projecting
 from xner_ray.commands import rejects as rejecting
 from xner_ray.engine import choice
-from xner_ray.errors import InputError, require
+from xner_ray.errors import InputError
 from xner_ray.evaluate import scores as evaluation
+from xner_ray.extras import require
 from xner_ray.report.shown import Shown
 from xner_ray.report.status import Status
 from xner_ray.run.counters import Report

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from xner_ray.commands.inspect import read_report
 from xner_ray.data.row import carried_names
 from xner_ray.defaults import ExportFormat
-from xner_ray.errors import DamageError, InputError, RunFolderError, StorageError, did_you_mean, require
+from xner_ray.errors import DamageError, InputError, RunFolderError, StorageError, did_you_mean
+from xner_ray.extras import require
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of

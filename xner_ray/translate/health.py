@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import groupby
 
+from xner_ray import extras
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.scripts import NAMES, only_in, script_name
-from xner_ray.errors import MissingExtraError, Reason
+from xner_ray.errors import Reason
 from xner_ray.recipe.sections import Health
 from xner_ray.translate.numbers import lost_digits
 
@@ -279,7 +280,7 @@ class LanguageIdentifier:
         try:
             langid = importlib.import_module("py3langid.langid")
         except ImportError:
-            raise MissingExtraError("py3langid", "lid", key) from None
+            raise extras.missing("py3langid", "lid", key) from None
         self._model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
         self._known = {str(code) for code in self._model.nb_classes}
 

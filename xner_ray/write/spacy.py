@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
 
-from xner_ray.errors import require
+from xner_ray.extras import require
 from xner_ray.write.entities import Row, entities
 
 DOCS_A_FILE = 50_000

