@@ -69,6 +69,12 @@ def _written(folder: Path, **changes: Any) -> Path:
         ),
         ({"controls": {"gold": "silver"}}, "controls: 'silver' is no student"),
         ({"controls": {"gold": "english"}}, r"its control are two, and neither is the reference .english."),
+        ({"folds": None}, "students.english: it would learn from toy, which evaluate scores it on; give folds"),
+        (
+            {"students": {**STUDENTS, "t": {"tagged": "toy", "fit": {}}}},
+            "students.t: fit: what is tagged is not trained",
+        ),
+        ({"students": {**STUDENTS, "t": {"tagged": ["toy"]}}}, "students.t.tagged: a run, by its name or folder"),
         ({"fold": 3}, "unknown key 'fold'.*did you mean 'folds'"),
     ],
 )
@@ -182,6 +188,20 @@ def test_students_are_trained_without_what_they_are_scored_on(
     assert len(json.loads((out / "compare.json").read_text())["teachers"]) == 3
     with pytest.raises(RecipeError, match=r"domains\.none: 'x-\*' matches no document; their ids are as "):
         cross_validate(path, out, overrides=["domains={none: 'x-*'}"], samples=0)
+
+    # a test set of its own: no folds, one training a seed, and beside it a run's own entities, which nobody trains
+    changed = [
+        "folds=null",
+        f"runs.test={tmp_path}/toy.yaml",
+        "evaluate=[{run: test}]",
+        "students.tagged={tagged: test}",
+    ]
+    tiny(tmp_path / "alone" / "models" / "a", "bert")
+    alone = cross_validate(path, tmp_path / "alone", overrides=[*changed, "student.fit.epochs=2"], samples=0)
+    assert len(list((tmp_path / "alone" / "predictions").rglob("*.parquet"))) == 3 * 2
+    cells = [cell for cell in alone.cells if cell.student == "tagged"]
+    assert [(cell.lang, cell.seed, cell.f1) for cell in cells] == [("spa_Latn", 0, 1.0), ("spa_Latn", 1, 1.0)]
+    assert "| tagged | spa_Latn | 100.0 | 100.0 | 100.0, 100.0 | 100.0 |" in (tmp_path / "alone/compare.md").read_text()
 
     with pytest.raises(XnerError, match="english: data: no sentence has an entity to learn"):
         cross_validate(path, out, overrides=["student={labels: {keep: [X]}}"])

@@ -42,6 +42,9 @@ RUN_HERE = {
     "students.yaml",
     "students_filters.yaml",
     "students_masakha.yaml",
+    "students_translate.yaml",  # in test_translate_jobs.py, as the next two
+    "translate_train.yaml",
+    "translate_train_test.yaml",
     "adapt_encoder.yaml",  # in test_adapt.py
     "adapt_tagger.yaml",
     "teacher.yaml",  # in test_teachers.py, as the next two

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xner_ray import defaults
-from xner_ray.commands.experiment import Experiment, merged
+from xner_ray.commands.experiment import TAGGED, Experiment, merged
 from xner_ray.commands.project import project
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
@@ -63,12 +63,28 @@ _cache = cache(FrozenStateCache)
 
 @dataclass(frozen=True)
 class Item:
-    """One training. path: of its predictions. encoder: the identity of its encoder."""
+    """One training. path: of its predictions. encoder: the identity of its encoder.
+
+    tagged: nothing is trained, the entities of the run in `data` are the predictions.
+    """
 
     student: str
     training: Training
     path: str
     encoder: str
+    tagged: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of a student of one seed in one language, in 0..1."""
+
+    student: str
+    lang: str
+    seed: int
+    precision: float
+    recall: float
+    f1: float
 
 
 @dataclass(frozen=True)
@@ -76,12 +92,13 @@ class Validated:
     """The students compared as runs.
 
     pooled: differences to the reference in the F1 of all languages together. scores: this F1 by student and seed.
-    verdicts: on students with controls.
+    cells: one per student, language and seed. verdicts: on students with controls.
     """
 
     comparison: Comparison
     pooled: dict[str, Difference]
     scores: dict[str, dict[int, float]]
+    cells: list[Cell]
     verdicts: list[Verdict]
 
 
@@ -128,6 +145,7 @@ def cross_validate(
     validated = _compared(experiment, [each for own in items.values() for each in own], samples, seed)
     plain = {**validated.comparison.to_dict(), "pooled": {k: asdict(v) for k, v in validated.pooled.items()}}
     plain["seeds"] = validated.scores
+    plain["cells"] = [asdict(cell) for cell in validated.cells]
     if validated.verdicts:
         plain["teachers"] = [{**asdict(one), "better": one.better} for one in validated.verdicts]
     storage.publish(storage.join(root, "compare.md"), tables_of(validated).encode())
@@ -138,21 +156,28 @@ def cross_validate(
 
 def _items(
     experiment: Experiment, base: Path, root: str, say: Callable[[str], None]
-) -> dict[tuple[int, int], list[Item]]:
-    """Return the trainings by seed and fold, with encoders as the experiment began with them, which is written down."""
-    found: dict[tuple[int, int], list[Item]] = {}
+) -> dict[tuple[int, int | None], list[Item]]:
+    """Return the trainings by seed and fold, None without folds.
+
+    Encoders are those that the experiment began with, which is written down.
+    """
+    found: dict[tuple[int, int | None], list[Item]] = {}
+    parts = [None] if experiment.folds is None else range(experiment.folds)
     record = storage.join(root, "encoders.json")
     known: dict[str, str] = json.loads(storage.read_if_there(record) or "{}")
     formats: dict[str, Literal["auto", "float32", "bfloat16"]] = {}
     pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
     for student, own in experiment.students.items():
+        tagged = TAGGED in own
+        if tagged:
+            own = {"data": [{"run": own[TAGGED], "labels": "projected", "langs": experiment.languages}]}
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
             common = {**merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
-            for seed, fold in product(experiment.seeds, range(experiment.folds)):
-                folds = {"n": experiment.folds, "held_out": fold}
-                data: Any = {**common, "folds": folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
+            for seed, fold in product(experiment.seeds, parts):
+                folds = {} if fold is None else {"folds": {"n": experiment.folds, "held_out": fold}}
+                data: Any = {**common, **folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
                 try:
                     data = _placed(data, experiment, base, root, lang)
                     training = load_training({**data, "resources": {"threads": 1}}, base=base)
@@ -166,10 +191,10 @@ def _items(
                         training.fit.dtype, gpus=training.resources.gpus, threads=1, kept=known.get(_DTYPE), say=say
                     )
                 pinned, identity = pins[encoder]
-                name = f"seed-{seed}-fold-{fold}.parquet"
+                name = f"seed-{seed}{'' if fold is None else f'-fold-{fold}'}.parquet"
                 path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
                 training = training.with_encoder(pinned).with_dtype(formats[training.fit.dtype])
-                item = Item(student, training, path, identity)
+                item = Item(student, training, path, identity, tagged)
                 found.setdefault((seed, fold), []).append(item)
     new = {asked: pinned for asked, (pinned, _) in pins.items() if asked != pinned and asked not in known}
     if "bfloat16" in formats:
@@ -233,7 +258,7 @@ def _is_made(item: Item) -> bool:
 
 
 def _identity(item: Item) -> bytes:
-    keys = fingerprint(item.training, encoder=item.encoder)
+    keys = fingerprint(item.training, encoder=item.encoder) | ({TAGGED: True} if item.tagged else {})
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest().encode()
 
 
@@ -241,23 +266,28 @@ def _train_all(items: Sequence[Item]) -> None:
     """Train one item after the other in this process."""
     import torch
 
-    from xner_ray.train.student import train
+    from xner_ray.train.student import tagged
 
     torch.set_num_threads(1)
     for item in items:
         try:
-            settings = item.training.fit
-            trained = train(
-                item.training, cache=_cache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9), samples=0
-            )
+            made = tagged(item.training) if item.tagged else _trained(item.training)
         except XnerError as error:
             error.args = (f"{item.student}: {error}",)
             raise
-        assert trained.tables is not None
-        made = trained.tables.replace_schema_metadata({_KEY: _identity(item)})
+        made = made.replace_schema_metadata({_KEY: _identity(item)})
         sink = io.BytesIO()
         pq.write_table(made, sink)
         storage.publish(item.path, sink.getvalue())
+
+
+def _trained(training: Training) -> pa.Table:
+    from xner_ray.train.student import train
+
+    settings = training.fit
+    trained = train(training, cache=_cache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9), samples=0)
+    assert trained.tables is not None
+    return trained.tables
 
 
 def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed: int) -> Validated:
@@ -283,7 +313,13 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
         name: {one: micro_f1(count([_of_seed(tables[name], n)])) for n, one in enumerate(experiment.seeds)}
         for name in names
     }
-    return Validated(found, pooled, scores, verdicts(found, pairs))
+    cells = [
+        Cell(name, one.lang, seed, one.overall.precision, one.overall.recall, one.overall.f1)
+        for name in names
+        for n, seed in enumerate(experiment.seeds)
+        for one in evaluation.score(count([_of_seed(tables[name], n)]), samples=0)
+    ]
+    return Validated(found, pooled, scores, cells, verdicts(found, pairs))
 
 
 def _what(student: Mapping[str, Any]) -> str:
@@ -333,14 +369,26 @@ def _of_seed(table: pa.Table, number: int) -> pa.Table:
 def tables_of(validated: Validated) -> str:
     """Return compare.md."""
     table = Table("All languages together", ["student", "F1 by seed"], ["change", "interval", "p"])
-    for name, by_seed in validated.scores.items():
+    for name, f1_of in validated.scores.items():
         cells = ["-", "-", "-"]
         if (found := validated.pooled.get(name)) is not None:
             p_value = "-" if found.p_value is None else f"{found.p_value:.4f}"
             change = interval_text(found.interval, signed=True, digits=2)
             cells = [f"{100 * found.difference:+.2f}", change, p_value]
-        table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in by_seed.values()), *cells)
-    parts = [table]
+        table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in f1_of.values()), *cells)
+    by_seed = Table("By language and seed", ["student", "language"], ["P", "R", "F1 by seed", "mean"])
+    for (name, lang), own in _grouped(validated.cells).items():
+        mean = [100 * sum(getattr(cell, key) for cell in own) / len(own) for key in ("precision", "recall", "f1")]
+        f1 = ", ".join(f"{100 * cell.f1:.1f}" for cell in own)
+        by_seed.add_row(name, lang, f"{mean[0]:.1f}", f"{mean[1]:.1f}", f1, f"{mean[2]:.1f}")
+    parts = [table, by_seed]
     if validated.verdicts:
         parts.append(verdict_table(validated.verdicts, validated.comparison.runs[validated.comparison.reference].name))
     return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts)])
+
+
+def _grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.student, cell.lang), []).append(cell)
+    return found

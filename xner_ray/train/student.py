@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from xner_ray import defaults
 from xner_ray.data.arrow import lengths
 from xner_ray.data.row import OK, ROW, span_cells
-from xner_ray.data.spans import tags_to_spans
-from xner_ray.errors import RecipeError
+from xner_ray.data.spans import Span, tags_to_spans
+from xner_ray.errors import InputError, RecipeError
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.counting import COLUMNS, Counter, Counts
 from xner_ray.evaluate.scores import Evaluations
@@ -268,12 +268,37 @@ def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[
 
     Tags are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
     """
-    spans: list[list[dict[str, Any]]] = []
+    found = []
     for sentence in range(len(pieces)):
         own = classes[pieces.first[sentence] : pieces.first[sentence + 1]].tolist()
-        found = tags_to_spans([names[number] for number in own])[0]
-        spans.append(span_cells(found, [-1] * len(found)))
-    n = sentences.num_rows
+        found.append(tags_to_spans([names[number] for number in own])[0])
+    return _beside_gold(sentences, found)
+
+
+def tagged(training: Training) -> pa.Table:
+    """Return gold of `evaluate` with the entities of the runs in `data` as predictions, as `scored` does.
+
+    Nothing is trained. InputError if the runs lack a sentence of `evaluate`, or have other words in it.
+    """
+    gold, _ = load(training, "evaluate")
+    made, _ = load(training.model_copy(update={"evaluate": training.data}), "evaluate")
+    keys = ("lang", "id", "tokens", "spans")
+    by_id = {(lang, name): (words, spans) for lang, name, words, spans in zip(*_lists(made, keys), strict=True)}
+    found = []
+    for lang, name, words in zip(*_lists(gold, keys[:3]), strict=True):
+        if (own := by_id.get((lang, name))) is None or own[0] != words:
+            what = "is missing" if own is None else "has other words"
+            raise InputError(f"{training.data[0].name}: the sentence {name} ({lang}) of evaluate {what} there")
+        found.append([Span(**span) for span in own[1]])
+    return _beside_gold(gold, found)
+
+
+def _lists(table: pa.Table, names: Sequence[str]) -> list[list[Any]]:
+    return [table.column(name).to_pylist() for name in names]
+
+
+def _beside_gold(sentences: pa.Table, found: Sequence[Sequence[Span]]) -> pa.Table:
+    n, spans = sentences.num_rows, [span_cells(own, [-1] * len(own)) for own in found]
     columns = {
         **{name: sentences.column(name) for name in ("row", "id", "doc_id", "lang", "tokens")},
         "gold_spans": sentences.column("spans"),
