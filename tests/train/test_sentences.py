@@ -64,6 +64,26 @@ def test_each_filter_alone(path: str, filters: dict[str, Any], reason: str | Non
     assert tally["masked"] == (filters.get("incomplete") == "mask")
 
 
+BAD = "Nora aliona Nairobi na na na na na na na na na na na na ."
+GOOD = "Nora aliona mji wa Nairobi ."
+
+
+@pytest.mark.parametrize("direction", ["train", "test"])
+def test_bad_translations_teach_nothing_whoever_made_them(tmp_path: Path, direction: str) -> None:
+    """The given side is the source in direction train, and the target in direction test."""
+    english, made = "Nora saw the town of Nairobi .", [GOOD, BAD, "[", "Nora saw the town of Nairobi ."]
+    given = ("source_text", "text") if direction == "train" else ("text", "source_text")
+    rows = [
+        {**row("Nora aliona Nairobi", (0, 1, "PER")), **dict(zip(given, texts, strict=True))}
+        for texts in [*((english, text) for text in made), (BAD, BAD)]
+    ]
+    path = run(tmp_path / "run", {"spa_Latn": rows}, direction=direction)
+    table, (tally,) = load(training({"run": path, "filters": {"bad_translations": "drop"}}), "data")
+    assert table.column("row").to_pylist() == [0]
+    assert tally.to_dict()["dropped"] == {"bad translation": 4}
+    assert load(training({"run": path}), "data")[0].num_rows == 5
+
+
 def test_doubtful_entities_are_kept_and_marked(path: str) -> None:
     table, (tally,) = load(training({"run": path, "filters": {"mask_below": 0.7, "min_score": 0.5}}), "data")
     marked = {

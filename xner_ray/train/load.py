@@ -44,6 +44,8 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
     found = {key: value for key, value in settings.items() if not key.startswith(_SPEED)}
     if training.model.context is None:
         found.pop("model.context")  # as of trainings before there was this key
+    for key in [key for key, value in found.items() if key.endswith("filters.bad_translations") and value == "keep"]:
+        found.pop(key)  # likewise
     for role in _ROLES:
         for number, source in enumerate(getattr(training, role)):
             place = f"{role}.{number}"

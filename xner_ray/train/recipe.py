@@ -13,7 +13,14 @@ from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.input import Labels as LabelMap
 
 Split = Literal["train", "validation", "test"]
-_PROJECTED = {"incomplete", "min_score", "mask_below", "min_translation_score", "flags"}  # filters of these alone
+_PROJECTED = {
+    "incomplete",
+    "min_score",
+    "mask_below",
+    "min_translation_score",
+    "bad_translations",
+    "flags",
+}  # filters of these alone
 FROZEN_BUILTIN, KEPT_BUILTIN = 7, 9  # of 12 layers: state 7 aligns languages best; two layers on it learn in minutes
 
 
@@ -29,6 +36,9 @@ class Filters(Section):
     mask_below: float | None = Field(default=None, ge=0, le=1)
     min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
     flags: list[Flag] = Field(default_factory=list)  # rows with one of these are dropped
+    # drop: sentences whose translation, given or made, repeats itself, is a copy, is in another script or of an odd
+    # length (the checks of translate.health, lost numbers aside)
+    bad_translations: Literal["keep", "drop"] = "keep"
     words: tuple[int, int] | None = None  # least and most
     duplicates: Literal["keep", "drop"] = "keep"  # drop: the first of a source's equal sentences is kept
     language: bool = False  # drop sentences that py3langid finds in another language (extra lid)

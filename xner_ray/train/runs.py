@@ -21,6 +21,7 @@ from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Teacher
 from xner_ray.train.sentences import SPANS, TAGS, UNKNOWN, Tally, unknown_words
+from xner_ray.translate.health import GARBLED, check
 
 Ints = NDArray[np.int64]
 Opinions = tuple[float, dict[int, tuple[list[str], Any]]]  # a teacher's weight; by row the words and their tags
@@ -34,11 +35,13 @@ class RunReader:
     """How the rows of a run become a source's sentences.
 
     take: the run's column for each of ours. asked: all columns that are read, among them the user's one of contexts.
+    translation: the columns of a text, of its translation and of their languages; None if nobody asks how good it is.
     """
 
     source: Source
     take: Mapping[str, str]
     asked: frozenset[str]
+    translation: Sequence[str] | None = None
 
     @classmethod
     def of(cls, source: Source, learnt: bool, context: str | None = None) -> RunReader:
@@ -54,7 +57,12 @@ class RunReader:
             take |= {"context": context}
         soft = ["target_tags"] if source.labels == "soft" else []
         missing = _OF_MISSING if source.filters.incomplete == "words" else ()
-        return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing}))
+        sides = None
+        if source.filters.bad_translations == "drop":
+            sides = ("source_text", "text", "source_lang", "lang")
+            if RunFolder(str(source.run)).recipe().direction == "test":  # there the target side was given
+                sides = ("text", "source_text", "lang", "source_lang")
+        return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing, *(sides or ())}), sides)
 
     def files(self) -> list[tuple[str, str]]:
         """Return languages and files of the run, in the order in which they are read."""
@@ -75,6 +83,8 @@ class RunReader:
         tags = _averaged(part, others, self.source.teacher_weight) if soft else pa.nulls(part.num_rows, TAGS)
         spans = pa.nulls(part.num_rows, SPANS) if soft else _plain(columns["spans"])
         table = pa.table({**columns, "spans": spans, "tags": tags, "projected": _scored(part)})
+        if self.translation is not None:
+            table = table.append_column("garbled", _garbled(part.select(self.translation)))
         return table.append_column("unknown", _unknown(part)) if self.source.filters.incomplete == "words" else table
 
     @property
@@ -213,6 +223,12 @@ def _scored(table: pa.Table) -> pa.Array:
     """Return the scores of each row's projected entities, as lists; null becomes an empty list."""
     spans = table.column("spans").combine_chunks()
     return nested(lengths(spans), spans.flatten().field("score"))
+
+
+def _garbled(sides: pa.Table) -> pa.Array:
+    """Return which translations are none. sides: columns of a text, its translation, and the languages of both."""
+    rows = zip(*(column.to_pylist() for column in sides.columns), strict=True)
+    return pa.array([bool(GARBLED.intersection(check(*row))) for row in rows], pa.bool_())
 
 
 def _unknown(table: pa.Table) -> pa.Array:

@@ -169,6 +169,8 @@ def _filtered(
             flagged = np.zeros(n, dtype=np.bool_)
             flagged[row[np.isin(np.array(names.to_pylist(), dtype=object), filters.flags)]] = True
             drop("flags", flagged)
+        if filters.bad_translations == "drop":
+            drop("bad translation", table.column("garbled").to_numpy())
     words = lengths(table.column("tokens"))
     drop("empty", words == 0)
     if filters.words is not None:

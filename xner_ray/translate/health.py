@@ -36,6 +36,9 @@ LANGUAGE = Reason.TRANSLATION_LANGUAGE
 CHECKS: tuple[Reason, ...] = (REPEATS, COPIED, WRONG_SCRIPT, LENGTH, LOST_DIGITS)
 """The checks of `check`, in its order; `LANGUAGE` needs an identifier."""
 
+GARBLED = frozenset((REPEATS, COPIED, WRONG_SCRIPT, LENGTH))
+"""The checks that say that the translation as a whole is none; a lost number says little about names."""
+
 
 def check(source: str, translation: str, source_lang: str, lang: str) -> list[Reason]:
     """Return the reason codes of the checks that fire, in the order of `CHECKS`; languages are codes of `LANGUAGES`.
