@@ -6,8 +6,10 @@ picture besides. Failures of a store that may pass are a RetryableError, as else
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -113,7 +115,9 @@ class Loader:
         """Return the bytes of a file that is small enough, as they lie there: nothing is unpacked."""
         filesystem, inner = storage.locate(path)
         try:
-            size = os.stat(inner).st_size if storage.is_local(path) else filesystem.get_file_info(inner).size
+            if storage.is_local(path):
+                return self._read_local(inner)
+            size = filesystem.get_file_info(inner).size
             if size is not None and size > self.max_bytes:
                 return self._too_large(size)
             with filesystem.open_input_stream(inner, compression=None) as stream:
@@ -123,10 +127,22 @@ class Loader:
         except PermissionError:
             return Fault(Flag.IMAGE_REFUSED, "no right to read it")
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                return Fault(Flag.IMAGE_REFUSED, "no plain file")
             if error.errno is None and not storage.transient(error) and not storage.is_local(path):
                 return Fault(Flag.IMAGE_REFUSED, "its store refuses it")
             raise storage.failure(path, "read", error) from None
         return self._too_large(len(data)) if len(data) > self.max_bytes else data
+
+    def _read_local(self, path: str) -> bytes | Fault:
+        """Read a plain file; what has taken its place since it was found, as a link or a pipe, is refused."""
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            state = os.fstat(stream.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                return Fault(Flag.IMAGE_REFUSED, "no plain file")
+            data = b"" if state.st_size > self.max_bytes else stream.read(self.max_bytes + 1)
+        size = max(state.st_size, len(data))
+        return self._too_large(size) if size > self.max_bytes else data
 
     def _too_large(self, size: int) -> Fault:
         return Fault(Flag.IMAGE_TOO_LARGE, f"{size / 1e6:.1f} MB, input.images.max_mb is {self.max_bytes / 1e6:g}")
