@@ -17,6 +17,7 @@ from typing import Any
 
 from xner_ray.models import vllm
 from xner_ray.models.vllm import Chat, ChatModel
+from xner_ray.read.record import SURROGATES
 from xner_ray.recipe.sections import Tag
 from xner_ray.vision.loader import Loader
 from xner_ray.vision.references import References
@@ -58,6 +59,28 @@ def captions(
     return [said.get(one) if one else None for one in references]
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines, which end with line feeds alone. ValueError: what is wrong where."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON ({error}); mend or remove it") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no object; give a JSON object a line")
+        rows.append(row)
+    return rows
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """Return a row as a line; escaped if it has half a surrogate pair, which no file of UTF-8 can have."""
+    line = json.dumps(row, ensure_ascii=False)
+    return (json.dumps(row) if SURROGATES.search(line) else line) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("source", type=Path)
@@ -68,9 +91,16 @@ def main() -> None:
     parser.add_argument("--gpus", type=float, default=1.0)
     parser.add_argument("--side", type=int, default=896)
     given = parser.parse_args()
-    rows = [json.loads(line) for line in given.source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        rows = read(given.source)
+    except ValueError as error:
+        parser.error(f"{given.source}: {error}")
     references = [row.get(given.column) for row in rows]
-    if not any(isinstance(one, str) and one for one in references):
+    if odd := [number for number, one in enumerate(references, start=1) if not isinstance(one, str | None)]:
+        parser.error(
+            f"{given.source}: {given.column!r} of object {odd[0]} is no text; give the path of a picture, or null"
+        )
+    if not any(references):
         parser.error(f"{given.source}: no row has a reference under {given.column!r}; name the column with --column")
     if any(given.name in row for row in rows):
         parser.error(f"{given.source}: has a column {given.name!r} already; give another --name")
@@ -83,7 +113,7 @@ def main() -> None:
     assert isinstance(resolved, Tag)
     found = captions(ChatModel(resolved, "caption"), references, given.source.resolve().parent, given.side, counted)
     made = [{**row, given.name: text} for row, text in zip(rows, found, strict=True)]
-    given.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
+    given.out.write_text("".join(map(line_of, made)), encoding="utf-8")
     print(", ".join(f"{name}: {n}" for name, n in sorted(counted.items())) or "no picture")
 
 

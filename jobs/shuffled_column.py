@@ -12,8 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
+
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def exchanged(texts: list[Any], seed: int) -> list[Any]:
@@ -30,6 +33,28 @@ def exchanged(texts: list[Any], seed: int) -> list[Any]:
     return result
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines, which end with line feeds alone. ValueError: what is wrong where."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON ({error}); mend or remove it") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no object; give a JSON object a line")
+        rows.append(row)
+    return rows
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """Return a row as a line; escaped if it has half a surrogate pair, which no file of UTF-8 can have."""
+    line = json.dumps(row, ensure_ascii=False)
+    return (json.dumps(row) if SURROGATES.search(line) else line) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("source", type=Path)
@@ -38,14 +63,17 @@ def main() -> None:
     parser.add_argument("--name", default="shuffled")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    rows = [json.loads(line) for line in given.source.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        rows = read(given.source)
+    except ValueError as error:
+        parser.error(f"{given.source}: {error}")
     texts = [row.get(given.column) for row in rows]
     if not any(isinstance(text, str) and text.strip() for text in texts):
         parser.error(f"{given.source}: no row has a text under {given.column!r}; name the column with --column")
     if any(given.name in row for row in rows):
         parser.error(f"{given.source}: has a column {given.name!r} already; give another --name")
     made = [{**row, given.name: text} for row, text in zip(rows, exchanged(texts, given.seed), strict=True)]
-    given.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
+    given.out.write_text("".join(map(line_of, made)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import yaml
 from given_files import over_links
 from rich.console import Console
 
+import xner_ray
 from xner_ray.run import parts as part_files
 from xner_ray.run.folder import RunFolder
 
@@ -71,6 +73,23 @@ def written(folder: Path, given: Iterable[Mapping[str, Any]], **sections: Any) -
     }
     recipe = over_links(**{"targets": [LANG], "engine": {"executor": "inline"}, "image": IMAGE, **sections})
     return recipe | {"input": where | own}
+
+
+def finished(folder: Path, image: Mapping[str, Any]) -> Path:
+    """Return a folder with recipe.yaml and its finished run, all four ways in three units. image: IMAGE or OWL."""
+    recipe = written(folder, four_ways(), image=image, engine={"executor": "inline", "unit_rows": 80})
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    xner_ray.project(folder / "recipe.yaml", folder / "run")
+    return folder
+
+
+def assert_true_pictures_help(run: Path) -> None:
+    """Assert that true pictures help, plain ones do no harm, wrong ones do, and none leave the labels alone."""
+    good, changed = right(parts(run))
+    assert good["none"] == 20 and changed["none"] == 0
+    assert good["true"] >= 30
+    assert good["plain"] <= 22 and changed["plain"] <= 8
+    assert good["other"] < 20
 
 
 def shown(printed: Any) -> str:

@@ -56,6 +56,30 @@ def scans_bomb() -> bytes:
     return good[:last] + good[last:-2] * 1000 + b"\xff\xd9"
 
 
+def crowded(kind: str, parts: int) -> bytes:
+    """Return a picture with so many comments of no length, or of one byte."""
+    good = plain(kind=kind)
+    if kind == "JPEG":
+        return good[:2] + b"\xff\xfe\x00\x02" * parts + good[2:]
+    if kind == "GIF":
+        screen = good.index(b",", 13 + (3 << 1 + (good[10] & 7)))
+        return good[:screen] + b"!\xfe" + b"\x01c" * parts + b"\x00" + good[screen:]
+    data = good.index(b"IDAT") - 4
+    return good[:data] + (bytes(4) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))) * parts + good[data:]
+
+
+def tags_bomb(kind: str) -> bytes:
+    """Return a picture whose metadata has a thousand tags, each of which says that it is the same 400 kB."""
+    begin = 8 + 2 + 12 * 1000 + 4
+    tags = b"".join(struct.pack("<HHII", 1000 + number, 7, 400_000, begin) for number in range(1000))
+    exif = b"II*\0" + struct.pack("<IH", 8, 1000) + tags + bytes(4 + 400_000)
+    if kind != "JPEG":
+        return encoded(Image.new("RGB", (60, 40), "red"), kind, exif=exif)
+    parts = (b"Exif\0\0" + exif[first : first + 65_000] for first in range(0, len(exif), 65_000))
+    good = plain(kind="JPEG")
+    return good[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts) + good[2:]
+
+
 HARMFUL = {
     "bomb144.png": (png_bomb(12_000), "image_too_large"),
     "bomb400.png": (png_bomb(20_000), "image_too_large"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from given_files import write
 from pictures import plain
 
@@ -45,10 +46,12 @@ def test_pictures_are_asked_about_once_and_only_whole_answers_count(tmp_path: Pa
 
 
 def test_what_it_cannot_do_it_says(tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", [{"text": "s", "photo": "c", "caption": "x"}])
+    write(tmp_path / "a.jsonl", [{"text": "s", "photo": "c", "caption": "x", "odd": {"path": "c"}}])
     for arguments, said in [
         (("--column", "image"), "no row has a reference under 'image'"),
         ((), "has a column 'caption' alr"),
+        (("--column", "text", "--name", "text"), "has a column 'text' already"),
+        (("--column", "odd"), "'odd' of object 1 is no text"),
     ]:
         command = [
             sys.executable,
@@ -62,3 +65,17 @@ def test_what_it_cannot_do_it_says(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 2 and said in done.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_files_of_strangers_are_read_and_written_whole(tmp_path: Path) -> None:
+    """Lines end with line feeds alone, halves of surrogate pairs can be written, and what is no object is said."""
+    space = runpy.run_path(str(SCRIPT))
+    rows = [{"caption": "a\u2028b\x85c\x0b\r"}, {"caption": "\ud800 é"}, {"caption": "é"}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(space["line_of"], rows)), "utf-8", newline="\n")
+    assert space["read"](path) == rows and path.read_bytes().count("é".encode()) == 1
+    for line, said in ((b"{", "line 2 is no JSON"), (b"[1]", "line 2 is no object"), (b"\xff", "line 2 is no JSON")):
+        path.write_bytes(b"{}\n" + line + b"\n")
+        with pytest.raises(ValueError, match=said) as found:
+            space["read"](path)
+        assert "\n" not in str(found.value)

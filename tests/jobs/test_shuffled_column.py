@@ -41,3 +41,18 @@ def test_what_it_cannot_do_it_says(tmp_path: Path) -> None:
         done = _run(tmp_path / "a.jsonl", tmp_path / "b.jsonl", *arguments)
         assert done.returncode == 2 and said in done.stderr
     assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_files_of_strangers_are_read_and_written_whole(tmp_path: Path) -> None:
+    """Lines end with line feeds alone, halves of surrogate pairs can be written, and what is no object is said."""
+    rows = [{"caption": "a\u2028b\x85c\x0b"}, {"caption": "\ud800 é"}]
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows).replace("\\u2028", "\u2028"), "utf-8"
+    )
+    assert _run(tmp_path / "a.jsonl", tmp_path / "b.jsonl").returncode == 0
+    made = [json.loads(line) for line in (tmp_path / "b.jsonl").read_bytes().split(b"\n")[:-1]]
+    assert [row["shuffled"] for row in made] == [row["caption"] for row in rows[::-1]]
+    for line, said in ((b"{", "line 2 is no JSON"), (b"[1]", "line 2 is no object"), (b"\xff", "line 2 is no JSON")):
+        (tmp_path / "a.jsonl").write_bytes(b'{"caption": "c"}\n' + line)
+        done = _run(tmp_path / "a.jsonl", tmp_path / "c.jsonl")
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

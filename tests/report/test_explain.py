@@ -10,6 +10,7 @@ from xner_ray.match.stage import MatchStage
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 from xner_ray.report.explain import explain
+from xner_ray.report.tables import print_sentences
 
 RECIPE = load_recipe({"input": {"path": "a"}, "targets": ["spa_Latn"]})
 
@@ -112,3 +113,17 @@ def test_a_combined_row_says_which_entities_it_lacks() -> None:
     with console.capture() as capture:
         console.print(explain(table.to_pylist()[0], table, recipe, None, ["PER"]))
     assert "entity 3 '[Bob]': outvoted, not projected" in capture.get()
+
+
+def test_a_terminal_obeys_nothing_of_a_row() -> None:
+    """Escapes, in seven bits and in eight, and what turns the direction of the text around it."""
+    evil = "\x1b]0;x\x07\x9b2J\u202e"
+    obeyed = {*evil} - {*"]0;x2J"}
+    words = [f"{word}{evil}" for word in ("Bank", "of", "Japan", "met", "Bob")]
+    row = _row(source_tokens=words, tokens=words, gold_spans=[{"start": 0, "end": 1, "label": "ORG"}])
+    shown = _shown(row) + _shown(_row(status="rejected", reason="control_character", detail=evil, source_text=evil))
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        print_sentences(console, [{**row, "id": evil, "spans": row["source_spans"]}], ["ORG"])
+    assert not obeyed & {*shown, *capture.get()}
+    assert "Bob\ufffd]0;x" in shown and "Bob\ufffd]0;x" in capture.get()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -211,3 +212,19 @@ def test_ablations_and_rejects(given: list[dict[str, Any]], tmp_path: Path, monk
     _project(tmp_path / "reject", monkeypatch, given, missing="reject")
     row = parts(tmp_path / "reject/run").to_pylist()[4]
     assert (row["status"], row["reason"]) == ("rejected", "image_missing") and row["detail"].startswith("nowhere.png: ")
+
+
+def test_a_text_that_a_normalizer_makes_a_control_token_is_not_asked(model: str, tmp_path: Path) -> None:
+    """Wide letters, where the model's tokenizer makes them narrow before it looks for its own tokens."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "NFKC"}
+    for token in tokenizer["added_tokens"]:
+        token["normalized"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    prompts = Prompts(_section(str(folder)), "tag")
+    for text in ("\uff1cimage\uff1e", f"a \uff1c{END[1:-1]}\uff1e b"):
+        for picture in (True, False):
+            found = prompts.ids(conversation(text, MEANINGS, picture=picture), picture=picture)
+            assert isinstance(found, Reply) and found.finished == "control" and "a control token" in found.text
+    assert isinstance(prompts.ids(conversation("\uff1cbild\uff1e", MEANINGS)), list)

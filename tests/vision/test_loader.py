@@ -67,7 +67,7 @@ def test_relative_paths_are_found_below_the_input_and_the_roots(house: Path) -> 
         ),
         *("HTTP://h/x", "data:image/png;base64,iVBORw0KGgo=", "javascript:alert(1)", "//h/x.png", "\\\\h\\x.png"),
         *("s3://bucket/x.png", "gs://bucket/x.png", "hf://datasets/a/b/x.png", "s3://u:p@bucket/x.png", "a\0b.png"),
-        *("\ud800.png", "../secret/t.parquet#3", "/dev/zero", "img"),
+        *("H" * 2000 + "://h/x", "s3:" + "//" * 900, "\ud800.png", "../secret/t.parquet#3", "/dev/zero", "img"),
     ],
 )
 def test_what_lies_elsewhere_is_refused(house: Path, reference: str) -> None:
@@ -89,6 +89,27 @@ def test_pipes_and_devices_are_refused(house: Path) -> None:
     os.mkfifo(house / "in/pipe.png")
     (house / "in/zero.png").symlink_to("/dev/zero")
     assert _flag(_references(house).find("pipe.png")) == _flag(_references(house).find("zero.png")) == "image_refused"
+
+
+@pytest.mark.parametrize("reference", ["/net/host/x.png", "../net/x.png", "//host/x.png", "file:///net/host/x.png"])
+def test_nothing_elsewhere_is_looked_at(house: Path, monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
+    """Where disks are mounted on demand, a look is a request to a host of the row's choice."""
+    looked: list[str] = []
+    real = os.path.realpath
+    monkeypatch.setattr("os.path.realpath", lambda path: looked.append(str(path)) or real(path))
+    assert _flag(_references(house, "root").find(reference)) == "image_refused"
+    assert set(looked) <= {str(house / "in"), str(house / "root")}
+
+
+def test_what_takes_the_place_of_a_file_is_not_opened(house: Path) -> None:
+    """Between the look at a file and its reading: a pipe would never answer, and a link may lead anywhere."""
+    loader = _loader(house)
+    paths = [house / "in" / name for name in ("pipe.png", "other.png")]
+    os.mkfifo(paths[0])
+    paths[1].symlink_to(house / "secret/c.png")
+    for path in paths:
+        found = loader._read(str(path))
+        assert isinstance(found, Fault) and (found.flag, found.detail) == ("image_refused", "no plain file")
 
 
 def test_a_disk_that_fails_is_no_missing_picture(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ambiguous import LANG, OWL, encodings, four_ways, parts, right, rows, shown, written
+from ambiguous import (
+    LANG,
+    OWL,
+    assert_true_pictures_help,
+    encodings,
+    finished,
+    parts,
+    right,
+    rows,
+    shown,
+    written,
+)
 from faults import ended_after_first_of_three
 
 import xner_ray
@@ -19,19 +30,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the ambiguous set with true, plain, no and wrong pictures, in three units."""
-    folder = tmp_path_factory.mktemp("owl")
-    recipe = written(folder, four_ways(), image=OWL, engine={"executor": "inline", "unit_rows": 80})
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    xner_ray.project(folder / "recipe.yaml", folder / "run")
-    return folder
+    return finished(tmp_path_factory.mktemp("owl"), OWL)
 
 
 def test_true_pictures_help_plain_ones_do_no_harm_and_wrong_ones_do(house: Path) -> None:
-    good, changed = right(parts(house / "run"))
-    assert good["none"] == 20 and changed["none"] == 0
-    assert good["true"] >= 30
-    assert good["plain"] <= 22 and changed["plain"] <= 8
-    assert good["other"] < 20
+    assert_true_pictures_help(house / "run")
 
 
 def test_boxes_stand_in_the_picture_and_their_scores_are_high_enough(house: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import HARMFUL, encoded, photo, plain
+from pictures import HARMFUL, crowded, encoded, photo, plain
 from PIL import Image
 
 from xner_ray.errors import Flag
@@ -42,19 +42,27 @@ def test_what_wants_to_do_harm_has_its_flag(name: str) -> None:
     assert isinstance(found, Fault) and (found.flag, "\n" in found.detail) == (flag, False)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "PNG"])
+def test_a_picture_of_too_many_parts_is_refused_and_one_of_some_is_read(kind: str) -> None:
+    found = decode(crowded(kind, 200_000), 24, MOST)
+    assert isinstance(found, Fault) and found.flag is Flag.IMAGE_REFUSED and "too many parts" in found.detail
+    assert not isinstance(decode(crowded(kind, 300), 24, MOST), Fault)
+
+
 def test_bombs_do_not_grow_the_process() -> None:
     """In a process of its own: the peak of this one's memory is no measure."""
     code = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-from pictures import HARMFUL, encoded, plain, png_bomb
+from pictures import HARMFUL, encoded, plain, tags_bomb
 from PIL import Image
 from xner_ray.vision.pixels import decode
 decode(plain(), 24, 50_000_000)
 good = [encoded(Image.new("RGBA", (7000, 7000), (200, 30, 40, 128)))]
 good += [encoded(Image.new("RGB", (4000, 4100)), "WEBP", lossless=True, quality=0, method=0)]
+hidden = [tags_bomb(kind) for kind in ("JPEG", "PNG", "WEBP")]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for data, _ in HARMFUL.values():
+for data in [*(data for data, _ in HARMFUL.values()), *hidden]:
     decode(data, 224, 50_000_000)
 bombs = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for data in good:

@@ -1,6 +1,8 @@
 """Models of two towers: any that AutoModel loads with both; a vector depends on its picture alone."""
 
+import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,29 @@ def test_a_model_without_both_towers_is_refused(tmp_path: Path) -> None:
         RecipeError, match=r"image\.model .* has no .* tower .model_type clip_vision_model.; give a model"
     ):
         resolve(Image(**{**IMAGE, "model": alone}), "image")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("preprocessor_config.json", [], "has no attribute"),
+        ("config.json", {"vision_config": {"image_size": "x"}}, "image_size"),
+        ("config.json", {"model_type": "x", "auto_map": {"AutoConfig": "own.C", "AutoModel": "own.M"}}, "custom code"),
+        (
+            "preprocessor_config.json",
+            {"image_processor_type": "P", "auto_map": {"AutoImageProcessor": "own.P"}},
+            "custom code",
+        ),
+    ],
+)
+def test_a_hostile_model_runs_no_code_and_is_refused_in_one_line(
+    tmp_path: Path, file: str, content: Any, said: str
+) -> None:
+    folder = shutil.copytree(local_folder("tiny-clip") or "", tmp_path / "model")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\nclass C: pass\nM = P = C\n")
+    known = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**known, **content} if isinstance(content, dict) else content))
+    with pytest.raises(RecipeError, match=r"image.model .* cannot be used") as found:
+        Towers(Image.model_validate({**IMAGE, "model": str(folder)}))
+    assert said in str(found.value) and "\n" not in str(found.value)
+    assert not (tmp_path / "mark").exists()

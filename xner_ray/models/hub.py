@@ -111,7 +111,9 @@ def _loaded(loader: Any, name: str, key: str, folder: Path, options: Mapping[str
     try:
         with quiet():
             return loader.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever files of other types and shapes make of the library
         raise RecipeError(f"{key} {name!r} cannot be used: {one_line(str(error).strip())}") from error
 
 

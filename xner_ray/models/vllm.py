@@ -40,8 +40,7 @@ class Reply:
 
     finished: "stop", the model ended it; "length", the limit did; "prompt", the model was not asked because the prompt
     is longer than it reads; "control", it was not asked because the prompt spells one of its control tokens. `text`
-    then says so. mean_logprob: of the answer's tokens, natural logarithm; None if there are none. n_tokens: of the
-    answer.
+    then says so. n_tokens: of the answer. mean_logprob: of these tokens, natural logarithm; None if there are none.
     """
 
     text: str
@@ -147,6 +146,7 @@ class Prompts:
         self.parts = looks_at_pictures(section)  # such a template takes messages in parts
         self.takes_system = _takes_system(self.tokenizer, self.parts)
         self.picture_tokens = self._of_pictures(section, key) if self.parts else 0
+        self.special = {*self.tokenizer.convert_tokens_to_ids([*self.control])}
 
     def _of_pictures(self, section: Translate | Tag, key: str) -> int:
         """Return the most tokens that pictures of the recipe's size were found to take.
@@ -189,6 +189,9 @@ class Prompts:
         if spelt := sorted(t for t in self.control if any(t in message["content"] for message in conversation)):
             return Reply(f"the text spells {spelt[0]}, a control token of the model", "control", None, 0)
         ids = self._render(conversation, picture=picture)
+        plain = self._render([{**message, "content": "a"} for message in conversation], picture=picture)
+        if [one for one in ids if one in self.special] != [one for one in plain if one in self.special]:  # normalized
+            return Reply("the text is read as a control token of the model", "control", None, 0)
         if self.room(ids, picture=picture) <= 0:
             n_tokens, beside = self.context - self.room(ids, picture=picture), " with its picture" if picture else ""
             message = f"the prompt has {n_tokens} tokens{beside}, but the model reads {self.context} with its answer"
@@ -236,11 +239,8 @@ class ChatModel(Timed):
         self.prompts = Prompts(section, key)
         # In this process, so that the engine dies with its worker and raises here; vLLM reports usage by default; its
         # log would bury ours.
-        for name, value in (
-            ("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
-            ("VLLM_NO_USAGE_STATS", "1"),
-            ("VLLM_LOGGING_LEVEL", "ERROR"),
-        ):
+        own = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+        for name, value in own.items():
             os.environ.setdefault(name, value)
         folder = folder_of(str(section.model), weights=True)
         import vllm

@@ -19,6 +19,7 @@ from xner_ray.match.prior import Prior
 from xner_ray.match.rows import Rows, read, seen
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sections import Align
+from xner_ray.report.shown import plain
 from xner_ray.report.tables import Table, sentence
 from xner_ray.vision.formula import LEAST
 
@@ -31,11 +32,11 @@ def explain(
 ) -> Group:
     """Return a row as terminal output. first: the row after the first matching, as a table; prior: the second's."""
     parts: list[RenderableType] = [
-        Text(f"{row['id']}  row {row['row']}  {row['source_lang']} -> {row['lang']}", "bold")
+        Text(plain(f"{row['id']}  row {row['row']}  {row['source_lang']} -> {row['lang']}"), "bold")
     ]
     if row["status"] == REJECTED:
-        parts.append(Text(f"rejected: {row['reason']}: {row['detail']}", style="red"))
-        parts += [Text(f"  {row[name]}") for name in ("source_text", "text") if row[name]]
+        parts.append(Text(plain(f"rejected: {row['reason']}: {row['detail']}"), style="red"))
+        parts += [Text(f"  {plain(row[name])}") for name in ("source_text", "text") if row[name]]
         return Group(*parts)
     hidden = unmatchable(row)  # their words are shared with others
     shown = [span for index, span in enumerate(row["source_spans"] or ()) if index not in hidden]
@@ -74,7 +75,7 @@ def _pictures(row: Mapping[str, Any], recipe: Recipe) -> list[RenderableType]:
     """Return what the picture says of each entity's labels, and what another one would have said."""
     faults = [flag for flag in row["flags"] or () if flag in _FAULTS]
     state = f"SHA-256 {row['image_id'][:12]}" if row["image_id"] else ", ".join(faults) or "not looked at"
-    parts: list[RenderableType] = [Text(f"picture {one_line(row['image'], 120)}: {state}")]
+    parts: list[RenderableType] = [Text(f"picture {plain(one_line(row['image'], 120))}: {state}")]
     evidence: dict[int, list[Mapping[str, Any]]] = {}
     for cell in row["image_evidence"] or ():
         evidence.setdefault(cell["source"], []).append(cell)
@@ -114,9 +115,9 @@ def _links(row: Mapping[str, Any], rows: Rows, entity: range, align: Align) -> T
     if align.backend == "provided":
         title = "links: as given, probability shared evenly by the links of a word"
     source = rows.source_tokens[0].as_py()
-    table = Table(title, [""], [f"{word} {source[word]}" for word in entity])
+    table = Table(title, [""], [f"{word} {plain(source[word])}" for word in entity])
     for target in sorted({t for s, t in cells if s in entity}):
-        table.add_row(f"{target} {row['tokens'][target]}", *[cells.get((word, target), "") for word in entity])
+        table.add_row(f"{target} {plain(row['tokens'][target])}", *[cells.get((word, target), "") for word in entity])
     return table
 
 
@@ -179,4 +180,4 @@ def _why(rows: Rows, found: solver.Solution, recipe: Recipe, *, prior: bool) -> 
 
 
 def _words(tokens: Sequence[str], start: int, end: int) -> str:
-    return " ".join(tokens[start:end])
+    return plain(" ".join(tokens[start:end]))

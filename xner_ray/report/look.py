@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,10 +9,10 @@ import yaml
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from xner_ray.report.shown import plain
 from xner_ray.report.tables import sentence
 
 _INDENT = 12
-_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def printable(value: Any) -> Any:
     ['a\ufffd[1m\\tb', {'\ufffd': 1}]
     """
     if isinstance(value, str):
-        return _UNSHOWN.sub("\ufffd", value)
+        return plain(value)
     if isinstance(value, Rejected):
         return replace(value, examples=printable(value.examples))
     if isinstance(value, dict):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console, Group, RenderableType
 from rich.jupyter import JupyterMixin
 
+# Controls, also those that change the direction of the text around them, and halves of surrogate pairs
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLUMNS = 100  # of text where no terminal says how wide it is
 
 
@@ -40,3 +43,12 @@ def text_of(shown: RenderableType, *, columns: int = _COLUMNS) -> str:
     console.print(shown)
     lines = (line.rstrip() for line in sink.getvalue().splitlines())
     return "\n".join(lines).rstrip("\n")
+
+
+def plain(text: str) -> str:
+    """Return a text with U+FFFD for what a terminal would obey or could not show.
+
+    >>> plain("a\\x1b[1m\\tb\\u202e")
+    'a\ufffd[1m\\tb\ufffd'
+    """
+    return _UNSHOWN.sub("\ufffd", text)

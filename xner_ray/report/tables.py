@@ -14,6 +14,7 @@ from rich.text import Text
 from xner_ray.data.row import unmatchable
 from xner_ray.evaluate.bootstrap import Interval
 from xner_ray.evaluate.scores import ITEMS, Evaluations, Rates, Score
+from xner_ray.report.shown import plain
 from xner_ray.run.counters import Report, Stage
 
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
@@ -206,9 +207,9 @@ def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: 
         span = starts.get(position)
         end = span["end"] if span else position + 1
         style = STYLES[list(labels).index(span["label"]) % len(STYLES)] if span and span["label"] in labels else ""
-        text.append(" ".join(tokens[position:end]), style=style)
+        text.append(plain(" ".join(tokens[position:end])), style=style)
         if span:
-            text.append(f"[{span['label']}]", style="dim")
+            text.append(plain(f"[{span['label']}]"), style="dim")
         text.append(" ")
         position = end
     return text
@@ -219,7 +220,7 @@ def print_sentences(console: Console, rows: Sequence[Mapping[str, Any]], labels:
     for row in rows:
         aside = unmatchable(row)
         source = [span for index, span in enumerate(row["source_spans"] or ()) if index not in aside]
-        console.print(Text(f"{row['id']}", style="dim"))
+        console.print(Text(plain(str(row["id"])), style="dim"))
         if row["source_tokens"] is not None:
             console.print(Text(f"  {row['source_lang']}  ") + sentence(row["source_tokens"], source, labels))
         console.print(Text(f"  {row['lang']}  ") + sentence(row["tokens"], row["spans"], labels))

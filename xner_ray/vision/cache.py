@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from xner_ray.errors import InputError, StorageError
 from xner_ray.storage import files as storage
 
 _LAYOUT = "1"
@@ -58,7 +59,7 @@ class VectorCache:
 
     def look(self) -> None:
         """Note what files hold that were not there at the last look, whoever has written them."""
-        for info in storage.files_below(self.folder):
+        for info in storage.files_below(self.folder, recursive=False):
             if info.base_name in self._known or info.extension != "parquet":
                 continue
             self._known.add(info.base_name)
@@ -67,14 +68,18 @@ class VectorCache:
 
 
 def _read(path: str) -> dict[bytes, NDArray[np.float16]]:
-    """Return the vectors of a file; none of one that is damaged."""
+    """Return the vectors of a file; none of one that is damaged or gone. ServiceError if a store may answer later."""
     try:
         table = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read(columns=["id", "vector"])
-    except (pa.ArrowException, ValueError, OSError):
+        ids, vectors = (table.column(name) for name in ("id", "vector"))
+    except (pa.ArrowException, ValueError, OSError, KeyError, StorageError, InputError):
+        return {}
+    kind = vectors.type
+    if ids.type != pa.binary(32) or not pa.types.is_fixed_size_binary(kind) or kind.byte_width % 2:
         return {}
     found = {}
-    for one, data in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        vector = np.frombuffer(data, dtype="<f2")
-        if np.isfinite(vector).all():
+    for one, data in zip(ids.to_pylist(), vectors.to_pylist(), strict=True):
+        vector = np.frombuffer(data or b"", dtype="<f2")
+        if vector.any() and np.isfinite(vector).all():  # no model makes zeros
             found[one] = vector
     return found

@@ -88,9 +88,22 @@ class Grounder(Towers):
     @torch.inference_mode()
     def patches_of(self, pictures: Sequence[Picture]) -> tuple[Floats, Floats, Floats, Floats]:
         """Return what each patch of pictures says: vectors of length 1 (n, patches, dim), shifts, scales, boxes."""
-        inputs = self.processor(list(pictures), return_tensors="pt")
+        fitted = [self._fitted(one) for one in pictures]
+        inputs = self.processor(fitted, return_tensors="pt")
         with self.in_model():
-            return self._patches(inputs["pixel_values"].to(self.device, self.network.dtype), pictures)
+            return self._patches(inputs["pixel_values"].to(self.device, self.network.dtype), fitted)
+
+    def _fitted(self, picture: Picture) -> Picture:
+        """Return a picture whose long side is at most thrice the model's, for a processor that makes it a square.
+
+        Of a picture of 20 to 1 that would have 400 times the pixels, as numbers of 4 bytes.
+        """
+        most = 3 * self.side
+        if not self.squared or max(picture.size) <= most:
+            return picture
+        smaller = picture.copy()
+        smaller.thumbnail((most, most))
+        return smaller
 
     def _of_inputs(self, inputs: Mapping[str, Any], pictures: Sequence[Picture]) -> NDArray[np.float32]:
         vectors, shifts, scales, boxes = self._patches(inputs["pixel_values"], pictures)

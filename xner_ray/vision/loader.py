@@ -6,8 +6,10 @@ picture besides. Failures of a store that may pass are a RetryableError, as else
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xner_ray.data.row import refuse_extension_types
-from xner_ray.errors import Flag, InputError, RetryableError
+from xner_ray.errors import Flag, InputError
 from xner_ray.read.shapes.schema import embedded
 from xner_ray.recipe.input import Input
 from xner_ray.storage import files as storage
@@ -28,8 +30,9 @@ from xner_ray.vision.references import Place, References
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-AT_ONCE = 8
-_PICTURES = 16  # of a table, read together
+AT_ONCE = 8  # files, or rows of a table
+_SWOLLEN = 50
+"""Of bytes in a column of pictures to those in its file: they are compressed already, so more is a bomb."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ class Loader:
         """Return the bytes of a file that is small enough, as they lie there: nothing is unpacked."""
         filesystem, inner = storage.locate(path)
         try:
-            size = os.stat(inner).st_size if storage.is_local(path) else filesystem.get_file_info(inner).size
+            if storage.is_local(path):
+                return self._read_local(inner)
+            size = filesystem.get_file_info(inner).size
             if size is not None and size > self.max_bytes:
                 return self._too_large(size)
             with filesystem.open_input_stream(inner, compression=None) as stream:
@@ -122,38 +127,50 @@ class Loader:
         except PermissionError:
             return Fault(Flag.IMAGE_REFUSED, "no right to read it")
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                return Fault(Flag.IMAGE_REFUSED, "no plain file")
             if error.errno is None and not storage.transient(error) and not storage.is_local(path):
                 return Fault(Flag.IMAGE_REFUSED, "its store refuses it")
             raise storage.failure(path, "read", error) from None
         return self._too_large(len(data)) if len(data) > self.max_bytes else data
+
+    def _read_local(self, path: str) -> bytes | Fault:
+        """Read a plain file; what has taken its place since it was found, as a link or a pipe, is refused."""
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            state = os.fstat(stream.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                return Fault(Flag.IMAGE_REFUSED, "no plain file")
+            data = b"" if state.st_size > self.max_bytes else stream.read(self.max_bytes + 1)
+        size = max(state.st_size, len(data))
+        return self._too_large(size) if size > self.max_bytes else data
 
     def _too_large(self, size: int) -> Fault:
         return Fault(Flag.IMAGE_TOO_LARGE, f"{size / 1e6:.1f} MB, input.images.max_mb is {self.max_bytes / 1e6:g}")
 
     def _of_table(self, path: str, rows: Sequence[int]) -> Iterator[tuple[Place, bytes | Fault]]:
         """Yield the bytes of some rows of a table, ascending. A row without bytes has a path, which must be good."""
-        found: dict[int, bytes | Fault] = {}
+        found: set[int] = set()  # without their bytes: they may be all of a unit
         try:
-            wanted = _rows_of(path, self.column, rows)
-            for row, value in wanted:
-                found[row] = self._embedded(value)
-                yield Place(path, row), found[row]
-        except (pa.ArrowException, InputError, OSError, KeyError) as error:
+            for row, value in _rows_of(path, self.column, rows, self.max_bytes):
+                found.add(row)
+                yield Place(path, row), value if isinstance(value, Fault) else self._embedded(value)
+        except (pa.ArrowException, InputError, OSError, KeyError, ValueError) as error:
             if isinstance(error, OSError) and storage.transient(error):
                 raise storage.failure(path, "read", error) from None
-            if isinstance(error, RetryableError):
-                raise
             fault = Fault(Flag.IMAGE_BROKEN, f"no table with pictures as {{bytes, path}} ({type(error).__name__})")
             yield from ((Place(path, row), fault) for row in rows if row not in found)
             return
         missing = Fault(Flag.IMAGE_MISSING, "the table has no such row")
         yield from ((Place(path, row), missing) for row in rows if row not in found)
 
-    def _embedded(self, value: dict[str, object] | None) -> bytes | Fault:
-        data = (value or {}).get("bytes")
-        if isinstance(data, bytes):
-            return self._too_large(len(data)) if len(data) > self.max_bytes else data
-        path = (value or {}).get("path")
+    def _embedded(self, value: pa.StructScalar) -> bytes | Fault:
+        data = value["bytes"].as_py() if value.is_valid else None
+        if data is not None:
+            return self._too_large(len(data)) if len(data) > self.max_bytes else bytes(data)
+        try:
+            path = value["path"].as_py() if value.is_valid else None
+        except UnicodeDecodeError:
+            return Fault(Flag.IMAGE_REFUSED, "its path is no UTF-8")
         if not isinstance(path, str) or not path:
             return Fault(Flag.IMAGE_MISSING, "neither bytes nor a path")
         place = self.references.find(path)
@@ -162,10 +179,10 @@ class Loader:
         return self._read(place.path) if place.row is None else Fault(Flag.IMAGE_REFUSED, "a table inside a table")
 
 
-def _rows_of(path: str, column: str, rows: Sequence[int]) -> Iterator[tuple[int, dict[str, object] | None]]:
+def _rows_of(path: str, column: str, rows: Sequence[int], most: int) -> Iterator[tuple[int, pa.StructScalar | Fault]]:
     """Yield the pictures of some rows, ascending, of a column {bytes, path}; nothing else of the file is read.
 
-    InputError for a column of another type: what has code inside is not even looked at.
+    most: bytes of a picture. InputError for a column of another type: what has code inside is not even looked at.
     """
     filesystem, inner = storage.locate(path)
     with filesystem.open_input_file(inner) as stream:
@@ -178,35 +195,57 @@ def _rows_of(path: str, column: str, rows: Sequence[int]) -> Iterator[tuple[int,
         for group in range(table.num_row_groups):
             last = first + table.metadata.row_group(group).num_rows
             own = [row for row in rows if first <= row < last]
-            if own:
+            if own and (fault := _swollen(table.metadata.row_group(group), column, most)) is not None:
+                yield from ((row, fault) for row in own)
+            elif own:
                 begin = first
-                for batch in table.iter_batches(_PICTURES, row_groups=[group], columns=[column], use_threads=False):
-                    yield from _picked(batch.column(0), begin, own)
+                for batch in table.iter_batches(AT_ONCE, row_groups=[group], columns=[column], use_threads=False):
+                    yield from _picked(batch, column, begin, own)
                     begin += batch.num_rows
                     if begin > own[-1]:
                         break
             first = last
 
 
+def _swollen(group: pq.RowGroupMetaData, column: str, most: int) -> Fault | None:
+    """Return why a row group is not read: one of its cells would be too large, or it is a bomb."""
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    own = [chunk for chunk in chunks if chunk.path_in_schema == f"{column}.bytes"]
+    size = sum(chunk.total_uncompressed_size for chunk in own)
+    packed = sum(chunk.total_compressed_size for chunk in own)
+    if size <= AT_ONCE * most or size <= min(group.num_rows * most, _SWOLLEN * packed):
+        return None
+    return Fault(Flag.IMAGE_TOO_LARGE, f"{group.num_rows} rows of {size / 1e6:.0f} MB, {packed / 1e6:.1f} in the file")
+
+
 def _rows_of_stream(
     stream: pa.NativeFile, path: str, column: str, rows: Sequence[int]
-) -> Iterator[tuple[int, dict[str, object] | None]]:
+) -> Iterator[tuple[int, pa.StructScalar]]:
     reader = pa.ipc.open_stream(stream)
     column = _column_of(reader.schema, column, path)
     first = 0
     for batch in reader:
         if rows and first > rows[-1]:
             return
-        values = batch.column(batch.schema.get_field_index(column))
-        values.validate(full=True)
-        yield from _picked(values, first, rows)
+        yield from _picked(batch, column, first, rows, validate=True)
         first += batch.num_rows
 
 
-def _picked(values: pa.Array, first: int, rows: Sequence[int]) -> Iterator[tuple[int, dict[str, object] | None]]:
+def _picked(
+    batch: pa.RecordBatch, column: str, first: int, rows: Sequence[int], *, validate: bool = False
+) -> Iterator[tuple[int, pa.StructScalar]]:
+    """Yield the pictures of some rows of a batch that begins at row `first`."""
+    # Others may have the column's name too, or one that Parquet spells alike: a.b and the part b of a
+    (values,) = (
+        values
+        for field, values in zip(batch.schema, batch.columns, strict=True)
+        if field.name == column and embedded(field.type)
+    )
+    if validate:
+        values.validate(full=True)
     for row in rows:
         if first <= row < first + len(values):
-            yield row, values[row - first].as_py()
+            yield row, values[row - first]
 
 
 def _column_of(schema: pa.Schema, column: str, path: str) -> str:

@@ -22,6 +22,9 @@ MOST_RATIO = 20
 """Of the long side to the short one: a model enlarges the short one, and the long one with it."""
 MOST_SCANS = 100
 """Of a JPEG: a file of some thousand takes minutes to decode, and no camera writes more than a dozen."""
+_PARTS = 2000, 512
+"""Reads of a file, and bytes for each further one. A decoder keeps comments and private parts: of millions of empty
+ones some hundred MB. A PNG in parts of 2 kB is still read, and most are in parts of 8 kB and more."""
 _WEBP = 3  # its decoder holds four copies of the canvas: so much does a pixel count
 _STRIP = 1 << 20  # pixels that are converted at once
 _UPRIGHT = {  # by the value of EXIF's orientation
@@ -47,6 +50,24 @@ class Fault:
     detail: str
 
 
+class _PartsError(Exception):
+    """A file has more parts than a picture has."""
+
+
+class _Parts(BytesIO):
+    """Bytes that can be read so many times."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = _PARTS[0] + len(data) // _PARTS[1]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise _PartsError
+        return super().read(size)
+
+
 def decode(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:
     """Return the first frame in RGB, upright, alpha over white, or why there is none.
 
@@ -61,6 +82,8 @@ def decode(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:
             return _decoded(data, side, max_pixels)
     except Image.DecompressionBombError as error:
         return Fault(Flag.IMAGE_TOO_LARGE, one_line(str(error), 200))
+    except _PartsError:
+        return Fault(Flag.IMAGE_REFUSED, f"{len(data)} bytes in too many parts")
     except UnidentifiedImageError:
         flag = Flag.IMAGE_BROKEN if not data or data.startswith(_BEGINNINGS) else Flag.IMAGE_REFUSED
         return Fault(flag, f"{len(data)} bytes that are none of {', '.join(FORMATS)}")
@@ -73,7 +96,8 @@ def decode(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:
 
 def _decoded(data: bytes, side: int, max_pixels: int) -> Image.Image | Fault:
     enough = 3 * side // 2
-    with Image.open(BytesIO(data), formats=FORMATS) as image:
+    # A BMP's runs are read one by one; nothing of them is kept
+    with Image.open(BytesIO(data) if data.startswith(b"BM") else _Parts(data), formats=FORMATS) as image:
         width, height = image.size
         if width * height * (_WEBP if image.format == "WEBP" else 1) > max_pixels:
             return Fault(Flag.IMAGE_TOO_LARGE, f"{width} x {height} pixels")

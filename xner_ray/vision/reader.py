@@ -1,7 +1,7 @@
 """References of a unit -> vectors of their pictures: loaded, looked up in the cache, encoded in micro-batches.
 
-Pictures are encoded in the order of their places, as soon as a micro-batch is full: so memory does not grow with the
-unit. Vectors are rounded to float16, cached or not.
+Pictures are encoded in the order of their places, as soon as a micro-batch is full, or long pictures would fill memory:
+so that does not grow with the unit. Vectors are rounded to float16, cached or not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
     from xner_ray.vision.loader import Loader
     from xner_ray.vision.towers import Towers
+
+
+_PIXELS = 16
+"""Of a picture in a full micro-batch, in the mean, over those that the model reads: photographs have 4 to 14."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,14 @@ class PictureReader:
         kept: dict[str, NDArray[np.float16]] = {}
         new: dict[str, NDArray[np.float16]] = {}
         waiting: list[tuple[str, Picture]] = []
+        pixels = 0
+        most = _PIXELS * self.towers.side**2 * self.towers.at_once
 
-        def encode(at_least: int) -> None:
-            while waiting and len(waiting) >= at_least:
-                some = waiting[:at_least]
-                del waiting[:at_least]
-                vectors = self.towers.of_pictures([picture for _, picture in some]).astype(np.float16)
-                new.update(zip((one for one, _ in some), vectors, strict=True))
+        def encode() -> None:
+            if waiting:
+                vectors = self.towers.of_pictures([picture for _, picture in waiting]).astype(np.float16)
+                new.update(zip((one for one, _ in waiting), vectors, strict=True))
+                waiting.clear()
 
         def is_known(identity: str) -> bool:
             vector = self.cache.find(identity) if self.cache is not None else None
@@ -71,9 +76,13 @@ class PictureReader:
         for one in self.of_language[self.language(lang)].load(references, is_known):
             found[one.reference] = one.fault or str(one.id)
             if one.image is not None and one.id is not None:
+                size = one.image.width * one.image.height
+                if len(waiting) == self.towers.at_once or pixels + size > most:
+                    encode()
+                    pixels = 0
                 waiting.append((one.id, one.image))
-                encode(self.towers.at_once)
-        encode(max(1, len(waiting)))
+                pixels += size
+        encode()
         if self.cache is not None:
             self.cache.add(new)
         vectors = {**kept, **new}

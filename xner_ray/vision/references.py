@@ -2,11 +2,13 @@
 
 A relative path begins at the folder that the input's files share, or at a root (`input.images.roots`), and must end,
 symbolic links followed, below a folder of the input's files or below a root. Absolute paths and addresses must be below
-a root. Nothing is fetched from the web, and an address in a row has no options: these would say which host is asked.
+a root. What by its name lies elsewhere is not even looked at. Nothing is fetched from the web, and an address in a row
+has no options: these would say which host is asked.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -63,7 +65,7 @@ class References:
             return self._first(unquote(name[7:]), ("",), self.roots)
         if scheme and name[scheme.end() :].startswith("//"):
             if scheme[1] not in _STORES:
-                return Fault(Flag.IMAGE_REFUSED, f"{scheme[1]}:// is never fetched")
+                return Fault(Flag.IMAGE_REFUSED, f"{one_line(scheme[1], 40)}:// is never fetched")
             return self._in_store(_STORES[scheme[1]], name[scheme.end() + 2 :])
         if scheme and scheme[1] in ("data", "javascript", "http", "https"):
             return Fault(Flag.IMAGE_REFUSED, f"{scheme[1]}: is no reference of a file")
@@ -103,9 +105,13 @@ def _below(base: str, name: str, allowed: Sequence[str]) -> str | Fault:
     """Return the file that a name means below a base, if it lies below an allowed folder."""
     if not base or storage.is_local(base):
         path = os.path.join(storage.locate(base)[1] if base else "", name)
-        real = os.path.realpath(path)
-        for folder in allowed:
-            if storage.is_local(folder) and _is_inside(real, os.path.realpath(storage.locate(folder)[1])):
+        folders = [storage.locate(folder)[1] for folder in allowed if storage.is_local(folder)]
+        real_folders = [os.path.realpath(folder) for folder in folders]
+        near = [*folders, *real_folders, *([storage.locate(base)[1]] if base else [])]
+        # By its name first: a look at what lies elsewhere can mount it, from a host that a stranger names
+        if any(_is_inside(os.path.abspath(path), folder) for folder in near):
+            real = os.path.realpath(path)
+            if any(_is_inside(real, folder) for folder in real_folders):
                 return _plain_file(real)
         return Fault(Flag.IMAGE_REFUSED, "outside the folders of pictures")
     inner = storage.locate(base)[1]
@@ -137,7 +143,7 @@ def _plain_file(path: str) -> str | Fault:
     return path if stat.S_ISREG(mode) else Fault(Flag.IMAGE_REFUSED, "no plain file")
 
 
-_NO_NAME = (36, 40)  # a name that is too long, too many links
+_NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ)  # the last two: of some filesystems
 
 
 def _there(address: str) -> str | Fault:

@@ -137,15 +137,15 @@ class Towers(Timed):
         """
         step, found = self.at_once, []
         for first in range(0, len(pictures), step):
-            some = list(pictures[first : first + step])
-            filler = [some[0]] * (step - len(some))
-            inputs = self.processor([*some, *filler], return_tensors="pt")
+            some = [self._fitted(picture) for picture in pictures[first : first + step]]
+            lacking = step - len(some)
+            inputs = self.processor(some, return_tensors="pt")
             with self.in_model():
-                moved = {
-                    name: value.to(self.device, self.network.dtype if value.is_floating_point() else None)
-                    for name, value in inputs.items()
-                }
-                found.append(self._of_inputs(moved, [*some, *filler])[: len(some)])
+                moved = {}
+                for name, value in inputs.items():
+                    own = value.to(self.device, self.network.dtype if value.is_floating_point() else None)
+                    moved[name] = torch.cat([own, own[:1].expand(lacking, *own.shape[1:])])
+                found.append(self._of_inputs(moved, [*some, *[some[0]] * lacking])[: len(some)])
         self.tokens += len(pictures) * self.patches
         return _finite(found)
 
@@ -171,6 +171,10 @@ class Towers(Timed):
         result = np.empty_like(found)
         result[order] = found
         return result
+
+    def _fitted(self, picture: Picture) -> Picture:
+        """Return a picture of a size that the processor can bear."""
+        return picture
 
     def _of_inputs(self, inputs: Mapping[str, Any], pictures: Sequence[Picture]) -> NDArray[np.float32]:
         return vectors_of(self.network.get_image_features(**inputs))
