@@ -102,10 +102,13 @@ def find(name: str, folder: str, paper: Sequence[str]) -> Found:
         raise InputError(f"{folder}: {'holds no file' if storage.exists(folder) else 'no such folder'}")
     spelled = {resolve(code): code for code in paper}
     files: dict[str, TestFile] = {}
+    roots: set[str] = set()
     for layout in LAYOUTS[name]:
         if files and layout.format != next(iter(files.values())).layout.format:
             continue  # one recipe reads one format
-        for code, path in _of_layout(folder, layout, below).items():
+        root, found = _of_layout(folder, layout, below)
+        roots |= {root} if found else set()
+        for code, path in found.items():
             lang = resolve(code)
             code = spelled.get(lang, code.partition("_")[0])
             files.setdefault(code, TestFile(code, lang, path, layout))
@@ -120,13 +123,13 @@ def find(name: str, folder: str, paper: Sequence[str]) -> Found:
     _refuse_unlabelled(files.values())
     order = [*(code for code in paper if code in files), *sorted(files.keys() - set(paper))]
     missing = [code for code in paper if code not in files]
-    there = [code for code in missing if any(_is_of(code, relative) for relative in below)]
+    there = [code for code in missing if any(_is_of(code, relative, roots) for relative in below)]
     absent = [code for code in missing if code not in there]
     return Found(folder, {code: files[code] for code in order}, there, absent)
 
 
-def _of_layout(folder: str, layout: Layout, below: Mapping[str, str]) -> dict[str, str]:
-    """Return the paths of one layout by code. InputError if they lie below several folders."""
+def _of_layout(folder: str, layout: Layout, below: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return the folder of one layout and its paths by code. InputError if they lie below several folders."""
     roots: dict[str, dict[str, list[str]]] = {}
     for relative, path in below.items():
         match = layout.match(relative)
@@ -137,10 +140,10 @@ def _of_layout(folder: str, layout: Layout, below: Mapping[str, str]) -> dict[st
     if len(roots) > 1:
         shown = ", ".join(sorted(root or "." for root in roots)[:3])
         raise InputError(f"{folder}: holds {layout.said} in {len(roots)} folders ({shown}); name one of them")
-    found = next(iter(roots.values()), {})
+    root, found = next(iter(roots.items()), ("", {}))
     if several := next((code for code, paths in found.items() if len(paths) > 1), None):
         raise InputError(f"{folder}: {several} has {len(found[several])} test files; leave one, or name its folder")
-    return {code: paths[0] for code, paths in found.items()}
+    return root, {code: paths[0] for code, paths in found.items()}
 
 
 def _is_language(code: str) -> bool:
@@ -151,8 +154,10 @@ def _is_language(code: str) -> bool:
     return True
 
 
-def _is_of(code: str, relative: str) -> bool:
-    return re.search(rf"(?:^|[/.]){code}(?:[/.-]|$)", relative) is not None
+def _is_of(code: str, relative: str, roots: Collection[str]) -> bool:
+    """Return whether a path beside those of a layout is of a language, as `hau/train.txt` is."""
+    names = (relative.removeprefix(root) for root in roots if relative.startswith(root))
+    return any(re.match(rf"(?:PAN-X\.|train-|dev-)?{code}[/.-]", name) for name in names)
 
 
 def _refuse_unlabelled(files: Collection[TestFile]) -> None:

@@ -140,10 +140,10 @@ def base(name: str, models: Models) -> Settings:
     return {"translate": translate, "tag": {**tagger, "labels": {"MISC": None}}, **sections}
 
 
-def recipe(name: str, models: Models, data: str, langs: Sequence[str], format: str, *, english: bool) -> Settings:
+def recipe(name: str, models: Models, data: str, langs: Sequence[str], format: str, english: str = "") -> Settings:
     """Return the recipe of a set, whose files are `data`/CODE.conll or .parquet by our codes.
 
-    english: the English sentences are given, in `data`/CODE.eng_Latn.txt.
+    english: the ending of the files with given English sentences, `data`/CODE.eng_Latn and this; empty: none are given.
     """
     ending = "parquet" if format == "parquet" else "conll"
     if name == "europarl":
@@ -156,7 +156,8 @@ def recipe(name: str, models: Models, data: str, langs: Sequence[str], format: s
         }
     given = {"path": f"{data}/{{lang}}.{ending}", "lang": list(langs), "format": format, "labels": {"keep": LABELS}}
     if english:
-        given = {**given, "parallel": {"eng_Latn": f"{data}/{{lang}}.eng_Latn.txt"}, "parallel_format": "text"}
+        text = {"parallel_format": "text"} if english == ".txt" else {}  # the content tells the format of others
+        given = {**given, "parallel": {"eng_Latn": f"{data}/{{lang}}.eng_Latn{english}"}, **text}
     sections = base(name, models)
     if english:
         sections.pop("translate", None)

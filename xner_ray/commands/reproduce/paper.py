@@ -12,7 +12,7 @@ from rich.text import Text
 
 from xner_ray.commands.inspect import evaluate, read_index, tables
 from xner_ray.commands.reproduce import layouts, table
-from xner_ray.commands.reproduce.plan import SOURCE, Asked, SetPlan, planned
+from xner_ray.commands.reproduce.plan import SOURCE, Asked, SetPlan, ending, planned
 from xner_ray.commands.reproduce.table import Cell, SetTable
 from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import Reason, RecipeError, XnerError, did_you_mean
@@ -84,14 +84,14 @@ def reproduce(asked: Asked, make: Maker, *, fresh: bool = False, console: Consol
 
 def _copy(one: SetPlan, root: str) -> None:
     """Copy the test files to where the recipe reads them, and write the recipe. Equal bytes are left alone."""
-    ending = "parquet" if one.found.format == "parquet" else "conll"
+    own = "parquet" if one.found.format == "parquet" else "conll"
     codes = [*one.codes, *(["en"] if one.name == "europarl" else [])]
-    contents = {f"{one.found.files[code].lang}.{ending}": one.found.files[code] for code in codes}
-    data = storage.join(root, "data", one.name)
+    contents = {f"{one.found.files[code].lang}.{own}": one.found.files[code] for code in codes}
+    data, after = storage.join(root, "data", one.name), ending(one.english)
     for name, file in contents.items():
         _put(storage.join(data, name), layouts.content(file))
     for code, path in one.english.items():
-        _put(storage.join(data, f"{one.found.files[code].lang}.{SOURCE}.txt"), storage.read_bytes(path))
+        _put(storage.join(data, f"{one.found.files[code].lang}.{SOURCE}{after}"), storage.read_bytes(path))
     text = yaml.safe_dump(one.recipe, sort_keys=False, allow_unicode=True)
     _put(storage.join(root, f"{one.name}.yaml"), text.encode())
 
@@ -128,8 +128,8 @@ def _hand_on(one: SetPlan, root: str) -> None:
             target.append(_line(row["id"], row["tokens"], row["gold_spans"]))
             source.append(_line(row["id"], row["source_tokens"] or [], row["source_spans"]))
     for lang, sides in lines.items():
-        for ending, side in zip((".jsonl", f".{SOURCE}.jsonl"), sides, strict=True):
-            _put(storage.join(root, "data", one.name, "translated", lang + ending), "".join(side).encode())
+        for name, side in zip((".jsonl", f".{SOURCE}.jsonl"), sides, strict=True):
+            _put(storage.join(root, "data", one.name, "translated", lang + name), "".join(side).encode())
 
 
 def _line(row: str, tokens: Sequence[str], spans: Sequence[dict[str, Any]] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from xner_ray.commands.reproduce import methods as methods_of
 from xner_ray.commands.reproduce import published
@@ -113,7 +114,7 @@ def _set(name: str, found: Found, wanted: Sequence[str], asked: Asked) -> SetPla
     root = storage.join(asked.runs) if "://" in asked.runs else os.path.abspath(asked.runs)
     data = storage.join(root, "data", name)
     langs = [found.files[code].lang for code in codes]
-    recipe = methods_of.recipe(name, asked.models, data, langs, found.format, english=bool(english))
+    recipe = methods_of.recipe(name, asked.models, data, langs, found.format, ending(english))
     if asked.limit is not None:
         recipe["input"]["limit"] = asked.limit
 
@@ -158,6 +159,11 @@ def _english(pattern: str, found: Found, codes: Sequence[str]) -> dict[str, str]
             raise InputError(f"--english: no file {' or '.join(dict.fromkeys(tried))}; leave {code} out with --langs")
         files[code] = path
     return files
+
+
+def ending(english: Mapping[str, str]) -> str:
+    """Return the ending of given English files, with its dot; empty where there are none."""
+    return Path(next(iter(english.values()))).suffix if english else ""
 
 
 def _check_models(asked: Asked, name: str, chosen: Sequence[str], english: bool) -> None:
