@@ -295,8 +295,10 @@ def reproduce(
     if plan:
         console.print(command.plan(asked))
         return
-    command.reproduce(asked, made, fresh=fresh, console=console)
+    found = command.reproduce(asked, made, fresh=fresh, console=console)
     console.print(f"{runs} holds table.md, table.json, table.tsv and the runs", style="bold", markup=False)
+    if any(one.rejecting for one in found):
+        raise typer.Exit(TOO_MANY_REJECTS)
 
 
 @app.command()

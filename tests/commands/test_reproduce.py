@@ -159,6 +159,14 @@ def test_languages_that_are_missing_or_of_no_use_are_named(tmp_path: Path) -> No
     assert "English and entities of H-s" in said and not (tmp_path / "runs").exists()
 
 
+def test_a_set_without_work_is_named_and_no_work_at_all_is_refused(tmp_path: Path) -> None:
+    folders = {"masakhaner": masakhaner(tmp_path / "in", "swa"), "europarl": europarl(tmp_path / "euro")}
+    said = _text(paper.plan(_asked(tmp_path, **folders, langs=["es"])))
+    assert "MasakhaNER 2.0: left out, as it has none of these languages or methods" in said and "Europarl" in said
+    with pytest.raises(RecipeError, match="no set has these languages by these methods"):
+        planned(_asked(tmp_path, **folders, langs=["en"]))
+
+
 def _differs(folder: Path, **given: Any) -> str:
     asked = _asked(folder, **given)
     (one,) = planned(asked)
@@ -191,7 +199,7 @@ def _cells(*cells: tuple[str, str, float, float | None]) -> list[Cell]:
 
 def _table(methods: Sequence[str], cells: list[Cell]) -> SetTable:
     langs = list(dict.fromkeys(cell.lang for cell in cells))
-    return SetTable("masakhaner", "MasakhaNER 2.0", langs, list(methods), cells, {}, ["differs: all"])
+    return SetTable("masakhaner", "MasakhaNER 2.0", langs, list(methods), cells, {}, ["differs: all"], [])
 
 
 def test_ours_theirs_and_the_difference_and_the_means() -> None:

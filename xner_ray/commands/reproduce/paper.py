@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import yaml
@@ -12,13 +12,14 @@ from rich.text import Text
 
 from xner_ray.commands.inspect import evaluate, read_index, tables
 from xner_ray.commands.reproduce import layouts, table
-from xner_ray.commands.reproduce.plan import SOURCE, Asked, SetPlan, ending, planned
+from xner_ray.commands.reproduce.plan import SOURCE, Asked, SetPlan, ending, left_out, planned
 from xner_ray.commands.reproduce.table import Cell, SetTable
 from xner_ray.data.spans import Span, spans_to_tags
 from xner_ray.errors import Reason, RecipeError, XnerError, did_you_mean
 from xner_ray.evaluate.scores import Evaluation
 from xner_ray.recipe.sweep import Planned
 from xner_ray.report.tables import Table
+from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
@@ -35,7 +36,7 @@ class Maker(Protocol):
 
     def __call__(
         self, runs: Sequence[Planned], root: str, *, fresh: bool, console: Console, begun: Callable[[Planned], None]
-    ) -> object: ...
+    ) -> Mapping[str, Mapping[str, Report]]: ...
 
 
 def check(paper: str) -> None:
@@ -47,7 +48,8 @@ def check(paper: str) -> None:
 def plan(asked: Asked) -> Group:
     """Return what would be done, as tables. Looks at the folders of data alone, and writes nothing."""
     parts: list[Any] = []
-    for one in planned(asked):
+    plans = planned(asked)
+    for one in plans:
         shown = Table(table.title(one), ["run", "how"], ["reads"], table.said_of_data(one))
         for run in one.runs:
             how = "projected" if run.source is None else f"rematched from {run.source}"
@@ -55,7 +57,7 @@ def plan(asked: Asked) -> Group:
             shown.add_row(run.method, how, reads)
         shown.notes = [*shown.notes, *table.differences(one, asked)]
         parts.append(shown)
-    return Group(*parts)
+    return Group(*parts, *left_out(asked, plans))
 
 
 def reproduce(asked: Asked, make: Maker, *, fresh: bool = False, console: Console | None = None) -> list[SetTable]:
@@ -67,6 +69,8 @@ def reproduce(asked: Asked, make: Maker, *, fresh: bool = False, console: Consol
     console = console or Console(quiet=True)
     plans = planned(asked)
     root = RunFolder(asked.runs).root
+    for line in left_out(asked, plans):
+        console.print(Text(line))
     for one in plans:
         console.print(Text(f"{table.title(one)}: {', '.join(one.codes)}", "bold"))
         for line in table.said_of_data(one):
@@ -74,8 +78,8 @@ def reproduce(asked: Asked, make: Maker, *, fresh: bool = False, console: Consol
         _copy(one, root)
     found = []
     for one in plans:
-        _make(one, root, make, fresh, console)
-        found.append(_scored(one, asked, root))
+        reports = _make(one, root, make, fresh, console)
+        found.append(_scored(one, asked, root, reports))
         console.print(table.shown(found[-1]))
     for name, text in zip(TABLES, table.files(found), strict=True):
         storage.publish(storage.join(root, name), text.encode())
@@ -101,7 +105,7 @@ def _put(path: str, data: bytes) -> None:
         storage.publish(path, data)
 
 
-def _make(one: SetPlan, root: str, make: Maker, fresh: bool, console: Console) -> None:
+def _make(one: SetPlan, root: str, make: Maker, fresh: bool, console: Console) -> Mapping[str, Report]:
     def begun(run: Planned) -> None:
         for name in TABLES:  # an earlier table does not cover it
             storage.delete(storage.join(root, name))
@@ -109,7 +113,7 @@ def _make(one: SetPlan, root: str, make: Maker, fresh: bool, console: Console) -
             _hand_on(one, root)
 
     try:
-        make(one.runs, root, fresh=fresh, console=console, begun=begun)
+        return make(one.runs, root, fresh=fresh, console=console, begun=begun)[one.name]
     except XnerError as error:
         if "hub" in str(error) and "--models" not in str(error):
             error.args = (f"{error}; {OFFLINE}",)
@@ -138,7 +142,7 @@ def _line(row: str, tokens: Sequence[str], spans: Sequence[dict[str, Any]] | Non
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _scored(one: SetPlan, asked: Asked, root: str) -> SetTable:
+def _scored(one: SetPlan, asked: Asked, root: str, reports: Mapping[str, Report]) -> SetTable:
     scores: dict[str, dict[str, Evaluation]] = {}
     for method in one.methods:
         found = evaluate(storage.join(root, one.name, method), samples=0)
@@ -149,6 +153,7 @@ def _scored(one: SetPlan, asked: Asked, root: str) -> SetTable:
         for method in one.methods
         if lang in scores[method]
     ]
+    rejecting = [method for method, report in reports.items() if report.reject_rate > report.max_reject_rate]
     settings = {run.method: list(run.overrides) for run in one.runs}
     notes = [*table.said_of_data(one), *table.differences(one, asked)]
-    return SetTable(one.name, table.title(one), one.codes, one.methods, cells, settings, notes)
+    return SetTable(one.name, table.title(one), one.codes, one.methods, cells, settings, notes, rejecting)

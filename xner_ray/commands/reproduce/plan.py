@@ -93,7 +93,16 @@ def planned(asked: Asked) -> list[SetPlan]:
         folders = ", ".join(asked.folders[name] for name in given)
         shown = ", ".join(dict.fromkeys(code for one in found.values() for code in one.files))
         raise InputError(f"--langs {absent[0]}: no test file of it in {folders}; there: {shown}")
-    return [one for name in given if (one := _set(name, found[name], wanted, asked)) is not None]
+    plans = [one for name in given if (one := _set(name, found[name], wanted, asked)) is not None]
+    if not plans:
+        raise RecipeError("reproduce paper: no set has these languages by these methods; see --langs and --methods")
+    return plans
+
+
+def left_out(asked: Asked, plans: Sequence[SetPlan]) -> list[str]:
+    """Return a line for each set that a folder was named for, and that has nothing to be run."""
+    idle = [name for name in SETS if asked.folders.get(name) and name not in [one.name for one in plans]]
+    return [f"{methods_of.TITLES[name]}: left out, as it has none of these languages or methods" for name in idle]
 
 
 def _set(name: str, found: Found, wanted: Sequence[str], asked: Asked) -> SetPlan | None:

@@ -60,7 +60,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class SetTable:
-    """A set's cells. settings: what `--set` would need for each run. notes: the data, and what differs."""
+    """A set's cells. settings: what `--set` would need for each run. notes: the data, and what differs.
+
+    rejecting: methods with more rejects than `output.max_reject_rate`.
+    """
 
     name: str
     title: str
@@ -69,6 +72,7 @@ class SetTable:
     cells: list[Cell]
     settings: dict[str, list[str]]
     notes: list[str]
+    rejecting: list[str]
 
     def macro(self, method: str) -> tuple[float | None, float | None]:
         """Return the mean over languages, ours and published; of a mean each language needs its figure."""
@@ -179,6 +183,8 @@ def _notes(one: SetTable) -> list[str]:
     legend = dict.fromkeys(part for part in LEGEND for method in one.methods if part in methods_of.parts(method))
     notes = ["F1 in per cent, exact entities; " + "; ".join(LEGEND[part] for part in legend), *one.notes]
     rejected = sorted({cell.lang for cell in one.cells if cell.rejected})
+    if one.rejecting:
+        notes.append(f"more rejects than output.max_reject_rate: {', '.join(one.rejecting)}")
     if rejected:
         notes.append(f"rejected rows count as without predictions; there are some in {', '.join(rejected)} (table.tsv)")
     return notes
