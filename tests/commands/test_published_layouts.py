@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 from published_folders import ENGLISH, SWAHILI, archive, europarl, lines, masakhaner, parquet, put
+from reading import read_all
 
 from xner_ray.commands.reproduce.layouts import content, find
 from xner_ray.commands.reproduce.published import languages
 from xner_ray.errors import InputError, StorageError
-from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.load import load_recipe
 from xner_ray.storage import hub as hub_files
 
@@ -141,6 +141,8 @@ def test_the_copies_are_read_as_what_they_are(name: str, data: bytes, tmp_path: 
     put(tmp_path / name, data)
     form = "parquet" if name.endswith("parquet") else "conll"
     given = {"path": str(tmp_path / name), "lang": "swh_Latn", "format": form}
-    texts = find_texts(load_recipe({"direction": "test", "input": given, "tag": {"engine": "builtin"}}))
-    (source,) = texts.inputs.values()
-    assert source is not None and [file.format for file in texts.files] == [form]
+    recipe = load_recipe({"direction": "test", "input": given, "tag": {"engine": "builtin"}})
+    rows = read_all(recipe).to_pylist()
+    assert [row["tokens"] for row in rows] == [[word for word, _ in one] for one in SWAHILI]
+    spans = [[(span["start"], span["end"], span["label"]) for span in row["gold_spans"]] for row in rows]
+    assert spans == [[(0, 1, "PER"), (2, 3, "LOC")], [(2, 3, "LOC")]]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from published_folders import ENGLISH, RAW_SWAHILI, SWAHILI, europarl, lines, masakhaner, put
 from rich.console import Console
+from s3_server import S3Server
 from typer.testing import CliRunner
 
 from xner_ray import cli
@@ -22,6 +23,7 @@ from xner_ray.commands.sweep import made
 from xner_ray.errors import InputError, RecipeError, RunFolderError, XnerError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.sweep import Planned
+from xner_ray.storage import files as storage
 
 INLINE = ("engine.executor=inline",)
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -301,6 +303,22 @@ def test_two_sets_are_run_resumed_and_tabled(tmp_path: Path, monkeypatch: pytest
     other = _asked(tmp_path, europarl=tmp_path / "euro", models="builtin", methods=["MT"], limit=1, overrides=INLINE)
     with pytest.raises(RunFolderError, match=r"(?s)europarl/MT: .*input\.limit: None there, 1 now"):
         paper.reproduce(other, made)
+
+
+@pytest.mark.slow
+def test_data_and_runs_on_an_object_store(tmp_path: Path) -> None:
+    store = S3Server()
+    try:
+        for file in europarl(tmp_path).iterdir():
+            store.put(f"/bucket/euro/{file.name}", file.read_bytes())
+        folders = {"europarl": store.uri("bucket/euro")}
+        asked = Asked(store.uri("bucket/runs"), folders, methods=["MT"], models="builtin", overrides=INLINE)
+        (one,) = paper.reproduce(asked, made)
+        assert [cell.lang for cell in one.cells] == ["es"]
+        assert storage.read_bytes(store.uri("bucket/runs/table.md")).decode().startswith("Europarl-NER.")
+        assert storage.exists(store.uri("bucket/runs/data/europarl/spa_Latn.conll"))
+    finally:
+        store.close()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from xner_ray.commands.reproduce import published
 from xner_ray.errors import RecipeError, did_you_mean
+from xner_ray.storage.files import join
 
 Models = Literal["paper", "builtin"]
 Settings = dict[str, Any]
@@ -147,17 +148,22 @@ def recipe(name: str, models: Models, data: str, langs: Sequence[str], format: s
     """
     ending = "parquet" if format == "parquet" else "conll"
     if name == "europarl":
-        parallel = {lang: f"{data}/{lang}.{ending}" for lang in langs}
-        given: Mapping[str, Any] = {"path": f"{data}/eng_Latn.{ending}", "lang": "eng_Latn", "format": format}
+        parallel = {lang: join(data, f"{lang}.{ending}") for lang in langs}
+        given: Mapping[str, Any] = {"path": join(data, f"eng_Latn.{ending}"), "lang": "eng_Latn", "format": format}
         return {
             "input": {**given, "parallel": parallel, "parallel_format": format},
             "targets": list(langs),
             **base(name, models),
         }
-    given = {"path": f"{data}/{{lang}}.{ending}", "lang": list(langs), "format": format, "labels": {"keep": LABELS}}
+    given = {
+        "path": join(data, f"{{lang}}.{ending}"),
+        "lang": list(langs),
+        "format": format,
+        "labels": {"keep": LABELS},
+    }
     if english:
         text = {"parallel_format": "text"} if english == ".txt" else {}  # the content tells the format of others
-        given = {**given, "parallel": {"eng_Latn": f"{data}/{{lang}}.eng_Latn{english}"}, **text}
+        given = {**given, "parallel": {"eng_Latn": join(data, f"{{lang}}.eng_Latn{english}")}, **text}
     sections = base(name, models)
     if english:
         sections.pop("translate", None)

@@ -25,7 +25,7 @@ from xner_ray.storage import files as storage
 
 PAPERS = ("paper",)
 TABLES = ("table.md", "table.json", "table.tsv")
-_COLUMNS = ["lang", "id", "tokens", "gold_spans", "source_tokens", "source_spans", "reason"]
+_COLUMNS = ["id", "tokens", "gold_spans", "source_tokens", "source_spans", "reason"]
 # Such a row has no part in scores, so the runs that read on do without it.
 _NO_ROW = {Reason.DUPLICATE_ID, Reason.LEFT_OUT}
 OFFLINE = "without the hub, --models builtin projects with the models of the package"
@@ -123,16 +123,15 @@ def _make(one: SetPlan, root: str, make: Maker, fresh: bool, console: Console) -
 def _hand_on(one: SetPlan, root: str) -> None:
     """Write both sides of the run that has translated and tagged, for those that read on from there."""
     folder = RunFolder(storage.join(root, one.name, str(one.hands_on)))
-    lines: dict[str, tuple[list[str], list[str]]] = {lang: ([], []) for lang in one.langs}
-    for part in tables(folder, read_index(folder).units, _COLUMNS):
-        for row in part.to_pylist():
-            if row["reason"] in _NO_ROW or not row["tokens"]:
-                continue
-            target, source = lines[row["lang"]]
-            target.append(_line(row["id"], row["tokens"], row["gold_spans"]))
-            source.append(_line(row["id"], row["source_tokens"] or [], row["source_spans"]))
-    for lang, sides in lines.items():
-        for name, side in zip((".jsonl", f".{SOURCE}.jsonl"), sides, strict=True):
+    units = read_index(folder).units
+    for lang in one.langs:
+        target, source = [], []
+        for part in tables(folder, [unit for unit in units if unit.lang == lang], _COLUMNS):
+            for row in part.to_pylist():
+                if row["tokens"] and row["reason"] not in _NO_ROW:
+                    target.append(_line(row["id"], row["tokens"], row["gold_spans"]))
+                    source.append(_line(row["id"], row["source_tokens"] or [], row["source_spans"]))
+        for name, side in ((".jsonl", target), (f".{SOURCE}.jsonl", source)):
             _put(storage.join(root, "data", one.name, "translated", lang + name), "".join(side).encode())
 
 
