@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from xner_ray import cli_input, cli_opening, cli_output, defaults, interrupts
-from xner_ray.cli_output import AsJson, Run
+from xner_ray.cli_output import WIDE, AsJson, Run, Samples, Seed
 from xner_ray.errors import XnerError
 from xner_ray.version import __version__
 
@@ -35,12 +35,10 @@ Overrides = Annotated[
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="discard what the folder holds and start again")]
 Show = Annotated[int, typer.Option(min=0, help="print this many projected sentences per language")]
-Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p-values; 0: none")]
-Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 TOO_MANY_REJECTS = 3
-WIDE = 110  # characters: room for an interval beside each score
 
 BEFORE = (cli_input.look, cli_input.init, cli_input.languages, cli_input.schema)
+SCORING = (cli_output.evaluate, cli_output.report)
 AFTER = (cli_output.explain, cli_output.rejects, cli_output.export, cli_output.push)
 for before in BEFORE:
     app.command()(before)
@@ -200,42 +198,8 @@ def status(run: Run, as_json: AsJson = False) -> None:
         Console().print(inspect.status(run))
 
 
-@app.command()
-def evaluate(
-    run: Run,
-    as_json: AsJson = False,
-    samples: Samples = defaults.SAMPLES,
-    seed: Seed = 0,
-    by: Annotated[
-        Literal["doc", "sentence"] | None,
-        typer.Option(help="what a resample draws; by default documents where there are 20, else sentences"),
-    ] = None,
-) -> None:
-    """Score RUN against the gold labels of its input: per label, with intervals, errors by kind and the ceiling."""
-    from xner_ray.commands import inspect
-    from xner_ray.report.tables import evaluation_tables
-
-    evaluations = inspect.evaluate(run, samples=samples, seed=seed, by=by)
-    console = Console()
-    if as_json:
-        typer.echo(json.dumps(evaluations.to_dict(), indent=1))
-    elif evaluations:
-        console.print(evaluation_tables(evaluations, wide=console.width >= WIDE))
-    else:
-        console.print("no row of this run has gold labels (a labelled target side): nothing to score against")
-
-
-@app.command()
-def report(
-    run: Run,
-    rows: Annotated[
-        int, typer.Option(min=1, help="rows that scores, distributions and sentences are taken from")
-    ] = defaults.PAGE_ROWS,
-) -> None:
-    """Write report.html of RUN again, also while RUN is unfinished: one page that needs only a browser."""
-    from xner_ray.commands import inspect
-
-    typer.echo(inspect.write_page(run, rows=rows))
+for scoring in SCORING:
+    app.command()(scoring)
 
 
 @app.command()
@@ -289,6 +253,51 @@ def sweep(
     rejecting = [name for name, one in reports if one.reject_rate > one.max_reject_rate]
     if rejecting:
         console.print(f"[red]more rejects than output.max_reject_rate: {escape(', '.join(rejecting))}[/red]")
+        raise typer.Exit(TOO_MANY_REJECTS)
+
+
+@app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="paper: that of Politov et al., arXiv:2501.18750")],
+    runs: Annotated[
+        str, typer.Argument(metavar="RUNS", help="folder of the runs and the table: a path, s3:// or gs://")
+    ],
+    masakhaner: Annotated[str, typer.Option(metavar="FOLDER", help="MasakhaNER 2.0 as published, or hf://")] = "",
+    wikiann: Annotated[
+        str, typer.Option(metavar="FOLDER", help="WikiANN or XTREME's PAN-X as published, or hf://")
+    ] = "",
+    europarl: Annotated[str, typer.Option(metavar="FOLDER", help="Europarl-NER as published, or hf://")] = "",
+    langs: Annotated[
+        str, typer.Option(metavar="CODE,CODE", help="languages, by their codes or ours; none: the paper's")
+    ] = "",
+    methods: Annotated[str, typer.Option(metavar="NAME,NAME", help="as MT,H,N-s,ours; none: all")] = "",
+    models: Annotated[
+        Literal["paper", "builtin"], typer.Option(help="the paper's, from the hub, on GPUs; or those of the package")
+    ] = "paper",
+    english: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="given English, a line a sentence: FOLDER/{lang}.txt")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="sentences of each language")] = None,
+    overrides: Overrides = None,
+    plan: Annotated[bool, typer.Option("--plan", help="show what would be run; write nothing")] = False,
+    fresh: Fresh = False,
+) -> None:
+    """Run the methods of a paper on its data as published, and print our figures beside its own. Resumes."""
+    from xner_ray.commands.reproduce import paper as command
+    from xner_ray.commands.reproduce.plan import Asked
+    from xner_ray.commands.sweep import made
+
+    command.check(paper)
+    folders = {"masakhaner": masakhaner, "wikiann": wikiann, "europarl": europarl}
+    codes, names = ([one.strip() for one in text.split(",") if one.strip()] for text in (langs, methods))
+    asked = Asked(runs, folders, codes, names, models, english, limit, overrides or ())
+    console = Console()
+    if plan:
+        console.print(command.plan(asked))
+        return
+    found = command.reproduce(asked, made, fresh=fresh, console=console)
+    console.print(f"{runs} holds table.md, table.json, table.tsv and the runs", style="bold", markup=False)
+    if any(one.rejecting for one in found):
         raise typer.Exit(TOO_MANY_REJECTS)
 
 

@@ -1,9 +1,9 @@
-"""Commands on the rows of a run: `explain`, `rejects`, `export`, `push`."""
+"""Commands on the rows of a run: `evaluate`, `report`, `explain`, `rejects`, `export`, `push`."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -11,7 +11,46 @@ from rich.console import Console
 from xner_ray import defaults
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path, s3:// or gs://")]
+Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p-values; 0: none")]
+Seed = Annotated[int, typer.Option(min=0, help="seed of the resamples")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON")]
+WIDE = 110  # characters: room for an interval beside each score
+
+
+def evaluate(
+    run: Run,
+    as_json: AsJson = False,
+    samples: Samples = defaults.SAMPLES,
+    seed: Seed = 0,
+    by: Annotated[
+        Literal["doc", "sentence"] | None,
+        typer.Option(help="what a resample draws; by default documents where there are 20, else sentences"),
+    ] = None,
+) -> None:
+    """Score RUN against the gold labels of its input: per label, with intervals, errors by kind and the ceiling."""
+    from xner_ray.commands import inspect
+    from xner_ray.report.tables import evaluation_tables
+
+    evaluations = inspect.evaluate(run, samples=samples, seed=seed, by=by)
+    console = Console()
+    if as_json:
+        typer.echo(json.dumps(evaluations.to_dict(), indent=1))
+    elif evaluations:
+        console.print(evaluation_tables(evaluations, wide=console.width >= WIDE))
+    else:
+        console.print("no row of this run has gold labels (a labelled target side): nothing to score against")
+
+
+def report(
+    run: Run,
+    rows: Annotated[
+        int, typer.Option(min=1, help="rows that scores, distributions and sentences are taken from")
+    ] = defaults.PAGE_ROWS,
+) -> None:
+    """Write report.html of RUN again, also while RUN is unfinished: one page that needs only a browser."""
+    from xner_ray.commands import inspect
+
+    typer.echo(inspect.write_page(run, rows=rows))
 
 
 def explain(

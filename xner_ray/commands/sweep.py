@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -30,25 +30,13 @@ from xner_ray.recipe.data_set import overrides_of
 from xner_ray.recipe.load import checked, home, load_recipe, read_mapping
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.settings import anchored
-from xner_ray.recipe.sweep import Sweep
+from xner_ray.recipe.sweep import Planned, Sweep, shared
 from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
 _COMPARISON = ("compare.md", "compare.json")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run to make. source: the method of the same data set that it is rematched from; None if it is projected."""
-
-    data: str
-    method: str
-    recipe_file: str
-    overrides: list[str]
-    recipe: Recipe
-    source: str | None
 
 
 @dataclass(frozen=True)
@@ -82,35 +70,8 @@ def planned(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> list
             except RecipeError as error:
                 raise RecipeError(f"{os.fspath(path)}: {data}, {method}: {error}") from None
             found.append(Planned(data, method, file, changes, recipe, None))
-        runs += _shared(found)
+        runs += shared(found)
     return runs
-
-
-def _shared(runs: Sequence[Planned]) -> list[Planned]:
-    """Return the runs of one data set with their sources, each after its source."""
-    groups: dict[str, list[Planned]] = {}
-    for run in runs:
-        groups.setdefault(_before_matching(run.recipe) or run.method, []).append(run)
-    found: dict[str, Planned] = {}
-    for group in groups.values():
-        # Only a run that asks for these links has them, and it has all others too.
-        first = next((run for run in group if run.recipe.align.method == "mwmf"), group[0])
-        found[first.method] = first
-        for run in group:
-            if run is not first:
-                found[run.method] = replace(run, source=first.method)
-    return list(found.values())
-
-
-def _before_matching(recipe: Recipe) -> str | None:
-    """Return what decides a run's rows before matching, as text; None if the run must be made by itself."""
-    if recipe.projector != "match" or "likelihood" in recipe.match.scores:  # it is computed for one matching's cells
-        return None
-    data = recipe.model_dump(mode="json", exclude={"match": True, "output": True, "align": {"method"}})
-    if recipe.evidence.plugin is not None:  # it scores the candidates of these settings
-        section = recipe.match
-        data["cells"] = [section.candidates, section.sub_ranges, section.max_words, recipe.align.method]
-    return json.dumps(data, sort_keys=True)
 
 
 def sweep(
@@ -133,34 +94,16 @@ def sweep(
     runs, methods = planned(path, overrides), load_sweep(path)
     root = RunFolder(os.fspath(out)).root
 
-    def run_folder(data: str, method: str) -> str:
-        return storage.join(root, data, method)
+    def begun(run: Planned) -> None:  # an earlier comparison does not cover it
+        for name in _COMPARISON:
+            storage.delete(storage.join(root, name))
 
-    reports: dict[str, dict[str, Report]] = {data: {} for data in methods.data}
-    whole = not fresh and all(RunFolder(run_folder(run.data, run.method)).is_sealed() for run in runs)
-    with nullcontext() if whole else kept_open(runs[0].recipe):
-        for number, run in enumerate(runs, start=1):
-            how = "projected" if run.source is None else f"rematched from {run.source}"
-            console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
-            folder = run_folder(run.data, run.method)
-            if fresh or not RunFolder(folder).is_sealed():  # an earlier comparison does not cover it
-                for name in _COMPARISON:
-                    storage.delete(storage.join(root, name))
-            try:
-                if run.source is None:
-                    report = project(run.recipe_file, folder, overrides=run.overrides, fresh=fresh, console=console)
-                else:
-                    source = run_folder(run.data, run.source)
-                    report = rematch(source, folder, overrides=_matching(run.recipe), fresh=fresh, console=console)
-            except XnerError as error:
-                error.args = (f"{run.data}/{run.method}: {error}",)
-                raise
-            reports[run.data][run.method] = report
+    reports = made(runs, root, fresh=fresh, console=console, begun=begun)
     against = methods.against or next(iter(methods.methods))
 
     def compared(data: str, names: Iterable[str], reference: str) -> Comparison:
-        folders = [run_folder(data, method) for method in names]
-        return compare(folders, against=run_folder(data, reference), samples=samples, seed=seed, by=by)
+        folders = [storage.join(root, data, method) for method in names]
+        return compare(folders, against=storage.join(root, data, reference), samples=samples, seed=seed, by=by)
 
     comparisons = {data: compared(data, methods.methods, against) for data in methods.data}
     judged = {
@@ -177,6 +120,40 @@ def sweep(
     for name, said in zip(_COMPARISON, (text, json.dumps(plain, indent=1, ensure_ascii=False) + "\n"), strict=True):
         storage.publish(storage.join(root, name), said.encode())
     return Swept(comparisons, reports, judged)
+
+
+def made(
+    runs: Sequence[Planned],
+    root: str,
+    *,
+    fresh: bool = False,
+    console: Console,
+    begun: Callable[[Planned], None] = lambda run: None,
+) -> dict[str, dict[str, Report]]:
+    """Make runs in `root`/DATA/METHOD, in their order; return their reports by data set and method.
+
+    What is there already stays, unless `fresh`. begun: called before a run that is not. An error of a run names it.
+    """
+    reports: dict[str, dict[str, Report]] = {run.data: {} for run in runs}
+    whole = not fresh and all(RunFolder(storage.join(root, run.data, run.method)).is_sealed() for run in runs)
+    with nullcontext() if whole else kept_open(runs[0].recipe):
+        for number, run in enumerate(runs, start=1):
+            how = "projected" if run.source is None else f"rematched from {run.source}"
+            console.print(Text(f"{number}/{len(runs)} {run.data}/{run.method}, {how}", "bold"))
+            folder = storage.join(root, run.data, run.method)
+            if fresh or not RunFolder(folder).is_sealed():
+                begun(run)
+            try:
+                if run.source is None:
+                    report = project(run.recipe_file, folder, overrides=run.overrides, fresh=fresh, console=console)
+                else:
+                    source = storage.join(root, run.data, run.source)
+                    report = rematch(source, folder, overrides=_matching(run.recipe), fresh=fresh, console=console)
+            except XnerError as error:
+                error.args = (f"{run.data}/{run.method}: {error}",)
+                raise
+            reports[run.data][run.method] = report
+    return reports
 
 
 def _matching(recipe: Recipe) -> list[str]:
