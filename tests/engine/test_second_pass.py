@@ -94,7 +94,9 @@ def test_a_language_of_few_rows_has_no_prior_and_says_so(tmp_path: Path) -> None
     assert report["rows"] == {"read": 64 + 30 + 3, "emitted": 63 + 29, "rejected": 5}
     assert [tuple(prior.values()) for prior in report["priors"].values()] == [(63, True), (29, False), (0, False)]
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"swh_Latn: matched by each sentence alone: 29 rows are too few to count words in ({LEAST_ROWS})" in said
+    assert (
+        f"swh_Latn: 29 sentences are too few to learn from all how words translate (that takes {LEAST_ROWS}): " in said
+    )
     parts, refined = RunFolder(str(tmp_path / "new")).parts(), RunFolder(str(tmp_path / "new")).refined()
     same = {name: part_files.read_part(parts[name]).equals(part_files.read_part(refined[name])) for name in parts}
     assert [same[f"{lang}-000000000000"] for lang in rows] == [False, True, True]

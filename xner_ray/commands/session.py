@@ -23,7 +23,7 @@ from xner_ray.read.inputs import shared_folders
 from xner_ray.read.rows import ReadPlan
 from xner_ray.recipe.model import Recipe, run_labels
 from xner_ray.report import card
-from xner_ray.report.progress import cost
+from xner_ray.report.progress import cost, moment
 from xner_ray.run import publish, record, repair
 from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import PriorUse, Report
@@ -219,7 +219,8 @@ class Session:
             for lang, n in rows.items():
                 if n < LEAST_ROWS:
                     self.say(
-                        f"{lang}: matched by each sentence alone: {n} rows are too few to count words in ({LEAST_ROWS})"
+                        f"{lang}: {n} sentences are too few to learn from all how words translate (that takes "
+                        f"{LEAST_ROWS}): each is matched by itself, and none is lost"
                     )
             second_pass.refine_units(folder, index.units, parts, recipe, labels, self.executor.map)
             parts = folder.refined()
@@ -233,7 +234,9 @@ class Session:
         report, parts = self.finish()
         rate = pace_of(folder, self.sizes).rows_per_second
         report.rows_per_second = None if rate is None else round(rate, 1)
-        before = seconds_of(attempts(folder)[:-1])  # the last one is this driver's
+        drivers = attempts(folder)
+        report.began, report.finished = moment(drivers[0].started), moment(time.time())
+        before = seconds_of(drivers[:-1])  # the last one is this driver's
         spent = before + time.perf_counter() - self.started
         report.cost = cost(recipe.engine.price_per_hour, spent, report.rows["read"])
         if (images := report.images) is not None and "warning" in images:

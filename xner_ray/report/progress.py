@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console, Group
@@ -68,6 +68,15 @@ def duration(seconds: float) -> str:
     '1:02:03'
     """
     return str(timedelta(seconds=round(seconds)))
+
+
+def moment(seconds: float) -> str:
+    """Format seconds since the epoch as date and time of UTC, to the minute.
+
+    >>> moment(1_800_000_000)
+    '2027-01-15 08:00 UTC'
+    """
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _short(tokens: int) -> str:

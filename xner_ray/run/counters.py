@@ -93,6 +93,8 @@ class Report:
     images: dict[str, Any] | None = None  # of runs with pictures: `run.parts`, and a warning where they say nothing
     priors: dict[str, PriorUse] | None = None
     cost: dict[str, Any] | None = None
+    began: str | None = None  # UTC, as 2026-01-31 09:05 UTC: the first driver's first unit
+    finished: str | None = None  # of a sealed run
 
     def __getitem__(self, key: str) -> Any:
         return self.to_dict()[key]
