@@ -92,10 +92,19 @@ class Browser:
     def click(self, selector: str) -> None:
         """A mouse click in the middle of the first element that fits."""
         box = f"document.querySelector({json.dumps(selector)})"
-        self.value(f"{box}.scrollIntoView({{block: 'center'}})")
+        self.value(f"{box}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         x, y = self.value(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({box}.getClientRects()[0])")
         for kind in ("mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other: characters, or names such as Escape, ArrowRight and Tab."""
+        codes = {"Escape": 27, "ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Enter": 13}
+        for key in keys:
+            text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+            code = {"windowsVirtualKeyCode": codes[key]} if key in codes else {}
+            self._call("Input.dispatchKeyEvent", type="keyDown", key=key, **text, **code)
+            self._call("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
 
     def screenshot(self, path: Path, *, top: int = 0, height: int | None = None) -> None:
         """The page as PNG: the window, or so many pixels of the page from `top`."""
@@ -164,4 +173,4 @@ if __name__ == "__main__":  # python tests/helpers/browser.py RUN/report.html FO
     with tempfile.TemporaryDirectory() as profile, Browser(Path(profile) / "profile") as opened:
         for shot in shots(opened, Path(sys.argv[1]), Path(sys.argv[2])):
             print(shot)
-        print(opened.messages, opened.requests)
+        print(opened.messages, [url[:80] for url in opened.requests])

@@ -96,7 +96,7 @@ def page_of(tables: Sequence[pa.Table], languages: Sequence[str] = (), **about: 
     ]
     options: dict[str, Any] = {"labels": LABELS, "dropped": {"<i>DATE": 3}, "repaired_tags": 0}
     report = summarize(parts, seconds=1.0, max_reject_rate=1.0, **options)
-    given = {"name": "run<1>", "facts": [("direction", "train")], "sealed": True, "units_done": 2, "units": 2}
+    given = {"name": "run<1>", "facts": [("input", ["a.conll (conll)"])], "sealed": True, "units_done": 2, "units": 2}
     given |= {"rows_looked_at": sample.rows, "units_looked_at": 2, **about}
     drivers = charts.drivers([(100.0, {"a": 110.0, "b": 130.0}), (500.0, {"c": 520.0})], {"a": 10, "b": 10, "c": 40})
     return page.render(page.About(**given), report, evaluations, sample, drivers).decode()

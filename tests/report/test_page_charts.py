@@ -1,10 +1,12 @@
 """Charts of report.html, and its colours."""
 
 import re
-from pathlib import Path
 
-from xner_ray.report import page
-from xner_ray.report.page import charts, sentences
+from page_rows import page_of, row_of, tables_of
+
+from xner_ray.report.colours import EDGES, HUES, look
+from xner_ray.report.page import charts
+from xner_ray.report.page.templates import environment
 
 
 def test_columns_of_charts_hold_every_value() -> None:
@@ -43,14 +45,57 @@ def _luminance(colour: str) -> float:
 
 def test_colours_can_be_read_in_both_schemes() -> None:
     """Contrast by WCAG 2.2: 4.5 for text, 3 for what is drawn."""
-    css = (Path(page.__file__).parent / "page.css").read_text()
+    css = environment().get_template("page.css").render()
     light, dark = (dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", part)) for part in css.split("@media", 2)[:2])
-    assert light.keys() == dark.keys() and len(light) == 25
+    hues = range(len(HUES))
+    assert light.keys() == dark.keys() and {f"{kind}{n}" for kind in "be" for n in hues} < light.keys()
     for colours in (light, dark):
         grounds = ["paper", "card"]
-        pairs = [(ink, ground, 4.5) for ink in ("ink", "quiet", "bad") for ground in grounds]
-        pairs += [("ink", f"b{n}", 4.5) for n in range(sentences.COLOURS)] + [("hot-ink", "hot", 4.5)]
-        pairs += [(name, ground, 3) for name in ("fill", *(f"e{n}" for n in range(8))) for ground in grounds]
+        pairs = [(ink, ground, 4.5) for ink in ("ink", "quiet", "bad", "fill") for ground in grounds]
+        pairs += [("ink", f"b{n}", 4.5) for n in hues] + [("hot-ink", "hot", 4.5)]
+        pairs += [(name, ground, 3) for name in ("focus", *(f"e{n}" for n in hues)) for ground in grounds]
+        pairs += [(f"e{n}", f"b{n}", 3) for n in hues]
         for one, two, least in pairs:
             low, high = sorted(_luminance(colours[name]) for name in (one, two))
             assert (high + 0.05) / (low + 0.05) >= least, (one, two)
+
+
+def test_a_single_column_is_a_number() -> None:
+    """A chart of one box says no more than the number that it stands for."""
+    one = charts.histogram({7: 2}, title="t", x_title="words", what="entities")
+    assert one is not None and one.only == "words 7"
+    several = charts.histogram({7: 2, 9: 1}, title="t", x_title="words", what="entities")
+    assert several is not None and several.only == ""
+    units = {"a": 30, "b": 30}
+    rate = charts.throughput(charts.drivers([(100.0, {"a": 110.0, "b": 130.0})], units), None)
+    assert rate is not None and rate.only == "2.0" and "2 units are too few" in rate.summary
+
+
+def test_a_label_has_its_colour_whatever_other_labels_there_are() -> None:
+    def looks(*labels: str) -> dict[str, str]:
+        spans = [{"start": n, "end": n + 1, "label": label, "score": 1.0} for n, label in enumerate(labels)]
+        html = page_of(tables_of([row_of(0, source_spans=spans, source_tokens=list(labels))]))
+        return dict(re.findall(r'<small class="badge ([^"]*)"><bdi>([^<]*)</bdi>', html))
+
+    def colours(*labels: str) -> dict[str, str]:
+        return {label: classes for classes, label in looks(*labels).items()}
+
+    few, more = colours("PER", "GENE"), colours("CELL", "DATE", "GENE", "LOC", "ORG", "PER", "VIRUS")
+    assert few["PER"] == more["PER"] and few["GENE"] == more["GENE"]
+
+
+def test_labels_of_one_tag_set_look_different() -> None:
+    ontonotes = (
+        "CARDINAL DATE EVENT FAC GPE LANGUAGE LAW LOC MONEY NORP ORDINAL ORG PERCENT PERSON PRODUCT QUANTITY TIME "
+        "WORK_OF_ART"
+    )
+    for names in (
+        ["PER", "LOC", "ORG", "MISC", "DATE"],
+        ontonotes.split(),
+        ["PER", "LOC", "CORP", "GRP", "PROD", "CW"],
+    ):
+        assert len({look(name) for name in names}) == len(names)
+    assert look("PER") == look("person") and look("creative-work") == look("WORK_OF_ART")
+    first = {look(name) for name in ("PER", "LOC", "ORG", "MISC", "DATE")}
+    others = {look(f"label {n}") for n in range(500)}
+    assert not first & others and len(others) == len(HUES) * len(EDGES) - len(first), "all others are in use"

@@ -25,7 +25,7 @@ from xner_ray.read.index.index import Index
 from xner_ray.read.index.units import Unit
 from xner_ray.recipe import model
 from xner_ray.recipe.model import Recipe
-from xner_ray.report.progress import cost
+from xner_ray.report.progress import cost, moment
 from xner_ray.report.shown import Shown
 from xner_ray.report.status import Status
 from xner_ray.run import parts as part_files
@@ -35,7 +35,6 @@ from xner_ray.run.counters import Report, summarize
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.pace import Pace, busy_seconds, pace
 from xner_ray.storage import files as storage
-from xner_ray.version import __version__
 
 PAGE = "report.html"
 
@@ -205,6 +204,7 @@ def page_of(
     does not grow with the run.
     """
     from xner_ray.report import page
+    from xner_ray.report.head import head
     from xner_ray.report.page import charts, sampling  # Jinja: a tenth of a second for those who draw no page
 
     done = [unit for unit in index.units if unit.name in parts]
@@ -220,10 +220,9 @@ def page_of(
                 yield table
 
     evaluations = evaluation.evaluate(drawn_tables())
-    facts = {"direction": recipe.direction, "projector": recipe.projector, "translation": recipe.translate_engine}
     about = page.About(
         name=os.path.basename(storage.bare(folder.root).rstrip("/")) or "run",
-        facts=list({**facts, "xner_ray": __version__}.items()),
+        **head(recipe, index, report, folder.keys(), json.loads(folder.read_record("versions.json"))),
         sealed=sealed,
         units_done=len(done),
         units=len(index.units),
@@ -269,6 +268,7 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
         report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe)
         rate = pace_of(folder, {unit.name: unit.n_rows for unit in index.units}).rows_per_second
         report.rows_per_second = None if rate is None else round(rate, 1)
+        report.began = next((moment(driver.started) for driver in attempts(folder)), None)
     page = page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed is not None)
     storage.publish(folder.path(PAGE), page)
     if sealed is not None:

@@ -153,7 +153,7 @@ def dataset_card(recipe: Recipe, report: Report, files: Sequence[str], pushed: P
         report=report,
         pushed=pushed,
         origin=_ORIGIN[recipe.projector],
-        made=_made(recipe),
+        made=made(recipe),
         licences=licences_of(recipe),
         names=LANGUAGES,
         cell=cell,
@@ -173,7 +173,7 @@ def _size(rows: int) -> str:
     return f"n<{names[0]}" if place == 0 else f"{names[place - 1]}<n<{names[place]}"
 
 
-def _made(recipe: Recipe) -> list[str]:
+def made(recipe: Recipe) -> list[str]:
     """Return how a run was made, a line per step."""
     text = "given" if recipe.translate_engine == "provided" else f"translated by {recipe.translate_engine}"
     if recipe.translate_engine not in ("provided", "apertium"):

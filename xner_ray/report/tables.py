@@ -14,6 +14,7 @@ from rich.text import Text
 from xner_ray.data.row import unmatchable
 from xner_ray.evaluate.bootstrap import Interval
 from xner_ray.evaluate.scores import ITEMS, Evaluations, Rates, Score
+from xner_ray.report.colours import look
 from xner_ray.report.shown import plain
 from xner_ray.run.counters import Report, Stage
 
@@ -206,7 +207,7 @@ def sentence(tokens: Sequence[str], spans: Sequence[Mapping[str, Any]], labels: 
     while position < len(tokens):
         span = starts.get(position)
         end = span["end"] if span else position + 1
-        style = STYLES[list(labels).index(span["label"]) % len(STYLES)] if span and span["label"] in labels else ""
+        style = STYLES[look(span["label"]).hue % len(STYLES)] if span and span["label"] in labels else ""
         text.append(plain(" ".join(tokens[position:end])), style=style)
         if span:
             text.append(plain(f"[{span['label']}]"), style="dim")

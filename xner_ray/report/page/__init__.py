@@ -11,12 +11,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.evaluate.scores import Evaluations
+from xner_ray.report.colours import look
+from xner_ray.report.cures import told
 from xner_ray.report.page import charts, sentences
 from xner_ray.report.page.charts import Driver, drivers, throughput
 from xner_ray.report.page.sampling import STEP, Sample
@@ -24,12 +26,16 @@ from xner_ray.report.page.templates import environment
 from xner_ray.report.tables import Table, score_sections, scores_table, stages_table
 from xner_ray.run.counters import Language, Report
 
-__all__ = ["COLUMNS", "About", "Driver", "Sample", "draw", "drivers", "render"]
+__all__ = ["About", "Driver", "Sample", "drivers", "render"]
 
 SAMPLE_BYTES = 2_000_000  # of the sentences' HTML, so that the whole page stays under 3 MB
 _MOST_LINES = 300  # of a table
 _MOST_LOSSES = 60  # of a group
 _WHOLE = 1 - 1e-9
+_CONTENTS = [
+    (name.lower(), name)
+    for name in ("Overview", "Languages", "Scores", "Losses", "Throughput", "Distributions", "Labels", "Sentences")
+]
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,15 @@ class About:
     """The head of the page. looked_at: the rows and units that scores, distributions and sentences come from."""
 
     name: str
-    facts: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, Sequence[str]]]  # a name, and its lines
     sealed: bool
     units_done: int
     units: int
     rows_looked_at: int
     units_looked_at: int
+    made: Sequence[str] = ()  # how, a line a step
+    licences: Sequence[str] = ()
+    test_models: Sequence[str] = ()
 
     @property
     def all_looked_at(self) -> bool:
@@ -84,8 +93,10 @@ def render(
         whiskers=list(_whiskers(evaluations)) if evaluations else [],
         reliability=[charts.reliability(e.lang, e.calibration) for e in evaluations or () if e.calibration],
         stages=stages_table(report.stages),
-        losses=_losses(report),
+        losses=_losses(report, {code for row in chosen[: len(shown)] for code in _codes(row)}),
         by_language=_losses_by_language(report),
+        alone=[(lang, use["rows"]) for lang, use in (report.priors or {}).items() if not use["used"]],
+        contents=_CONTENTS,
         throughput=throughput(drivers, report.rows_per_second),
         distributions=_distributions(sample),
         labels=_labels(report, sample),
@@ -134,11 +145,22 @@ def _whiskers(evaluations: Evaluations) -> Iterator[dict[str, float]]:
             yield {name: round(100 * value, 1) for name, value in {"at": rates.f1, **ends}.items()}
 
 
-def _losses(report: Report) -> list[dict[str, Any]]:
-    """Return groups of losses and repairs, each with its lines: what, count, shares of the largest and of the whole."""
+def _codes(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the reasons and flags of a row."""
+    yield from (each["reason"] for each in row["unprojected"] or ())
+    yield from row["flags"] or ()
+    if row["reason"]:
+        yield row["reason"]
+
+
+def _losses(report: Report, in_sample: Collection[str]) -> list[dict[str, Any]]:
+    """Return groups of losses and repairs, each with its lines: what, in words, count, shares of largest and whole.
+
+    in_sample: the reasons and flags of the sentences on the page.
+    """
     rows, entities = report.rows, report.entities
     groups = [
-        ("Missing entities", "reason", entities["unprojected"], entities["source"], "source entities"),
+        ("Missing entities", "loss", entities["unprojected"], entities["source"], "source entities"),
         ("Rejected sentences", "reason", report.rejects, rows["read"], "sentences read"),
         ("Flags of sentences", "flag", report.flags, rows["emitted"], "sentences emitted"),
         ("Labels of the input that were not kept", "label", report.labels["dropped"], 0, ""),
@@ -152,13 +174,24 @@ def _losses(report: Report) -> list[dict[str, Any]]:
         cells = [
             {
                 "what": sentences.short(str(name), 60),
+                "told": None if what == "label" else told(what, str(name)),
+                "in_sample": what != "label" and name in in_sample,
                 "count": count,
                 "bar": round(100 * _share(count, most), 1),
                 "share": f"{100 * _share(count, whole):.2f} %" if whole else "",
             }
             for name, count in lines[:_MOST_LOSSES]
         ]
-        found.append({"title": title, "what": what, "of": of, "lines": cells, "more": len(lines) - len(cells)})
+        found.append(
+            {
+                "id": "-".join(title.lower().split()[:2]),
+                "title": title,
+                "what": what,
+                "of": of,
+                "lines": cells,
+                "more": len(lines) - len(cells),
+            }
+        )
     return found
 
 
@@ -196,12 +229,11 @@ def _labels(report: Report, sample: Sample) -> list[dict[str, Any]]:
     """Return the labels by projected entities in the whole run, with their entities in the rows looked at, per side."""
     projected = report.projected_by_label
     names = {*projected, *report.labels["kept"], *(label for each in sample.labels.values() for label in each)}
-    numbers = {label: number for number, label in enumerate(report.labels["kept"])}
     most = max(projected.values(), default=0)
     return [
         {
             "name": sentences.short(label, 40),
-            "colour": sentences.colour(label, numbers),
+            "look": look(label),
             "projected": projected.get(label, 0),
             "bar": round(100 * _share(projected.get(label, 0), most), 1),
             "seen": [sample.labels[side][label] for side in ("source", "projected", "gold")],

@@ -39,7 +39,7 @@ class Dot:
 class Chart:
     """Columns or dots over a numeric axis. Ticks and marks are (position, text).
 
-    line: a path to compare the dots with.
+    line: a path to compare the dots with. only: the number that stands in the place of a single column or dot.
     """
 
     title: str
@@ -52,6 +52,7 @@ class Chart:
     marks: Sequence[tuple[float, str]] = field(default_factory=tuple)
     dots: Sequence[Dot] = field(default_factory=tuple)
     line: str = ""
+    only: str = ""
     left: int = _LEFT
     right: int = _RIGHT
     top: int = _TOP
@@ -117,6 +118,7 @@ def reliability(lang: str, found: Calibration) -> Chart:
             for b in found.bins
         ],
         line=f"M{across(0)} {up(0)}L{across(1)} {up(1)}",
+        only=f"{found.right:.3f}" if len(found.bins) < 2 else "",
     )
 
 
@@ -129,9 +131,13 @@ def columns(
     x_title: str,
     y_title: str,
     texts: Sequence[str],
+    only: str,
     marks: Sequence[tuple[float, str]] = (),
 ) -> Chart:
-    """Draw `heights` (0 or more) between neighbouring `edges` (ascending), each described by its text."""
+    """Draw `heights` (0 or more) between neighbouring `edges` (ascending), each described by its text.
+
+    only: the number that a single column is.
+    """
     low, high = edges[0], edges[-1]
     step = nice_step(max(heights), 4)
     top = max(step, step * math.ceil(max(heights) / step - 1e-9))
@@ -161,6 +167,7 @@ def columns(
         x_ticks=[(across(value), number(round(value, 9))) for value in x_ticks],
         y_ticks=[(up(step * n), number(round(step * n, 9))) for n in range(round(top / step) + 1)],
         marks=[(across(value), text) for value, text in marks],
+        only=only if len(drawn) < 2 else "",
     )
 
 
@@ -207,7 +214,8 @@ def histogram(
     )
     if beyond:
         summary += f"; the last column holds all from {number(round((high // width) * width * unit, 9))} on"
-    return columns(edges, heights, title=title, summary=summary, x_title=x_title, y_title=what, texts=texts)
+    only = f"{x_title} {texts[0].partition(':')[0]}"
+    return columns(edges, heights, title=title, summary=summary, x_title=x_title, y_title=what, texts=texts, only=only)
 
 
 @dataclass(frozen=True)
@@ -260,9 +268,16 @@ def throughput(found: Sequence[Driver], rate: float | None) -> Chart | None:
     summary += f"; {rate:,.1f} rows/s without it" if rate else ""
     summary += f"; {len(found)} drivers, one after the other" if len(found) > 1 else ""
     if n_columns == 1:
-        summary += f"; {number(n_units)} units are too few for more columns"
+        summary += f"; {number(n_units)} {'unit is' if n_units == 1 else 'units are'} too few for a chart over time"
     heights = [size / width for size in rows]
-    title, x_title = "Throughput", f"working time, {name}"
     return columns(
-        edges, heights, title=title, summary=summary, x_title=x_title, y_title="rows/s", texts=texts, marks=marks
+        edges,
+        heights,
+        title="Throughput",
+        summary=summary,
+        x_title=f"working time, {name}",
+        y_title="rows/s",
+        texts=texts,
+        only=f"{made / total:,.1f}",
+        marks=marks,
     )

@@ -31,8 +31,7 @@ def sentences_html(
 ) -> str:
     """Return an HTML fragment of rows with the columns `sampling.COLUMNS`.
 
-    labels: those of all rows, in order, which decides their colours. lines: what stands below the title. left_out: rows
-    that are not shown.
+    labels: those of all rows. lines: what stands below the title. left_out: rows that are not shown.
     """
     shown = [sentences.view(row, labels) for row in rows]
     return _template().render(sentences=shown, title=title, lines=lines, left_out=left_out)

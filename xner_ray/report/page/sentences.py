@@ -14,13 +14,14 @@ from typing import Any
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.data.row import REJECTED, unmatchable
+from xner_ray.report.colours import Look, look
+from xner_ray.report.cures import Told, told
 from xner_ray.report.page.sampling import entities
 
 WORDS, CHARACTERS = 100, 900  # of a side
 _WORD, _GAP, _PHRASE, _DETAIL = 60, 4, 80, 300  # characters of a word, between words, of an entity, of a detail
 _ENTITIES = 40  # of a sentence
 LEAST_LINK = 0.3  # either way; at most three links of a word are as probable
-COLOURS = 8
 Thumbnail = Callable[[Mapping[str, Any]], str | None]
 
 # Control characters, also those that change the direction of the text around them: shown by number. Joiners and the
@@ -42,7 +43,7 @@ class Piece:
     words: Sequence[Word]
     label: str | None = None
     number: str = ""  # of the source entity, the same on both sides
-    colour: int = 0
+    look: Look | None = None
     lost: bool = False  # a missing source entity
 
 
@@ -64,10 +65,11 @@ class Fate:
     number: str
     text: str
     label: str
-    colour: int
+    look: Look
     kind: str  # placed | lost | rejected | missed | spurious
     places: Sequence[tuple[str, str]]  # words on the target side, score
     reason: str
+    told: Told | None  # the reason in words
     links: Sequence[str]
     tag: str
     target_tag: str
@@ -89,7 +91,7 @@ class Box:
     """Where an entity is in a picture, in percent of its sides."""
 
     text: str
-    colour: int
+    look: Look
     x: float
     y: float
     width: float
@@ -118,8 +120,9 @@ class Sentence:
     wrong: Sequence[Fate]  # missing or not as in gold
     placed: Sequence[Fate]
     more: int  # entities not listed
-    flags: Sequence[str]
+    flags: Sequence[tuple[str, Told | None]]  # each in words too
     reason: str
+    told: Told | None
     detail: str
     picture: Picture | None = None
 
@@ -170,12 +173,12 @@ def view(row: Mapping[str, Any], labels: Sequence[str], thumbnail: Thumbnail = l
     sides = []
     if row["source_text"] or row["source_tokens"]:
         shown = [{**span, "source": n} for n, span in enumerate(source) if n not in aside]
-        sides.append(_side(row, "source", shown, {} if bridged else forth, numbers))
+        sides.append(_side(row, "source", shown, {} if bridged else forth))
     if bridged:
-        sides.append(_side(row, "bridge", row["bridge_spans"] or (), forth, numbers))
+        sides.append(_side(row, "bridge", row["bridge_spans"] or (), forth))
     if row["text"] or row["tokens"]:
-        sides.append(_side(row, "target", spans, back, numbers))
-    fates = _fates(row, forth, numbers)
+        sides.append(_side(row, "target", spans, back))
+    fates = _fates(row, forth)
     wrong, placed = ([fate for fate in fates if (fate.kind == "placed") == good] for good in (False, True))
     rejected = row["status"] == REJECTED
     differs = not rejected and gold is not None and entities(gold) != entities(spans)
@@ -193,14 +196,15 @@ def view(row: Mapping[str, Any], labels: Sequence[str], thumbnail: Thumbnail = l
         wrong=wrong[:_ENTITIES],
         placed=placed[:_ENTITIES],
         more=max(0, len(wrong) - _ENTITIES) + max(0, len(placed) - _ENTITIES),
-        flags=[short(flag, 40) for flag in (row["flags"] or ())[:20]],
+        flags=[(short(flag, 40), told("flag", flag)) for flag in (row["flags"] or ())[:20]],
         reason=row["reason"] or "",
+        told=told("reason", row["reason"] or ""),
         detail=short(row["detail"] or "", _DETAIL),
-        picture=_picture(row, thumbnail, numbers) if row.get("image") else None,
+        picture=_picture(row, thumbnail) if row.get("image") else None,
     )
 
 
-def _picture(row: Mapping[str, Any], thumbnail: Thumbnail, of_label: Mapping[str, int]) -> Picture:
+def _picture(row: Mapping[str, Any], thumbnail: Thumbnail) -> Picture:
     """Return a row's picture, the entities that it judged, and where they are in it."""
     numbers: dict[tuple[int, str], tuple[float, float]] = {}
     for cell in row["image_evidence"] or ():
@@ -219,10 +223,10 @@ def _picture(row: Mapping[str, Any], thumbnail: Thumbnail, of_label: Mapping[str
             Moved(short(words, _PHRASE), short(cell["text"], 40), short(cell["image"], 40), tuple(said), exchanged)
         )
     source = thumbnail(row) if row["image_id"] else None
-    return Picture(short(row["image"], _PHRASE), source or "", moved, _boxes(row, of_label) if source else ())
+    return Picture(short(row["image"], _PHRASE), source or "", moved, _boxes(row) if source else ())
 
 
-def _boxes(row: Mapping[str, Any], of_label: Mapping[str, int]) -> list[Box]:
+def _boxes(row: Mapping[str, Any]) -> list[Box]:
     found = []
     for cell in (row["image_boxes"] or ())[:_ENTITIES]:
         span = row["source_spans"][cell["source"]]
@@ -230,7 +234,7 @@ def _boxes(row: Mapping[str, Any], of_label: Mapping[str, int]) -> list[Box]:
         x0, y0, x1, y1 = (round(100 * cell[end], 2) for end in ("x0", "y0", "x1", "y1"))
         said = f"{short(words, _PHRASE)} {cell['score']:.2f}"
         size = max(0.0, round(x1 - x0, 2)), max(0.0, round(y1 - y0, 2))
-        found.append(Box(said, colour(span["label"], of_label), x0, y0, *size))
+        found.append(Box(said, look(span["label"]), x0, y0, *size))
     return found
 
 
@@ -248,7 +252,6 @@ def _side(
     kind: str,
     spans: Sequence[Mapping[str, Any]],
     links: Mapping[int, Sequence[int]],
-    numbers: Mapping[str, int],
 ) -> PageSide:
     prefix = {"source": "source_", "bridge": "bridge_", "target": ""}[kind]
     lang = row["lang"] if kind != "source" else row["source_lang"]
@@ -274,7 +277,7 @@ def _side(
             continue
         label = span["label"]
         lost = kind == "source" and span["source"] in unplaced
-        pieces.append(Piece(words[start:end], short(label, 40), _number(span), colour(label, numbers), lost))
+        pieces.append(Piece(words[start:end], short(label, 40), _number(span), look(label), lost))
     return PageSide(
         kind=kind,
         lang=lang or "",
@@ -300,16 +303,11 @@ def _number(span: Mapping[str, Any]) -> str:
     return str(source + 1) if source is not None and source >= 0 else ""
 
 
-def colour(label: str, numbers: Mapping[str, int]) -> int:
-    """Return the number of a label's colour. numbers: of the run's labels."""
-    return numbers.get(label, COLOURS - 1) % COLOURS
-
-
 def _phrase(tokens: Sequence[str] | None, span: Mapping[str, Any], spaces: bool) -> str:
     return short((" " if spaces else "").join((tokens or ())[span["start"] : span["end"]]), _PHRASE)
 
 
-def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]], numbers: Mapping[str, int]) -> list[Fate]:
+def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]]) -> list[Fate]:
     """Return each source entity with its places or the reason why it has none, then the differences from gold."""
     spans = row["spans"] or ()
     here, there = (LANGUAGES.get(row[name]) for name in ("source_lang", "lang"))
@@ -319,13 +317,13 @@ def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]], numbers: 
     tokens, source_tokens = row["tokens"] or (), row["source_tokens"] or ()
 
     def fate(label: str, kind: str, text: str, **more: Any) -> Fate:
-        given = {"number": "", "places": (), "reason": "", "links": (), **more}
+        given = {"number": "", "places": (), "reason": "", "told": None, "links": (), **more}
         sides = (row["source_lang"], row["lang"]) if kind in ("placed", "lost", "rejected") else (row["lang"],) * 2
         tag, target_tag = map(language_tag, sides)
         return Fate(
             text=text,
             label=short(label, 40),
-            colour=colour(label, numbers),
+            look=look(label),
             kind=kind,
             tag=tag,
             target_tag=target_tag,
@@ -348,7 +346,8 @@ def _fates(row: Mapping[str, Any], links: Mapping[int, Sequence[int]], numbers: 
             if word in links and word < len(names) and all(other < len(tokens) for other in links[word])
         ][:12]
         text = _phrase(source_tokens, span, source_spaces)
-        more = {"number": str(n + 1), "places": shown, "reason": reasons.get(n, ""), "links": linked}
+        reason = reasons.get(n, "")
+        more = {"number": str(n + 1), "places": shown, "reason": reason, "told": told("loss", reason), "links": linked}
         found.append(fate(span["label"], kind, text, **more))
     if row["gold_spans"] is not None and row["status"] != REJECTED:
         gold, made = entities(row["gold_spans"]), entities(spans)
