@@ -1,5 +1,7 @@
 import io
 import json
+import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -128,6 +130,27 @@ def test_evaluation_fits_its_terminal(width: int, wide: bool, intervals: int) ->
         part = shown[shown.index(title) :].split("spa_Latn", 1)[1].splitlines()[0]
         assert "…" not in part
         assert len(part.split()) == cells - 1, part
+
+
+def _all_tables() -> list[tables.Table]:
+    groups = [
+        tables.run_tables(_summary(("spa_Latn", _part(123_456)), ("swh_Latn", _part(5, 0)))),
+        tables.evaluation_tables(_evaluations()),
+        tables.evaluation_tables(_evaluations(), wide=True),
+    ]
+    return [each for group in groups for each in group.renderables if isinstance(each, tables.Table)]
+
+
+@pytest.mark.parametrize("width", [32, 40, 50, 60, 72, 80, 100])
+def test_no_terminal_cuts_a_number_in_two(width: int) -> None:
+    for each in _all_tables():
+        lines = _printed(each, width).splitlines()
+        assert max(map(len, lines)) <= width
+        found = Counter(word for line in lines for word in line.split())
+        for cell, times in Counter(cell for line in each.rows for cell in line.cells[len(each.left) :] if cell).items():
+            assert found[cell] >= times, (each.title, cell)
+    cards = _printed(tables.scores_table(_evaluations()), 40)
+    assert re.search(r"\nspa_Latn PER\n  precision +\d", cards), "each card says whose it is"
 
 
 def test_evaluation_without_a_ceiling() -> None:

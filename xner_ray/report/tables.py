@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from xner_ray.report.shown import plain
 from xner_ray.run.counters import Report, Stage
 
 STYLES = ("bold cyan", "bold magenta", "bold green", "bold yellow", "bold blue", "bold red")
+_ANY = 10_000  # columns, more than any table has
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Table:
     """Plain text in columns, with a renderer for each medium; the macro `table` of page.html is that for HTML.
 
     left, right: heads of the columns of text, then of those of numbers. notes: lines below the table. On a terminal of
-    80 characters eight columns fit.
+    80 characters eight columns fit; no terminal cuts a number in two.
     """
 
     title: str
@@ -53,18 +55,44 @@ class Table:
             first = number == 0
             self.rows.append(Row([name if first else "", *map(str, cells)], first, style if first else ""))
 
-    def __rich__(self) -> Group:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown: RenderableType = self._columns(self.right)
+        if Measurement.get(console, options.update(max_width=_ANY), shown).maximum > options.max_width:
+            narrow = self._columns([name.replace(" ", "\n") for name in self.right], no_wrap=True)
+            least = Measurement.get(console, options.update(max_width=_ANY), narrow).minimum
+            shown = narrow if least <= options.max_width else self._cards()
+        yield shown
+        if self.notes:
+            yield Text("\n".join(self.notes) + "\n", "dim")
+
+    def _columns(self, right: Sequence[str], *, no_wrap: bool = False) -> RichTable:
+        """Return the table as columns. right: heads of the columns of numbers; no_wrap: which are never folded."""
         shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title_justify="left")
         shown.title = Text(self.title) if self.title else None
         for name in self.left:
             shown.add_column(Text(name), overflow="fold")
-        for name in self.right:
-            shown.add_column(Text(name), overflow="fold", justify="right")
+        for name in right:
+            shown.add_column(Text(name), overflow="fold", justify="right", no_wrap=no_wrap)
         for row in self.rows:
             if row.section:
                 shown.add_section()
             shown.add_row(*map(Text, row.cells), style=row.style)
-        return Group(shown, *([Text("\n".join(self.notes) + "\n", "dim")] if self.notes else []))
+        return shown
+
+    def _cards(self) -> Group:
+        """Return each row as lines, a number a line, for a terminal that is too narrow for the columns."""
+        lines = [Text(self.title, "italic")] if self.title else []
+        wide = max(map(len, self.right), default=0)
+        section = ""
+        for row in self.rows:
+            texts = row.cells[: len(self.left)]
+            if row.section:
+                section = texts[0]
+            named = [section, *texts[1:]] if self.rows[0].section else texts
+            lines.append(Text("\n" + " ".join(filter(None, named)), row.style or "bold"))
+            cells = zip(self.right, row.cells[len(self.left) :], strict=False)
+            lines += [Text(f"  {name:<{wide}}  {cell}") for name, cell in cells if cell]
+        return Group(*lines, Text())
 
     def markdown(self) -> str:
         """Return title, table and notes as paragraphs of Markdown, without a line break at the end."""
