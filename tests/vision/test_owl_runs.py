@@ -68,7 +68,8 @@ def test_explain_and_the_page_show_boxes(house: Path) -> None:
     assert f"box [{box['x0']:.2f} {box['y0']:.2f} {box['x1']:.2f} {box['y1']:.2f}] of the picture" in said
     assert f"score {box['score']:.4f}" in said
     html = (house / "run/report.html").read_text()
-    found = re.findall(r'<rect class="c\d+(?: k\d)?" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"><title>', html)
+    sides = r'x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
+    found = re.findall(rf'<rect class="c\d+(?: k\d)?" {sides}><title>', html)
     n_boxes = sum(len(row["image_boxes"] or ()) for row in parts(house / "run").to_pylist())
     assert len(found) == n_boxes > 60
     assert all(float(x) + float(w) <= 100.02 and float(y) + float(h) <= 100.02 for x, y, w, h in found)
