@@ -47,7 +47,7 @@ def _house(folder: Path) -> Path:
 
 def test_the_experiment_has_the_arms_that_its_page_compares() -> None:
     experiment = load_experiment(JOBS / "students_translate.yaml")
-    assert list(experiment.students) == ["english", "tagged", "silver", "projected", "both", "soft"]
+    assert list(experiment.students) == ["english", "tagged", "silver", "projected", "both", "filtered", "soft"]
     assert (experiment.folds, experiment.seeds, experiment.against) == (None, [0, 1, 2], "english")
 
 
