@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xner_ray.api.projector import Projector
     from xner_ray.api.rows import Rows
     from xner_ray.api.runs import Run, project
+    from xner_ray.commands.across.robustness import robustness
     from xner_ray.commands.adapt import adapt
     from xner_ray.commands.combine import combine
     from xner_ray.commands.compare import compare
@@ -58,6 +59,7 @@ __all__ = [
     "project",
     "rejects",
     "rematch",
+    "robustness",
     "sample",
     "status",
     "sweep",
@@ -84,6 +86,7 @@ _HOMES = {
     "project": "xner_ray.api.runs",
     "rejects": "xner_ray.commands.rejects",
     "rematch": "xner_ray.commands.rematch",
+    "robustness": "xner_ray.commands.across.robustness",
     "sweep": "xner_ray.commands.sweep",
     "train": "xner_ray.commands.train",
 }

@@ -38,7 +38,7 @@ Show = Annotated[int, typer.Option(min=0, help="print this many projected senten
 TOO_MANY_REJECTS = 3
 
 BEFORE = (cli_input.look, cli_input.init, cli_input.languages, cli_input.schema)
-SCORING = (cli_output.evaluate, cli_output.report)
+SCORING = (cli_output.evaluate, cli_output.robustness, cli_output.report)
 AFTER = (cli_output.explain, cli_output.rejects, cli_output.export, cli_output.push)
 for before in BEFORE:
     app.command()(before)

@@ -1,4 +1,4 @@
-"""Commands on the rows of a run: `evaluate`, `report`, `explain`, `rejects`, `export`, `push`."""
+"""Commands on the rows of runs: `evaluate`, `robustness`, `report`, `explain`, `rejects`, `export`, `push`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from xner_ray import defaults
+from xner_ray.errors import InputError
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="run folder: a path, s3:// or gs://")]
 Samples = Annotated[int, typer.Option(min=0, help="bootstrap resamples behind intervals and p-values; 0: none")]
@@ -39,6 +40,40 @@ def evaluate(
         console.print(evaluation_tables(evaluations, wide=console.width >= WIDE))
     else:
         console.print("no row of this run has gold labels (a labelled target side): nothing to score against")
+
+
+def robustness(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN ...", help="finished runs, of any languages and sentences")],
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print the tables in Markdown")] = False,
+    doubtful: Annotated[float, typer.Option(help="an entity is doubtful if it scores below this")] = defaults.DOUBTFUL,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATTERN", help="a domain by its documents' ids, as press=press-*; else by the column `domain`"
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="CODE", help="measure distances from this language, not from the rows' source")
+    ] = None,
+    samples: Samples = defaults.SAMPLES,
+    seed: Seed = 0,
+) -> None:
+    """Show how RUNs differ between languages: F1, losses and scores by script, family, resources, distance, domain."""
+    from xner_ray.commands.across import robustness as command
+    from xner_ray.report import robustness as tables
+
+    given = [one.partition("=") for one in domain or ()]
+    if wrong := next((one for one in given if not all(one)), None):
+        raise InputError(f"--domain {''.join(wrong)}: write it as NAME=PATTERN, as in --domain press=press-*")
+    domains = {name: pattern for name, _, pattern in given}
+    found = command.robustness(runs, doubtful=doubtful, domains=domains, source=source, samples=samples, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    elif as_markdown:
+        typer.echo(tables.markdown(found), nl=False)
+    else:
+        Console().print(tables.shown(found))
 
 
 def report(

@@ -1,0 +1,1 @@
+"""Commands that look across the languages of finished runs."""
