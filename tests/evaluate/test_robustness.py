@@ -103,8 +103,8 @@ def test_a_group_has_mean_worst_and_spread_of_its_languages() -> None:
     alone = _group(found, "family", "Afro-Asiatic").figures["f1"]
     assert (alone.mean, alone.worst, alone.range, alone.sd) == (0, "amh_Ethi", None, None)
     assert _group(found, "distance", "below 0.20").members == ["spa_Latn", "swe_Latn"]
-    assert _group(found, "family of source", "other").members == ["amh_Ethi"]
-    assert _group(found, "script of source", "same").members == ["spa_Latn", "swe_Latn"]
+    assert _group(found, "source family", "other").members == ["amh_Ethi"]
+    assert _group(found, "source script", "same").members == ["spa_Latn", "swe_Latn"]
 
 
 def test_a_language_of_which_nothing_is_known_is_unknown() -> None:
@@ -112,7 +112,7 @@ def test_a_language_of_which_nothing_is_known_is_unknown() -> None:
     (entry,) = found.languages
     assert (entry.script, entry.family, entry.resources, entry.distance) == ("unknown", "unknown", "unknown", None)
     assert _group(found, "distance", "unknown").members == ["xxx_Latn"]
-    assert _group(found, "family of source", "unknown").members == ["xxx_Latn"]
+    assert _group(found, "source family", "unknown").members == ["xxx_Latn"]
 
 
 def test_intervals_hold_the_figure_and_repeat() -> None:

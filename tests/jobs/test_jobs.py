@@ -5,6 +5,7 @@ Or the list says where its test is.
 
 import importlib.util
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,8 @@ RUN_HERE = {
     "spelling.yaml",
     "masakha_join.yaml",
     "masakha_transfer.yaml",
+    "ntrex.yaml",
+    "uner_transfer.yaml",
     "bambara.yaml",
     "constrained.yaml",  # in test_constrained_runs.py
     "photos.yaml",  # in test_photos.py
@@ -206,6 +209,29 @@ def test_direction_test_on_human_english(tmp_path: Path, shared_data: Path) -> N
     assert report["rows"] == {"read": 1964, "emitted": 1964, "rejected": 0}
     both = {result.lang: result.overall for result in xner_ray.evaluate(tmp_path / "both")}
     assert all(both[lang].recall < f1[lang] for lang in floors)  # a vote of two keeps what both have
+
+
+@pytest.mark.slow
+def test_robustness_over_scripts_with_gold_and_without(tmp_path: Path, shared_data: Path) -> None:
+    recipe = load_recipe(JOBS / "ntrex.yaml")
+    ntrex, few = shared_data / "ntrex-128", ("amh_Ethi", "jpn_Jpan")
+    paths = {lang: f"{ntrex}/{Path(str(path)).name}" for lang, path in recipe.input.parallel.items() if lang in few}
+    given = [f"input.path={ntrex}/eng.txt", f"input.parallel={json.dumps(paths)}", f"targets={json.dumps(few)}"]
+    _adds_up(xner_ray.project(JOBS / "ntrex.yaml", tmp_path / "ntrex", overrides=[*given, "input.limit=20"]).report)
+    corpora = {"slk_Latn": "Slovak-SNK/sk_snk", "zho_Hans": "Chinese-GSDSIMP/zh_gsdsimp"}
+    for lang, name in corpora.items():
+        shutil.copy(shared_data / f"uner/UNER_{name}-ud-test.iob2", tmp_path / f"{lang}.iob2")
+    given = [f"input.path={tmp_path}/{{lang}}.iob2", f"input.lang={json.dumps([*corpora])}", "input.limit=30"]
+    _adds_up(xner_ray.project(JOBS / "uner_transfer.yaml", tmp_path / "uner", overrides=given).report)
+    found = xner_ray.robustness([tmp_path / "ntrex", tmp_path / "uner"], samples=20)
+    assert {one.lang: one.with_gold for one in found.languages} == {
+        **dict.fromkeys(few, 0),
+        "slk_Latn": 30,
+        "zho_Hans": 30,
+    }
+    scripts = {one.name: set(one.figures) for one in found.groups if one.dimension == "script"}
+    assert {name for name, figures in scripts.items() if "f1" in figures} == {"Latn", "Hans"}
+    assert {name for name, figures in scripts.items() if "missing" in figures} == {"Ethi", "Jpan"}
 
 
 @pytest.mark.slow

@@ -32,8 +32,8 @@ FIGURES = ("f1", "missing", "doubtful", "score", "overconfidence", "calibration_
 the bar. score: mean score. overconfidence: mean score minus the share that is right, needs gold. calibration_error:
 needs gold too; it has no interval, because a resample's own error is larger than that of the data by its noise."""
 DIMENSIONS = (
-    *("all", "run", "script", "family", "resources", "words", "direction", "distance", "script of source"),
-    *("family of source", "names kept", "domain"),
+    *("all", "run", "script", "family", "resources", "words", "direction", "distance", "source script"),
+    *("source family", "names kept", "domain"),
 )
 _LOWER_IS_WORSE = ("f1", "score")
 _DISTANCES = (0.2, 0.35)
@@ -236,14 +236,14 @@ def _group(dimension: str, entry: Entry) -> str:
     """Return the name of the group of an entry."""
     source = LANGUAGES.get(entry.source or "")
     if dimension == "words":
-        return "spaces between words" if entry.spaces else "no spaces between words"
+        return "spaces" if entry.spaces else "no spaces"
     if dimension == "distance":
         return _bin(entry.distance, _DISTANCES)
     if dimension == "names kept":
         return _bin(entry.names_kept, _KEPT)
-    if dimension == "script of source":
+    if dimension == "source script":
         return UNKNOWN if source is None else "same" if source.script == entry.script else "other"
-    if dimension == "family of source":
+    if dimension == "source family":
         families = {entry.family, typology.of(entry.source or "").family}
         return UNKNOWN if UNKNOWN in families else "same" if len(families) == 1 else "other"
     return "languages" if dimension == "all" else str(getattr(entry, dimension))

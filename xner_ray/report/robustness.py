@@ -62,21 +62,22 @@ def _figures(title: str, entries: list[Entry], found: Robustness) -> Table:
     domains = any(one.domain is not None for one in entries)
     items = {one.by for one in entries}
     drawn = "documents where every row has one and there are 20, else sentences" if "doc" in items else "sentences"
-    without = sum(one.with_gold < one.rows for one in entries)
+    none = [one.name for one in entries if not one.with_gold]
+    some = [f"{one.name} ({one.with_gold:,})" for one in entries if 0 < one.with_gold < one.rows - one.rejected]
     notes = [
         f"F1: exact entities against gold ({found.scheme}), with its 95% interval",
-        "missing: source entities without a place, those of rejected rows too; doubtful: entities that "
+        "missing: source entities without a place, those of rejected rows too; doubt: entities that "
         f"score below {found.doubtful:g}",
         "over: mean score minus the share that is right, in points; error: expected calibration error",
     ]
-    if without:
-        notes.append(
-            f"without gold in some or all rows: {without}; there F1, over and error are of the rows with gold, or -"
-        )
+    if none:
+        notes.append(f"without gold, so without F1, over and error: {', '.join(dict.fromkeys(none))}")
+    if some:
+        notes.append(f"with gold in some rows, of which these are: {', '.join(some)}")
     if found.samples:
         notes.append(f"interval: {found.samples:,} bootstrap resamples of the {drawn}, seed {found.seed}")
     left = ["", "domain"] if domains else [""]
-    right = ["rows", "gold", "F1", "interval", "missing", "doubtful", "score", "over", "error"]
+    right = ["rows", "F1", "interval", "missing", "doubt", "score", "over", "error"]
     table = Table(f"{title}, in percent", left, right, notes)
     for one in entries:
         f1 = one.figures.get("f1")
@@ -84,7 +85,6 @@ def _figures(title: str, entries: list[Entry], found: Robustness) -> Table:
         table.add_row(
             *cells,
             f"{one.rows:,}",
-            f"{one.with_gold:,}",
             _value(one, "f1"),
             interval_text(f1.interval if f1 else None),
             *(_value(one, name) for name in ("missing", "doubtful", "score", "overconfidence", "calibration_error")),
@@ -115,6 +115,8 @@ def _losses(found: Robustness) -> Table | None:
 
 def _by_group(figure: str, found: Robustness) -> Table:
     notes = ["mean: unweighted, over the languages; worst: the language; range: largest minus smallest; sd: n - 1"]
+    if len({one.lang for one in found.languages}) < len(found.languages):
+        notes.append("n: languages; one that several runs have counts once in each")
     if figure in ("f1", "overconfidence", "calibration_error"):
         notes.append("languages without gold are left out")
     if figure == "calibration_error":
