@@ -37,7 +37,13 @@ def test_the_wheel_projects_in_an_empty_environment(tmp_path: Path) -> None:
     (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
-    wanted = {"py.typed", "report/page/page.html", "match/confidence/maps.json", "data/languages.tsv"}
+    wanted = {
+        "py.typed",
+        "report/page/page.html",
+        "match/confidence/maps.json",
+        "data/languages.tsv",
+        "data/typology/uriel.tsv",
+    }
     assert {f"xner_ray/{name}" for name in wanted} <= inside
     assert not [name for name in inside if name.startswith(("tests/", "jobs/"))]
     with tarfile.open(sdist) as archive:

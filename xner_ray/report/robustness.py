@@ -65,7 +65,7 @@ def _figures(title: str, entries: list[Entry], found: Robustness) -> Table:
     none = [one.name for one in entries if not one.with_gold]
     some = [f"{one.name} ({one.with_gold:,})" for one in entries if 0 < one.with_gold < one.rows - one.rejected]
     notes = [
-        f"F1: exact entities against gold ({found.scheme}), with its 95% interval",
+        f"F1: exact entities against gold ({found.scheme}), with its {found.confidence:.0%} interval",
         "missing: source entities without a place, those of rejected rows too; doubt: entities that "
         f"score below {found.doubtful:g}",
         "over: mean score minus the share that is right, in points; error: expected calibration error",
@@ -121,7 +121,8 @@ def _by_group(figure: str, found: Robustness) -> Table:
         notes.append("languages without gold are left out")
     if figure == "calibration_error":
         notes.append("no intervals: the error of a resample is larger than that of the data by its noise")
-    title = f"{_TITLES[figure]} by group, in percent"
+    unit = "percentage points" if figure == "overconfidence" else "percent"
+    title = f"{_TITLES[figure]} by group, in {unit}"
     table = Table(title, ["", "group"], ["n", "mean", "interval", "worst", "range", "sd"], notes)
     sections: dict[str, list[tuple[Group, Spread]]] = {}
     for group in found.groups:
