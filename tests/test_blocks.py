@@ -57,7 +57,8 @@ ALL = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT 
 
 @pytest.mark.parametrize("page", [page for page in ALL if any(block["kind"] == "yaml" for block in _blocks(page))])
 def test_blocks_of_yaml_are_files_that_a_command_takes(page: str) -> None:
-    kinds = dict(zip(("Recipe", "Training", "Adaptation", "Sweep", "Experiment"), MODELS.values(), strict=True))
+    names = ("Recipe", "Training", "Adaptation", "Sweep", "Experiment", "Loop")
+    kinds = dict(zip(names, MODELS.values(), strict=True))
     for block in _blocks(page):
         if block["kind"] != "yaml":
             continue

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xner_ray.version import __version__
 
 if TYPE_CHECKING:
+    from xner_ray.api.loops import loop
     from xner_ray.api.projector import Projector
     from xner_ray.api.rows import Rows
     from xner_ray.api.runs import Run, project
@@ -55,6 +56,7 @@ __all__ = [
     "export",
     "load_recipe",
     "look",
+    "loop",
     "plan",
     "project",
     "rejects",
@@ -82,6 +84,7 @@ _HOMES = {
     "cross_validate": "xner_ray.commands.cross_validate",
     "export": "xner_ray.commands.export",
     "look": "xner_ray.commands.start.look",
+    "loop": "xner_ray.api.loops",
     "plan": "xner_ray.commands.project",
     "project": "xner_ray.api.runs",
     "rejects": "xner_ray.commands.rejects",

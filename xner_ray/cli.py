@@ -320,6 +320,40 @@ def train(
     )
 
 
+@app.command()
+def loop(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="YAML file of a loop, or of a run")],
+    runs: Annotated[str, typer.Argument(metavar="RUNS", help="folder of all rounds: runs and students")],
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="at most, after the first projection; by default the file's, else 2")
+    ] = None,
+    overrides: Overrides = None,
+    fresh: Fresh = False,
+    samples: Samples = defaults.PAIRED_SAMPLES,
+    seed: Seed = 0,
+) -> None:
+    """Project, train students on it, project again with their labels, until nothing is gained. Resumes."""
+    from xner_ray.commands import train
+    from xner_ray.commands.loop import command
+    from xner_ray.commands.loop.report import tables
+
+    console = Console()
+    found = command.loop(
+        recipe,
+        runs,
+        train=train.train,
+        rounds=rounds,
+        overrides=overrides or (),
+        fresh=fresh,
+        samples=samples,
+        seed=seed,
+        console=console,
+    )
+    for table in tables(found):
+        console.print(table)
+    console.print(f"[bold]{escape(runs)}[/bold] holds loop.md, loop.json and the rounds; keep {escape(found.best_run)}")
+
+
 @app.command("cross-validate")
 def cross_validate(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="YAML file of runs and students")],

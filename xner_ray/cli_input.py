@@ -111,10 +111,11 @@ def languages(
 
 def schema(
     kind: Annotated[
-        Literal["recipe", "train", "adapt", "sweep", "cross-validate"], typer.Argument(metavar="KIND", help="of file")
+        Literal["recipe", "train", "adapt", "sweep", "cross-validate", "loop"],
+        typer.Argument(metavar="KIND", help="of file"),
     ] = "recipe",
 ) -> None:
-    """Print the JSON schema of a YAML file, for editors: recipe, or the file of train, adapt, sweep, cross-validate."""
+    """Print the JSON schema of a YAML file, for editors: recipe, or the file of another command."""
     from xner_ray.commands.start.schema import schema as command
 
     typer.echo(json.dumps(command(kind), indent=1, ensure_ascii=False))

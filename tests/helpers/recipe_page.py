@@ -54,6 +54,10 @@ _TITLES = {
     "adapt": ("An encoder: `xner-ray adapt`", "`data` is a list; each item has either `run` or `input`."),
     "sweep": ("A sweep: `xner-ray sweep`", ""),
     "cross-validate": ("An experiment: `xner-ray cross-validate`", "`evaluate` is a list, as `data` of a student."),
+    "loop": (
+        "A loop: `xner-ray loop`",
+        "[The loop](loop.md); a recipe of a run is one with these defaults. `evaluate` is a list, as a student's.",
+    ),
 }
 _SECTIONS = {
     "input": "What is not stated is found out from the files, and said by `xner-ray plan`: [formats](formats.md). A "

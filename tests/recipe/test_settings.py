@@ -10,6 +10,7 @@ import yaml
 
 from xner_ray.commands.adapt import load_adaptation
 from xner_ray.commands.cross_validate import load_experiment
+from xner_ray.commands.loop.recipe import load_loop
 from xner_ray.commands.sweep import load_sweep, planned
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.load import load_recipe
@@ -106,6 +107,7 @@ LOADERS: dict[str, Any] = {
     "cross-validate": load_experiment,
     "train": load_training,
     "adapt": load_adaptation,
+    "loop": load_loop,
 }
 FILES = {
     "quickstart.yaml": "project",
@@ -114,13 +116,14 @@ FILES = {
     "student.yaml": "train",
     "adapt_tagger.yaml": "train",
     "adapt_encoder.yaml": "adapt",
+    "loop_lug.yaml": "loop",
 }
 
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("command", LOADERS)
 def test_a_file_of_another_kind_is_refused_with_the_command_that_takes_it(command: str, file: str) -> None:
-    if FILES[file] == command:
+    if FILES[file] == command or (command, file) == ("loop", "quickstart.yaml"):  # of a run: a loop with the defaults
         LOADERS[command](JOBS / file)
     else:
         with pytest.raises(RecipeError, match=f"what takes it: xner-ray {FILES[file]} "):

@@ -56,8 +56,8 @@ def rematch(
         raise RunFolderError(
             f"{old.root}: was not matched (projector {recipe.projector}), so there is nothing to rematch"
         )
-    changed = _changed(recipe, overrides)
-    keys = _changed_keys(old.keys(), recipe, changed)
+    changed = changed_recipe(recipe, overrides)
+    keys = changed_keys(old.keys(), recipe, changed)
     index = read_index(old)
     parts = whole_parts(old, index.units, first=True)
     resolve.check_tags(changed, model.run_labels(changed, index.labels_found))
@@ -84,7 +84,7 @@ def rematch(
             return session.seal()
 
 
-def _changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """Return the recipe with overrides that rematching can follow; other keys stay as the run has them."""
     # Both are loaded alike: names that load_recipe reads another way in this working folder are no override.
     old, new = (load_recipe(recipe.model_dump(mode="json"), given) for given in ((), overrides))
@@ -122,7 +122,7 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
+def changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
     """Return the new recipe's fingerprint: the old one with what rematching may change."""
     before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} | {VERSION}

@@ -123,6 +123,16 @@ def match_units(jobs: Jobs, recipe: Recipe, labels: Sequence[str], map_tasks: Ma
     in_tasks(match_parts, jobs, (recipe, labels), map_tasks)
 
 
+def match_labelled_units(
+    jobs: Sequence[tuple[str, str, str]], recipe: Recipe, labels: Sequence[str], map_tasks: MapTasks
+) -> None:
+    """Match another run's parts for the first time, by this recipe and by other tags of their target words.
+
+    jobs: (part to read, file with `target_tags` of its rows, part to write) each.
+    """
+    in_tasks(match_labelled_parts, jobs, (recipe, labels), map_tasks)
+
+
 def in_tasks(step: Callable[..., Any], jobs: Sequence[Any], same: Sequence[Any], map_tasks: MapTasks) -> None:
     """Call `step(some jobs, *same)` in at most `_TASKS` tasks that share all jobs."""
     size = _share(len(jobs))
@@ -150,14 +160,33 @@ def match_parts(jobs: Jobs, recipe: Recipe, labels: Sequence[str]) -> None:
         _match_part(part, output, stage, stage.name, recipe, labels, last=not recipe.two_passes)
 
 
+def match_labelled_parts(jobs: Sequence[tuple[str, str, str]], recipe: Recipe, labels: Sequence[str]) -> None:
+    """Match some parts of another run as if nothing had been matched there, by other tags of their target words."""
+    stage = MatchStage(recipe)
+    for part, tags, output in jobs:
+        _match_part(part, output, stage, stage.name, recipe, labels, last=not recipe.two_passes, tags=tags)
+
+
 def _match_part(
-    part: str, output: str, stage: MatchStage, name: str, recipe: Recipe, labels: Sequence[str], *, last: bool
+    part: str,
+    output: str,
+    stage: MatchStage,
+    name: str,
+    recipe: Recipe,
+    labels: Sequence[str],
+    *,
+    last: bool,
+    tags: str | None = None,
 ) -> None:
-    """Match one part into another. last: incomplete rows are rejected if the recipe says so."""
+    """Match one part into another. last: incomplete rows are rejected if the recipe says so. tags: file of others."""
     # Given links are of every method, whichever the recipe names.
     table = unmatched(
         part_files.read_part(part), mwmf=recipe.align.method == "mwmf" or recipe.align.backend == "provided"
     )
+    if tags is not None:
+        table = with_column(table, "target_tags", _read(tags).column("target_tags"))
+        # What the tagger of before said of the source is not comparable with these
+        table = with_column(table, "source_opinions", pa.nulls(len(table), table.schema.field("source_opinions").type))
     stages = whole.counters(part)["stages"]
     table, stats = run_stage(stage, table)
     rejects = last and recipe.output.incomplete == "reject"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xner_ray.data.arrow import Floats, Ints, nested_structs, with_column
+from xner_ray.data.arrow import Floats, Ints, flat, ints, nested_structs, with_column
 from xner_ray.data.row import ROW, SCALE
 from xner_ray.errors import Loss, RecipeError
 from xner_ray.match import bounds, candidates, heuristic, scores, solver
@@ -99,6 +99,43 @@ def matched(rows: Rows, settings: Match, method: str, prior: Prior | None) -> tu
     return scored, replace(solution, unprojected=losses)
 
 
+def probabilities_of(
+    table: pa.Table, placed: pa.Array, settings: Match, method: str, prior: Prior | None, *, labelled: bool
+) -> tuple[Ints, Floats]:
+    """Return the row of every span, and the probability that it is right, whatever has placed it.
+
+    table: rows as a first matching left them; prior, labelled: as of `project`. placed: spans that name their entities,
+    a list for each row. For spans that `project` has placed by default settings these are their scores.
+    """
+    rows = read(table)
+    row, _, cells = flat(placed)
+    most = 1 + int(max(rows.source.max(initial=0), ints(cells.field("source")).max(initial=0)))
+    known = rows.batch.row * most + rows.source
+    order = np.argsort(known, kind="stable")
+    wanted = row * most + ints(cells.field("source"))
+    entity = order[np.minimum(np.searchsorted(known[order], wanted), max(0, len(known) - 1))] if len(wanted) else wanted
+    if not np.array_equal(known[entity], wanted):
+        raise ValueError("a span names an entity that its row does not have")
+    start, end = (ints(cells.field(name)) for name in ("start", "end"))
+    by_entity = np.lexsort((end, start, entity))
+    spans = candidates.Candidates(*(each[by_entity].astype(np.int32) for each in (entity, start, end)))
+    _, found = measure(rows, settings, method, prior, given=spans)
+    weights = shares(settings, prior)
+    offered = scores.fuse(spans, found, weights, thresholds(settings, weights))
+    offered = _opened(rows, offered, weights[EDGES], prior) if EDGES in weights else offered
+    by_cell = dict(zip(_cells(offered), offered.score.tolist(), strict=True))
+    # The least that a cell may have where nothing but a tagger speaks for it
+    score = np.array([by_cell.get(cell, 1) for cell in _cells(spans)], dtype=np.int64)
+    chosen = scores.Scored(spans.entity, spans.start, spans.end, score)
+    result = np.zeros(len(spans))
+    result[by_entity] = probabilities(seen(rows, chosen, labelled=labelled), prior=prior is not None)
+    return row, result
+
+
+def _cells(spans: candidates.Candidates) -> Iterable[tuple[int, int, int]]:
+    return zip(spans.entity.tolist(), spans.start.tolist(), spans.end.tolist(), strict=True)
+
+
 def _opened(rows: Rows, offered: scores.Scored, weight: float, prior: Prior | None) -> scores.Scored:
     """Take from all cells of an entity what the opening of its best cell lacks to be typical of its label.
 
@@ -141,9 +178,17 @@ def shares(settings: Match, prior: Prior | None) -> dict[str, float]:
 
 
 def measure(
-    rows: Rows, settings: Match, method: str, prior: Prior | None
+    rows: Rows,
+    settings: Match,
+    method: str,
+    prior: Prior | None,
+    *,
+    given: candidates.Candidates | None = None,
 ) -> tuple[candidates.Candidates, dict[str, Floats]]:
-    """Return the candidates of all rows, and every score that counts or filters, one value per candidate."""
+    """Return the candidates of all rows, and every score that counts or filters, one value per candidate.
+
+    given: candidates instead of those that the settings name.
+    """
     batch = rows.batch
     names = {*shares(settings, prior), *settings.filters}
     by_word: tuple[Ints, Ints] | None = None
@@ -152,7 +197,7 @@ def measure(
     mass = _masses(rows, method, by_word)
     # Without a score of links the window is that of soft Dice.
     of_links = [mass[name] for name in mass if name in names] or [mass["soft"]]
-    spans = _candidates(rows, np.sum(of_links, axis=0), settings, margin=EDGES in names)
+    spans = _candidates(rows, np.sum(of_links, axis=0), settings, margin=EDGES in names) if given is None else given
     found = {}
     if "align" in names:
         found["align"] = scores.alignment(batch, spans, mass["align"])

@@ -36,6 +36,7 @@ def _of_sentences(data: Mapping[str, Any]) -> bool:
 KINDS = {
     "Recipe": Kind("a recipe of a run", _has("input"), "project {} RUN"),
     "Sweep": Kind("a sweep", _has("data", "methods"), "sweep {} OUT"),
+    "Loop": Kind("a loop", _has("recipe"), "loop {} RUNS"),
     "Experiment": Kind("an experiment with students", _has("runs", "students"), "cross-validate {} OUT"),
     "Adaptation": Kind("a recipe of an encoder", _of_pairs, "adapt {} MODEL_DIR"),
     "Training": Kind("a recipe of a student", _of_sentences, "train {} MODEL_DIR"),

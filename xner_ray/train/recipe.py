@@ -126,17 +126,23 @@ class Source(Section):
 
 
 class Folds(Section):
-    """Cross-validation: training leaves out the documents of one fold, and evaluation reads only these."""
+    """Cross-validation: training leaves out the documents of some folds, and evaluation reads only these."""
 
     n: int = Field(ge=2)  # folds
-    held_out: int = Field(default=0, ge=0)  # the fold that is left out, from 0
+    # the fold that is left out, from 0, or a list of such
+    held_out: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 0
     seed: int = 0  # of the draw
 
     @model_validator(mode="after")
     def _fits(self) -> Folds:
-        if self.held_out >= self.n:
-            raise ValueError(f"held_out is {self.held_out}; allowed: 0 to {self.n - 1}")
+        if max(self.left_out, default=self.n) >= self.n or len(self.left_out) == self.n:
+            raise ValueError(f"held_out is {self.held_out}; allowed: 0 to {self.n - 1}, or a list of some of these")
         return self
+
+    @property
+    def left_out(self) -> set[int]:
+        """The folds that are left out."""
+        return {*self.held_out} if isinstance(self.held_out, list) else {self.held_out}
 
 
 class Model(Section):

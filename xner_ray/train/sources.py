@@ -33,7 +33,7 @@ _FILE = pa.schema(
 def load(training: Training, role: Role, *, held_out: bool | None = None) -> tuple[pa.Table, list[Tally]]:
     """Return the sentences of the recipe's `data`, `validation` or `evaluate`, and the tally of each source.
 
-    With `folds`, data and validation lack the documents of the held-out fold, and evaluate has only these.
+    With `folds`, data and validation lack the documents of the held-out folds, and evaluate has only these.
     held_out: with `validation_share`, True selects that share of the documents of `data`, False the others.
     InputError, RunFolderError or StorageError if a source cannot be read; InputError if nothing is left.
     """
@@ -70,7 +70,8 @@ def kept(training: Training, role: Role, tallies: list[Tally], *, held_out: bool
         for table in select(read, source, training.labels, tally, learnt=role == "data"):
             keep = np.ones(table.num_rows, dtype=np.bool_)
             if training.folds is not None:
-                keep = (fold_of(documents(table), training.folds) == training.folds.held_out) == (role == "evaluate")
+                aside = np.isin(fold_of(documents(table), training.folds), list(training.folds.left_out))
+                keep = aside == (role == "evaluate")
                 tally.dropped["other fold"] += int((~keep).sum())
             if held_out is not None:
                 mine = in_share(documents(table), training.validation_share, "validation") == held_out

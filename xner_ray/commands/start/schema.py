@@ -8,19 +8,21 @@ from pydantic import BaseModel
 
 from xner_ray.adapt.recipe import Adaptation
 from xner_ray.commands.experiment import Experiment
+from xner_ray.commands.loop.recipe import Loop
 from xner_ray.recipe.comments import comments
 from xner_ray.recipe.decides import inner_section
 from xner_ray.recipe.model import Recipe
 from xner_ray.recipe.sweep import Sweep
 from xner_ray.train.recipe import Training
 
-Kind = Literal["recipe", "train", "adapt", "sweep", "cross-validate"]
+Kind = Literal["recipe", "train", "adapt", "sweep", "cross-validate", "loop"]
 MODELS: dict[Kind, type[BaseModel]] = {
     "recipe": Recipe,
     "train": Training,
     "adapt": Adaptation,
     "sweep": Sweep,
     "cross-validate": Experiment,
+    "loop": Loop,
 }
 
 
