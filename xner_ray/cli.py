@@ -38,7 +38,7 @@ Show = Annotated[int, typer.Option(min=0, help="print this many projected senten
 TOO_MANY_REJECTS = 3
 
 BEFORE = (cli_input.look, cli_input.init, cli_input.languages, cli_input.schema)
-SCORING = (cli_output.evaluate, cli_output.robustness, cli_output.report)
+SCORING = (cli_output.evaluate, cli_output.robustness, cli_output.report, cli_output.compare)
 AFTER = (cli_output.explain, cli_output.rejects, cli_output.export, cli_output.push)
 for before in BEFORE:
     app.command()(before)
@@ -203,32 +203,6 @@ for scoring in SCORING:
 
 
 @app.command()
-def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="finished runs over the same sentences")],
-    as_json: AsJson = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="print the tables in Markdown")] = False,
-    differ: Annotated[int, typer.Option(min=0, help="print this many differing sentences per run and language")] = 0,
-    against: Annotated[str | None, typer.Option(metavar="RUN", help="the reference; by default the first run")] = None,
-    samples: Samples = defaults.PAIRED_SAMPLES,
-    seed: Seed = 0,
-    by: Annotated[Literal["doc", "sentence"] | None, typer.Option(help="what a resample draws, as in evaluate")] = None,
-) -> None:
-    """Compare runs over the same sentences: scores and tests of differences; without gold labels, agreement."""
-    from xner_ray.commands import compare as command
-    from xner_ray.report.comparison import comparison_tables, markdown, print_sentences
-
-    found = command.compare(runs, against=against, differ=differ, samples=samples, seed=seed, by=by)
-    console = Console()
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-    elif as_markdown:
-        typer.echo(markdown(found), nl=False)
-    else:
-        print_sentences(console, found)
-        console.print(comparison_tables(found, wide=console.width >= WIDE))
-
-
-@app.command()
 def sweep(
     recipe: Annotated[Path, typer.Argument(metavar="SWEEP", help="YAML file of data sets and methods")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="folder of the runs, OUT/DATA/METHOD")],
@@ -324,9 +298,7 @@ def train(
 def loop(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="YAML file of a loop, or of a run")],
     runs: Annotated[str, typer.Argument(metavar="RUNS", help="folder of all rounds: runs and students")],
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="at most, after the first projection; by default the file's, else 2")
-    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="most rounds after round 0; by default the file's")] = None,
     overrides: Overrides = None,
     fresh: Fresh = False,
     samples: Samples = defaults.PAIRED_SAMPLES,

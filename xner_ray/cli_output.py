@@ -1,4 +1,4 @@
-"""Commands on the rows of runs: `evaluate`, `robustness`, `report`, `explain`, `rejects`, `export`, `push`."""
+"""Commands on the rows of runs: `evaluate`, `robustness`, `report`, `compare`, `explain`, `rejects`, `export`, `push`."""
 
 from __future__ import annotations
 
@@ -86,6 +86,31 @@ def report(
     from xner_ray.commands import inspect
 
     typer.echo(inspect.write_page(run, rows=rows))
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="finished runs over the same sentences")],
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print the tables in Markdown")] = False,
+    differ: Annotated[int, typer.Option(min=0, help="print this many differing sentences per run and language")] = 0,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help="the reference; by default the first run")] = None,
+    samples: Samples = defaults.PAIRED_SAMPLES,
+    seed: Seed = 0,
+    by: Annotated[Literal["doc", "sentence"] | None, typer.Option(help="what a resample draws, as in evaluate")] = None,
+) -> None:
+    """Compare runs over the same sentences: scores and tests of differences; without gold labels, agreement."""
+    from xner_ray.commands import compare as command
+    from xner_ray.report.comparison import comparison_tables, markdown, print_sentences
+
+    found = command.compare(runs, against=against, differ=differ, samples=samples, seed=seed, by=by)
+    console = Console()
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    elif as_markdown:
+        typer.echo(markdown(found), nl=False)
+    else:
+        print_sentences(console, found)
+        console.print(comparison_tables(found, wide=console.width >= WIDE))
 
 
 def explain(
