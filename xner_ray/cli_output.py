@@ -1,4 +1,4 @@
-"""Commands on the rows of runs: `evaluate`, `robustness`, `report`, `compare`, `explain`, `rejects`, `export`, `push`."""
+"""Commands on rows of runs: `evaluate`, `robustness`, `report`, `compare`, `explain`, `rejects`, `export`, `push`."""
 
 from __future__ import annotations
 

@@ -292,6 +292,13 @@ def test_nothing_to_measure_on_is_said_before_any_student_is_trained(toy: Path, 
     assert teacher.trained == []
 
 
+def test_without_resamples_there_is_nothing_to_decide_by(toy: Path) -> None:
+    result = CliRunner().invoke(cli.app, ["loop", str(toy / "loop.yaml"), str(toy / "out"), "--samples", "0"])
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception) == "--samples is 0; a loop decides by intervals; allowed: 1 or more"
+    assert not (toy / "out").exists()
+
+
 def test_an_error_of_a_training_names_the_round_and_the_student(toy: Path, students: dict[str, Path]) -> None:
     class Broken(Teacher):
         def __call__(self, *args: Any, **options: Any) -> None:

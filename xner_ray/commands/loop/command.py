@@ -271,6 +271,8 @@ def loop(
     wrong key; RunFolderError if the folder holds a loop of other settings, or other files.
     """
     console = console or Console(quiet=True)
+    if samples < 1:
+        raise InputError(f"--samples is {samples}; a loop decides by intervals; allowed: 1 or more")
     planned = load_loop(source, overrides, rounds=rounds)
     driver = _Driver(planned, RunFolder(os.fspath(runs)).root, console, train)
     _refuse_wrong(driver)
