@@ -99,6 +99,7 @@ def digests(run: Path) -> dict[str, Any]:
     assert all(found[entry["file"]] == entry["sha256"] for entry in sealed["files"])
     for counters in (report, *report["stages"].values()):
         counters.update(seconds=None, model_seconds=None, rows_per_second=None)
+    report.update(began=None, finished=None)
     return {**found, "report": report, "sealed": sealed["files"]}
 
 
