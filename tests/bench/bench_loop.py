@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,7 +35,9 @@ from xner_ray.run.folder import RunFolder
 def main(root: str) -> None:
     folder = RunFolder(f"{root}/round-0/run")
     recipe, units = folder.recipe(), read_index(folder).units
-    paths, at = whole_parts(folder, units, first=True), labels.labels_of(f"{root}/round-0", (u.name for u in units))
+    (students,) = Path(root, "round-0", "labels").glob("[0-9a-f]*")
+    paths = whole_parts(folder, units, first=True)
+    at = labels.labels_of(f"{root}/round-0", (unit.name for unit in units), students.name)
     first = pa.concat_tables([part_files.read_part(paths[unit.name]) for unit in units]).combine_chunks()
     labelled = pa.concat_tables([labels.read_labels(at[unit.name]) for unit in units]).combine_chunks()
     plain = unmatched(first, mwmf=False)

@@ -69,7 +69,6 @@ def _written(folder: Path, **changes: Any) -> Path:
         ),
         ({"controls": {"gold": "silver"}}, "controls: 'silver' is no student"),
         ({"controls": {"gold": "english"}}, r"its control are two, and neither is the reference .english."),
-        ({"folds": None}, "students.english: it would learn from toy, which evaluate scores it on; give folds"),
         (
             {"students": {**STUDENTS, "t": {"tagged": "toy", "fit": {}}}},
             "students.t: fit: what is tagged is not trained",
@@ -98,6 +97,23 @@ def test_a_wrong_student_is_named_before_any_work(tmp_path: Path) -> None:
         ({"evaluate": [{"run": "toy", "langs": ["por_Latn"]}]}, "no source has gold of spa_Latn"),
         ({"evaluate": [{"run": "toy"}, {"run": "toy"}]}, "spa_Latn is in two sources"),
         ({"student": {"fit": None, "model": None}}, r"students.english: .*model"),
+        (
+            {"folds": None},
+            "students.english: it would learn from .*out/runs/toy, which evaluate scores it on; give folds",
+        ),
+        (
+            {"folds": None, "evaluate": [{"input": {"path": "./es.conll", "lang": "spa_Latn"}}]}
+            | {
+                "students": {
+                    **STUDENTS,
+                    "odd": {
+                        "data": [{"run": "toy"}],
+                        "validation": [{"input": {"path": "es.conll", "lang": "spa_Latn"}}],
+                    },
+                }
+            },
+            "students.odd: it would learn from .*es.conll, which evaluate scores it on",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:

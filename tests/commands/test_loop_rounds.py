@@ -176,7 +176,8 @@ def test_no_student_labels_what_it_or_its_teachers_learnt_from(toy: Path, studen
     folds = Loop(recipe="x").folds_without("judge")
     for unit in inspect.read_index(folder).units:
         (rows,) = inspect.tables(folder, [unit])
-        labels = read_labels(str(toy / "out" / "round-0" / "labels" / f"{unit.name}.parquet"))
+        (path,) = (toy / "out" / "round-0" / "labels").glob(f"*/{unit.name}.parquet")
+        labels = read_labels(str(path))
         assert labels.num_rows == rows.num_rows
         assert labels.column("spans").null_count == 0
         assert {*fold_of(documents(rows), folds).tolist()} <= {*range(5)}
@@ -259,6 +260,11 @@ def test_a_recipe_of_a_run_is_a_loop_with_the_defaults(toy: Path) -> None:
         (["rematch={align.method: argmax}"], r"rematch: align.method: allowed: match.\* and output.\*"),
         (["rematch={match.score: 1}"], "unknown key 'match.score'"),
         (
+            ["rematch={match.candidates: window, match.scores: {soft: 1}}"],
+            "neither match.candidates nor match.scores has tagger, so what students say would change nothing",
+        ),
+        (["student.model.context=caption"], "student: model.context: students of a loop read words alone"),
+        (
             ["projector=marker", "align.backend=batched", "input.links=null", "input.parallel={}"],
             "takes projector: match",
         ),
@@ -271,6 +277,31 @@ def test_errors_come_before_any_work_in_one_line(
         looped(toy, Teacher(students, "good"), overrides=overrides)
     assert "\n" not in str(error.value)
     assert not (toy / "out").exists()
+
+
+def test_what_a_file_gives_is_added_to_the_defaults() -> None:
+    given = Loop.model_validate({"recipe": "a", "rematch": {"match.min_score": 0.7}, "filters": {"words": [3, 60]}})
+    assert given.rematch == Loop(recipe="a").rematch | {"match.min_score": 0.7}
+    assert (given.filters.incomplete, given.filters.mask_below, given.filters.words) == ("words", 0.5, (3, 60))
+
+
+def test_students_see_the_sentences_that_were_set_aside(toy: Path, students: dict[str, Path]) -> None:
+    recipe = yaml.safe_load((toy / "run.yaml").read_text())
+    (toy / "run.yaml").write_text(yaml.safe_dump({**recipe, "output": {"incomplete": "reject"}}))
+    found, _ = looped(toy, Teacher(students, "good"), overrides=["rounds=1"])
+    emitted = [one.languages["spa_Latn"]["rows"]["emitted"] for one in found.rounds]
+    assert emitted == [SENTENCES * 4 // 5, SENTENCES]
+
+
+def test_a_loop_in_which_another_driver_works_is_not_discarded(toy: Path, students: dict[str, Path]) -> None:
+    looped(toy, Teacher(students, "good"), overrides=["rounds=1"])
+    (toy / "out" / "notes.txt").write_text("mine")
+    with RunFolder(str(toy / "out/round-1/run")).claim(), pytest.raises(RunFolderError, match="works in round-1"):
+        looped(toy, Teacher(students, "good"), overrides=["rounds=1"], fresh=True)
+    assert (toy / "out/loop.json").exists()
+    looped(toy, again := Teacher(students, "good"), overrides=["rounds=1"], fresh=True)
+    assert len(again.trained) == 6
+    assert (toy / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_other_folders_and_other_settings_are_refused(toy: Path, students: dict[str, Path]) -> None:

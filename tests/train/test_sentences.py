@@ -75,13 +75,13 @@ def test_bad_translations_teach_nothing_whoever_made_them(tmp_path: Path, direct
     given = ("source_text", "text") if direction == "train" else ("text", "source_text")
     rows = [
         {**row("Nora aliona Nairobi", (0, 1, "PER")), **dict(zip(given, texts, strict=True))}
-        for texts in [*((english, text) for text in made), (BAD, BAD)]
+        for texts in [*((english, text) for text in made), (BAD, BAD), (english, None)]
     ]
     path = run(tmp_path / "run", {"spa_Latn": rows}, direction=direction)
     table, (tally,) = load(training({"run": path, "filters": {"bad_translations": "drop"}}), "data")
-    assert table.column("row").to_pylist() == [0]
+    assert table.column("row").to_pylist() == [0, 5]  # nothing is known of the last one
     assert tally.to_dict()["dropped"] == {"bad translation": 4}
-    assert load(training({"run": path}), "data")[0].num_rows == 5
+    assert load(training({"run": path}), "data")[0].num_rows == 6
 
 
 def test_doubtful_entities_are_kept_and_marked(path: str) -> None:

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xner_ray import defaults
-from xner_ray.commands.experiment import TAGGED, Experiment, merged
+from xner_ray.commands.experiment import TAGGED, Experiment, evaluated, merged, refuse_tests_in
 from xner_ray.commands.project import project
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
@@ -49,7 +49,7 @@ from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.load import fingerprint, load_training
-from xner_ray.train.recipe import Training
+from xner_ray.train.recipe import Split, Training
 from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import micro_f1
 
@@ -156,12 +156,12 @@ def cross_validate(
 
 def _items(
     experiment: Experiment, base: Path, root: str, say: Callable[[str], None]
-) -> dict[tuple[int, int | None], list[Item]]:
-    """Return the trainings by seed and fold, None without folds.
+) -> dict[tuple[int, int | str], list[Item]]:
+    """Return the trainings by seed and fold, or by seed and student where there are no folds.
 
     Encoders are those that the experiment began with, which is written down.
     """
-    found: dict[tuple[int, int | None], list[Item]] = {}
+    found: dict[tuple[int, int | str], list[Item]] = {}
     parts = [None] if experiment.folds is None else range(experiment.folds)
     record = storage.join(root, "encoders.json")
     known: dict[str, str] = json.loads(storage.read_if_there(record) or "{}")
@@ -170,17 +170,20 @@ def _items(
     for student, own in experiment.students.items():
         tagged = TAGGED in own
         if tagged:
-            own = {"data": [{"run": own[TAGGED], "labels": "projected", "langs": experiment.languages}]}
+            whole = {"labels": "projected", "splits": list(get_args(Split)), "filters": {"incomplete": "keep"}}
+            own = {"data": [{"run": own[TAGGED], "langs": experiment.languages, **whole}]}
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
-            common = {**merged(experiment.student, own), "evaluate": _evaluate(experiment, langs)}
+            common = {**merged(experiment.student, own), "evaluate": evaluated(experiment, langs)}
             for seed, fold in product(experiment.seeds, parts):
                 folds = {} if fold is None else {"folds": {"n": experiment.folds, "held_out": fold}}
                 data: Any = {**common, **folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
                 try:
                     data = _placed(data, experiment, base, root, lang)
                     training = load_training({**data, "resources": {"threads": 1}}, base=base)
+                    if fold is None and not tagged:
+                        refuse_tests_in(training)
                     encoder = training.model.encoder
                     if encoder not in pins:
                         pins[encoder] = hub.pin(known.get(encoder, encoder), say)
@@ -195,31 +198,13 @@ def _items(
                 path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
                 training = training.with_encoder(pinned).with_dtype(formats[training.fit.dtype])
                 item = Item(student, training, path, identity, tagged)
-                found.setdefault((seed, fold), []).append(item)
+                # one task each; without folds one for each student, or few would keep most of a machine idle
+                found.setdefault((seed, student if fold is None else fold), []).append(item)
     new = {asked: pinned for asked, (pinned, _) in pins.items() if asked != pinned and asked not in known}
     if "bfloat16" in formats:
         new |= {_DTYPE: formats["bfloat16"]}
     if new.items() - known.items():
         storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
-    return found
-
-
-def _evaluate(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the sources of gold for these languages, each language once."""
-    found = []
-    left = list(langs)
-    for source in experiment.evaluate:
-        plain = source.model_dump(mode="json", exclude_defaults=True)
-        own = experiment.languages if source.langs is None else source.langs
-        own = [str(source.input.lang)] if source.input is not None else own
-        if twice := [lang for lang in own if lang in langs and lang not in left]:
-            raise RecipeError(f"evaluate: {twice[0]} is in two sources; give langs, so that each language is in one")
-        own = [lang for lang in left if lang in own]
-        left = [lang for lang in left if lang not in own]
-        if own:
-            found.append(plain if source.input is not None else {**plain, "langs": own})
-    if left:
-        raise RecipeError(f"evaluate: no source has gold of {left[0]}, which is one of languages")
     return found
 
 

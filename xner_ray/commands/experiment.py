@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from xner_ray.errors import did_you_mean
+from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.recipe.data_set import DataSet, check_controls, refuse_names
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import LanguageCode
-from xner_ray.train.recipe import Source
+from xner_ray.train.recipe import Source, Training
 
 TAGGED = "tagged"  # a student that is a run's own entities
 _WHOLE = {
@@ -61,20 +63,7 @@ class Experiment(Section):
             given = merged(self.student, student)
             if wrong := sorted(_WHOLE.keys() & {*given, *(given.get("fit") or {})}):
                 raise ValueError(f"students.{name}: {wrong[0]}: {_WHOLE[wrong[0]]}; leave it out here")
-            if self.folds is None and TAGGED not in student:
-                self._refuse_tests_in(name, given.get("data") or ())
         return self
-
-    def _refuse_tests_in(self, name: str, data: Any) -> None:
-        """Refuse data that are scored on, too. What is not a list of sources is refused with the student's recipe."""
-        tests = [source.run or (source.input and source.input.path) for source in self.evaluate]
-        for source in data if isinstance(data, list) else ():
-            own = [source.get("run"), (source.get("input") or {}).get("path")] if isinstance(source, Mapping) else []
-            if shared := [place for place in own if place is not None and place in tests]:
-                raise ValueError(
-                    f"students.{name}: it would learn from {shared[0]}, which evaluate scores it on; give folds, so "
-                    "that each document is in one of them, or another test set"
-                )
 
     def _check_tagged(self, name: str, student: Mapping[str, Any]) -> None:
         if others := sorted(student.keys() - {TAGGED}):
@@ -90,3 +79,38 @@ def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(common[key], Mapping) and isinstance(own[key], Mapping):
             result[key] = merged(common[key], own[key])
     return result
+
+
+def evaluated(experiment: Experiment, langs: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the sources of gold for these languages, each language once."""
+    found = []
+    left = list(langs)
+    for source in experiment.evaluate:
+        plain = source.model_dump(mode="json", exclude_defaults=True)
+        own = experiment.languages if source.langs is None else source.langs
+        own = [str(source.input.lang)] if source.input is not None else own
+        if twice := [lang for lang in own if lang in langs and lang not in left]:
+            raise RecipeError(f"evaluate: {twice[0]} is in two sources; give langs, so that each language is in one")
+        own = [lang for lang in left if lang in own]
+        left = [lang for lang in left if lang not in own]
+        if own:
+            found.append(plain if source.input is not None else {**plain, "langs": own})
+    if left:
+        raise RecipeError(f"evaluate: no source has gold of {left[0]}, which is one of languages")
+    return found
+
+
+def refuse_tests_in(training: Training) -> None:
+    """Raise RecipeError if a student would learn, or stop, by what it is scored on."""
+
+    def places(sources: Sequence[Source]) -> set[tuple[str, str]]:
+        found = [
+            (json.dumps(one.run or (one.input and one.input.path)), split) for one in sources for split in one.splits
+        ]
+        return {(os.path.normpath(place), split) for place, split in found}
+
+    if shared := places([*training.data, *training.validation]) & places(training.evaluate):
+        raise RecipeError(
+            f"it would learn from {json.loads(min(shared)[0])}, which evaluate scores it on; give folds, so that each "
+            "document is in one of them, or another test set"
+        )

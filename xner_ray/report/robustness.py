@@ -63,7 +63,7 @@ def _figures(title: str, entries: list[Entry], found: Robustness) -> Table:
     items = {one.by for one in entries}
     drawn = "documents where every row has one and there are 20, else sentences" if "doc" in items else "sentences"
     none = [one.name for one in entries if not one.with_gold]
-    some = [f"{one.name} ({one.with_gold:,})" for one in entries if 0 < one.with_gold < one.rows - one.rejected]
+    some = [f"{one.name} ({one.with_gold:,})" for one in entries if 0 < one.with_gold < one.rows]
     notes = [
         f"F1: exact entities against gold ({found.scheme}), with its {found.confidence:.0%} interval",
         "missing: source entities without a place, those of rejected rows too; doubt: entities that "

@@ -104,6 +104,8 @@ def run_rows(source: Source, learnt: bool, tally: Tally, context: str | None = N
     recipe, filters = folder.recipe(), source.filters
     if filters.min_translation_score is not None and recipe.translate_engine == "provided":
         raise InputError(f"filters.min_translation_score: {source.run} translated nothing, so it has no such scores")
+    if filters.bad_translations == "drop" and recipe.projector == "transfer" and recipe.direction == "test":
+        raise InputError(f"filters.bad_translations: {source.run} translated nothing; leave it out")
     shared = source.side == "source" and recipe.direction == "train"
     seen: set[int] = set()
     files = reader.files()
@@ -228,7 +230,8 @@ def _scored(table: pa.Table) -> pa.Array:
 def _garbled(sides: pa.Table) -> pa.Array:
     """Return which translations are none. sides: columns of a text, its translation, and the languages of both."""
     rows = zip(*(column.to_pylist() for column in sides.columns), strict=True)
-    return pa.array([bool(GARBLED.intersection(check(*row))) for row in rows], pa.bool_())
+    known = ((row, None not in row) for row in rows)  # a row that was rejected early may lack a side
+    return pa.array([both and bool(GARBLED.intersection(check(*row))) for row, both in known], pa.bool_())
 
 
 def _unknown(table: pa.Table) -> pa.Array:

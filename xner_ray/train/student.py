@@ -287,8 +287,8 @@ def tagged(training: Training) -> pa.Table:
     found = []
     for lang, name, words in zip(*_lists(gold, keys[:3]), strict=True):
         if (own := by_id.get((lang, name))) is None or own[0] != words:
-            what = "is missing" if own is None else "has other words"
-            raise InputError(f"{training.data[0].name}: the sentence {name} ({lang}) of evaluate {what} there")
+            what = "is not among its rows, or was rejected" if own is None else "has other words there"
+            raise InputError(f"{training.data[0].name}: the sentence {name} ({lang}) of evaluate {what}")
         found.append([Span(**span) for span in own[1]])
     return _beside_gold(gold, found)
 

@@ -2,7 +2,7 @@
 
     RUNS/round-0/run                     the recipe's run
     RUNS/round-K/first, second, judge    students of a round's run, each of other folds of its documents
-    RUNS/round-K/labels                  labels of each document by a student that was not trained on it
+    RUNS/round-K/labels/STUDENTS         labels of each document by a student that was not trained on it
     RUNS/round-K+1/run                   round 0's links, matched again with these labels
 
 Each step resumes itself, so that the same command goes on wherever it was cut.
@@ -126,11 +126,13 @@ class _Driver:
         students = {self.place(number, name): folds for name, folds in self.loop.labels.items()}
         parts = self.parts(0)
         recipe = self.run(0).recipe()
-        names = labels_of(self.place(number), parts)
+        identity = self.identity(number)
+        names = labels_of(self.place(number), parts, identity)
         choice = executors.for_tasks(recipe, 20 * self.reports[0].rows["read"])  # a model reads them
         with executors.opened(choice.name, recipe, stages=False) as executor:
             jobs = [(parts[name], names[name]) for name in parts]
-            label_units(jobs, students, self.loop.folds_without("judge"), self.threads, executor.map)
+            folds = self.loop.folds_without("judge")
+            label_units(jobs, students, folds, self.threads, executor.map, identity=identity)
 
     @property
     def threads(self) -> int:
@@ -145,7 +147,8 @@ class _Driver:
         section = TargetTag(engine="hf", model=self.place(number - 1), labels={one: one for one in labels})
         before = old.recipe()
         recipe = changed_recipe(before.model_copy(update={"target_tag": section}), overrides_of(self.loop.rematch))
-        keys = changed_keys(old.keys(), before, recipe) | {"target_tag.model identity": self.identity(number - 1)}
+        identity = self.identity(number - 1)
+        keys = changed_keys(old.keys(), before, recipe) | {"target_tag.model identity": identity}
         index = read_index(old)
         parts = self.parts(0, first=True)
         resolve.check_tags(recipe, run_labels(recipe, index.labels_found))
@@ -158,7 +161,7 @@ class _Driver:
             with executors.opened(choice.name, recipe, stages=False) as executor:
                 session = Session(folder, recipe, index, executor, self.console, started)
                 done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
-                labels_at = labels_of(self.place(number - 1), parts)
+                labels_at = labels_of(self.place(number - 1), parts, identity)
                 jobs = [
                     (parts[unit.name], labels_at[unit.name], storage.join(attempt, f"{unit.name}.parquet"))
                     for unit in index.units
@@ -178,7 +181,7 @@ class _Driver:
         """Yield the final rows of a round's run with the labels of a round's students, unit by unit."""
         folder = self.run(run)
         units = read_index(folder).units
-        names = labels_of(self.place(labels), (unit.name for unit in units))
+        names = labels_of(self.place(labels), (unit.name for unit in units), self.identity(labels))
         for unit, rows in zip(units, tables(folder, units), strict=True):
             yield rows, read_labels(names[unit.name])
 
@@ -207,16 +210,22 @@ class _Driver:
         """Return how the judge of a round labels the sentences of `evaluate`, against their gold."""
         if not self.loop.evaluate:
             return []
+        training, keys = self.tests()
+        identity = self.identity(number)
+        key = hashlib.sha256(json.dumps([keys, identity], sort_keys=True).encode()).hexdigest()[:16]
+        path = self.place(number, "labels", f"evaluate-{key}.parquet")
+        if whole.damaged([path]):
+            sentences, _ = load(training, "evaluate")
+            whole.publish(path, scored(sentences, self.place(number, "judge"), self.threads, identity))
+        return count([pq.read_table(pa.BufferReader(whole.read(path)))])
+
+    def tests(self) -> tuple[Training, dict[str, str]]:
+        """Return a recipe whose `evaluate` is the loop's, and what stands for its files. RecipeError, InputError."""
         plain = [source.model_dump(mode="json", exclude_unset=True) for source in self.loop.evaluate]
         given = {"labels": self.loop.student.get("labels") or {}, "data": plain, "evaluate": plain}
         training = load_training(given, base=self.planned.base)
         keys = {key: value for key, value in fingerprint(training).items() if key.startswith(("evaluate", "labels"))}
-        key = hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.place(number, "labels", f"evaluate-{key}.parquet")
-        if whole.damaged([path]):
-            sentences, _ = load(training, "evaluate")
-            whole.publish(path, scored(sentences, self.place(number, "judge"), self.threads))
-        return count([pq.read_table(pa.BufferReader(whole.read(path)))])
+        return training, keys
 
     def likely(self, number: int) -> dict[str, expected.Expected]:
         """Return what is expected of a round's projections, by language."""
@@ -328,9 +337,17 @@ def _refuse_wrong(driver: _Driver) -> None:
             "projector: match"
         )
     section = TargetTag(engine="hf", model=driver.place(0), labels={"PER": "PER"})
-    changed_recipe(recipe.model_copy(update={"target_tag": section}), overrides_of(driver.loop.rematch))
+    changed = changed_recipe(recipe.model_copy(update={"target_tag": section}), overrides_of(driver.loop.rematch))
+    if changed.match.needs_tags is None:
+        raise RecipeError(
+            "rematch: neither match.candidates nor match.scores has tagger, so what students say would change nothing; "
+            "leave both out, or name it in one of them, as in match.candidates: window+tagger"
+        )
     for name in driver.loop.parts:
-        driver.training(0, name)
+        if (context := driver.training(0, name).model.context) is not None:
+            raise RecipeError(f"student: model.context: students of a loop read words alone; leave out {context!r}")
+    if driver.loop.evaluate:
+        driver.tests()
 
 
 def _begin(driver: _Driver, *, fresh: bool) -> None:
@@ -345,16 +362,27 @@ def _begin(driver: _Driver, *, fresh: bool) -> None:
                 f"{driver.root}: holds files that are no loop ({others[0]}); name an empty or a new folder"
             )
     elif fresh:
-        storage.delete(driver.root)
+        _discard(driver)
     elif differing := _differing(json.loads(old), plain):
         raise RunFolderError(
             f"{driver.root}: holds a loop with another {', '.join(differing)}; name another folder, or give --fresh to "
             "discard what is there"
         )
     storage.publish(path, (json.dumps(plain, indent=1, sort_keys=True) + "\n").encode())
-    for name in (DATA, TEXT):
-        if fresh:
-            storage.delete(storage.join(driver.root, name))
+
+
+def _discard(driver: _Driver) -> None:
+    """Delete what a loop made, and nothing else. RunFolderError if another driver works in it."""
+    inner = storage.locate(driver.root)[1].rstrip("/") + "/"
+    files = [str(info.path)[len(inner) :] for info in storage.files_below(driver.root)]
+    rounds = sorted({first for file in files if (first := file.partition("/")[0]).startswith("round-")})
+    for name in rounds:
+        if RunFolder(storage.join(driver.root, name, "run")).is_claimed():
+            raise RunFolderError(
+                f"{driver.root}: another xner-ray works in {name}; wait for it, or name another folder"
+            )
+    for name in (DATA, TEXT, *rounds):
+        storage.delete(storage.join(driver.root, name))
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

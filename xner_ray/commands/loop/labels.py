@@ -1,6 +1,6 @@
 """Labels by students of a round: of each document by one that was not trained on it; and how they agree with others.
 
-ROUND/labels/UNIT.parquet  tags and spans of all rows of a unit, row for row
+ROUND/labels/STUDENTS/UNIT.parquet  tags and spans of all rows of a unit, row for row; STUDENTS stands for their weights
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from xner_ray.data.arrow import with_column
-from xner_ray.data.row import OK, ROW, accepted_rows, span_cells, tag_cells
+from xner_ray.data.row import OK, ROW, span_cells, tag_cells
 from xner_ray.engine.second_pass import MapTasks, in_tasks
+from xner_ray.errors import Reason
 from xner_ray.evaluate import counting
 from xner_ray.evaluate.counting import COLUMNS, Counts
 from xner_ray.recipe.sections import TargetTag
@@ -30,44 +31,55 @@ from xner_ray.train.sentences import documents, fold_of
 Bools = NDArray[np.bool_]
 Jobs = Sequence[tuple[str, str]]  # (part to read, labels to write) each
 LABELS = pa.schema([ROW.field("target_tags"), ROW.field("spans")])
-_READ = ("id", "doc_id", "tokens", "status")
+_READ = ("id", "doc_id", "tokens", "status", "reason")
 _SCORED = pa.schema([ROW.field(name) for name in COLUMNS])
 
 
 def label_units(
-    jobs: Jobs, students: Mapping[str, Sequence[int]], folds: Folds, threads: int, map_tasks: MapTasks
+    jobs: Jobs,
+    students: Mapping[str, Sequence[int]],
+    folds: Folds,
+    threads: int,
+    map_tasks: MapTasks,
+    *,
+    identity: str,
 ) -> None:
-    """Publish the labels of every unit that has none that are whole. students: folder -> the folds that it labels."""
+    """Publish the labels of every unit that has none that are whole.
+
+    students: folder -> the folds that it labels. identity: of their weights.
+    """
     damaged = whole.damaged([output for _, output in jobs])
     missing = [(part, output) for part, output in jobs if output in damaged]
-    in_tasks(label_parts, missing, (dict(students), folds, threads), map_tasks)
+    in_tasks(label_parts, missing, (dict(students), folds, threads, identity), map_tasks)
 
 
-def label_parts(jobs: Jobs, students: Mapping[str, Sequence[int]], folds: Folds, threads: int) -> None:
-    """Label the rows of some parts."""
+def label_parts(jobs: Jobs, students: Mapping[str, Sequence[int]], folds: Folds, threads: int, identity: str) -> None:
+    """Label the rows of some parts, also those that were rejected because they lost an entity: it is for these."""
     for part, output in jobs:
         table = part_files.read_part(part, list(_READ))
         fold = fold_of(documents(table), folds)
+        lost = pc.fill_null(pc.equal(table.column("reason"), Reason.INCOMPLETE), False)
+        readable = pc.or_(pc.equal(table.column("status"), OK), lost).to_numpy()
         columns: dict[str, list[Any]] = {name: [None] * table.num_rows for name in LABELS.names}
         for student, own in students.items():
-            rows = np.intersect1d(accepted_rows(table), np.flatnonzero(np.isin(fold, list(own)))).tolist()
+            rows = np.flatnonzero(readable & np.isin(fold, list(own))).tolist()
             tokens = table.column("tokens").take(pa.array(rows, pa.int64())).to_pylist()
-            for index, (tags, spans) in zip(rows, labelled(student, tokens, threads), strict=True):
+            for index, (tags, spans) in zip(rows, labelled(student, tokens, threads, identity), strict=True):
                 columns["target_tags"][index], columns["spans"][index] = tags, spans
         whole.publish(output, pa.table(columns, schema=LABELS))
 
 
-def labelled(student: str, tokens: Sequence[Sequence[str]], threads: int) -> Iterator[tuple[Any, Any]]:
-    """Yield the tags and the spans that a student gives to each sentence, as cells."""
-    tagger = _tagger(student, threads)
+def labelled(student: str, tokens: Sequence[Sequence[str]], threads: int, identity: str) -> Iterator[tuple[Any, Any]]:
+    """Yield the tags and the spans that a student gives to each sentence, as cells. identity: of its weights."""
+    tagger = _tagger(student, threads, identity)
     found = tagger.tagged([(words, [True] * len(words)) for words in tokens]) if tokens else ()
     for spans, probabilities in found:
         yield tag_cells(probabilities, tagger.labels), span_cells(spans)
 
 
 @lru_cache(maxsize=3)
-def _tagger(student: str, threads: int) -> Any:
-    """Load a student, once in a process: those of a round are read by turns."""
+def _tagger(student: str, threads: int, identity: str) -> Any:
+    """Load a student, once in a process: those of a round are read by turns. identity: another is another student."""
     from xner_ray.tag import hf  # torch and transformers take seconds
 
     section = TargetTag(engine="hf", model=student, threads=threads)
@@ -120,9 +132,9 @@ def against_gold(tables: Iterable[tuple[pa.Table, pa.Table]]) -> list[Counts]:
     return _counts(tables)
 
 
-def scored(sentences: pa.Table, student: str, threads: int) -> pa.Table:
+def scored(sentences: pa.Table, student: str, threads: int, identity: str) -> pa.Table:
     """Return labelled sentences (`sentences.SENTENCES`) with a student's spans, as evaluation reads them."""
-    spans = [found for _, found in labelled(student, sentences.column("tokens").to_pylist(), threads)]
+    spans = [found for _, found in labelled(student, sentences.column("tokens").to_pylist(), threads, identity)]
     n = sentences.num_rows
     columns: dict[str, Any] = {name: pa.nulls(n, _SCORED.field(name).type) for name in COLUMNS}
     columns |= {name: sentences.column(name) for name in ("row", "doc_id", "lang", "tokens")}
@@ -149,6 +161,6 @@ def as_gold(spans: pa.ChunkedArray) -> pa.Array:
     )
 
 
-def labels_of(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the place of each unit's labels in the folder of a round."""
-    return {name: storage.join(folder, "labels", f"{name}.parquet") for name in names}
+def labels_of(folder: str, names: Iterable[str], identity: str) -> dict[str, str]:
+    """Return the place of each unit's labels in the folder of a round. identity: of its students."""
+    return {name: storage.join(folder, "labels", identity[:16], f"{name}.parquet") for name in names}

@@ -26,8 +26,15 @@ _OWN = {
 }
 
 
+_REMATCH: Settings = {
+    "match.candidates": "window+tagger",
+    "match.scores": {"soft": 1.0, "edges": 0.2, "tagger": 0.5},
+}
+_FILTERS: dict[str, Any] = {"incomplete": "words", "mask_below": 0.5}
+
+
 class Loop(Section):
-    """A loop's file."""
+    """A loop's file. What it gives of `rematch` and `filters` is added to their defaults."""
 
     recipe: str  # a recipe file, relative to this one; a recipe itself is a loop with the defaults
     settings: Settings = Field(default_factory=dict)  # dotted key of the recipe: value
@@ -39,16 +46,21 @@ class Loop(Section):
     # Held-out sentences without missing entities and with no score below this are what rounds are measured on
     settled: float = Field(default=0.5, ge=0, le=1)
     # Keys of match and output, as `rematch` takes them, of all rounds but the first projection
-    rematch: Settings = Field(
-        default_factory=lambda: {
-            "match.candidates": "window+tagger",
-            "match.scores": {"soft": 1.0, "edges": 0.2, "tagger": 0.5},
-        }
-    )
-    # What a student learns from: without what is missing or doubtful
-    filters: Filters = Filters(incomplete="words", mask_below=0.5)
+    rematch: Settings = Field(default_factory=lambda: dict(_REMATCH))
+    # What a student learns from. Unless others are given, incomplete: words and mask_below: 0.5, so not from what is
+    # missing or doubtful
+    filters: Filters = Field(default_factory=lambda: Filters(**_FILTERS))
     student: dict[str, Any] = Field(default_factory=dict)  # keys of a student's recipe: model, fit, labels, resources
     evaluate: list[Source] = Field(default_factory=list)  # with gold, for the report alone; it decides nothing
+
+    @model_validator(mode="before")
+    @classmethod
+    def _added(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        defaults = {"rematch": _REMATCH, "filters": _FILTERS}
+        more = {key: {**defaults[key], **given[key]} for key in defaults if isinstance(given.get(key), Mapping)}
+        return {**given, **more}
 
     @model_validator(mode="after")
     def _fits(self) -> Loop:
@@ -71,7 +83,7 @@ class Loop(Section):
 
     @property
     def labels(self) -> dict[str, list[int]]:
-        """The folds that each student labels: none of which it, or what labelled its own folds, was trained on."""
+        """The folds that each student labels, none of which it was trained on."""
         apart = self.parts
         return {"first": apart["first"][1:], "second": apart["second"][1:], "judge": apart["judge"]}
 

@@ -177,7 +177,8 @@ def ending(english: Mapping[str, str]) -> str:
 
 def _check_models(asked: Asked, name: str, chosen: Sequence[str], english: bool) -> None:
     """Raise RecipeError for methods that need a translator which is not built in."""
-    own = any(override.startswith("translate") for override in asked.overrides)
+    given = {override.partition("=")[0] for override in asked.overrides}
+    own = bool(given & {"translate", "translate.engine", "translate.model"})
     translated = [method for method in chosen if method != methods_of.TRANSFER]
     if name != "europarl" and asked.models == "builtin" and translated and not english and not own:
         raise RecipeError(
