@@ -48,7 +48,7 @@ def test_an_extra_that_is_missing_is_a_note_with_its_command(monkeypatch: pytest
     known = module._version
     monkeypatch.setattr(module, "_version", lambda name: None if name.lower() == "pillow" else known(name))
     one = _found()["extra images"]
-    assert (one.state, one.cure) == ("note", "pip install 'pillow>=11.3'") and "pillow not installed" in one.said
+    assert one.state == "note" and one.cure.startswith("pip install 'pillow>=") and "pillow not installed" in one.said
     monkeypatch.setattr(module, "_version", lambda name: None if name == "ortools" else known(name))
     assert _found()["packages"].state == "wrong"
 
@@ -138,7 +138,8 @@ def test_schemas_take_our_own_files_and_refuse_others(kind: Any) -> None:
         "train": ["student.yaml", "adapt_tagger.yaml"],
         "adapt": ["adapt_encoder.yaml"],
         "sweep": ["sweep.yaml"],
-        "cross-validate": ["students.yaml"],
+        "cross-validate": ["students.yaml", "students_translate.yaml"],
+        "loop": ["loop_lug.yaml", "loop_nya.yaml"],
     }
     for name in files[kind]:
         assert list(checker.iter_errors(yaml.safe_load((JOBS / name).read_text()))) == [], name

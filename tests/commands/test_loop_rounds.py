@@ -34,6 +34,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 from xner_ray.train.sentences import documents, fold_of
 
+JOBS = Path(__file__).parents[2] / "jobs"
 SENTENCES = 80
 NAMES = ["B-PER", "O", "I-LOC", "I-PER", "B-LOC"]
 GOOD = {"a": {"B-PER": 0.9}, "b": {"B-LOC": 0.9}}
@@ -248,6 +249,12 @@ def test_a_recipe_of_a_run_is_a_loop_with_the_defaults(toy: Path) -> None:
     assert planned.loop == Loop(recipe="run.yaml", settled=0, rounds=3)
     assert planned.recipe_file == str(toy / "run.yaml")
     assert planned.overrides == ["input.limit=5"]
+
+
+@pytest.mark.parametrize("name", ["loop_lug", "loop_nya"])
+def test_the_loops_in_jobs_are_read(name: str) -> None:
+    planned = load_loop(JOBS / f"{name}.yaml")
+    assert Path(planned.recipe_file).is_file() and planned.loop.rounds == 2
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,9 @@ RUN_HERE = {
     "students_translate.yaml",  # in test_translate_jobs.py, as the next two
     "translate_train.yaml",
     "translate_train_test.yaml",
+    "loop_lug.yaml",  # in test_loop_rounds.py, as the next one
+    "loop_nya.yaml",
+    "nya.yaml",  # in test_jobs_plan.py
     "adapt_encoder.yaml",  # in test_adapt.py
     "adapt_tagger.yaml",
     "teacher.yaml",  # in test_teachers.py, as the next two

@@ -16,6 +16,7 @@ import xner_ray
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.engine.pools import Capacity, group
 from xner_ray.errors import MissingExtraError, RecipeError
+from xner_ray.recipe.columns import Columns
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 
@@ -61,7 +62,7 @@ def _filled(recipe: Recipe, folder: Path) -> list[str]:
         return []
     langs = recipe.languages
     text = {"out": folder / "{lang}.txt", "links": folder / "{lang}.links"}
-    for lang in langs:
+    for lang in {*langs, recipe.source_side}:
         (folder / f"{lang}.conll").write_text("Anna B-PER\nx O\n\ny O\n\n")
         (folder / f"{lang}.parallel.conll").write_text("Anna B-PER\nx O\n\ny O\n\n")
         (folder / f"{lang}.links").write_text("0-0 1-1\n0-0\n")
@@ -69,6 +70,7 @@ def _filled(recipe: Recipe, folder: Path) -> list[str]:
     ending = "parquet" if given.format == "parquet" else "conll"
     settings = [f"input.path={folder}/{{lang}}.{ending}"]
     settings += [f"input.parallel.{lang}={folder}/{{lang}}.parallel.conll" for lang in given.parallel]
+    settings += ["input.columns={}"] if given.columns != Columns() else []  # the files above have others
     return settings + ([f"input.links={text['links']}"] if given.links else [])
 
 
