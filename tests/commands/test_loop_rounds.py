@@ -184,6 +184,7 @@ def test_no_student_labels_what_it_or_its_teachers_learnt_from(toy: Path, studen
         assert {*fold_of(documents(rows), folds).tolist()} <= {*range(5)}
 
 
+@pytest.mark.long
 def test_it_goes_on_wherever_it_was_cut_to_the_same_bytes(
     toy: Path, students: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
