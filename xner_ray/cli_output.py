@@ -116,7 +116,9 @@ def compare(
 def explain(
     run: Run,
     row_id: Annotated[str, typer.Option("--id", help="id of the sentence")],
-    lang: Annotated[str | None, typer.Option(help="language code; needed where the run has several")] = None,
+    lang: Annotated[
+        str | None, typer.Option(help="language code; without it every language of the run is shown")
+    ] = None,
 ) -> None:
     """Show one sentence at every stage: links, candidates with scores, which were chosen and why others lost."""
     from xner_ray.commands import inspect

@@ -56,7 +56,9 @@ _TITLES = {
     "cross-validate": ("An experiment: `xner-ray cross-validate`", "`evaluate` is a list, as `data` of a student."),
     "loop": (
         "A loop: `xner-ray loop`",
-        "[The loop](loop.md); a recipe of a run is one with these defaults. `evaluate` is a list, as a student's.",
+        "[The loop](loop.md); a recipe of a run is one with these defaults. `evaluate` is a list, as a student's. Here "
+        "`filters.incomplete` is `words` and `filters.mask_below` is 0.5 unless a file says otherwise. What a file "
+        "gives of `rematch` and `filters` is added to their defaults.",
     ),
 }
 _SECTIONS = {

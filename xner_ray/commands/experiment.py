@@ -36,7 +36,8 @@ class Experiment(Section):
     # name: recipe file, or {recipe, settings}; projected first
     runs: dict[str, DataSet] = Field(default_factory=dict)
     languages: Annotated[list[LanguageCode], Field(min_length=1)]  # with {lang} in data, a student for each
-    students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]  # name: data, and what else is its own
+    # name: data, and what else is its own; or {tagged: RUN}: the run's own entities, and nothing is trained
+    students: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
     student: dict[str, Any] = Field(default_factory=dict)  # keys of a student's recipe, for all students
     evaluate: Annotated[list[Source], Field(min_length=1)]  # with gold, in `languages`
     # Of documents; null where `evaluate` is a test set of its own: each student learns from all, once a seed
