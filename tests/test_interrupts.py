@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from given_files import write_recipe, write_sentences
 from published import digests
 
 import xner_ray
+from xner_ray import cli, interrupts
 
 SAID = "xner-ray: interrupted"
 RESUMES = f"{SAID}; the same command resumes\n"
@@ -47,6 +49,13 @@ def _ended(code: str, *signals: int, command: Sequence[str] = ("project",)) -> t
         time.sleep(1.2 * (number != signals[-1]))  # the same signal by two ways comes sooner
     _, err = started.communicate(timeout=60)
     return started.returncode, err
+
+
+def test_what_resumes_says_so_when_it_is_interrupted() -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    said = {name for name, command in commands.items() if "The same command resumes" in (command.help or "")}
+    assert said >= {"project", "train", "push"}
+    assert said <= interrupts.RESUMES <= set(commands)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

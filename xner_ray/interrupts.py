@@ -23,7 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-RESUMES = ("project", "rematch", "combine", "sweep", "train", "cross-validate", "adapt")
+RESUMES = frozenset(
+    ("project", "rematch", "combine", "sweep", "train", "cross-validate", "adapt", "loop", "reproduce", "push")
+)
 GRACE_S = 20.0  # for giving back what is held
 _AGAIN_S = 1.0  # a second signal within this time is the same one, which came by two ways
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
