@@ -130,6 +130,11 @@ def test_last_words_of_a_process_that_is_ended_by_native_code(end: str, status: 
     assert not list(tmp_path.iterdir())
 
 
+def test_native_code_that_ends_an_interrupted_process_leaves_the_line_of_an_interrupt() -> None:
+    code = "with interrupts.last_words('last words'):\n    try:\n        wait()\n    except KeyboardInterrupt:\n"
+    assert _ended(code + "        time.sleep(0.3)\n        os._exit(1)", signal.SIGINT) == (1, RESUMES)
+
+
 def test_last_words_are_not_said_of_an_interrupt() -> None:
     code = "with interrupts.last_words('last words'):\n    try:\n        wait()\n    except KeyboardInterrupt:\n"
     code += "        while True:\n            try: time.sleep(60)\n            except KeyboardInterrupt: pass"
@@ -183,7 +188,11 @@ def _moments(folder: Path, executor: str, numbers: Sequence[int], seed: int) -> 
             driver.send_signal(number)
         err = _after_begin(driver.communicate(timeout=60)[1])
         ended = driver.returncode, err
-        assert ended in ((128 + number, RESUMES), (0, "")), f"signal {number} after {after:.3f} s: {ended}"
+        # 1: Ctrl-C reaches Ray's processes too, and Ray's core, which misses them, may end this one before we do
+        statuses = [128 + number, *([1] if executor == "ray" else [])]
+        assert ended in (*((one, RESUMES) for one in statuses), (0, "")), (
+            f"signal {number} after {after:.3f} s: {ended}"
+        )
         if driver.returncode:
             interrupted += 1
             waiting.pop(0)

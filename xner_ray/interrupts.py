@@ -39,8 +39,10 @@ _LAST_WORDS = """
 import os, sys
 sys.stdin.read()
 if os.path.exists(sys.argv[1]):
+    with open(sys.argv[1]) as mark:
+        line = mark.read() or sys.argv[2]
     os.unlink(sys.argv[1])
-    sys.stderr.write(("\\x1b[?25h\\n" if sys.stderr.isatty() else "") + sys.argv[2] + "\\n")
+    sys.stderr.write(("\\x1b[?25h\\n" if sys.stderr.isatty() else "") + line + "\\n")
 """
 
 
@@ -49,6 +51,7 @@ class _State:
     raised = False
     lost = False  # the exception was raised where Python can only ignore it
     over = False  # the command has ended by itself
+    mark: str | None = None  # of `last_words`
     said = False  # the line is written
     taken = False  # a thread waits for SIGTERM
     terminal = 2  # where the line goes; file 2 is silent once a signal has come
@@ -90,10 +93,12 @@ def last_words(line: str) -> Iterator[None]:
     """Have a line said if this process ends inside the block with no chance to say one itself.
 
     Native code that ends the process, as Ray's does, and SIGKILL run nothing of ours. So a small process of its own
-    waits for the end of a pipe, and looks whether a mark is still there by then.
+    waits for the end of a pipe, and looks whether a mark is still there by then. Once a signal has come, the mark holds
+    the line of an interrupt in its place: Ctrl-C reaches Ray's processes too, and as they end, Ray may end this one.
     """
     descriptor, mark = tempfile.mkstemp(prefix="xner_ray-")
     marks.add(mark)
+    _State.mark = mark
     command = [sys.executable, "-I", "-S", "-c", _LAST_WORDS, mark, line]
     waiting = None
     try:
@@ -107,6 +112,7 @@ def last_words(line: str) -> Iterator[None]:
         with suppress(FileNotFoundError):
             os.unlink(mark)
         marks.discard(mark)
+        _State.mark = None
         if waiting is not None:
             waiting.kill()  # a forked process may hold the pipe
             waiting.communicate()
@@ -188,6 +194,9 @@ def _watch(reader: int) -> None:
     while number not in _SIGNALS:
         number = os.read(reader, 1)[0]
     _State.received = number
+    if (mark := _State.mark) is not None:
+        with suppress(OSError), open(mark, "r+") as words:  # r+: it may be gone by now, and stays so
+            words.write(_line())
     signal.alarm(0)  # by which Ray's core would abort us, if the signal met it before our handler was back
     first = sent = time.monotonic()
     while time.monotonic() < first + GRACE_S and not _State.over:
@@ -211,12 +220,15 @@ def _say(number: int) -> None:
     if _State.said:
         return
     _State.said = True
-    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    line = "xner-ray: interrupted" + ("; the same command resumes" if command in RESUMES else "")
     with suppress(OSError):
         if os.isatty(1):
             os.write(1, b"\x1b[?25h")  # the cursor, which a progress bar hides
-        os.write(_State.terminal, f"{line}\n".encode())
+        os.write(_State.terminal, f"{_line()}\n".encode())
+
+
+def _line() -> str:
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return "xner-ray: interrupted" + ("; the same command resumes" if command in RESUMES else "")
 
 
 def _end() -> None:
