@@ -1,20 +1,11 @@
 from typing import Any
 
 import yaml
+from small_report import REPORT
 
 from xner_ray.recipe.load import load_recipe
 from xner_ray.report.card import dataset_card
-from xner_ray.run.counters import summarize
 
-COUNTS: dict[str, Any] = {
-    "rows": {"read": 4, "emitted": 3, "rejected": 1},
-    "rejects": {"too_long": 1},
-    "entities": {"source": 5, "projected": 4, "unprojected": {"overlap": 1}},
-    "projected_by_label": {"PER": 4},
-    "incomplete_rows": 1,
-}
-OPTIONS: dict[str, Any] = {"dropped": {}, "repaired_tags": 0, "seconds": 1.0, "max_reject_rate": 1.0}
-REPORT = summarize([("swh_Latn", COUNTS)], labels=["LOC", "PER"], **OPTIONS)
 FILES = ["data/swh_Latn/train-00000-of-00001.parquet", "data/swh_Latn/incomplete-train-00000-of-00001.parquet"]
 
 

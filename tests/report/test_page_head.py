@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from page_rows import page_of, row_of, tables_of
+from small_report import REPORT
 
 from xner_ray.read.index.index import Index
 from xner_ray.read.index.units import Segment, Unit
@@ -11,17 +12,7 @@ from xner_ray.read.record import START, File
 from xner_ray.recipe.load import load_recipe
 from xner_ray.report.head import head
 from xner_ray.report.progress import moment
-from xner_ray.run.counters import summarize
 
-COUNTS: dict[str, Any] = {
-    "rows": {"read": 4, "emitted": 3, "rejected": 1},
-    "rejects": {"too_long": 1},
-    "entities": {"source": 5, "projected": 4, "unprojected": {"overlap": 1}},
-    "projected_by_label": {"PER": 4},
-    "incomplete_rows": 1,
-}
-OPTIONS: dict[str, Any] = {"dropped": {}, "repaired_tags": 0, "seconds": 1.0, "max_reject_rate": 1.0}
-REPORT = summarize([("swh_Latn", COUNTS)], labels=["LOC", "PER"], **OPTIONS)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -294,15 +294,14 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
         for name in names
         if name != names[reference]
     }
-    scores = {
-        name: {one: micro_f1(count([_of_seed(tables[name], n)])) for n, one in enumerate(experiment.seeds)}
-        for name in names
+    of_seed = {
+        (name, one): count([_of_seed(tables[name], n)]) for name in names for n, one in enumerate(experiment.seeds)
     }
+    scores = {name: {one: micro_f1(of_seed[name, one]) for one in experiment.seeds} for name in names}
     cells = [
-        Cell(name, one.lang, seed, one.overall.precision, one.overall.recall, one.overall.f1)
-        for name in names
-        for n, seed in enumerate(experiment.seeds)
-        for one in evaluation.score(count([_of_seed(tables[name], n)]), samples=0)
+        Cell(name, one.lang, number, one.overall.precision, one.overall.recall, one.overall.f1)
+        for (name, number), own in of_seed.items()
+        for one in evaluation.score(own, samples=0)
     ]
     return Validated(found, pooled, scores, cells, verdicts(found, pairs))
 
