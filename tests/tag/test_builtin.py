@@ -11,20 +11,24 @@ import numpy as np
 import pytest
 import torch
 from published import digests
+from safetensors.torch import load_file
 from sample_text import SAMPLES, conll
 
 import xner_ray
 from xner_ray.align.encoder import Encoder
 from xner_ray.data.spans import Span
 from xner_ray.errors import RecipeError
-from xner_ray.models import kept, network
+from xner_ray.models import e5, kept, network
 from xner_ray.recipe.load import load_recipe
-from xner_ray.recipe.sections import Tag
+from xner_ray.recipe.sections import BUILTIN_TAGGER, Tag
 from xner_ray.stage import forget
 from xner_ray.tag import builtin
 from xner_ray.tag.base import Sentence
 from xner_ray.tag.builtin import BuiltinTagger, resolve
+from xner_ray.tag.hf import HfTagger
 from xner_ray.tag.stage import TargetTagStage
+from xner_ray.train.network import Student
+from xner_ray.train.recipe import Model
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +56,25 @@ def test_names_of_several_languages_are_found() -> None:
     assert plain[2] == {(0, 2, "PER"), (4, 5, "LOC")}
     assert plain[3] == set()
     assert all(0.3 < span.score <= 1 for spans in found for span in spans if span.score is not None)
+
+
+def test_as_a_model_of_its_own_it_tags_alike(tmp_path: Path) -> None:
+    texts = ["Angela Merkel met the United Nations in New York .", "Marija Horvat živi u Zagrebu .", "no one"]
+    sentences = [_sentence(text) for text in texts]
+    folder = e5.tagger_folder()
+    assert HfTagger(Tag(engine="hf", model=str(folder))).tag(sentences) == _tagger().tag(sentences)
+    assert "Attribution-ShareAlike 4.0" in (folder / "LICENSE.txt").read_text(encoding="utf-8")
+
+
+def test_a_student_begins_with_its_layers_and_its_head() -> None:
+    student = Student(Model(encoder=BUILTIN_TAGGER), ["LOC", "PER"], seed=0, device=torch.device("cpu"))
+    learns = {name for name, weight in student.module.named_parameters() if weight.requires_grad}
+    layers = {name.split(".")[3] for name in learns if ".layer." in name}
+    assert student.keeps_head and layers == {"7", "8"} and not any("embeddings" in name for name in learns)
+    own = load_file(builtin.WEIGHTS)
+    assert torch.equal(student.module.classifier.weight.detach(), own["classifier.weight"].float())
+    other = Student(Model(encoder=BUILTIN_TAGGER), ["DATE"], seed=0, device=torch.device("cpu"))
+    assert not other.keeps_head and other.names == ["O", "B-DATE", "I-DATE"]
 
 
 def test_its_weights_are_small_and_its_own() -> None:

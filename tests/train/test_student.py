@@ -118,6 +118,9 @@ def test_the_card_names_the_models_of_teachers(trained: tuple[Training, Trained,
         }
     )
     assert "spaCy" not in model_card(recipe, report) and "spaCy" in model_card(teachers, report)
+    begun = recipe.with_encoder("builtin-tagger")
+    assert "pass it on under the same terms" not in model_card(recipe, report)
+    assert "CC BY-SA 4.0" in (card := model_card(begun, report)) and "pass it on under the same terms" in card
 
 
 @pytest.mark.slow

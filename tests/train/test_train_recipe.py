@@ -66,6 +66,7 @@ def test_the_built_in_encoder_is_cut_and_frozen_unless_said_otherwise() -> None:
     assert (Model().n_layers, Model().n_frozen) == (9, 7)
     assert (Model(layers=5).n_layers, Model(layers=5).n_frozen) == (5, 5)
     assert (Model(frozen=0).n_layers, Model(frozen=0).n_frozen) == (9, 0)
+    assert (Model(encoder="builtin-tagger").n_layers, Model(encoder="builtin-tagger").n_frozen) == (None, 7)
     assert (Model(encoder="x").n_layers, Model(encoder="x").n_frozen) == (None, 0)
 
 

@@ -48,7 +48,7 @@ from xner_ray.report.comparison import markdown, verdict_table
 from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
-from xner_ray.train.load import fingerprint, load_training
+from xner_ray.train.load import fingerprint, load_training, pinned
 from xner_ray.train.recipe import Split, Training
 from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import micro_f1
@@ -166,7 +166,7 @@ def _items(
     record = storage.join(root, "encoders.json")
     known: dict[str, str] = json.loads(storage.read_if_there(record) or "{}")
     formats: dict[str, Literal["auto", "float32", "bfloat16"]] = {}
-    pins: dict[str, tuple[str, str]] = {"builtin": ("builtin", "builtin")}
+    pins: dict[str, tuple[str, str]] = {}
     for student, own in experiment.students.items():
         tagged = TAGGED in own
         if tagged:
@@ -186,21 +186,21 @@ def _items(
                         refuse_tests_in(training)
                     encoder = training.model.encoder
                     if encoder not in pins:
-                        pins[encoder] = hub.pin(known.get(encoder, encoder), say)
+                        pins[encoder] = pinned(known.get(encoder, encoder), say)
                 except RecipeError as error:
                     raise RecipeError(f"students.{student}: {error}") from None
                 if training.fit.dtype not in formats:
                     formats[training.fit.dtype] = cpu_dtype.for_training(
                         training.fit.dtype, gpus=training.resources.gpus, threads=1, kept=known.get(_DTYPE), say=say
                     )
-                pinned, identity = pins[encoder]
+                name_now, identity = pins[encoder]
                 name = f"seed-{seed}{'' if fold is None else f'-fold-{fold}'}.parquet"
                 path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
-                training = training.with_encoder(pinned).with_dtype(formats[training.fit.dtype])
+                training = training.with_encoder(name_now).with_dtype(formats[training.fit.dtype])
                 item = Item(student, training, path, identity, tagged)
                 # one task each; without folds one for each student, or few would keep most of a machine idle
                 found.setdefault((seed, student if fold is None else fold), []).append(item)
-    new = {asked: pinned for asked, (pinned, _) in pins.items() if asked != pinned and asked not in known}
+    new = {asked: name for asked, (name, _) in pins.items() if asked != name and asked not in known}
     if "bfloat16" in formats:
         new |= {_DTYPE: formats["bfloat16"]}
     if new.items() - known.items():

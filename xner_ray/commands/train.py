@@ -13,7 +13,7 @@ from rich.text import Text
 from xner_ray.models import cpu_dtype, hub
 from xner_ray.run.model_folder import ModelFolder
 from xner_ray.storage import files as storage
-from xner_ray.train.load import fingerprint, load_training
+from xner_ray.train.load import fingerprint, load_training, pinned
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
         console.print(Text(line))
 
     training = load_training(source, overrides)
-    encoder, identity = training.model.encoder, None
+    encoder = training.model.encoder
     resources = training.resources
     names = ", ".join(each.name for each in training.data)
     say(
@@ -45,10 +45,9 @@ def train(
     asked = {"model.encoder": encoder, "fit.dtype": training.fit.dtype}
     folder = ModelFolder(os.fspath(model_dir), "student", "training.json", asked)
     folder.refuse_sources([encoder, *(source.run for source in training.data)])
-    if encoder != "builtin":
-        known = {} if fresh else hub.recorded({"model.encoder": encoder}, *folder.recorded())
-        pinned, identity = hub.pin(known.get("model.encoder", encoder), say)
-        training = training.with_encoder(pinned)
+    known = {} if fresh else hub.recorded({"model.encoder": encoder}, *folder.recorded())
+    encoder, identity = pinned(known.get("model.encoder", encoder), say)
+    training = training.with_encoder(encoder)
     dtype = cpu_dtype.for_training(
         training.fit.dtype,
         gpus=resources.gpus,

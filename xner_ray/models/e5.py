@@ -20,6 +20,8 @@ import importlib.util
 import io
 import json
 import mmap
+import re
+import shutil
 import struct
 from collections.abc import Iterator
 from itertools import pairwise
@@ -34,6 +36,7 @@ from xner_ray.errors import RecipeError
 from xner_ray.storage.cache import cached_folder, sha256
 
 FILE = "e5-small-q4.bin"
+TAGGER = Path(__file__).parents[1] / "tag" / "uner"  # the built-in tagger's own two layers and head
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 BUILTIN = "builtin"  # the encoder's name in recipes
 LAYERS, LAYER = 12, 7  # state 7 has the lowest alignment error: 6.6 % French-English, 17.1 % at state 12
@@ -69,6 +72,52 @@ def builtin_folder(cache: Path | None = None) -> Path:
     RecipeError if the installed file is not the known one; MissingExtraError if there is none.
     """
     return cached_folder(_FOLDER, _unpack, cache)
+
+
+def tagger_folder(cache: Path | None = None) -> Path:
+    """Return a folder with the built-in tagger as an ordinary token classifier, made as `builtin_folder` is.
+
+    The tagger's own weights stand upon the encoder's lower layers; whole, they are what a student can begin from.
+    """
+    name = f"tagger-{sha256(TAGGER / 'tagger.safetensors')[:16]}-on-{_FOLDER}"
+    return cached_folder(name, lambda folder: _join(folder, cache), cache)
+
+
+def tagger_identity() -> str:
+    """Return what identifies the built-in tagger: the hashes of its own weights and of the encoder's."""
+    return f"{sha256(TAGGER / 'tagger.safetensors')} on {SHA256}"
+
+
+def _join(folder: Path, cache: Path | None) -> None:
+    """Write the encoder's lower layers with the tagger's own layers and head upon them."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    encoder, own = builtin_folder(cache), json.loads((TAGGER / "config.json").read_text(encoding="utf-8"))
+    tensors = {}
+    with safe_open(encoder / "model.safetensors", framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118  # no mapping
+            number = re.match(r"encoder\.layer\.(\d+)\.", name)
+            if number is None or int(number[1]) < own["state"]:
+                tensors[f"bert.{name}"] = file.get_tensor(name)
+    with safe_open(TAGGER / "tagger.safetensors", framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118
+            number = re.match(r"layers\.(\d+)\.(.+)", name)
+            place = name if number is None else f"bert.encoder.layer.{own['state'] + int(number[1])}.{number[2]}"
+            tensors[place] = file.get_tensor(name).astype(np.float32)
+    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    config |= {
+        "architectures": ["BertForTokenClassification"],
+        "num_hidden_layers": own["state"] + own["layers"],
+        "id2label": dict(enumerate(own["classes"])),
+        "label2id": {label: number for number, label in enumerate(own["classes"])},
+    }
+    _write_json(folder / "config.json", config)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(encoder / name, folder / name)
+    for name in ("README.md", "LICENSE.txt"):
+        shutil.copyfile(TAGGER / name, folder / name)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
 class _Reader:

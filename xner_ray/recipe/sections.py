@@ -12,6 +12,7 @@ from xner_ray.recipe.decides import Decides, Section
 from xner_ray.recipe.limits import limits
 
 TINY_NLLB = "tiny-nllb"  # the name of the test model in this package
+BUILTIN_TAGGER = "builtin-tagger"  # the name of the built-in tagger as a model, which a student can begin from
 CANDIDATES = ("window", "ngram", "runs", "tagger")
 # Defaults of match.thresholds. method.md 4.3: 0.05 and, on nmtscore's scale of s ** 0.69, 0.1.
 THRESHOLDS = {"tagger": 0.05, "likelihood": 0.04}

@@ -16,7 +16,7 @@ from huggingface_hub import CardData, RepoCard
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.recipe.images import TINY_CLIP, TINY_OWL
 from xner_ray.recipe.model import Recipe
-from xner_ray.recipe.sections import TINY_NLLB
+from xner_ray.recipe.sections import BUILTIN_TAGGER, TINY_NLLB
 from xner_ray.run.counters import Report
 from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
@@ -223,6 +223,8 @@ def models(recipe: Recipe) -> list[str]:
 
 def encoder_licence(encoder: str) -> str:
     """Return the licence line of the encoder of a trained model."""
+    if encoder == BUILTIN_TAGGER:
+        return f"{_LICENCES['uner']} This model is made from it: pass it on under the same terms."
     return _LICENCES["builtin"] if encoder == "builtin" else f"{shown(encoder)} (encoder): see its own card."
 
 

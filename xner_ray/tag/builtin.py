@@ -8,7 +8,6 @@ does both has them once, and their states (`models/kept.py`).
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from xner_ray.storage.cache import sha256
 from xner_ray.tag.classes import Classes, read_classes
 from xner_ray.tag.classifier import TokenClassifier
 
-FOLDER = Path(__file__).parent / "uner"
+FOLDER = e5.TAGGER
 WEIGHTS = FOLDER / "tagger.safetensors"
 
 

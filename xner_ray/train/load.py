@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xner_ray.models import hub
+from xner_ray.models import e5, hub
+from xner_ray.models.commits import Say
 from xner_ray.read.find import contents, find_files
 from xner_ray.recipe.load import load_checked, placed
+from xner_ray.recipe.sections import BUILTIN_TAGGER
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.model_folder import flat
 from xner_ray.train.recipe import Source, Training
@@ -55,9 +57,17 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
             found[f"{place}.run"] = _run_identity(source.run)
             for index, teacher in enumerate(source.teachers):
                 found[f"{place}.teachers.{index}.run"] = _run_identity(teacher.run)
-    if training.model.encoder != "builtin":
-        found["model.encoder"] = encoder or hub.pin(training.model.encoder)[1]
+    found["model.encoder"] = encoder or pinned(training.model.encoder)[1]
     return found
+
+
+def pinned(encoder: str, say: Say = lambda line: None) -> tuple[str, str]:
+    """Return the name of an encoder with its revision fixed, and its identity; say and errors as of `hub.pin`."""
+    if encoder == e5.BUILTIN:
+        return encoder, encoder
+    if encoder == BUILTIN_TAGGER:
+        return encoder, e5.tagger_identity()
+    return hub.pin(encoder, say)
 
 
 def _run_identity(run: str) -> str:

@@ -30,9 +30,10 @@ from torch import Tensor, nn
 from xner_ray.data.spans import label_list
 from xner_ray.errors import RecipeError, one_line
 from xner_ray.models import fast_linear, network
-from xner_ray.models.e5 import builtin_folder
+from xner_ray.models.e5 import builtin_folder, tagger_folder
 from xner_ray.models.hub import folder_of, quiet
 from xner_ray.models.windows import CPU_TOKENS, Windows, micro_batches
+from xner_ray.recipe.sections import BUILTIN_TAGGER
 from xner_ray.train.recipe import Model
 from xner_ray.train.top_layer import at_words, can_compute_at_words
 
@@ -321,8 +322,8 @@ def _load(settings: Model, names: list[str], seed: int) -> tuple[Any, Any, bool]
     """Return the tokenizer, the model, and whether the head is the encoder's own. RecipeError if it cannot be used."""
     from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
-    builtin = settings.encoder == "builtin"
-    folder = str(builtin_folder() if builtin else folder_of(settings.encoder, weights=True))
+    ours = {"builtin": builtin_folder, BUILTIN_TAGGER: tagger_folder}.get(settings.encoder)
+    folder = str(ours() if ours else folder_of(settings.encoder, weights=True))
     options: Any = {"trust_remote_code": False, "local_files_only": True}
     torch.manual_seed(seed)  # the new head
     try:

@@ -11,6 +11,7 @@ from xner_ray.errors import Flag
 from xner_ray.recipe.decides import Decides, Section
 from xner_ray.recipe.input import Input, LanguageCode
 from xner_ray.recipe.input import Labels as LabelMap
+from xner_ray.recipe.sections import BUILTIN_TAGGER
 
 Split = Literal["train", "validation", "test"]
 _PROJECTED = {
@@ -146,10 +147,10 @@ class Folds(Section):
 
 
 class Model(Section):
-    # hub id (name@revision), folder, or builtin; a classifier of these labels keeps its head
+    # hub id (name@revision), folder, builtin, or builtin-tagger; a classifier of these labels keeps its head
     encoder: Annotated[str, Decides.MODEL] = "builtin"
     layers: Annotated[int, Field(ge=1)] | None = None  # lowest layers that are kept; None: all, for builtin 9
-    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for builtin 7
+    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for ours 7
     # A column of the data whose text is read beside the words, as a picture's caption; None: the words alone
     context: Annotated[str, Field(min_length=1)] | None = None
     dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head
@@ -171,7 +172,8 @@ class Model(Section):
     def n_frozen(self) -> int:
         """How many of the lowest layers do not learn; the embeddings below them do not learn either. 0: all learn."""
         if self.frozen is None:
-            return min(FROZEN_BUILTIN, self.layers or FROZEN_BUILTIN) if self.encoder == "builtin" else 0
+            ours = self.encoder in ("builtin", BUILTIN_TAGGER)
+            return min(FROZEN_BUILTIN, self.layers or FROZEN_BUILTIN) if ours else 0
         return self.frozen
 
 
