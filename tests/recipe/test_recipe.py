@@ -52,7 +52,7 @@ def _with(**sections: Any) -> dict[str, Any]:
         (_with(direction="test"), "leave targets out"),
         (
             {"direction": "test", "input": {"path": "a", "lang": "swh_Latn"}},
-            "tag.engine: direction test needs a tagger",
+            "tag.engine: direction test needs one",
         ),
         (_with(tag={"engine": "spacy"}, input={"path": "a", "lang": "swh_Latn"}), "tag.engine: spacy reads eng_Latn"),
         (_with(tag={"engine": "hf"}), "tag: model: engine hf needs a token classifier"),
@@ -89,7 +89,7 @@ def _with(**sections: Any) -> dict[str, Any]:
         ),
         (
             _with(match={"candidates": "tagger"}, target_tag={"engine": "none"}),
-            "match.candidates needs target_tag.engine, which is none",
+            "match.candidates needs target_tag.engine; allowed",
         ),
         (
             _with(match={"scores": {"tagger": 1}}, target_tag={"engine": "none"}),

@@ -22,7 +22,7 @@ ROWS = [
     row("a b c", (0, 1, "PER"), (1, 2, "LOC"), score=0.7),
     row("d e", (0, 1, "PER"), score=0.6999, translation_score=-3.0),
     row("a b c", translation_score=-0.5),  # the words of the first
-    row("f", flags=["translation_length", "snapped"]),
+    row("f", flags=["translation_lost_digits", "snapped"]),
     row("g h i j k", complete=False),
     row("l m", (0, 2, "ORG"), score=1.4, flags=["snapped"], translation_score=-1.25),
 ]
@@ -52,7 +52,7 @@ def _kept(path: str, source: dict[str, Any], **others: Any) -> tuple[list[int], 
         ({"min_translation_score": -1.25}, "translation score", [1]),
         ({"min_translation_score": -1.0}, "translation score", [1, 5]),
         ({"flags": ["snapped"]}, "flags", [3, 5]),
-        ({"flags": ["translation_length"]}, "flags", [3]),
+        ({"flags": ["translation_lost_digits"]}, "flags", [3]),
         ({"words": [2, 3]}, "length", [3, 4]),
         ({"duplicates": "drop"}, "duplicate", [2]),
     ],
@@ -82,6 +82,29 @@ def test_bad_translations_teach_nothing_whoever_made_them(tmp_path: Path, direct
     assert table.column("row").to_pylist() == [0, 5]  # nothing is known of the last one
     assert tally.to_dict()["dropped"] == {"bad translation": 4}
     assert load(training({"run": path}), "data")[0].num_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "gone"),
+    [
+        ({}, [0, 1]),
+        ({"labels": "projected"}, [0, 1]),
+        ({"labels": "gold"}, []),  # right whatever the other side is
+        ({"side": "source"}, []),
+        ({"filters": {"bad_translations": "keep"}}, []),
+    ],
+)
+def test_what_the_run_has_flagged_as_no_translation_teaches_nothing(
+    tmp_path: Path, source: dict[str, Any], gone: list[int]
+) -> None:
+    flags = [["snapped", "translation_repeats"], ["translation_copied"], ["translation_lost_digits", "snapped"], []]
+    rows = [{**row("a b", (0, 1, "PER"), flags=each), "gold_spans": [], "source_spans": []} for each in flags]
+    path = run(tmp_path / "run", {"spa_Latn": rows})
+    table, (tally,) = load(training({"run": path, **source}), "data")
+    assert table.column("row").to_pylist() == [number for number in range(4) if number not in gone]
+    assert tally.to_dict()["dropped"] == ({"bad translation": len(gone)} if gone else {})
+    evaluated, (tally,) = load(training({"run": path}, evaluate=[{"run": path}]), "evaluate")
+    assert evaluated.num_rows == 4 and not tally.to_dict()["dropped"]
 
 
 def test_doubtful_entities_are_kept_and_marked(path: str) -> None:

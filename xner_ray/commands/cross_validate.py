@@ -170,7 +170,8 @@ def _items(
     for student, own in experiment.students.items():
         tagged = TAGGED in own
         if tagged:
-            whole = {"labels": "projected", "splits": list(get_args(Split)), "filters": {"incomplete": "keep"}}
+            every_row = {"incomplete": "keep", "bad_translations": "keep"}
+            whole = {"labels": "projected", "splits": list(get_args(Split)), "filters": every_row}
             own = {"data": [{"run": own[TAGGED], "langs": experiment.languages, **whole}]}
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:

@@ -90,7 +90,7 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
             checks.append(partial(require, "PIL", "images", f"image.engine: {engine}"))
         elif engine in _LIGHT:
             checks.append(partial(_resolve_stage, recipe, stage))
-    if "translate" in recipe.stages and recipe.translate.health.language != "off":
+    if _tells_languages(recipe):
         checks.append(partial(require, "py3langid", "lid", "translate.health.language"))
     if any(model == "builtin" for _, model in recipe.models()):
         checks.append(e5.weights_file)
@@ -101,6 +101,12 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
             if lacks is None:
                 raise
             lacks(str(error))
+
+
+def _tells_languages(recipe: Recipe) -> bool:
+    """Return whether translations, made or given, are checked for their language."""
+    checked = "translate" in recipe.stages or bool(recipe.given_text)
+    return checked and recipe.translate.health.language != "off"
 
 
 def formats(recipe: Recipe) -> dict[str, str]:
@@ -180,7 +186,7 @@ def resolve(
             section, found = _resolve_stage(recipe, stage)
             recipe = recipe.model_copy(update={stage: section})
             identities |= {f"{stage}.{key}": identity for key, identity in found.items()}
-    if "translate" in recipe.stages and recipe.translate.health.language != "off":
+    if _tells_languages(recipe):
         identities["translate.health"] = f"py3langid {metadata.version('py3langid')}"
     return _timed(recipe, recorded or {}, say), identities
 

@@ -22,6 +22,7 @@ from xner_ray.recipe.model import Recipe
 from xner_ray.run import parts as part_files
 from xner_ray.stage import Stage
 from xner_ray.storage import files as storage
+from xner_ray.translate.given import examined
 
 Counted = dict[str, Any]
 """Counters by stage."""
@@ -35,7 +36,7 @@ def read_counted(unit: Unit, plan: ReadPlan) -> tuple[pa.Table, Counted]:
     started, collecting = time.perf_counter(), gc.isenabled()
     gc.disable()  # a third of the time would go into looking for cycles among millions of cells that have none
     try:
-        table = read_unit(unit, plan)
+        table = examined(read_unit(unit, plan), plan.recipe)
     finally:
         if collecting:
             gc.enable()

@@ -55,6 +55,7 @@ def fingerprint(
         section = key.partition(".")[0]
         runs = section in stages or not isinstance(getattr(recipe, section), Runtime)
         given = key in ("tag.engine", "align.backend") and value == "provided"  # by files, where no stage runs
+        given |= bool(recipe.given_text) and key.startswith("translate.health.") and value != "off"
         if (runs or given) and not unread & {*_within(key)} and _decides(key) not in _ELSEWHERE:
             found[key] = value
     if recipe.projector == "match" and "match" in stages and recipe.match.solver != "heuristic":

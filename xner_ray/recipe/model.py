@@ -133,9 +133,7 @@ class Recipe(Section):
             if self.targets:
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
             if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
-                raise ValueError(
-                    "tag.engine: direction test needs a tagger; allowed: builtin, spacy, hf, llm, provided"
-                )
+                raise ValueError("tag.engine: direction test needs one; allowed: builtin, spacy, hf, llm, provided")
             if wrong := sorted(set(self.input.parallel) - {self.source_lang}):
                 raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
             if self.source_lang in self.languages and self.projector != "transfer":  # which has no source side
@@ -186,9 +184,7 @@ class Recipe(Section):
                 own = "" if self.evidence.plugin else "; a function of your own is named under evidence.plugin"
                 raise ValueError(f"match.{key}.{unknown[0]}: no such score{did_you_mean(unknown[0], known)}{own}")
         if self.match.needs_tags and self.target_tag.engine == "none":
-            raise ValueError(
-                f"{self.match.needs_tags} needs target_tag.engine, which is none; allowed: builtin, hf, spacy, llm"
-            )
+            raise ValueError(f"{self.match.needs_tags} needs target_tag.engine; allowed: builtin, hf, spacy, llm")
         if "likelihood" in self.match.scores and self.likelihood.engine == "none":
             raise ValueError("match.scores: likelihood needs likelihood.engine, which is none; allowed: nllb")
         if "likelihood" in self.match.scores and self.match.two_passes:
@@ -279,6 +275,11 @@ class Recipe(Section):
     def without_text(self) -> list[str]:
         """The languages of `translations` that input.parallel has no text in, sorted."""
         return sorted(set(self.translations) - set(self.input.parallel))
+
+    @property
+    def given_text(self) -> list[str]:
+        """The languages of `translations` that input.parallel has text in, sorted."""
+        return sorted(set(self.translations) & set(self.input.parallel))
 
     @property
     def translate_engine(self) -> str:

@@ -37,9 +37,10 @@ class Filters(Section):
     mask_below: float | None = Field(default=None, ge=0, le=1)
     min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
     flags: list[Flag] = Field(default_factory=list)  # rows with one of these are dropped
-    # drop: sentences whose translation, given or made, repeats itself, is a copy, is in another script or of an odd
-    # length (the checks of translate.health, lost numbers aside)
-    bad_translations: Literal["keep", "drop"] = "keep"
+    # Sentences whose translation, given or made, repeats itself, is a copy, is in another script or of an odd length.
+    # None: of projected and soft labels those are dropped that the run has flagged so (translate.health); drop: all are
+    # looked at again, as the run may be old or its checks off
+    bad_translations: Literal["keep", "drop"] | None = None
     words: tuple[int, int] | None = None  # least and most
     duplicates: Literal["keep", "drop"] = "keep"  # drop: the first of a source's equal sentences is kept
     language: bool = False  # drop sentences that py3langid finds in another language (extra lid)

@@ -20,7 +20,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Teacher
-from xner_ray.train.sentences import SPANS, TAGS, UNKNOWN, Tally, unknown_words
+from xner_ray.train.sentences import SPANS, TAGS, UNKNOWN, Tally, flagged, unknown_words
 from xner_ray.translate.health import GARBLED, check
 
 Ints = NDArray[np.int64]
@@ -35,13 +35,15 @@ class RunReader:
     """How the rows of a run become a source's sentences.
 
     take: the run's column for each of ours. asked: all columns that are read, among them the user's one of contexts.
-    translation: the columns of a text, of its translation and of their languages; None if nobody asks how good it is.
+    translation: the columns of a text, of its translation and of their languages, if it is to be looked at again.
+    flagged: whether the run's own flags tell bad translations.
     """
 
     source: Source
     take: Mapping[str, str]
     asked: frozenset[str]
     translation: Sequence[str] | None = None
+    flagged: bool = False
 
     @classmethod
     def of(cls, source: Source, learnt: bool, context: str | None = None) -> RunReader:
@@ -62,7 +64,8 @@ class RunReader:
             sides = ("source_text", "text", "source_lang", "lang")
             if RunFolder(str(source.run)).recipe().direction == "test":  # there the target side was given
                 sides = ("text", "source_text", "lang", "source_lang")
-        return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing, *(sides or ())}), sides)
+        flagged = source.filters.bad_translations is None and source.side == "target" and labels != "gold"
+        return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing, *(sides or ())}), sides, flagged)
 
     def files(self) -> list[tuple[str, str]]:
         """Return languages and files of the run, in the order in which they are read."""
@@ -75,6 +78,7 @@ class RunReader:
     def table(self, part: pa.Table, others: Sequence[Opinions] = ()) -> pa.Table:
         """Return rows of the run as sentences, with the columns for filters and `projected`: the scores of entities.
 
+        `garbled` tells bad translations; without it nobody asked.
         Rows without the labels asked for have null.
         """
         soft = self.source.labels == "soft"
@@ -85,6 +89,8 @@ class RunReader:
         table = pa.table({**columns, "spans": spans, "tags": tags, "projected": _scored(part)})
         if self.translation is not None:
             table = table.append_column("garbled", _garbled(part.select(self.translation)))
+        elif self.flagged:
+            table = table.append_column("garbled", pa.array(flagged(part.column("flags"), GARBLED)))
         return table.append_column("unknown", _unknown(part)) if self.source.filters.incomplete == "words" else table
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -144,6 +144,14 @@ def _doubtful(table: pa.Table, filters: Filters) -> pa.Array:
     return nested(np.bincount(row[below.to_numpy(zero_copy_only=False)], minlength=table.num_rows), cells, SPANS)
 
 
+def flagged(flags: pa.ChunkedArray, names: Collection[str]) -> Bools:
+    """Return which rows have one of some flags."""
+    row, _, found = flat(flags.combine_chunks())
+    result = np.zeros(len(flags), dtype=np.bool_)
+    result[row[np.isin(np.array(found.to_pylist(), dtype=object), [str(name) for name in names])]] = True
+    return result
+
+
 def _filtered(
     table: pa.Table, source: Source, tally: Tally, seen: set[bytes], identifier: LanguageIdentifier | None
 ) -> Bools:
@@ -165,11 +173,8 @@ def _filtered(
             score = pc.fill_null(table.column("translation_score"), 0.0).to_numpy()
             drop("translation score", score < np.float32(filters.min_translation_score))
         if filters.flags:
-            row, _, names = flat(table.column("flags").combine_chunks())
-            flagged = np.zeros(n, dtype=np.bool_)
-            flagged[row[np.isin(np.array(names.to_pylist(), dtype=object), filters.flags)]] = True
-            drop("flags", flagged)
-        if filters.bad_translations == "drop":
+            drop("flags", flagged(table.column("flags"), filters.flags))
+        if "garbled" in table.schema.names:
             drop("bad translation", table.column("garbled").to_numpy())
     words = lengths(table.column("tokens"))
     drop("empty", words == 0)
