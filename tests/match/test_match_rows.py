@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xner_ray.data import row as data_row
 from xner_ray.data.row import ROW
-from xner_ray.data.spans import label_list, tags_to_spans
+from xner_ray.data.spans import label_list, spans_to_tags, tags_to_spans
 from xner_ray.match.batch import EntityBatch
 from xner_ray.match.candidates import Candidates, ngrams
 from xner_ray.match.rows import Tags, add_scores, read_scores, read_tags
@@ -81,6 +81,8 @@ def test_what_is_no_tag_is_refused() -> None:
 
 @given(st.lists(st.lists(st.sampled_from(NAMES), min_size=1, max_size=7), min_size=1, max_size=4))
 def test_spans_are_those_of_the_tags(rows: list[list[str]]) -> None:
+    """Of tags that are IOB2; of others see `data/tag_paths.py`."""
+    rows = [spans_to_tags(tags_to_spans(tags)[0], len(tags)) for tags in rows]
     row, start, end = _tags(*rows).spans(_batch(*map(len, rows)))
     found = set(zip(row.tolist(), start.tolist(), end.tolist(), strict=True))
     expected = {(n, s.start, s.end) for n, tags in enumerate(rows) for s in tags_to_spans(tags)[0]}

@@ -46,8 +46,17 @@ def test_spans_and_their_scores(tmp_path: Path) -> None:
     expected = [Span(1, 4, "PER", 0.8334), Span(5, 6, "LOC", 0.5123), Span(6, 8, "PER", 0.8002)]
     assert found.tag([(words, [True] * 11), (["i"], [False])]) == [
         [*expected, Span(9, 10, "PER", 0.7003)],
-        [Span(0, 1, "PER", 0.9)],
+        [],  # no entity begins there that it could go on
     ]
+
+
+def test_a_name_does_not_fall_apart(tmp_path: Path) -> None:
+    table = {
+        "a": {"B-PER": 0.5, "B-LOC": 0.4, "I-LOC": 0.1},
+        "b": {"I-LOC": 0.6, "I-PER": 0.35, "B-LOC": 0.05},
+    }
+    found = tagger(table_model(tmp_path, IOB2, table)).tag([(list("ab"), [True] * 2)])
+    assert found == [[Span(0, 2, "LOC", 0.5)]]  # 0.4 * 0.6 is more than 0.5 * 0.35
 
 
 def test_an_inside_tag_of_an_iob2_model_stays_inside(tmp_path: Path) -> None:

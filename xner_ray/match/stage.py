@@ -66,7 +66,7 @@ class PlaceStage(_ModellessStage):
 
 
 class TransferStage(_ModellessStage):
-    """Fills spans from target_tags, by each word's most probable tag; the run's label map applies to the labels.
+    """Fills spans from target_tags, by the most probable sequence of tags; the run's label map applies to the labels.
 
     A span's score is the mean probability of its words' tags. `unprojected` stays as it is: no entity was projected.
     """
@@ -82,7 +82,7 @@ class TransferStage(_ModellessStage):
         n_target, none = lengths(part.column("tokens")), np.zeros(0, dtype=np.int64)
         batch = EntityBatch(n_source=np.zeros_like(n_target), n_target=n_target, row=none, start=none, end=none)
         tags = read_tags(part.column("target_tags").combine_chunks(), batch)
-        best = tags.probabilities.argmax(axis=1)
+        best = tags.best(batch)
         found: list[list[Span]] = [[] for _ in alive]
         for row, start, end in zip(*(column.tolist() for column in tags.spans(batch)), strict=True):
             first = int(batch.target_base[row])

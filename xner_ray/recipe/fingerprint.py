@@ -13,8 +13,10 @@ from xner_ray.recipe.sections import THRESHOLDS, Runtime
 
 _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
 VERSION = "match version"
-MATCHING = 3
+MATCHING = 4
 """What the scores of matching mean: raised when the same recipe gives other spans. Without the key, a run is of 1."""
+READING, TAGS = "tag version", 2
+"""How a token classifier's probabilities become tags: 2, the best sequence; without the key, each word's best."""
 
 # Keys of `match` that projector constrained reads.
 _OF_SOLVER = {f"match.{key}" for key in ("solver", "max_words", "per_entity", "time_limit_s")}
@@ -40,8 +42,8 @@ def fingerprint(
     ['align.temperature', 'align.threshold']
     >>> [key for key in keys if key.startswith("tag.")]  # no tagger runs
     []
-    >>> {key: value for key, value in keys.items() if " " in key}  # not where the file is, and not the model's name
-    {'match version': 3, 'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
+    >>> {key: value for key, value in keys.items() if " " in key and "version" not in key}  # no paths and no names
+    {'input file train/a.conll': 'conll sha256:5e1f', 'align.encoder identity': '1571fc98'}
     """
     stages = {*recipe.stages} - ({"match"} if recipe.projector not in ("match", "constrained") else set())
     data = recipe.model_dump(mode="json")
@@ -60,6 +62,8 @@ def fingerprint(
             found[key] = value
     if recipe.projector == "match" and "match" in stages and recipe.match.solver != "heuristic":
         found[VERSION] = MATCHING
+    if any(stage in stages and recipe.engine_of(stage) in ("builtin", "hf") for stage in ("tag", "target_tag")):
+        found[READING] = TAGS
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from xner_ray.data.arrow import ranges
 from xner_ray.data.row import SCALE
 from xner_ray.data.spans import Span, label_list, tags_to_spans
+from xner_ray.data.tag_paths import best_tags
 from xner_ray.errors import FatalError
 from xner_ray.models.device import budget_of
 from xner_ray.models.windows import Ints, WindowReader, Windows
@@ -50,14 +51,17 @@ class TokenClassifier(WindowReader):
     ) -> list[tuple[list[Span], NDArray[np.float32]]]:
         """Return the spans of each sentence, and its `probabilities`.
 
-        Each word gets its most probable tag, the first of equals; tags are read as IOB2 with the usual repair: an I-l
-        that continues nothing begins a span. A span's score is the mean probability of its tags, to 1e-4.
+        Tags are the most probable sequence that is IOB2 (`data/tag_paths.py`). A span's score is the mean probability
+        of its tags, to 1e-4.
         """
         names = label_list(self.labels)
+        split = self._parts([words for words, _ in sentences], contexts)
+        first = np.cumsum([0, *map(len, split)])
+        best = best_tags(np.concatenate(split), first, names) if split else first
         result = []
-        for parts in self._parts([words for words, _ in sentences], contexts):
-            chosen = parts.max(axis=1)
-            spans, _ = tags_to_spans([names[column] for column in parts.argmax(axis=1).tolist()])
+        for parts, tags in zip(split, np.split(best, first[1:-1]), strict=False):
+            chosen = parts[np.arange(len(parts)), tags]
+            spans, _ = tags_to_spans([names[tag] for tag in tags.tolist()])
             scored = [replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans]
             result.append((scored, (parts / SCALE).astype(np.float32)))
         return result

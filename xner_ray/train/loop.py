@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xner_ray.data.arrow import ranges
+from xner_ray.data.row import SCALE
+from xner_ray.data.tag_paths import best_tags
+from xner_ray.errors import FatalError
 from xner_ray.models import trainer
 from xner_ray.models.trainer import Alone, Checkpoint, Group, Progress, State, autocast
 from xner_ray.models.windows import Windows, micro_batches
@@ -270,11 +273,16 @@ def predict(
     group: Group | None = None,
     cache: FrozenStateCache | None = None,
 ) -> Ints:
-    """Return the most probable class of each word of all sentences; O for a word without a subword."""
+    """Return each word's class in its sentence's most probable sequence (`data/tag_paths.py`); O without a subword.
+
+    As the taggers of a run read it, with probabilities to 1e-4.
+    """
     group = group or Alone()
     student.train(False)
     mine = np.arange(len(windows))[group.rank :: group.size]
     result = np.full(int(windows.first[-1]), -1)
+    parts = np.zeros((len(result), len(student.names)), dtype=np.int16)
+    parts[:, student.names.index("O")] = SCALE
     # Sorted by length, so that parts of equal memory have little padding
     mine = mine[np.argsort(np.diff(windows.starts[windows.windows_of])[mine], kind="stable")]
     for start in range(0, len(mine), _AHEAD):
@@ -282,7 +290,12 @@ def predict(
         if cache is not None:
             _prepare(student, windows, part, settings, cache)
         for words, logits in _logits(student, windows, part, settings, cache):
-            result[words] = logits.argmax(dim=1).cpu().numpy()
-    found: Ints = np.max(group.gather(result), axis=0)  # at most one process reads a word
-    found[found < 0] = student.names.index("O")
-    return found
+            found = torch.softmax(logits.float(), dim=1).cpu().numpy()
+            if not np.isfinite(found).all():
+                raise FatalError("the student's probabilities are not finite; set fit.dtype: float32")
+            parts[words] = np.rint(found * SCALE)
+        own = ranges(windows.first[part], np.diff(windows.first)[part])
+        first = np.concatenate([[0], np.cumsum(np.diff(windows.first)[part])])
+        result[own] = best_tags(parts[own].astype(np.int64), first, student.names)
+    gathered: Ints = np.max(group.gather(result), axis=0)  # one process reads a sentence
+    return gathered
