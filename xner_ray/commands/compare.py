@@ -18,7 +18,7 @@ from xner_ray.errors import InputError, RunFolderError
 from xner_ray.evaluate import comparison
 from xner_ray.evaluate.comparison import Comparison, Run
 from xner_ray.evaluate.scores import By
-from xner_ray.recipe.fingerprint import MATCHING, VERSION
+from xner_ray.recipe.fingerprint import versions
 from xner_ray.recipe.model import UNIT_ROWS, Recipe
 from xner_ray.recipe.sections import THRESHOLDS
 from xner_ray.run.folder import RunFolder
@@ -117,14 +117,13 @@ def settings(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = (attrgetter(name)(recipe), identity)
         elif key.startswith("parallel "):
             found["input.parallel." + key.split(" ")[1]] = (os.path.basename(key.split(" ", 2)[2]), str(value))
-        elif not key.startswith("input file ") and key != VERSION:
+        elif not key.startswith("input file ") and not key.endswith(" version"):
             path, _ = _field(key)
             if path == key:
                 found.setdefault(path, value)  # a model's name is there already, with its identity
             else:
                 found.setdefault(path, {})[key.removeprefix(f"{path}.")] = value
-    if keys.get("match.solver", "heuristic") != "heuristic" and keys.get(VERSION, 1) != MATCHING:
-        found[VERSION] = keys.get(VERSION, 1)
+    found |= {key: keys.get(key, 1) for key, now in versions(recipe).items() if keys.get(key, 1) != now}
     if "match.thresholds" in found:
         given = found["match.thresholds"] or {}
         found["match.thresholds"] = {name: most for name, most in given.items() if THRESHOLDS.get(name) != most}

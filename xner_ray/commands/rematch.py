@@ -17,7 +17,7 @@ from xner_ray.engine.choice import for_tasks
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.recipe import model
 from xner_ray.recipe.decides import Decides
-from xner_ray.recipe.fingerprint import VERSION, fingerprint
+from xner_ray.recipe.fingerprint import TAGGER_CANDIDATES, VERSION, fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 from xner_ray.run.counters import Report
@@ -125,5 +125,8 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def changed_keys(keys: Mapping[str, Any], old: Recipe, new: Recipe) -> dict[str, Any]:
     """Return the new recipe's fingerprint: the old one with what rematching may change."""
     before, after = (fingerprint(recipe, {}, {}, {}) for recipe in (old, new))
-    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} | {VERSION}
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} | {
+        VERSION,
+        TAGGER_CANDIDATES,
+    }
     return {**{k: v for k, v in keys.items() if k not in changed}, **{k: after[k] for k in changed & after.keys()}}

@@ -13,10 +13,11 @@ from xner_ray.recipe.sections import THRESHOLDS, Runtime
 
 _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
 VERSION = "match version"
-MATCHING = 4
-"""What the scores of matching mean: raised when the same recipe gives other spans. Without the key, a run is of 1."""
-READING, TAGS = "tag version", 2
-"""How a token classifier's probabilities become tags: 2, the best sequence; without the key, each word's best."""
+MATCHING = 3
+"""What the scores of matching mean: raised when the same recipe gives other spans."""
+TAGS, TAGGER_CANDIDATES, READING = "tag version", "tagger candidates version", 2
+"""How a token classifier's probabilities become entities, and candidates: 2, by the best sequence of tags; 1, by each
+word's best one."""
 
 # Keys of `match` that projector constrained reads.
 _OF_SOLVER = {f"match.{key}" for key in ("solver", "max_words", "per_entity", "time_limit_s")}
@@ -60,16 +61,23 @@ def fingerprint(
         given |= bool(recipe.given_text) and key.startswith("translate.health.") and value != "off"
         if (runs or given) and not unread & {*_within(key)} and _decides(key) not in _ELSEWHERE:
             found[key] = value
-    if recipe.projector == "match" and "match" in stages and recipe.match.solver != "heuristic":
-        found[VERSION] = MATCHING
-    if any(stage in stages and recipe.engine_of(stage) in ("builtin", "hf") for stage in ("tag", "target_tag")):
-        found[READING] = TAGS
+    found |= versions(recipe)
     for name, at_most in THRESHOLDS.items():
         if recipe.projector == "match" and name in recipe.match.scores:
             found.setdefault(f"match.thresholds.{name}", at_most)
     if recipe.units_decide:  # Apertium's tagger remembers earlier sentences of a call
         found["engine.unit_rows"] = recipe.unit_rows
     return found | of_files(inputs, parallel) | {f"{key} identity": identity for key, identity in models.items()}
+
+
+def versions(recipe: Recipe) -> dict[str, int]:
+    """Return the versions of what the code makes of a recipe's stages, by key; a run without such a key is of 1."""
+    matched = recipe.projector == "match" and "match" in recipe.stages and recipe.match.solver != "heuristic"
+    tagging = [*({"tag"} & {*recipe.stages}), *(["target_tag"] if recipe.projector == "transfer" else [])]
+    read = any(recipe.engine_of(stage) in ("builtin", "hf") for stage in tagging)
+    candidates = matched and "tagger" in recipe.match.candidates.split("+")
+    applying = {VERSION: MATCHING if matched else 0, TAGS: READING * read, TAGGER_CANDIDATES: READING * candidates}
+    return {key: version for key, version in applying.items() if version}
 
 
 def digest(recipe: Recipe) -> str:
