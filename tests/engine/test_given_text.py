@@ -83,7 +83,7 @@ def test_checks_that_look_at_given_text_decide_its_rows_and_the_others_do_not(tm
     # As runs of earlier versions were, which these settings resume
     assert [key for key in keys(**OFF) if "health" in key] == []
     alone = load_recipe({"input": {"path": "a.conll", "lang": "eng_Latn"}, "targets": ["deu_Latn"]})
-    assert alone.given_text == [] and fingerprint(alone, {}, {}, {})["translate.health.copied"] == "flag"
+    assert not alone.given_is_checked and fingerprint(alone, {}, {}, {})["translate.health.copied"] == "flag"
 
 
 def test_its_language_is_told_where_the_recipe_asks(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _check_settings(recipe: Recipe, lacks: Callable[[str], None] | None = None) 
 
 def _tells_languages(recipe: Recipe) -> bool:
     """Return whether translations, made or given, are checked for their language."""
-    checked = "translate" in recipe.stages or bool(recipe.given_text)
+    checked = "translate" in recipe.stages or recipe.given_is_checked
     return checked and recipe.translate.health.language != "off"
 
 

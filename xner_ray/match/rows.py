@@ -51,18 +51,25 @@ class Tags:
         found = pc.index_in(labels, value_set=pa.array(self.labels, pa.string()))
         return ints(found.fill_null(-1))
 
-    def spans(self, batch: EntityBatch) -> tuple[Ints, Ints, Ints]:
-        """Return row, start and end of the spans of the `best` tags."""
-        tags = self.best(batch)
-        first = np.flatnonzero(tags % 2 == 1)
-        inside = (tags > 0) & (tags % 2 == 0)
-        last = np.flatnonzero((tags > 0) & ~np.append(inside[1:], False))
-        row = np.repeat(np.arange(batch.n_rows), batch.n_target)[first]
-        base = batch.target_base[row]
-        return row, first - base, last + 1 - base
+    def spans(self, batch: EntityBatch, best: Ints | None = None) -> tuple[Ints, Ints, Ints]:
+        """Return row, start and end of the spans of the `best` tags, if they are known already, or else found here.
+
+        An I- after O or after another class begins a span, as in every reading of IOB2.
+        """
+        best = self.best(batch) if best is None else best
+        label = (best + 1) // 2  # 0: O
+        row = np.repeat(np.arange(batch.n_rows), batch.n_target)
+        same = (np.diff(label, prepend=-1) == 0) & (np.diff(row, prepend=-1) == 0)  # as the word before in its row
+        inside = label > 0
+        begins = inside & (~same | (best % 2 == 1))
+        first = np.flatnonzero(begins)
+        continued = np.append(inside[1:] & ~begins[1:], False)
+        last = np.flatnonzero(inside & ~continued)
+        base = batch.target_base[row[first]]
+        return row[first], first - base, last + 1 - base
 
     def best(self, batch: EntityBatch) -> Ints:
-        """Return the column of each word's tag in the most probable sequence that is IOB2, as a tagger reads it."""
+        """Return the column of each word's tag in the most probable sequence, as a tagger reads it."""
         parts = np.rint(self.probabilities * SCALE).astype(np.int64)
         return best_tags(parts, np.concatenate([[0], np.cumsum(batch.n_target)]), label_list(self.labels))
 

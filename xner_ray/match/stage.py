@@ -84,7 +84,7 @@ class TransferStage(_ModellessStage):
         tags = read_tags(part.column("target_tags").combine_chunks(), batch)
         best = tags.best(batch)
         found: list[list[Span]] = [[] for _ in alive]
-        for row, start, end in zip(*(column.tolist() for column in tags.spans(batch)), strict=True):
+        for row, start, end in zip(*(column.tolist() for column in tags.spans(batch, best)), strict=True):
             first = int(batch.target_base[row])
             words = np.arange(first + start, first + end)
             score = round(float(tags.probabilities[words, best[words]].mean()), 4)

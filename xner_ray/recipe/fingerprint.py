@@ -18,6 +18,8 @@ MATCHING = 3
 TAGS, TAGGER_CANDIDATES, READING = "tag version", "tagger candidates version", 2
 """How a token classifier's probabilities become entities, and candidates: 2, by the best sequence of tags; 1, by each
 word's best one."""
+GIVEN, CHECKED = "given text version", 2
+"""What becomes of given translations: 2, they are checked by `translate.health`; 1, they are not."""
 
 # Keys of `match` that projector constrained reads.
 _OF_SOLVER = {f"match.{key}" for key in ("solver", "max_words", "per_entity", "time_limit_s")}
@@ -58,7 +60,7 @@ def fingerprint(
         section = key.partition(".")[0]
         runs = section in stages or not isinstance(getattr(recipe, section), Runtime)
         given = key in ("tag.engine", "align.backend") and value == "provided"  # by files, where no stage runs
-        given |= bool(recipe.given_text) and key.startswith("translate.health.") and value != "off"
+        given |= key.startswith("translate.health.") and recipe.given_is_checked
         if (runs or given) and not unread & {*_within(key)} and _decides(key) not in _ELSEWHERE:
             found[key] = value
     found |= versions(recipe)
@@ -76,8 +78,9 @@ def versions(recipe: Recipe) -> dict[str, int]:
     tagging = [*({"tag"} & {*recipe.stages}), *(["target_tag"] if recipe.projector == "transfer" else [])]
     read = any(recipe.engine_of(stage) in ("builtin", "hf") for stage in tagging)
     candidates = matched and "tagger" in recipe.match.candidates.split("+")
-    applying = {VERSION: MATCHING if matched else 0, TAGS: READING * read, TAGGER_CANDIDATES: READING * candidates}
-    return {key: version for key, version in applying.items() if version}
+    applying = [(VERSION, MATCHING, matched), (TAGS, READING, read), (TAGGER_CANDIDATES, READING, candidates)]
+    applying.append((GIVEN, CHECKED, recipe.given_is_checked))
+    return {key: version for key, version, applies in applying if applies}
 
 
 def digest(recipe: Recipe) -> str:

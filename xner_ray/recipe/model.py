@@ -133,7 +133,7 @@ class Recipe(Section):
             if self.targets:
                 raise ValueError("targets: in direction test the input is the target side; leave targets out")
             if self.tag.engine == "none" and self.projector not in ("transfer", "combine"):
-                raise ValueError("tag.engine: direction test needs one; allowed: builtin, spacy, hf, llm, provided")
+                raise ValueError("tag.engine: direction test needs one: builtin, spacy, hf, llm or provided")
             if wrong := sorted(set(self.input.parallel) - {self.source_lang}):
                 raise ValueError(f"input.parallel: {wrong[0]} is not source_lang ({self.source_lang})")
             if self.source_lang in self.languages and self.projector != "transfer":  # which has no source side
@@ -277,9 +277,9 @@ class Recipe(Section):
         return sorted(set(self.translations) - set(self.input.parallel))
 
     @property
-    def given_text(self) -> list[str]:
-        """The languages of `translations` that input.parallel has text in, sorted."""
-        return sorted(set(self.translations) & set(self.input.parallel))
+    def given_is_checked(self) -> bool:
+        """True if input.parallel has translations, and they are checked as those of a translator."""
+        return not {*self.translations}.isdisjoint(self.input.parallel) and self.translate.health.looks
 
     @property
     def translate_engine(self) -> str:

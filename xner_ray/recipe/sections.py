@@ -119,6 +119,11 @@ class Health(Section):
     # needs the extra lid; knows half of the languages, and confuses related ones
     language: Annotated[Action, Decides.ROWS] = "off"
 
+    @property
+    def looks(self) -> bool:
+        """True if any check is on."""
+        return any(action != "off" for action in self.model_dump().values())
+
 
 class Llm(Section):
     """Settings of vLLM, for engine llm."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.errors import DamageError, RunFolderError
+from xner_ray.recipe.fingerprint import GIVEN
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
@@ -70,7 +71,8 @@ class Record:
             own = key.startswith(("parallel ", "translate.engine ", "back_translate.engine "))
             if own and key.split(" ")[1] in LANGUAGES:
                 return key.split(" ")[1] in further
-            return bool(further) and key.startswith(("translate.", "engine."))
+            first_given = key == GIVEN and not any(known.startswith("parallel ") for known in self.keys)
+            return bool(further) and (first_given or key.startswith(("translate.", "engine.")))
 
         def kept(key: str) -> str:
             """Return how the recipe keeps the run's own model, where that is a pinned one."""

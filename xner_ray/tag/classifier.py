@@ -51,15 +51,17 @@ class TokenClassifier(WindowReader):
     ) -> list[tuple[list[Span], NDArray[np.float32]]]:
         """Return the spans of each sentence, and its `probabilities`.
 
-        Tags are the most probable sequence that is IOB2 (`data/tag_paths.py`). A span's score is the mean probability
-        of its tags, to 1e-4.
+        Tags are the most probable sequence (`data/tag_paths.py`), read as IOB2 with the usual repair: an I-l that
+        continues nothing begins a span. A span's score is the mean probability of its tags, to 1e-4.
         """
+        if not sentences:
+            return []
         names = label_list(self.labels)
         split = self._parts([words for words, _ in sentences], contexts)
         first = np.cumsum([0, *map(len, split)])
-        best = best_tags(np.concatenate(split), first, names) if split else first
+        best = np.split(best_tags(np.concatenate(split), first, names), first[1:-1])
         result = []
-        for parts, tags in zip(split, np.split(best, first[1:-1]), strict=False):
+        for parts, tags in zip(split, best, strict=True):
             chosen = parts[np.arange(len(parts)), tags]
             spans, _ = tags_to_spans([names[tag] for tag in tags.tolist()])
             scored = [replace(s, score=round(float(chosen[s.start : s.end].mean()) / SCALE, 4)) for s in spans]

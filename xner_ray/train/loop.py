@@ -280,22 +280,28 @@ def predict(
     group = group or Alone()
     student.train(False)
     mine = np.arange(len(windows))[group.rank :: group.size]
-    result = np.full(int(windows.first[-1]), -1)
-    parts = np.zeros((len(result), len(student.names)), dtype=np.int16)
-    parts[:, student.names.index("O")] = SCALE
+    result, finite = np.full(int(windows.first[-1]), -1), True
     # Sorted by length, so that parts of equal memory have little padding
     mine = mine[np.argsort(np.diff(windows.starts[windows.windows_of])[mine], kind="stable")]
+    outside = student.names.index("O")
     for start in range(0, len(mine), _AHEAD):
         part = mine[start : start + _AHEAD]
         if cache is not None:
             _prepare(student, windows, part, settings, cache)
+        sizes = np.diff(windows.first)[part]
+        own = ranges(windows.first[part], sizes)  # the words of these sentences
+        order = np.argsort(own)
+        parts = np.zeros((len(own), len(student.names)), dtype=np.int64)
+        parts[:, outside] = SCALE
         for words, logits in _logits(student, windows, part, settings, cache):
             found = torch.softmax(logits.float(), dim=1).cpu().numpy()
-            if not np.isfinite(found).all():
-                raise FatalError("the student's probabilities are not finite; set fit.dtype: float32")
-            parts[words] = np.rint(found * SCALE)
-        own = ranges(windows.first[part], np.diff(windows.first)[part])
-        first = np.concatenate([[0], np.cumsum(np.diff(windows.first)[part])])
-        result[own] = best_tags(parts[own].astype(np.int64), first, student.names)
-    gathered: Ints = np.max(group.gather(result), axis=0)  # one process reads a sentence
-    return gathered
+            finite = finite and bool(np.isfinite(found).all())
+            parts[order[np.searchsorted(own, words, sorter=order)]] = np.rint(np.nan_to_num(found) * SCALE)
+        result[own] = best_tags(parts, np.cumsum([0, *sizes]), student.names)
+    gathered = group.gather((result, finite))
+    if not all(sound for _, sound in gathered):  # in all processes alike, or some would wait for the others
+        raise FatalError(
+            "the student's probabilities are not finite; lower the learning rate, or set fit.dtype: float32"
+        )
+    classes: Ints = np.max([one for one, _ in gathered], axis=0)  # one process reads a sentence
+    return classes

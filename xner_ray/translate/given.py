@@ -19,7 +19,7 @@ def examined(table: pa.Table, recipe: Recipe) -> pa.Table:
 
     In direction test the translation is the source side. MissingExtraError as of `HealthChecker`.
     """
-    if not recipe.given_text:
+    if not recipe.given_is_checked:
         return table
     checker = _checker(recipe.translate.health.model_dump_json())
     names = ["source_text", "text", "source_lang", "lang"]
