@@ -24,12 +24,13 @@ from synthetic_runs import (
 )
 
 from xner_ray.commands import inspect, project
-from xner_ray.commands.rematch import rematch
+from xner_ray.commands.rematch import refuse_other_candidates, rematch
 from xner_ray.commands.session import Begun
 from xner_ray.data.links import METHODS
 from xner_ray.engine import second_pass
 from xner_ray.engine.inline import InlineExecutor
 from xner_ray.errors import DamageError, RecipeError, RunFolderError
+from xner_ray.recipe.fingerprint import TAGGER_CANDIDATES, fingerprint
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import parts as part_files
 from xner_ray.run import whole
@@ -229,6 +230,18 @@ def test_likelihood_is_not_rematched_where_other_cells_could_win(override: str, 
     assert not (tmp_path / "new").exists()
     rematch(source, tmp_path / "same", overrides=["match.solver=greedy", "match.prior=none", "match.workers=1"])
     rematch(source, tmp_path / "without", overrides=[override, "match.scores={soft: 1.0}"])
+
+
+def test_candidates_of_another_reading_have_no_computed_scores(tmp_path: Path) -> None:
+    new = load_recipe(
+        {"input": {"path": "a.conll"}, "targets": ["spa_Latn"]}, [*LIKELIHOOD, "match.candidates=window+tagger"]
+    )
+    refuse_other_candidates(fingerprint(new, {}, {}, {}), new)
+    old = {key: value for key, value in fingerprint(new, {}, {}, {}).items() if key != TAGGER_CANDIDATES}
+    with pytest.raises(RecipeError, match="likelihood was computed for the old ones; project anew"):
+        refuse_other_candidates(old, new)
+    for harmless in (["match.candidates=window"], ["match.scores={soft: 1.0}"]):
+        refuse_other_candidates(old, load_recipe(new.model_dump(mode="json"), harmless))
 
 
 def test_a_tagger_of_other_labels_is_refused(tmp_path: Path) -> None:

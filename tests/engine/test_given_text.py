@@ -79,7 +79,9 @@ def test_checks_that_look_at_given_text_decide_its_rows_and_the_others_do_not(tm
         found = fingerprint(load_recipe(_recipe(tmp_path, **translate)), {}, {}, {})
         return {key: value for key, value in found.items() if key.startswith("translate.")}
 
-    assert {key for key in keys() if "health" in key} == {f"translate.health.{key}" for key in OFF["health"]}
+    assert {key for key in keys() if "health" in key} == {
+        f"translate.health.{key}" for key in [*OFF["health"], "language"]
+    }
     # As runs of earlier versions were, which these settings resume
     assert [key for key in keys(**OFF) if "health" in key] == []
     alone = load_recipe({"input": {"path": "a.conll", "lang": "eng_Latn"}, "targets": ["deu_Latn"]})

@@ -89,6 +89,22 @@ def test_spans_are_those_of_the_tags(rows: list[list[str]]) -> None:
     assert found == expected
 
 
+def test_words_that_contradict_one_another_are_one_entity() -> None:
+    """As a tagger reads them: `data/tag_paths.py`."""
+    tags = [
+        ("B-PER", 0, 0.5),
+        ("B-LOC", 0, 0.4),
+        ("I-LOC", 0, 0.1),
+        ("I-LOC", 1, 0.6),
+        ("I-PER", 1, 0.3),
+        ("O", 1, 0.1),
+    ]
+    cells = [{"word": word, "tag": tag, "probability": probability} for tag, word, probability in tags]
+    found = read_tags(_column("target_tags", [cells]), _batch(2))
+    assert [column.tolist() for column in found.spans(_batch(2))] == [[0], [0], [2]]
+    assert found.best(_batch(2)).tolist() == [1, 2] and found.labels == ("LOC", "PER")
+
+
 def _cells(batch: EntityBatch) -> Candidates:
     return ngrams(batch, max_words=2)
 

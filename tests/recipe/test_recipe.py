@@ -284,6 +284,27 @@ def test_fingerprint_has_the_thresholds_of_the_method(monkeypatch: pytest.Monkey
     assert {key for key, value in _keys(*given).items() if keys[key] != value} == {"match.thresholds.tagger"}
 
 
+TAGGED = ["direction=test", "targets=[]", "input.lang=swh_Latn", "target_tag.engine=none", "input.parallel={}"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "found"),
+    [
+        ([], {"match version": 3}),  # target_tag decides scores alone
+        (["match.solver=heuristic"], {}),
+        ([*TAGGED, "tag.engine=builtin"], {"match version": 3, "tag version": 2}),
+        ([*TAGGED, "tag={engine: hf, model: m}"], {"match version": 3, "tag version": 2}),
+        ([*TAGGED, "tag.engine=spacy"], {"match version": 3}),
+        (["projector=transfer", "target_tag.engine=builtin"], {"tag version": 2}),
+        (["match.candidates=window+tagger"], {"match version": 3, "tagger candidates version": 2}),
+        (["input.parallel={spa_Latn: b.txt}"], {"match version": 3, "given text version": 2}),
+    ],
+)
+def test_fingerprint_has_the_versions_of_what_the_code_makes(overrides: list[str], found: dict[str, int]) -> None:
+    keys = _keys(*overrides)
+    assert {key: value for key, value in keys.items() if key.endswith(" version")} == found
+
+
 def test_fingerprint_has_inputs_and_models() -> None:
     recipe = load_recipe(BASE)
     assert fingerprint(recipe, {"a": "1"}, {}, {}) != fingerprint(recipe, {"a": "2"}, {}, {})

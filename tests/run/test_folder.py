@@ -46,6 +46,17 @@ def test_targets_may_grow_with_their_parallel_text_but_not_shrink(tmp_path: Path
         folder.check({**keys, "parallel spa_Latn a.txt": "changed"}, ["spa_Latn"])
 
 
+def test_checks_of_given_text_come_with_the_first_given_text_alone(tmp_path: Path) -> None:
+    both, checks = ["spa_Latn", "swh_Latn"], {"given text version": 2, "translate.health.copied": "flag"}
+    made = {"translate.beams": 1}
+    _folder(tmp_path / "made", made).check({**made, "parallel swh_Latn b.txt": "3-4", **checks}, both)
+    given = {
+        "parallel spa_Latn a.txt": "1-2"
+    }  # without checks, as of earlier versions: its units would be of two kinds
+    with pytest.raises(RunFolderError, match="given text version: None there, 2 now"):
+        _folder(tmp_path / "given", given).check({**given, "parallel swh_Latn b.txt": "3-4", **checks}, both)
+
+
 def test_targets_may_grow_with_apertium(tmp_path: Path) -> None:
     """Each language has an identity of its own, and the first translation brings the size of a unit into the keys."""
     keys = {"translate.engine spa_Latn identity": "a", "engine.unit_rows": 8}

@@ -46,7 +46,7 @@ def test_spans_and_their_scores(tmp_path: Path) -> None:
     expected = [Span(1, 4, "PER", 0.8334), Span(5, 6, "LOC", 0.5123), Span(6, 8, "PER", 0.8002)]
     assert found.tag([(words, [True] * 11), (["i"], [False])]) == [
         [*expected, Span(9, 10, "PER", 0.7003)],
-        [],  # no entity begins there that it could go on
+        [Span(0, 1, "PER", 0.9)],
     ]
 
 

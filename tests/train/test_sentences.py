@@ -107,6 +107,25 @@ def test_what_the_run_has_flagged_as_no_translation_teaches_nothing(
     assert evaluated.num_rows == 4 and not tally.to_dict()["dropped"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "source", "gone"),
+    [
+        ({"direction": "test"}, {}, 1),
+        ({"direction": "test"}, {"labels": "soft"}, 0),  # of the text that is given, not of its translation
+        ({"direction": "train"}, {"labels": "soft"}, 1),
+        ({"projector": "transfer", "target_tag": {"engine": "builtin"}}, {}, 0),
+    ],
+)
+def test_labels_that_no_translation_carries_stay(
+    tmp_path: Path, recipe: dict[str, Any], source: dict[str, Any], gone: int
+) -> None:
+    tags = [{"word": 0, "tag": "O", "probability": 1.0}]
+    rows = [row("a b", (0, 1, "PER"), flags=["translation_repeats"], target_tags=tags), row("c", target_tags=tags)]
+    path = run(tmp_path / "run", {"spa_Latn": rows}, **recipe)
+    table, _ = load(training({"run": path, **source}), "data")
+    assert table.num_rows == 2 - gone
+
+
 def test_doubtful_entities_are_kept_and_marked(path: str) -> None:
     table, (tally,) = load(training({"run": path, "filters": {"mask_below": 0.7, "min_score": 0.5}}), "data")
     marked = {

@@ -17,7 +17,7 @@ from xner_ray.engine.choice import for_tasks
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.recipe import model
 from xner_ray.recipe.decides import Decides
-from xner_ray.recipe.fingerprint import TAGGER_CANDIDATES, VERSION, fingerprint
+from xner_ray.recipe.fingerprint import TAGGER_CANDIDATES, VERSION, fingerprint, versions
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
 from xner_ray.run.counters import Report
@@ -57,6 +57,7 @@ def rematch(
             f"{old.root}: was not matched (projector {recipe.projector}), so there is nothing to rematch"
         )
     changed = changed_recipe(recipe, overrides)
+    refuse_other_candidates(old.keys(), changed)
     keys = changed_keys(old.keys(), recipe, changed)
     index = read_index(old)
     parts = whole_parts(old, index.units, first=True)
@@ -108,6 +109,20 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     align = recipe.align.model_copy(update={"method": new.align.method})
     where = recipe.engine.model_copy(update={"address": new.engine.address, "executor": new.engine.executor})
     return recipe.model_copy(update={"match": new.match, "output": new.output, "align": align, "engine": where})
+
+
+def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
+    """Raise RecipeError where scores were computed for candidates that the tagger's words no longer give.
+
+    keys: the run's fingerprint.
+    """
+    wanted = versions(new).get(TAGGER_CANDIDATES)
+    computed = [*(["likelihood"] if "likelihood" in new.match.scores else []), *new.evidence.names]
+    if wanted is not None and keys.get(TAGGER_CANDIDATES, 1) != wanted and computed:
+        raise RecipeError(
+            f"match.candidates: the tagger has other candidates since this run was made, and {computed[0]} was computed "
+            "for the old ones; project anew"
+        )
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """What a worker does, whoever runs it: read a unit, load stages, publish the unit's part.
 
-Read tasks of Ray import this file and no model code.
+Read tasks of Ray import this file and no model code, but for the language identifier where given text is told by it.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def tagger_folder(cache: Path | None = None) -> Path:
 
     The tagger's own weights stand upon the encoder's lower layers; whole, they are what a student can begin from.
     """
-    name = f"tagger-{sha256(TAGGER / 'tagger.safetensors')[:16]}-on-{_FOLDER}"
+    name = f"tagger-{sha256(TAGGER / 'tagger.safetensors')[:16]}-1-on-{_FOLDER}"  # count up as with `_FOLDER`
     return cached_folder(name, lambda folder: _join(folder, cache), cache)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from xner_ray.models import e5, hub
 from xner_ray.models.commits import Say
 from xner_ray.read.find import contents, find_files
+from xner_ray.recipe.fingerprint import READING
 from xner_ray.recipe.load import load_checked, placed
 from xner_ray.recipe.sections import BUILTIN_TAGGER
 from xner_ray.run.folder import RunFolder
@@ -46,18 +47,21 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
     found = {key: value for key, value in settings.items() if not key.startswith(_SPEED)}
     if training.model.context is None:
         found.pop("model.context")  # as of trainings before there was this key
-    for key in [key for key, value in found.items() if key.endswith("filters.bad_translations") and value == "keep"]:
-        found.pop(key)  # likewise
+    if training.validation or training.validation_share:
+        found["tag version"] = str(READING)  # of predictions, by which the best checkpoint is chosen
     for role in _ROLES:
         for number, source in enumerate(getattr(training, role)):
             place = f"{role}.{number}"
+            if source.filters.bad_translations is None and (role != "data" or not source.may_be_flagged):
+                found[f"{place}.filters.bad_translations"] = '"keep"'  # as of trainings before there was a third value
             if source.input is not None:
                 found[f"{place}.input.path"] = json.dumps(_files(source), sort_keys=True)
                 continue
             found[f"{place}.run"] = _run_identity(source.run)
             for index, teacher in enumerate(source.teachers):
                 found[f"{place}.teachers.{index}.run"] = _run_identity(teacher.run)
-    found["model.encoder"] = encoder or pinned(training.model.encoder)[1]
+    if training.model.encoder != e5.BUILTIN:
+        found["model.encoder"] = encoder or pinned(training.model.encoder)[1]
     return found
 
 

@@ -301,7 +301,7 @@ def predict(
     gathered = group.gather((result, finite))
     if not all(sound for _, sound in gathered):  # in all processes alike, or some would wait for the others
         raise FatalError(
-            "the student's probabilities are not finite; lower the learning rate, or set fit.dtype: float32"
+            "fit: the student's probabilities are no finite numbers; lower the learning rates, or set dtype: float32"
         )
     classes: Ints = np.max([one for one, _ in gathered], axis=0)  # one process reads a sentence
     return classes

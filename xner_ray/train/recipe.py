@@ -118,6 +118,11 @@ class Source(Section):
         return self
 
     @property
+    def may_be_flagged(self) -> bool:
+        """True if a bad translation makes the labels bad, where they are learnt: not if they are gold."""
+        return self.run is not None and self.side == "target" and self.labels != "gold"
+
+    @property
     def name(self) -> str:
         """The name of the source in reports."""
         if self.input is not None:
@@ -151,7 +156,7 @@ class Model(Section):
     # hub id (name@revision), folder, builtin, or builtin-tagger; a classifier of these labels keeps its head
     encoder: Annotated[str, Decides.MODEL] = "builtin"
     layers: Annotated[int, Field(ge=1)] | None = None  # lowest layers that are kept; None: all, for builtin 9
-    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest layers that do not learn; None: 0, for ours 7
+    frozen: Annotated[int, Field(ge=0)] | None = None  # lowest that do not learn; None: 0, of builtin and its tagger 7
     # A column of the data whose text is read beside the words, as a picture's caption; None: the words alone
     context: Annotated[str, Field(min_length=1)] | None = None
     dropout: float = Field(default=0.1, ge=0, lt=1)  # before the head

@@ -64,7 +64,10 @@ class RunReader:
             sides = ("source_text", "text", "source_lang", "lang")
             if RunFolder(str(source.run)).recipe().direction == "test":  # there the target side was given
                 sides = ("text", "source_text", "lang", "source_lang")
-        flagged = source.filters.bad_translations is None and source.side == "target" and labels != "gold"
+        flagged = source.filters.bad_translations is None and source.may_be_flagged and labels != "gold"
+        if flagged:  # nor do they come over the translation where a tagger found them in a text that was given
+            recipe = RunFolder(str(source.run)).recipe()
+            flagged = recipe.direction == "train" if labels == "soft" else recipe.projector != "transfer"
         return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing, *(sides or ())}), sides, flagged)
 
     def files(self) -> list[tuple[str, str]]:

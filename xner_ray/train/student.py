@@ -266,7 +266,7 @@ def write_model(trained: Trained, training: Training, folder: Path) -> dict[str,
 def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[str]) -> pa.Table:
     """Return gold and predicted spans of each sentence, with the columns that `counting.Counter` reads.
 
-    Tags are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
+    Classes are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
     """
     found = []
     for sentence in range(len(pieces)):

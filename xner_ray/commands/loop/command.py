@@ -49,6 +49,7 @@ from xner_ray.errors import InputError, RecipeError, RunFolderError, XnerError
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.counting import Counts, count
 from xner_ray.recipe.data_set import overrides_of
+from xner_ray.recipe.fingerprint import READING
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import run_labels
 from xner_ray.recipe.sections import TargetTag
@@ -174,7 +175,7 @@ class _Driver:
     def identity(self, number: int) -> str:
         """Return what stands for the students of a round: their files, and which folds each labels."""
         sums = {name: storage.read_bytes(self.place(number, name, "SHA256SUMS")).decode() for name in self.loop.parts}
-        said = [sums, self.loop.labels, self.loop.folds, self.loop.seed]
+        said = [sums, self.loop.labels, self.loop.folds, self.loop.seed, READING]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def rows(self, run: int, labels: int) -> Iterator[tuple[pa.Table, pa.Table]]:
