@@ -59,8 +59,12 @@ def run(
     direction: str = "train",
     unit_rows: int = 1000,
     rows_per_file: int = 100,
+    sections: Row | None = None,
 ) -> str:
-    """A finished run with these rows of each language, sealed as any; aside: output.incomplete is split."""
+    """A finished run with these rows of each language, sealed as any; aside: output.incomplete is split.
+
+    sections: more of its recipe.
+    """
     if direction == "train":
         given: Row = {"input": {"path": "/nowhere"}, "targets": list(rows)}
     else:
@@ -69,7 +73,7 @@ def run(
             "input": {"path": "/nowhere/{lang}", "lang": list(rows)},
             "tag": {"engine": "spacy"},
         }
-    recipe = load_recipe(given | {"output": {"incomplete": "split" if aside else "keep"}})
+    recipe = load_recipe(given | (sections or {}) | {"output": {"incomplete": "split" if aside else "keep"}})
     folder = RunFolder(str(path))
     folder.begin(recipe, {}, b"", 100)  # of its units only that they are there is asked for
     units, paths = [], {}

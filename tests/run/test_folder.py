@@ -50,9 +50,7 @@ def test_checks_of_given_text_come_with_the_first_given_text_alone(tmp_path: Pat
     both, checks = ["spa_Latn", "swh_Latn"], {"given text version": 2, "translate.health.copied": "flag"}
     made = {"translate.beams": 1}
     _folder(tmp_path / "made", made).check({**made, "parallel swh_Latn b.txt": "3-4", **checks}, both)
-    given = {
-        "parallel spa_Latn a.txt": "1-2"
-    }  # without checks, as of earlier versions: its units would be of two kinds
+    given = {"parallel spa_Latn a.txt": "1-2"}  # not checked, as of earlier versions
     with pytest.raises(RunFolderError, match="given text version: None there, 2 now"):
         _folder(tmp_path / "given", given).check({**given, "parallel swh_Latn b.txt": "3-4", **checks}, both)
 

@@ -108,20 +108,20 @@ def test_what_the_run_has_flagged_as_no_translation_teaches_nothing(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "source", "gone"),
+    ("direction", "sections", "source", "gone"),
     [
-        ({"direction": "test"}, {}, 1),
-        ({"direction": "test"}, {"labels": "soft"}, 0),  # of the text that is given, not of its translation
-        ({"direction": "train"}, {"labels": "soft"}, 1),
-        ({"projector": "transfer", "target_tag": {"engine": "builtin"}}, {}, 0),
+        ("test", {}, {}, 1),
+        ("test", {}, {"labels": "soft"}, 0),  # of the text that is given, not of its translation
+        ("train", {}, {"labels": "soft"}, 1),
+        ("train", {"projector": "transfer", "target_tag": {"engine": "builtin"}}, {}, 0),
     ],
 )
 def test_labels_that_no_translation_carries_stay(
-    tmp_path: Path, recipe: dict[str, Any], source: dict[str, Any], gone: int
+    tmp_path: Path, direction: str, sections: dict[str, Any], source: dict[str, Any], gone: int
 ) -> None:
     tags = [{"word": 0, "tag": "O", "probability": 1.0}]
     rows = [row("a b", (0, 1, "PER"), flags=["translation_repeats"], target_tags=tags), row("c", target_tags=tags)]
-    path = run(tmp_path / "run", {"spa_Latn": rows}, **recipe)
+    path = run(tmp_path / "run", {"spa_Latn": rows}, direction=direction, sections=sections)
     table, _ = load(training({"run": path, **source}), "data")
     assert table.num_rows == 2 - gone
 

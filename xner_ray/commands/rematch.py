@@ -120,8 +120,8 @@ def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
     computed = [*(["likelihood"] if "likelihood" in new.match.scores else []), *new.evidence.names]
     if wanted is not None and keys.get(TAGGER_CANDIDATES, 1) != wanted and computed:
         raise RecipeError(
-            f"match.candidates: the tagger has other candidates since this run was made, and {computed[0]} was computed "
-            "for the old ones; project anew"
+            f"match.candidates: tagger gives other candidates than when this run was made, and {computed[0]} was "
+            "computed for the old ones; project anew"
         )
 
 
