@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from xner_ray.data.arrow import Ints
 from xner_ray.data.row import SCALE
 
-BEGINS = 0.2
+BEGINS = 0.3
 # Logarithms as integers, whose sums are exact, so that ties are ties on every machine; by probabilities of 1 / SCALE
 _UNIT = 2.0**32
 _LOG = np.rint(np.log(np.maximum(np.arange(SCALE + 1), 0.5)) * _UNIT).astype(np.int64)
-_BEGINS = int(np.rint(np.log(BEGINS) * _UNIT))
 
 
-def best_tags(parts: Ints, first: Ints, names: Sequence[str]) -> Ints:
+def best_tags(parts: Ints, first: Ints, names: Sequence[str], *, begins: float = BEGINS) -> Ints:
     """Return the number of each word's tag.
 
     parts: (words, tags), probabilities in units of 1 / SCALE, 0 to SCALE; a 0 counts as half a unit. first: (sentences
     + 1), where each sentence begins and the last one ends. names: of the tags, as in O, B-PER, I-PER. A label without a
-    B- among them begins with its I- freely. Of equal products the one that ends in the first tag wins.
+    B- among them begins with its I- freely. begins: the factor, above 0 and at most 1. Of equal products the one that
+    ends in the first tag wins.
 
     >>> names = ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]  # of two words, a name: ORG by 0.4 * 0.55, PER by 0.5 * 0.4
     >>> parts = np.array([[0, 4000, 1000, 5000, 0], [0, 500, 5500, 0, 4000], [9000, 1000, 0, 0, 0]])
@@ -37,7 +37,7 @@ def best_tags(parts: Ints, first: Ints, names: Sequence[str]) -> Ints:
     ['B-ORG', 'I-ORG', 'O']
     """
     n_words, n_tags = parts.shape
-    goes_on = _before(names)
+    goes_on, price = _before(names), int(np.rint(np.log(begins) * _UNIT))
     sizes = np.diff(first)
     order = np.argsort(-sizes, kind="stable")
     sizes, start = sizes[order], first[:-1][order]
@@ -51,7 +51,7 @@ def best_tags(parts: Ints, first: Ints, names: Sequence[str]) -> Ints:
         reached = np.repeat(before.max(axis=1)[:, None], n_tags, axis=1)
         came[words] = best[:, None]
         for tag, allowed in goes_on.items():
-            reached[:, tag] += _BEGINS
+            reached[:, tag] += price
             if place:
                 which = allowed[before[:, allowed].argmax(axis=1)]
                 value = before[np.arange(count), which]
