@@ -42,7 +42,7 @@ def read(table: pa.Table, begins: float, iob1: bool) -> Iterator[tuple[Spans, Sp
         parts[:, 2::2] = np.minimum(parts[:, 2::2] + parts[:, 1::2], SCALE)
         parts[:, 1::2] = 0
     began = time.perf_counter()
-    best = best_tags(parts, np.cumsum([0, *n_target]), names, begins=begins)
+    best = best_tags(parts, np.cumsum([0, *n_target]), names, begins=max(begins, 1e-300))
     seconds = (time.perf_counter() - began) / max(1, table.num_rows)
     cuts = np.cumsum(n_target)[:-1]
     readings = (np.split(each, cuts) for each in (parts.argmax(axis=1), best))

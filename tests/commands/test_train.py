@@ -105,7 +105,7 @@ def test_the_fingerprint_knows_what_matters(toy: Path, tmp_path: Path) -> None:
 
 def test_what_changes_no_student_is_as_earlier_versions_recorded_it(toy: Path, tmp_path: Path) -> None:
     run = finished(tmp_path / "run", {"spa_Latn": [{"tokens": ["x"]}]})
-    recipe = {"data": [{"run": str(run)}], "evaluate": [{"run": str(run)}]}
+    recipe = {"data": [{"run": str(run)}], "evaluate": [{"run": str(run), "labels": "projected"}]}
     keys = fingerprint(load_training(recipe))
     assert keys["model.encoder"] == '"builtin"' and "tag version" not in keys
     assert keys["evaluate.0.filters.bad_translations"] == '"keep"' and keys["data.0.filters.bad_translations"] == "null"
@@ -114,7 +114,7 @@ def test_what_changes_no_student_is_as_earlier_versions_recorded_it(toy: Path, t
         assert found["data.0.filters.bad_translations"] == '"keep"'
     files = fingerprint(load_training(toy / "student.yaml", ["validation_share=0.5"]))
     assert files["data.0.filters.bad_translations"] == '"keep"'
-    assert files["tag version"] == "2"  # which checkpoint is the best depends on it
+    assert files["tag version"] == "3"  # which checkpoint is the best depends on it
 
 
 def test_an_unfinished_run_teaches_nothing(tmp_path: Path) -> None:

@@ -292,11 +292,11 @@ TAGGED = ["direction=test", "targets=[]", "input.lang=swh_Latn", "target_tag.eng
     [
         ([], {"match version": 3}),  # target_tag decides scores alone
         (["match.solver=heuristic"], {}),
-        ([*TAGGED, "tag.engine=builtin"], {"match version": 3, "tag version": 2}),
-        ([*TAGGED, "tag={engine: hf, model: m}"], {"match version": 3, "tag version": 2}),
+        ([*TAGGED, "tag.engine=builtin"], {"match version": 3, "tag version": 3}),
+        ([*TAGGED, "tag={engine: hf, model: m}"], {"match version": 3, "tag version": 3}),
         ([*TAGGED, "tag.engine=spacy"], {"match version": 3}),
-        (["projector=transfer", "target_tag.engine=builtin"], {"tag version": 2}),
-        (["match.candidates=window+tagger"], {"match version": 3, "tagger candidates version": 2}),
+        (["projector=transfer", "target_tag.engine=builtin"], {"tag version": 3}),
+        (["match.candidates=window+tagger"], {"match version": 3, "tagger candidates version": 3}),
         (["input.parallel={spa_Latn: b.txt}"], {"match version": 3, "given text version": 2}),
     ],
 )

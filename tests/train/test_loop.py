@@ -21,6 +21,7 @@ from xner_ray.errors import FatalError
 from xner_ray.models import trainer
 from xner_ray.models.trainer import Progress, load_state, state_of
 from xner_ray.models.windows import Windows, micro_batches
+from xner_ray.train import loop
 from xner_ray.train.loop import Held, StudentTask, fit, predict
 from xner_ray.train.network import Student
 from xner_ray.train.states import FrozenStateCache
@@ -302,6 +303,51 @@ def test_a_loss_that_is_no_number_ends_it(encoder: str) -> None:
         found.module.classifier.bias.fill_(float("nan"))
     with pytest.raises(FatalError, match="the loss is not a finite number; lower the learning rates under fit"):
         _fit(found, toy(), {})
+
+
+def _by_two(encoder: str, pieces: Windows, spoilt: Sequence[int] = ()) -> list[Any]:
+    """Return what `predict` gives in each of two processes, or its error. spoilt: whose weights are no numbers."""
+    together, found = _Threads(2), [None, None]
+    students = [_student(encoder) for _ in range(2)]
+    for rank in spoilt:
+        with torch.no_grad():
+            students[rank].module.classifier.bias.fill_(float("nan"))
+
+    def work(rank: int) -> None:
+        try:
+            found[rank] = predict(students[rank], pieces, fitting(), group=together.member(rank)).tolist()
+        except FatalError as error:
+            found[rank] = str(error)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_tags_do_not_depend_on_what_is_read_together(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences without a word that is read, and long ones of several windows, among others."""
+    texts = ["ab", "", "abcdefghij" * 5, "\u200d", "ba", "cd e", "a" * 70, "fg"]
+    table = sentences([{"tokens": text.split() or list(text), "spans": []} for text in texts])
+    found = _student(encoder)
+    pieces = encode(table, found.tokenizer, found.positions)
+    whole = predict(found, pieces, fitting()).tolist()
+    assert len(whole) == sum(len(each) for each in table.column("tokens").to_pylist())
+    monkeypatch.setattr(loop, "_AHEAD", 2)
+    assert predict(found, pieces, fitting()).tolist() == whole
+    assert predict(found, pieces, fitting(micro_batch_tokens=32)).tolist() == whole
+    assert _by_two(encoder, pieces) == [whole, whole]
+    one = encode(table.slice(0, 1), found.tokenizer, found.positions)
+    assert _by_two(encoder, one) == [predict(found, one, fitting()).tolist()] * 2  # one process has no sentence
+
+
+def test_probabilities_that_are_no_numbers_end_it_in_every_process(encoder: str) -> None:
+    found = _student(encoder)
+    pieces = encode(toy(), found.tokenizer, found.positions)
+    first, second = _by_two(encoder, pieces, spoilt=[1])
+    assert first == second and first.startswith("fit: the student's probabilities are no finite numbers")
 
 
 def test_the_rate_rises_and_falls(encoder: str) -> None:

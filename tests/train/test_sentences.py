@@ -103,8 +103,10 @@ def test_what_the_run_has_flagged_as_no_translation_teaches_nothing(
     table, (tally,) = load(training({"run": path, **source}), "data")
     assert table.column("row").to_pylist() == [number for number in range(4) if number not in gone]
     assert tally.to_dict()["dropped"] == ({"bad translation": len(gone)} if gone else {})
-    evaluated, (tally,) = load(training({"run": path}, evaluate=[{"run": path}]), "evaluate")
-    assert evaluated.num_rows == 4 and not tally.to_dict()["dropped"]
+    for labels in ("gold", "projected"):  # what is scored is scored whole
+        recipe = training({"run": path}, evaluate=[{"run": path, "labels": labels}])
+        evaluated, (tally,) = load(recipe, "evaluate")
+        assert evaluated.num_rows == 4 and not tally.to_dict()["dropped"]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +115,10 @@ def test_what_the_run_has_flagged_as_no_translation_teaches_nothing(
         ("test", {}, {}, 1),
         ("test", {}, {"labels": "soft"}, 0),  # of the text that is given, not of its translation
         ("train", {}, {"labels": "soft"}, 1),
-        ("train", {"projector": "transfer", "target_tag": {"engine": "builtin"}}, {}, 0),
+        ("train", {"projector": "transfer", "target_tag": {"engine": "builtin"}}, {}, 1),  # of the translation itself
     ],
 )
-def test_labels_that_no_translation_carries_stay(
+def test_labels_of_the_text_that_was_translated_stay(
     tmp_path: Path, direction: str, sections: dict[str, Any], source: dict[str, Any], gone: int
 ) -> None:
     tags = [{"word": 0, "tag": "O", "probability": 1.0}]

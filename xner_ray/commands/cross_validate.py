@@ -54,7 +54,7 @@ from xner_ray.train.states import FrozenStateCache
 from xner_ray.train.student import micro_f1
 
 _LANG = "{lang}"
-_KEY = b"xner_ray student 2"  # counted up when the same training gives other predictions
+_KEY = b"xner_ray student 3"  # counted up when the same training gives other predictions
 _DTYPE = "fit.dtype: bfloat16"  # in encoders.json: the number format that stands for it
 _SEED_ROWS = 10**12  # between the row numbers of one seed and the next
 # States of frozen layers, for all trainings of a worker process

@@ -117,7 +117,8 @@ def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
     keys: the run's fingerprint.
     """
     wanted = versions(new).get(TAGGER_CANDIDATES)
-    computed = [*(["likelihood"] if "likelihood" in new.match.scores else []), *new.evidence.names]
+    used = {*new.match.scores, *new.match.filters}
+    computed = [name for name in ("likelihood", *new.evidence.names) if name in used]
     if wanted is not None and keys.get(TAGGER_CANDIDATES, 1) != wanted and computed:
         raise RecipeError(
             f"match.candidates: tagger gives other candidates than when this run was made, and {computed[0]} was "

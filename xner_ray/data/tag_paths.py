@@ -18,7 +18,7 @@ from xner_ray.data.arrow import Ints
 from xner_ray.data.row import SCALE
 
 BEGINS = 0.3
-# Logarithms as integers, whose sums are exact, so that ties are ties on every machine; by probabilities of 1 / SCALE
+# Logarithms as integers, whose sums do not depend on their order, nor on the machine; by probabilities of 1 / SCALE
 _UNIT = 2.0**32
 _LOG = np.rint(np.log(np.maximum(np.arange(SCALE + 1), 0.5)) * _UNIT).astype(np.int64)
 
@@ -28,8 +28,8 @@ def best_tags(parts: Ints, first: Ints, names: Sequence[str], *, begins: float =
 
     parts: (words, tags), probabilities in units of 1 / SCALE, 0 to SCALE; a 0 counts as half a unit. first: (sentences
     + 1), where each sentence begins and the last one ends. names: of the tags, as in O, B-PER, I-PER. A label without a
-    B- among them begins with its I- freely. begins: the factor, above 0 and at most 1. Of equal products the one that
-    ends in the first tag wins.
+    B- among them begins with its I- freely. begins: the factor, above 0 and at most 1. Of equal sums of rounded
+    logarithms the one that ends in the first tag wins.
 
     >>> names = ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]  # of two words, a name: ORG by 0.4 * 0.55, PER by 0.5 * 0.4
     >>> parts = np.array([[0, 4000, 1000, 5000, 0], [0, 500, 5500, 0, 4000], [9000, 1000, 0, 0, 0]])

@@ -52,7 +52,7 @@ class Tags:
         return ints(found.fill_null(-1))
 
     def spans(self, batch: EntityBatch, best: Ints | None = None) -> tuple[Ints, Ints, Ints]:
-        """Return row, start and end of the spans of the `best` tags, if they are known already, or else found here.
+        """Return row, start and end of the spans of the tags of `best`, which are found here if they are not given.
 
         An I- after O or after another class begins a span, as in every reading of IOB2.
         """

@@ -15,9 +15,9 @@ _ELSEWHERE = (Decides.RUN, Decides.FILES, Decides.MODEL)
 VERSION = "match version"
 MATCHING = 3
 """What the scores of matching mean: raised when the same recipe gives other spans."""
-TAGS, TAGGER_CANDIDATES, READING = "tag version", "tagger candidates version", 2
-"""How a token classifier's probabilities become entities, and candidates: 2, by the best sequence of tags; 1, by each
-word's best one."""
+TAGS, TAGGER_CANDIDATES, READING = "tag version", "tagger candidates version", 3
+"""How a token classifier's probabilities become entities, and candidates: 3, by the likeliest sequence of tags; 1, word
+by word."""
 GIVEN, CHECKED = "given text version", 2
 """What becomes of given translations: 2, they are checked by `translate.health`; 1, they are not."""
 
@@ -77,7 +77,8 @@ def versions(recipe: Recipe) -> dict[str, int]:
     matched = recipe.projector == "match" and "match" in recipe.stages and recipe.match.solver != "heuristic"
     tagging = [*({"tag"} & {*recipe.stages}), *(["target_tag"] if recipe.projector == "transfer" else [])]
     read = any(recipe.engine_of(stage) in ("builtin", "hf") for stage in tagging)
-    candidates = matched and "tagger" in recipe.match.candidates.split("+")
+    # Whatever the solver, which `rematch` may exchange
+    candidates = recipe.projector == "match" and "tagger" in recipe.match.candidates.split("+")
     applying = [(VERSION, MATCHING, matched), (TAGS, READING, read), (TAGGER_CANDIDATES, READING, candidates)]
     applying.append((GIVEN, CHECKED, recipe.given_is_checked))
     return {key: version for key, version, applies in applying if applies}

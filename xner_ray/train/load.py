@@ -18,6 +18,7 @@ from xner_ray.recipe.sections import BUILTIN_TAGGER
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.model_folder import flat
 from xner_ray.train.recipe import Source, Training
+from xner_ray.train.runs import leaves_out_flagged
 
 _ROLES = ("data", "validation", "evaluate")
 _SPEED = ("resources", "fit.micro_batch_tokens", "fit.cache_")  # keys that change speed and memory alone
@@ -52,7 +53,7 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
     for role in _ROLES:
         for number, source in enumerate(getattr(training, role)):
             place = f"{role}.{number}"
-            if source.filters.bad_translations is None and (role != "data" or not source.may_be_flagged):
+            if source.filters.bad_translations is None and not (role == "data" and leaves_out_flagged(source)):
                 found[f"{place}.filters.bad_translations"] = '"keep"'  # as of trainings before there was a third value
             if source.input is not None:
                 found[f"{place}.input.path"] = json.dumps(_files(source), sort_keys=True)

@@ -275,7 +275,7 @@ def predict(
 ) -> Ints:
     """Return each word's class in its sentence's most probable sequence (`data/tag_paths.py`); O without a subword.
 
-    As the taggers of a run read it, with probabilities to 1e-4.
+    Probabilities are rounded to 1e-4, as those of a run's taggers are.
     """
     group = group or Alone()
     student.train(False)

@@ -38,8 +38,8 @@ class Filters(Section):
     min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
     flags: list[Flag] = Field(default_factory=list)  # rows with one of these are dropped
     # Sentences whose translation, given or made, repeats itself, is a copy, is in another script or of an odd length.
-    # None: of projected and soft labels those are dropped that the run has flagged so (translate.health); drop: all are
-    # looked at again, as the run may be old or its checks off
+    # None: those that the run has flagged so are left out of data, unless labels are gold or tags of the original;
+    # drop: all are looked at again, as the run may be old or its checks off
     bad_translations: Literal["keep", "drop"] | None = None
     words: tuple[int, int] | None = None  # least and most
     duplicates: Literal["keep", "drop"] = "keep"  # drop: the first of a source's equal sentences is kept
@@ -116,11 +116,6 @@ class Source(Section):
         if self.side == "source" and self.weight_by != "none":
             raise ValueError("weight_by: the source side has no projected entities; leave weight_by out")
         return self
-
-    @property
-    def may_be_flagged(self) -> bool:
-        """True if a bad translation makes the labels bad, where they are learnt: not if they are gold."""
-        return self.run is not None and self.side == "target" and self.labels != "gold"
 
     @property
     def name(self) -> str:

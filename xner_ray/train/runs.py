@@ -64,10 +64,7 @@ class RunReader:
             sides = ("source_text", "text", "source_lang", "lang")
             if RunFolder(str(source.run)).recipe().direction == "test":  # there the target side was given
                 sides = ("text", "source_text", "lang", "source_lang")
-        flagged = source.filters.bad_translations is None and source.may_be_flagged and labels != "gold"
-        if flagged:  # nor do they come over the translation where a tagger found them in a text that was given
-            recipe = RunFolder(str(source.run)).recipe()
-            flagged = recipe.direction == "train" if labels == "soft" else recipe.projector != "transfer"
+        flagged = learnt and leaves_out_flagged(source)
         return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing, *(sides or ())}), sides, flagged)
 
     def files(self) -> list[tuple[str, str]]:
@@ -100,6 +97,19 @@ class RunReader:
     def labels(self) -> str:
         """The column that is null in rows without labels."""
         return "tags" if self.source.labels == "soft" else "spans"
+
+
+def leaves_out_flagged(source: Source) -> bool:
+    """Return whether rows are left out, of data to learn from, that the run has flagged as no translations.
+
+    Not where the filter is stated, and not where labels do not depend on the translation: gold, and a tagger's of the
+    text that was translated.
+    """
+    if source.run is None or source.side == "source" or source.labels == "gold":
+        return False
+    recipe = RunFolder(source.run).recipe()
+    over = recipe.direction == "train" or (source.labels != "soft" and recipe.projector != "transfer")
+    return over and source.filters.bad_translations is None
 
 
 def run_rows(source: Source, learnt: bool, tally: Tally, context: str | None = None) -> Iterator[pa.Table]:
