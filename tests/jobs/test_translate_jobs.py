@@ -47,7 +47,8 @@ def _house(folder: Path) -> Path:
 
 def test_the_experiment_has_the_arms_that_its_page_compares() -> None:
     experiment = load_experiment(JOBS / "students_translate.yaml")
-    assert list(experiment.students) == ["english", "tagged", "silver", "projected", "both", "filtered", "soft"]
+    arms = ["english", "tagged", "projected", "soft", "both", "taught", "silver", "masked", "weighted", "everyone"]
+    assert list(experiment.students) == arms
     assert (experiment.folds, experiment.seeds, experiment.against) == (None, [0, 1, 2], "english")
 
 
