@@ -78,7 +78,7 @@ def test_a_given_target_keeps_its_text_and_its_literal_brackets(tmp_path: Path) 
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_executors_give_the_same_bytes(tmp_path: Path, ray_here: None) -> None:
     few = ["input.limit=24", "engine.unit_rows=8", *SHIPPED]
     xner_ray.project(JOB, tmp_path / "inline", overrides=[*few, "engine.executor=inline"])
