@@ -71,7 +71,7 @@ class Tags:
     def best(self, batch: EntityBatch) -> Ints:
         """Return the column of each word's tag in the most probable sequence, as a tagger reads it."""
         parts = np.rint(self.probabilities * SCALE).astype(np.int64)
-        return best_tags(parts, np.concatenate([[0], np.cumsum(batch.n_target)]), label_list(self.labels))
+        return best_tags(parts, batch.target_base, label_list(self.labels))
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,12 +88,18 @@ def tagger_identity() -> str:
     return f"{sha256(TAGGER / 'tagger.safetensors')} on {SHA256}"
 
 
+def tagger_config() -> dict[str, Any]:
+    """Return what the built-in tagger says of itself: the state that it reads, its layers, classes and hash."""
+    config: dict[str, Any] = json.loads((TAGGER / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
 def _join(folder: Path, cache: Path | None) -> None:
     """Write the encoder's lower layers with the tagger's own layers and head upon them."""
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
-    encoder, own = builtin_folder(cache), json.loads((TAGGER / "config.json").read_text(encoding="utf-8"))
+    encoder, own = builtin_folder(cache), tagger_config()
     tensors = {}
     with safe_open(encoder / "model.safetensors", framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118  # no mapping

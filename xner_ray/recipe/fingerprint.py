@@ -37,7 +37,7 @@ def fingerprint(
 
     inputs: format and SHA-256 of each input file; parallel: the same by language, with files of links;
     models: the revision or tree hash of each model, by its key. A key is there if its field decides rows
-    (`recipe/decides.py`) and its stage runs and reads it; so is what matching's scores mean (`MATCHING`).
+    (`recipe/decides.py`) and its stage runs and reads it; so are the `versions`.
 
     >>> recipe = Recipe.model_validate({"input": {"path": "a.conll"}, "targets": ["swh_Latn"], "align": {"gpus": 1}})
     >>> keys = fingerprint(recipe, {"train/a.conll": "conll sha256:5e1f"}, {}, {"align.encoder": "1571fc98"})

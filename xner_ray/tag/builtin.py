@@ -7,7 +7,6 @@ does both has them once, and their states (`models/kept.py`).
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import torch
@@ -34,14 +33,14 @@ def resolve(section: Tag, key: str) -> Resolved:
     of this version; MissingExtraError without the built-in encoder.
     """
     e5.weights_file()
-    identity, known = sha256(WEIGHTS), _config()["sha256"]
+    identity, known = sha256(WEIGHTS), e5.tagger_config()["sha256"]
     if identity != known:
         raise RecipeError(
             f"{key}.engine is builtin, but {WEIGHTS} has sha256 {identity}, not {known}: install xner_ray again"
         )
     labels = dict(sorted(_classes(section, key).ours_of.items()))
     update = {"labels": labels, "model": BUILTIN}
-    return Resolved(section.model_copy(update=update), {"model": f"{identity} on {e5.SHA256}"})
+    return Resolved(section.model_copy(update=update), {"model": e5.tagger_identity()})
 
 
 class BuiltinTagger(TokenClassifier):
@@ -55,7 +54,7 @@ class BuiltinTagger(TokenClassifier):
         torch.set_num_threads(section.threads)
         torch.set_float32_matmul_precision("highest")  # no TF32
         device = torch.device(device_of(section))
-        self.shared = network.shared(BUILTIN, [_config()["state"]], device, section.dtype)
+        self.shared = network.shared(BUILTIN, [e5.tagger_config()["state"]], device, section.dtype)
         super().__init__(section, self.shared.tokenizer, self.shared.positions, device, _classes(section, key))
         module: Any = self.shared.network.module
         self.upper = _load(module.config).to(device, module.dtype)
@@ -101,16 +100,11 @@ def _load(config: Any) -> nn.Module:
 
     config = deepcopy(config)
     config._attn_implementation = "eager"  # the fastest on a CPU for sentences, see `Network.speed_up`
-    own = _config()
+    own = e5.tagger_config()
     upper = _Upper(config, own["layers"], len(own["classes"]))
     upper.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return upper.eval()
 
 
-def _config() -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
-    return config
-
-
 def _classes(section: Tag, key: str) -> Classes:
-    return read_classes(section, key, _config()["classes"])
+    return read_classes(section, key, e5.tagger_config()["classes"])

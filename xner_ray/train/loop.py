@@ -288,15 +288,15 @@ def predict(
         part = mine[start : start + _AHEAD]
         if cache is not None:
             _prepare(student, windows, part, settings, cache)
-        sizes = np.diff(windows.first)[part]
-        own = ranges(windows.first[part], sizes)  # the words of these sentences
-        order = np.argsort(own)
+        ordered = np.sort(part)
+        sizes = np.diff(windows.first)[ordered]
+        own = ranges(windows.first[ordered], sizes)  # the words of these sentences, ascending
         parts = np.zeros((len(own), len(student.names)), dtype=np.int64)
         parts[:, outside] = SCALE
         for words, logits in _logits(student, windows, part, settings, cache):
             found = torch.softmax(logits.float(), dim=1).cpu().numpy()
             finite = finite and bool(np.isfinite(found).all())
-            parts[order[np.searchsorted(own, words, sorter=order)]] = np.rint(np.nan_to_num(found) * SCALE)
+            parts[np.searchsorted(own, words)] = np.rint(np.nan_to_num(found) * SCALE)
         result[own] = best_tags(parts, np.cumsum([0, *sizes]), student.names)
     gathered = group.gather((result, finite))
     if not all(sound for _, sound in gathered):  # in all processes alike, or some would wait for the others

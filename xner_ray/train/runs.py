@@ -21,6 +21,7 @@ from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
 from xner_ray.train.recipe import Source, Teacher
 from xner_ray.train.sentences import SPANS, TAGS, UNKNOWN, Tally, flagged, unknown_words
+from xner_ray.translate.given import sides_of
 from xner_ray.translate.health import GARBLED, check
 
 Ints = NDArray[np.int64]
@@ -61,9 +62,7 @@ class RunReader:
         missing = _OF_MISSING if source.filters.incomplete == "words" else ()
         sides = None
         if source.filters.bad_translations == "drop":
-            sides = ("source_text", "text", "source_lang", "lang")
-            if RunFolder(str(source.run)).recipe().direction == "test":  # there the target side was given
-                sides = ("text", "source_text", "lang", "source_lang")
+            sides = sides_of(RunFolder(str(source.run)).recipe())
         flagged = learnt and leaves_out_flagged(source)
         return cls(source, take, frozenset({*take.values(), "spans", *soft, *missing, *(sides or ())}), sides, flagged)
 
@@ -105,11 +104,11 @@ def leaves_out_flagged(source: Source) -> bool:
     Not where the filter is stated, and not where labels do not depend on the translation: gold, and a tagger's of the
     text that was translated.
     """
-    if source.run is None or source.side == "source" or source.labels == "gold":
+    stated = source.filters.bad_translations is not None
+    if stated or source.run is None or source.side == "source" or source.labels == "gold":
         return False
     recipe = RunFolder(source.run).recipe()
-    over = recipe.direction == "train" or (source.labels != "soft" and recipe.projector != "transfer")
-    return over and source.filters.bad_translations is None
+    return recipe.direction == "train" or (source.labels != "soft" and recipe.projector != "transfer")
 
 
 def run_rows(source: Source, learnt: bool, tally: Tally, context: str | None = None) -> Iterator[pa.Table]:

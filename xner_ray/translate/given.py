@@ -17,15 +17,12 @@ from xner_ray.translate.health import HealthChecker
 def examined(table: pa.Table, recipe: Recipe) -> pa.Table:
     """Return the rows as read, with flags and rejects for given translations, by `translate.health`.
 
-    In direction test the translation is the source side. MissingExtraError as of `HealthChecker`.
+    MissingExtraError as of `HealthChecker`.
     """
     if not recipe.given_is_checked:
         return table
     checker = _checker(recipe.translate.health.model_dump_json())
-    names = ["source_text", "text", "source_lang", "lang"]
-    if recipe.direction == "test":
-        names = ["text", "source_text", "lang", "source_lang"]
-    sides = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
+    sides = list(zip(*(table.column(name).to_pylist() for name in sides_of(recipe)), strict=True))
     before = table.column("flags").to_pylist()
     flags: dict[int, Any] = {}
     rejects: dict[int, tuple[Reason, str]] = {}
@@ -38,6 +35,16 @@ def examined(table: pa.Table, recipe: Recipe) -> pa.Table:
         if reject is not None:
             rejects[index] = reject
     return fill(table, {"flags": flags} if flags else {}, rejects)
+
+
+def sides_of(recipe: Recipe) -> tuple[str, str, str, str]:
+    """Return the columns of a text, of its translation, and of the languages of both.
+
+    In direction test the translation is the source side.
+    """
+    if recipe.direction == "test":
+        return "text", "source_text", "lang", "source_lang"
+    return "source_text", "text", "source_lang", "lang"
 
 
 @cache
