@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from xner_ray.commands.adapt import adapt
     from xner_ray.commands.combine import combine
     from xner_ray.commands.compare import compare
-    from xner_ray.commands.cross_validate import cross_validate
     from xner_ray.commands.export import export
     from xner_ray.commands.inspect import evaluate, explain, sample, status, write_page
     from xner_ray.commands.project import plan
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from xner_ray.commands.start.look import look
     from xner_ray.commands.sweep import sweep
     from xner_ray.commands.train import train
+    from xner_ray.commands.validation.command import cross_validate
     from xner_ray.errors import XnerError
     from xner_ray.recipe.load import load_recipe
     from xner_ray.recipe.model import Recipe
@@ -81,7 +81,7 @@ _HOMES = {
     "load_recipe": "xner_ray.recipe.load",
     "combine": "xner_ray.commands.combine",
     "compare": "xner_ray.commands.compare",
-    "cross_validate": "xner_ray.commands.cross_validate",
+    "cross_validate": "xner_ray.commands.validation.command",
     "export": "xner_ray.commands.export",
     "look": "xner_ray.commands.start.look",
     "loop": "xner_ray.api.loops",

@@ -335,7 +335,7 @@ def cross_validate(
     seed: Seed = 0,
 ) -> None:
     """Train students without each fold of their documents in turn, and compare them on that fold. Resumes."""
-    from xner_ray.commands import cross_validate as command
+    from xner_ray.commands.validation import command
     from xner_ray.report.comparison import comparison_tables
 
     console = Console()

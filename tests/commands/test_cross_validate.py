@@ -1,5 +1,6 @@
 """Students by cross-validation: what an experiment file may say, and a small one for real."""
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from given_files import write_recipe
+from rich.console import Console
 from tiny_encoders import tiny
 from typer.testing import CliRunner
 
 from xner_ray import cli
-from xner_ray.commands.cross_validate import _items, cross_validate, load_experiment
+from xner_ray.commands.validation.command import cross_validate
+from xner_ray.commands.validation.recipe import load_experiment
+from xner_ray.commands.validation.trainings import trainings
 from xner_ray.errors import RecipeError, XnerError
 from xner_ray.models import hub
 
@@ -133,7 +137,7 @@ def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None
         students={**STUDENTS, "short": {**STUDENTS["gold"], "fit": {"epochs": 3}, "model": {"layers": 2}}},
     )
     tiny(tmp_path / "encoder", "bert")
-    items = [each for own in _items(load_experiment(path), tmp_path, "/out", print).values() for each in own]
+    items = [each for own in trainings(load_experiment(path), tmp_path, "/out", print) for each in own]
     assert len(items) == 2 * 2 * 7 and len({each.path for each in items}) == len(items)
     for item in items:
         found = [
@@ -163,7 +167,12 @@ def test_students_are_trained_without_what_they_are_scored_on(
     text = path.read_text()
     path.write_text(text.replace("encoder: encoder", "encoder: org/encoder"))
     assert path.read_text() != text
-    found = cross_validate(path, out, samples=200)
+    found = cross_validate(path, out, samples=200, console=(told := Console(file=io.StringIO(), width=200)))
+    lines = told.file.getvalue().splitlines()
+    assert sum(line.startswith(("english, seed", "gold, seed")) for line in lines) == 4
+    assert [line.split(",")[0] for line in lines if "students trained" in line] == [
+        f"{n} of 8 students trained" for n in (2, 4, 6, 8)
+    ]
     files = sorted((out / "predictions").rglob("*.parquet"))
     assert len(files) == 2 * 2 * 2
     rows = [pq.read_table(file).column("row").to_pylist() for file in files[:2]]
@@ -177,15 +186,26 @@ def test_students_are_trained_without_what_they_are_scored_on(
     assert pooled == pytest.approx(sum(found.scores["gold"].values()) / 2, abs=0.02)
     text = (out / "compare.md").read_text()
     assert "| english |" in text
-    assert json.loads((out / "compare.json").read_text())["seeds"]["gold"].keys() == {"0", "1"}
+    written = json.loads((out / "compare.json").read_text())
+    assert written["seeds"]["gold"].keys() == {"0", "1"}
+    kept = {file: json.loads(file.read_text()) for file in sorted((out / "cells").rglob("*.json"))}
+    assert [str(file.relative_to(out / "cells")) for file in kept] == [
+        f"{student}/spa_Latn/seed-{seed}.json" for student in ("english", "gold") for seed in (0, 1)
+    ]
+    assert list(kept.values()) == written["cells"]
+    assert all(cell["exact"] / cell["gold"] == cell["recall"] and cell["gold"] == 40 for cell in kept.values())
 
     # the same command trains only what is missing: one that was lost, none for a new sample of the bootstrap
     times = {file: file.stat().st_mtime_ns for file in files}
     files[0].unlink()
     before = found.scores
+    lost = out / "cells/english/spa_Latn/seed-0.json"
+    lost.write_text("{}")
     result = CliRunner().invoke(cli.app, ["cross-validate", str(path), str(out), "--samples", "100"])
     assert result.exit_code == 0, result.output
     assert "1 of 8 students to train" in result.output
+    assert f"english, seed 0: F1 spa_Latn {100 * kept[lost]['f1']:.1f}\n1 of 1 students trained\n" in result.output
+    assert {file: json.loads(file.read_text()) for file in kept} == kept
     assert {file for file in files if file.stat().st_mtime_ns != times[file]} == {files[0]}
     again = cross_validate(path, out, samples=100)
     assert again.scores == before

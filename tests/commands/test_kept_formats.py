@@ -16,8 +16,8 @@ from rich.console import Console
 from tiny_encoders import tiny
 
 import xner_ray
-from xner_ray.commands.cross_validate import _items
-from xner_ray.commands.experiment import Experiment
+from xner_ray.commands.validation.recipe import Experiment
+from xner_ray.commands.validation.trainings import trainings
 from xner_ray.errors import FatalError, RunFolderError
 from xner_ray.models import cpu_dtype
 from xner_ray.models.cpu_dtype import Times
@@ -192,8 +192,8 @@ def test_an_experiment_times_once_for_all_its_students(recipe: dict[str, Any], t
 
     def formats() -> set[tuple[str, str]]:
         said: list[str] = []
-        items = _items(experiment, tmp_path, str(tmp_path / "out"), said.append)
-        return {(item.student, item.training.fit.dtype) for own in items.values() for item in own}
+        items = trainings(experiment, tmp_path, str(tmp_path / "out"), said.append)
+        return {(item.student, item.training.fit.dtype) for own in items for item in own}
 
     asked = timed(FAST)
     assert formats() == {("a", "bfloat16"), ("b", "float32")}

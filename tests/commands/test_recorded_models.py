@@ -17,8 +17,8 @@ from s3_server import S3Server
 from tiny_encoders import tiny
 
 import xner_ray
-from xner_ray.commands.cross_validate import _items
-from xner_ray.commands.experiment import Experiment
+from xner_ray.commands.validation.recipe import Experiment
+from xner_ray.commands.validation.trainings import trainings
 from xner_ray.engine import resolve
 from xner_ray.errors import FatalError, RecipeError, RunFolderError
 from xner_ray.recipe.load import load_recipe
@@ -311,8 +311,8 @@ def test_students_of_an_experiment_keep_their_encoder(hub: HubServer, encoder: P
         | {"students": students, "student": common}
     )
     out, began = str(tmp_path / "out"), hub.refs[ENCODER]["main"]
-    first = _items(experiment, tmp_path, out, print)
-    assert {item.encoder for own in first.values() for item in own} == {began}
+    first = trainings(experiment, tmp_path, out, print)
+    assert {item.encoder for own in first for item in own} == {began}
     hub.commit(ENCODER, encoder, README="edited")
-    assert _items(experiment, tmp_path, out, print) == first
-    assert _items(experiment, tmp_path, str(tmp_path / "another"), print) != first
+    assert trainings(experiment, tmp_path, out, print) == first
+    assert trainings(experiment, tmp_path, str(tmp_path / "another"), print) != first

@@ -363,8 +363,8 @@ def test_back_translation_on_real_text(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_pud_teaches_a_student(tmp_path: Path) -> None:
     """pud.yaml on a tenth of its sentences; student.yaml and students.yaml then learn from that, for two epochs."""
-    from xner_ray.commands.cross_validate import load_experiment
     from xner_ray.commands.train import train
+    from xner_ray.commands.validation.recipe import load_experiment
     from xner_ray.train.load import load_training
 
     run = tmp_path / "run"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import xner_ray
-from xner_ray.commands.cross_validate import cross_validate, load_experiment
+from xner_ray.commands.validation.command import cross_validate
+from xner_ray.commands.validation.recipe import load_experiment
 from xner_ray.recipe.load import load_recipe
 
 JOBS = Path(__file__).parents[2] / "jobs"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xner_ray.commands.cross_validate import cross_validate, load_experiment
+from xner_ray.commands.validation.command import cross_validate
+from xner_ray.commands.validation.recipe import load_experiment
 
 JOBS = Path(__file__).parents[2] / "jobs"
 LANGS = ("nya_Latn", "swh_Latn", "hau_Latn")

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from xner_ray.commands.adapt import load_adaptation
-from xner_ray.commands.cross_validate import load_experiment
 from xner_ray.commands.loop.recipe import load_loop
 from xner_ray.commands.sweep import load_sweep, planned
+from xner_ray.commands.validation.recipe import load_experiment
 from xner_ray.errors import RecipeError
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe

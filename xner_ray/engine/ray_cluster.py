@@ -277,12 +277,26 @@ def map_tasks(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[A
     Called before the pools are there and after they are gone, so that all CPUs are free. One call only is a task too:
     what it needs for a large file would stay with the driver.
     """
-    calls = list(zip(*arguments, strict=True))
+    tasks = _begun(function, *arguments)
+    with own_errors():
+        result: list[Any] = ray.get(tasks)
+    return result
+
+
+def each_task(function: Callable[..., Any], *arguments: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Map a function over Ray tasks as `map_tasks` does; yield the number and result of each as soon as it ends."""
+    numbers = {task: number for number, task in enumerate(_begun(function, *arguments))}
+    while numbers:
+        with own_errors():
+            (task,), _ = ray.wait(list(numbers), num_returns=1)
+            result = ray.get(task)
+        yield numbers.pop(task), result
+
+
+def _begun(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
     remote: Any = ray.remote(num_cpus=1, max_retries=3)(with_settings)
     settings = HubSettings()
-    with own_errors():
-        result: list[Any] = ray.get([remote.remote(settings, function, *call) for call in calls])
-    return result
+    return [remote.remote(settings, function, *call) for call in zip(*arguments, strict=True)]
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from xner_ray.adapt.recipe import Adaptation
-from xner_ray.commands.experiment import Experiment
 from xner_ray.commands.loop.recipe import Loop
+from xner_ray.commands.validation.recipe import Experiment
 from xner_ray.recipe.comments import comments
 from xner_ray.recipe.decides import inner_section
 from xner_ray.recipe.model import Recipe

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -14,6 +15,8 @@ from xner_ray.errors import RecipeError, did_you_mean
 from xner_ray.recipe.data_set import DataSet, check_controls, refuse_names
 from xner_ray.recipe.decides import Section
 from xner_ray.recipe.input import LanguageCode
+from xner_ray.recipe.load import checked, read_mapping
+from xner_ray.recipe.settings import overridden
 from xner_ray.train.recipe import Source, Training
 
 TAGGED = "tagged"  # a student that is a run's own entities
@@ -115,3 +118,9 @@ def refuse_tests_in(training: Training) -> None:
             f"it would learn from {json.loads(min(shared)[0])}, which evaluate scores it on; give folds, so that each "
             "document is in one of them, or another test set"
         )
+
+
+def load_experiment(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
+    """Load and check an experiment file. RecipeError names the wrong key."""
+    shape = "an experiment is a mapping of runs, languages, students and evaluate"
+    return checked(Experiment, overridden(read_mapping(Path(path), shape), overrides), os.fspath(path), overrides)

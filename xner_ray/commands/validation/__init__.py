@@ -1,0 +1,1 @@
+"""The command `cross-validate`: students trained without each fold of their documents, and compared."""
