@@ -76,7 +76,7 @@ class DamageError(StorageError):
             f"{path}: {what}. Another program or the disk damaged it; run the command that made this run again: it "
             "makes again what is damaged, and nothing else"
         )
-        self.what = what
+        self.path, self.what = path, what
         self._given = (path, what)
 
     def __reduce__(self) -> tuple[type[DamageError], tuple[str, str]]:

@@ -137,7 +137,7 @@ def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None
         students={**STUDENTS, "short": {**STUDENTS["gold"], "fit": {"epochs": 3}, "model": {"layers": 2}}},
     )
     tiny(tmp_path / "encoder", "bert")
-    items = [each for own in trainings(load_experiment(path), tmp_path, "/out", print) for each in own]
+    items = trainings(load_experiment(path), tmp_path, "/out", print)
     assert len(items) == 2 * 2 * 7 and len({each.path for each in items}) == len(items)
     for item in items:
         found = [
@@ -169,10 +169,9 @@ def test_students_are_trained_without_what_they_are_scored_on(
     assert path.read_text() != text
     found = cross_validate(path, out, samples=200, console=(told := Console(file=io.StringIO(), width=200)))
     lines = told.file.getvalue().splitlines()
-    assert sum(line.startswith(("english, seed", "gold, seed")) for line in lines) == 4
-    assert [line.split(",")[0] for line in lines if "students trained" in line] == [
-        f"{n} of 8 students trained" for n in (2, 4, 6, 8)
-    ]
+    told_of = [line for line in lines if "of 8 trained" in line]
+    assert [line.partition("; ")[2].split(",")[0] for line in told_of] == [f"{n} of 8 trained" for n in range(1, 9)]
+    assert sum(": F1 spa_Latn " in line for line in told_of) == 4, "where a cell has all its folds"
     files = sorted((out / "predictions").rglob("*.parquet"))
     assert len(files) == 2 * 2 * 2
     rows = [pq.read_table(file).column("row").to_pylist() for file in files[:2]]
@@ -201,11 +200,16 @@ def test_students_are_trained_without_what_they_are_scored_on(
     before = found.scores
     lost = out / "cells/english/spa_Latn/seed-0.json"
     lost.write_text("{}")
+    (out / "cells/gone").mkdir()
+    (out / "cells/gone/seed-0.json").write_text("{}")
     result = CliRunner().invoke(cli.app, ["cross-validate", str(path), str(out), "--samples", "100"])
     assert result.exit_code == 0, result.output
     assert "1 of 8 students to train" in result.output
-    assert f"english, seed 0: F1 spa_Latn {100 * kept[lost]['f1']:.1f}\n1 of 1 students trained\n" in result.output
-    assert {file: json.loads(file.read_text()) for file in kept} == kept
+    f1 = 100 * kept[lost]["f1"]
+    assert f"english, seed 0, fold 0: F1 spa_Latn {f1:.1f}; 1 of 1 trained\n" in result.output.replace(
+        "\n1 of", " 1 of"
+    )
+    assert {file: json.loads(file.read_text()) for file in (out / "cells").rglob("*.json")} == kept
     assert {file for file in files if file.stat().st_mtime_ns != times[file]} == {files[0]}
     again = cross_validate(path, out, samples=100)
     assert again.scores == before
@@ -239,5 +243,5 @@ def test_students_are_trained_without_what_they_are_scored_on(
     assert [(cell.lang, cell.seed, cell.f1) for cell in cells] == [("spa_Latn", 0, 1.0), ("spa_Latn", 1, 1.0)]
     assert "| tagged | spa_Latn | 100.0 | 100.0 | 100.0, 100.0 | 100.0 |" in (tmp_path / "alone/compare.md").read_text()
 
-    with pytest.raises(XnerError, match="english: data: no sentence has an entity to learn"):
+    with pytest.raises(XnerError, match=r"8 of 8 students(?s:.*)seed 0, fold 0: data: no sentence(?s:.*)and 3 more$"):
         cross_validate(path, out, overrides=["student={labels: {keep: [X]}}"])

@@ -312,7 +312,7 @@ def test_students_of_an_experiment_keep_their_encoder(hub: HubServer, encoder: P
     )
     out, began = str(tmp_path / "out"), hub.refs[ENCODER]["main"]
     first = trainings(experiment, tmp_path, out, print)
-    assert {item.encoder for own in first for item in own} == {began}
+    assert {item.encoder for item in first} == {began}
     hub.commit(ENCODER, encoder, README="edited")
     assert trainings(experiment, tmp_path, out, print) == first
     assert trainings(experiment, tmp_path, str(tmp_path / "another"), print) != first

@@ -93,6 +93,7 @@ class Kind:
     answers: dict[str, Any]
     halves: list[Files] = field(default_factory=list)
     old: list[Files] = field(default_factory=list)  # earlier states of the same folder
+    foreign: Files = field(default_factory=dict)  # a finished run of other settings
 
     @property
     def published(self) -> Files:
@@ -154,6 +155,9 @@ def kind_of(
     copy = Place(folder / "undisturbed" / place.root.name, None)
     copy.set(place.files())
     kind = Kind(place, command, copy.run, place.files(), answers(place.run, copy.run), old=old)
+    other = Place(folder / "other" / place.root.name, None)
+    xner_ray.project(large, other.run, overrides=["match.solver=greedy"])
+    kind.foreign = other.files()
     for at in random.Random(SEED).sample(range(1, len(changes)), HALVES):
         place.restore(begun)
         with _dying(monkeypatch, at):
@@ -212,12 +216,20 @@ def _is_one_message(error: XnerError) -> bool:
     return "\n" not in str(error) or "holds a run of another recipe" in str(error)
 
 
-def damage(rng: random.Random, files: Files, old: list[Files]) -> tuple[str, dict[str, bytes | None]]:
+def damage(rng: random.Random, files: Files, kind: Kind) -> tuple[str, dict[str, bytes | None]]:
     """Return what is done, and the files that it changes."""
     names = sorted(name for name, data in files.items() if data)
     name = rng.choice(names)
-    data = files[name]
-    how = rng.choice(["delete", "cut", "flip", "swap", "old", "SEALED", "grow"])
+    data, old = files[name], kind.old
+    how = rng.choice(["delete", "cut", "flip", "swap", "old", "SEALED", "grow", "foreign", "two"])
+    if how == "two":
+        (first, changes), (second, more) = damage(rng, files, kind), damage(rng, files, kind)
+        return f"{first}, and {second}", changes | more
+    if how == "foreign" and (
+        theirs := sorted(n for n, other in kind.foreign.items() if n in files and other != files[n])
+    ):
+        name = rng.choice(theirs)
+        return f"foreign {name}", {name: kind.foreign[name]}
     if how == "SEALED" and "_run/SEALED" in files:
         name = "_run/SEALED"
         return f"cut {name}", {name: files[name][: rng.randrange(len(files[name]))]}
@@ -248,7 +260,7 @@ def test_random_damage_is_mended_or_named(
     print(f"\n{name}: seed {SEED}")
     for number in range(N_DAMAGES // len(KINDS)):
         files, sealed = (kind.finished, True) if rng.random() < 0.5 else (rng.choice(kind.halves), False)
-        what, changes = damage(rng, files, kind.old)
+        what, changes = damage(rng, files, kind)
         about = f"XNER_SEED={SEED}, {name}, damage {number} of a {'finished' if sealed else 'half'} run: {what}"
         kind.place.restore(files)
         kind.place.set(changes)

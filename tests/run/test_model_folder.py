@@ -116,6 +116,14 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     _check(root, 2)
     (root / "README.md").unlink()  # a user may
     assert _made(root, 2)["seed"] == 2 and not (root / "README.md").exists()
+    kept = (root / "config.json").read_bytes()
+    (root / "config.json").write_bytes(kept[:-1])
+    with pytest.raises(RunFolderError, match=r"config\.json: was altered, its SHA-256 is not that of SHA256SUMS"):
+        _made(root, 2)
+    (root / "config.json").unlink()
+    with pytest.raises(RunFolderError, match=r"config\.json: is missing; put the file back, or give --fresh"):
+        _made(root, 2)
+    (root / "config.json").write_bytes(kept)
     (root / "training.json").write_text("{}")  # as a version without fingerprints left it
     with pytest.raises(RunFolderError, match="seed: None there, 2 now"):
         _made(root, 2)

@@ -1,6 +1,7 @@
 """Sums of files, and when they are remembered."""
 
 import hashlib
+import io
 import os
 import shutil
 import time
@@ -129,3 +130,45 @@ def test_objects_are_known_by_the_tag_of_their_store(s3: S3Server, reads: list[s
     assert len(reads) == 2
     stamp = sums.stamp(address)
     assert stamp is not None and sums.sums([address], {stamp: "0" * 64}) == ["0" * 64], "known from elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("headers", "known"),
+    [
+        ({"ETag": '"1"'}, '"1"'),
+        ({"ETag": '"1"', "VersionId": "null"}, '"1"'),
+        ({"ETag": '"1"', "VersionId": "v2"}, 'v2 "1"'),
+        ({"ETag": 'W/"1"'}, None),
+        ({"VersionId": "null"}, None),
+        ({"Generation": "7", "ETag": "CAE="}, "7 CAE="),
+    ],
+)
+def test_a_version_that_says_nothing_is_no_tag(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], known: str | None
+) -> None:
+    """In a bucket with suspended versioning every object has the version "null", also after it was overwritten."""
+
+    class Stream(io.BytesIO):
+        def metadata(self) -> dict[str, bytes]:
+            return {name: text.encode() for name, text in headers.items()}
+
+        def size(self) -> int:
+            return 5
+
+    class Store:
+        def open_input_stream(self, inner: str) -> Stream:
+            return Stream(b"words")
+
+    monkeypatch.setattr(storage, "locate", lambda path: (Store(), "bucket/a"))
+    assert sums.stamp("s3://bucket/a") == (f"s3://bucket/a 5 {known}" if known else None)
+
+
+def test_mount_points_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\n/dev/sdb /media/My\\040Passport exfat rw 0 0\n")
+    monkeypatch.setattr("builtins.open", lambda *args, real=open, **options: real(mounts, *args[1:], **options))
+    sums._mounts.cache_clear()
+    found = sums._mounts()
+    monkeypatch.undo()
+    sums._mounts.cache_clear()
+    assert found == [("/media/My Passport/", "exfat"), ("/", "ext4")]

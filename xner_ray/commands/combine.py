@@ -11,6 +11,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from xner_ray.commands.inspect import read_index, whole_parts
+from xner_ray.commands.rematch import retried_key
 from xner_ray.commands.session import Begun, Session, begin_from, opened, rows_of_units
 from xner_ray.engine import choice as executors
 from xner_ray.engine import second_pass
@@ -81,6 +82,7 @@ def combine(
     keys: dict[str, Any] = {"method": method, "weights": weights}
     for number, old in enumerate(olds, start=1):  # what a key begins with says which further languages may bring it
         keys |= {f"{key} of run {number}": value for key, value in old.keys().items()}
+        keys |= retried_key(old, f"run {number}")
     begun = Begun(recipe, keys, olds[0].record().asked)
     with opened(folder, begun, console, fresh=fresh) as report:
         if report is not None:

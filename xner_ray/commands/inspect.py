@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from xner_ray import defaults
 from xner_ray.data.row import row_schema
-from xner_ray.errors import InputError, XnerError
+from xner_ray.errors import InputError, RunFolderError, XnerError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.read.index.index import Index
@@ -42,12 +42,15 @@ PAGE = "report.html"
 def read_index(folder: RunFolder) -> Index:
     """Return the units as listed when the run began."""
     # ParquetFile, not read_table: that one imports pyarrow.dataset, and with it pandas.
-    return Index.from_table(pq.ParquetFile(pa.BufferReader(folder.read_record("units.parquet"))).read())
+    data = folder.read_record("units.parquet")
+    with whole.reading(folder.units_path):
+        return Index.from_table(pq.ParquetFile(pa.BufferReader(data)).read())
 
 
 def read_report(folder: RunFolder) -> Report:
     """Return the report of a sealed run."""
-    return Report.from_dict(json.loads(folder.read_document("report.json")))
+    with whole.reading(folder.path("report.json")):
+        return Report.from_dict(json.loads(folder.read_document("report.json")))
 
 
 def run_report(index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe) -> Report:
@@ -270,8 +273,13 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
         report.rows_per_second = None if rate is None else round(rate, 1)
         report.began = next((moment(driver.started) for driver in attempts(folder)), None)
     page = page_of(folder, recipe, index, parts, report, rows=rows, sealed=sealed is not None)
-    storage.publish(folder.path(PAGE), page)
-    if sealed is not None:
+    if sealed is None:
+        storage.publish(folder.path(PAGE), page)
+        return folder.path(PAGE)
+    with folder.claim():  # a driver may have begun to change the run meanwhile
+        if folder.sealed() != sealed:
+            raise RunFolderError(f"{folder.root}: was changed while its page was made; ask again")
+        storage.publish(folder.path(PAGE), page)
         storage.publish(folder.sealed_path, sealed.with_other(PAGE, page).dump())
     return folder.path(PAGE)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from xner_ray.commands.inspect import pace_of
-from xner_ray.commands.session import Begun, Session, begin, known_index, opened, seconds_of
+from xner_ray.commands.session import Begun, Session, begin, far_stamps, known_index, opened, own_damage, seconds_of
 from xner_ray.data.row import row_schema
 from xner_ray.engine import choice as executors
 from xner_ray.engine import resolve
@@ -22,7 +22,16 @@ from xner_ray.engine.executor import Events, Executor, Work, loading
 from xner_ray.engine.inline import InlineExecutor, deadly
 from xner_ray.engine.pools import Capacity, assumed, group, local_capacity, shrink
 from xner_ray.engine.pools import Group as Pool
-from xner_ray.errors import FatalError, InputError, Reason, RecipeError, RetryableError, did_you_mean
+from xner_ray.errors import (
+    FatalError,
+    InputError,
+    MissingExtraError,
+    Reason,
+    RecipeError,
+    RetryableError,
+    StorageError,
+    did_you_mean,
+)
 from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index.build import build_index
 from xner_ray.read.index.index import Index
@@ -75,9 +84,11 @@ def project(
     early = None if folder.is_run() and not fresh else _read_early(given)
     if early is not None:
         _judge(early, given, allow_rejects)
-    begun = _begun(given, folder, fresh, lambda line: console.print(Text(line)))
+    with own_damage(folder):
+        begun = _begun(given, folder, fresh, lambda line: console.print(Text(line)))
     checked = begun.recipe
     with (
+        own_damage(folder),
         opened(folder, begun, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
         ExitStack() as stack,
     ):
@@ -137,12 +148,14 @@ def _begun(given: Recipe, folder: RunFolder, fresh: bool, say: Callable[[str], N
         if names := loading(given):
             say(f"looking at models: {names}")
         checked, models = resolve.resolve(given, recorded=known, say=say)
-        inputs, parallel = texts.identities(partial(contents, known=record.tags if record else None))
         files = of_files(*texts.identities(paths))
+        before = far_stamps(files)
+        inputs, parallel = texts.identities(partial(contents, known=record.tags if record else None))
+        same = {key: stamp for key, stamp in far_stamps(files).items() if before.get(key) == stamp}
         keys = fingerprint(checked, inputs, parallel, models)
         keys = as_recorded(keys, record, lambda: of_files(*texts.identities(stamps)))
-        return Begun(checked, keys, resolve.asked(given), wanted, files, hub.commits(), texts.n_bytes)
-    except (RecipeError, InputError, RetryableError) as error:
+        return Begun(checked, keys, resolve.asked(given), wanted, files, hub.commits(), texts.n_bytes, stamps=same)
+    except (RecipeError, InputError, RetryableError, StorageError, MissingExtraError) as error:
         if record is None or record.given != wanted or not dict(given.models()).items() <= record.asked.items():
             raise
         now = {"engine": given.engine, "output": given.output}

@@ -13,7 +13,7 @@ from xner_ray.commands.inspect import read_report
 from xner_ray.errors import DamageError, InputError, RunFolderError, ServiceError, StorageError, one_line
 from xner_ray.report.card import Pushed, dataset_card
 from xner_ray.run.folder import RunFolder
-from xner_ray.run.sealed import sum_of
+from xner_ray.run.sealed import damage, sum_of
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 
@@ -63,6 +63,8 @@ def push(
     card = dataset_card(folder.recipe(), report, names, Pushed(repository, _versions(folder), licence))
     total = sum(entry["bytes"] for entry in files)
     say(f"{folder.root}: {len(files):,} files, {total / 1e6:,.1f} MB, to {repository}")
+    for name, what in damage(folder.root, files).items():
+        raise DamageError(folder.path(name), what)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()

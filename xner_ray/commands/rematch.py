@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def rematch(
         )
     changed = changed_recipe(recipe, overrides)
     refuse_other_candidates(old.keys(), changed)
-    keys = changed_keys(old.keys(), recipe, changed)
+    keys = changed_keys(old.keys(), recipe, changed) | retried_key(old, "the run")
     index = read_index(old)
     parts = whole_parts(old, index.units, first=True)
     resolve.check_tags(changed, model.run_labels(changed, index.labels_found))
@@ -124,6 +125,12 @@ def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
             f"match.candidates: tagger gives other candidates than when this run was made, and {computed[0]} was "
             "computed for the old ones; project anew"
         )
+
+
+def retried_key(old: RunFolder, which: str) -> dict[str, str]:
+    """Return the key of a fingerprint for the rows of another run that were tried again; none without such."""
+    retried = old.retried()
+    return {f"retried parts of {which}": hashlib.sha256(" ".join(retried).encode()).hexdigest()} if retried else {}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from xner_ray.run import publish, record, repair
 from xner_ray.run.attempts import Attempt, attempts
 from xner_ray.run.counters import PriorUse, Report
 from xner_ray.run.folder import BACKGROUND, RunFolder
+from xner_ray.run.sealed import NO_FILE, SEALED
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
@@ -47,12 +48,18 @@ class Begun:
     input_bytes: int = 0  # of all input files together
     gone: str = ""  # why inputs and models cannot be looked at, if the run must do without them
 
+    stamps: Mapping[str, str] = field(default_factory=dict)  # of input files on object stores, by key, before summing
+
     def tags(self) -> dict[str, str]:
         """Return the sums of inputs on object stores by their stamp, so that a resume elsewhere need not read them."""
-        far = {key: path for key, path in self.files.items() if not storage.is_local(path)}
-        stamps = {key: sums.stamp(path) for key, path in far.items()}
-        found = {stamp: str(self.keys[key]) for key, stamp in stamps.items() if stamp}
+        found = {stamp: str(self.keys[key]) for key, stamp in self.stamps.items()}
         return {stamp: text.partition("sha256:")[2].partition(" ")[0] for stamp, text in found.items()}
+
+
+def far_stamps(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the stamps (`sums.stamp`) of files on object stores, by key, of those that have one."""
+    found = {key: sums.stamp(path) for key, path in files.items() if not storage.is_local(path)}
+    return {key: stamp for key, stamp in found.items() if stamp}
 
 
 @contextmanager
@@ -74,11 +81,11 @@ def opened(
     with folder.claim():
         if fresh:
             folder.discard()
-        restored = folder.is_run() and record.restore(folder.root)
+        restored = folder.is_run() and folder.restore_record()
         folder.check(begun.keys, recipe.languages, begun.files)
         if restored:
             console.print(Text(f"{folder.path(record.RECORD)} was damaged; the last driver's copy of it is taken"))
-        damaged = folder.is_run() and _mended(folder, console)
+        damaged = folder.is_run() and _mended(folder, console, begun.gone)
         report = None if damaged or restored else _finished(folder, recipe)
         report = None if report is not None and again(report) else report
         if report is not None:
@@ -86,12 +93,38 @@ def opened(
         yield report
 
 
-def _mended(folder: RunFolder, console: Console) -> bool:
-    """Say what is damaged in a run, and make room for what takes its place; return whether anything is."""
+@contextmanager
+def own_damage(folder: RunFolder) -> Iterator[None]:
+    """Raise FatalError for damage of a file of this run that no command makes again."""
+    try:
+        yield
+    except DamageError as error:
+        root = folder.path("_run", "")
+        name = f"_run/{error.path.removeprefix(root)}" if error.path.startswith(root) else ""
+        if not name or name.startswith(repair.MADE_AGAIN) or name == SEALED:
+            raise
+        raise FatalError(
+            f"{error.path}: {error.what}, and nothing makes it again; put it back from a backup, or give --fresh to "
+            "make the whole run again"
+        ) from None
+
+
+def _mended(folder: RunFolder, console: Console, gone: str) -> bool:
+    """Say what is damaged in a run, and make room for what takes its place; return whether anything is.
+
+    gone: why units cannot be made; then FatalError before anything of a unit is deleted.
+    """
     found = repair.find(folder)
     if not found and folder.sealed() is not None:
         names = [unit.name for unit in read_index(folder).units]
         found = repair.missing(folder, names, two_passes=folder.recipe().two_passes)
+    if blocked := [name for name, what in found.items() if what == NO_FILE]:
+        raise RunFolderError(f"{folder.path(blocked[0])}: is no file, and one of the run belongs there; move it away")
+    if gone and (lost := repair.of_units(found)):
+        which = f"{folder.path(lost[0])} {found[lost[0]]}"
+        raise FatalError(f"{which}; {len(lost):,} such files are to be made again, and that cannot be: {gone}")
+    for name in repair.odd_files(folder) if SEALED not in found else ():
+        console.print(Text(f"{folder.path(name)}: is no file of this run, but is read with it; move it away"))
     for number, (name, what) in enumerate(found.items()):
         if number == _SHOWN:
             console.print(Text(f"and {len(found) - number:,} more files"))
@@ -254,6 +287,7 @@ class Session:
         }
         documents |= _page(folder, recipe, index, parts, report, self.console)
         storage.delete(folder.ids_folder)  # what a driver left that died while it read the input
+        folder.still_ours()
         publish.seal(
             folder.root,
             files,

@@ -67,7 +67,10 @@ def unchanged(file: File) -> File:
 
 def changed(file: File) -> InputError:
     """Return the error for a file that is not the one that was indexed."""
-    return InputError(f"{file.path}: has changed since it was indexed; start again with --fresh")
+    return InputError(
+        f"{file.path}: has another size or time than when this command began to read it; if its content is the same, "
+        "the same command goes on"
+    )
 
 
 def parts_of(file: File) -> tuple[str, ...]:

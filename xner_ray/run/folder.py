@@ -23,14 +23,14 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import yaml
 from pyarrow import fs
 
 from xner_ray.errors import DamageError, RunFolderError
-from xner_ray.recipe.decides import Decides
-from xner_ray.recipe.model import Recipe, keys_that
+from xner_ray.recipe.model import Recipe
 from xner_ray.run import record, whole
 from xner_ray.run.record import RECORD, Record, versions
 from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
@@ -60,9 +60,8 @@ class RunFolder:
     def place(self) -> str:
         """The run's one true address, without symbolic links and file://."""
         inner = storage.locate(self.root)[1]
-        return (
-            os.path.realpath(inner) if storage.is_local(self.root) else storage.bare(storage.within(self.root, inner))
-        )
+        local = storage.is_local(self.root)
+        return os.path.realpath(inner) if local else storage.bare(storage.within(self.root, inner))
 
     @property
     def units_path(self) -> str:
@@ -80,7 +79,7 @@ class RunFolder:
 
     def is_run(self) -> bool:
         """Return True once units are listed, the last step before the first unit; also if that list was lost since."""
-        if storage.exists(self.units_path):
+        if storage.exists(self.units_path) or self.is_sealed():
             return True
         return storage.exists(self.path(RECORD)) and self._last_attempt() >= self.first_attempt()
 
@@ -96,11 +95,20 @@ class RunFolder:
         """Say that the run is not finished. What SEALED knows of parts stays, for as long as it is right."""
         if self.is_sealed():
             try:
-                sealed = Sealed.load(self.sealed_path)
-                storage.publish(self._unsealed_path, sealed.dump())
+                storage.publish(self._unsealed_path, Sealed.load(self.sealed_path).dump())
             except DamageError:
-                pass  # of a file that says nothing, nothing is kept
+                self.keep_retried()
             storage.delete(self.sealed_path)
+
+    def keep_retried(self) -> None:
+        """Write down which units were tried again by the files that are there, where SEALED does not say it.
+
+        Without that, nothing would tell of a damaged one once it is deleted.
+        """
+        if Sealed.load_if_whole(self.sealed_path) is None:
+            old = Sealed.load_if_whole(self._unsealed_path) or Sealed([])
+            now = {unit_of(file): file for file in (*old.retried, *self.retried())}
+            storage.publish(self._unsealed_path, replace(old, retried=sorted(now.values())).dump())
 
     def is_sealed(self) -> bool:
         return storage.exists(self.sealed_path)
@@ -154,15 +162,18 @@ class RunFolder:
     def parts(self) -> dict[str, str]:
         """Return the path of each unit's part: the latest retry of its rejects, else the earliest attempt.
 
-        Parts of several attempts hold equal rows.
-
-        Attempts from before a `--fresh` do not: the last writer of a killed driver may outlive it. A file too short for
-        Parquet is no part, so its unit is made again; others are checked when they are read.
+        Parts of several attempts hold equal rows; those from before a `--fresh` do not count: the last writer of a
+        killed driver may outlive it. A file too short for Parquet is no part; others are checked when they are read.
         """
         found: dict[str, str] = {}
         for _, unit, path in self._parts_of("parts"):
             found.setdefault(unit, path)
         return {**found, **{unit: path for _, unit, path in self._parts_of("retried")}}
+
+    def damaged_files(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return what is wrong with parts, refined parts and priors of the run, by path (`whole.damaged`)."""
+        record = self.record()
+        return whole.damaged(paths, summed=record.summed, run=record.identity)
 
     def files_made(self) -> Iterator[tuple[str, str]]:
         """Yield path and name of each part, refined part and prior since the last `--fresh` or retry."""
@@ -178,14 +189,8 @@ class RunFolder:
     def lost_retries(self) -> list[str]:
         """Return the units whose rejects were tried again, by SEALED or UNSEALED, and the result is gone."""
         retried = {unit for _, unit, _ in self._parts_of("retried")}
-        for path in (self.sealed_path, self._unsealed_path):
-            if storage.exists(path):
-                try:
-                    listed = Sealed.load(path).retried
-                except DamageError:
-                    continue
-                return sorted({unit_of(file) for file in listed} - retried)
-        return []
+        found = Sealed.load_if_whole(self.sealed_path) or Sealed.load_if_whole(self._unsealed_path)
+        return sorted({unit_of(file) for file in found.retried} - retried) if found else []
 
     def retried(self) -> list[str]:
         """Return the parts below `_run/retried` that count, as SEALED lists them."""
@@ -224,14 +229,20 @@ class RunFolder:
     def refined(self) -> dict[str, str]:
         """Return the path of each unit's part after the second matching."""
         folder = self.refined_folder
-        names = [info.base_name for info in storage.files_below(folder) if is_part(info)]
-        return {unit_of(name): storage.join(folder, name) for name in names}
+        found = [info.base_name for info in storage.files_below(folder) if is_part(info)]
+        return {unit_of(name): storage.join(folder, name) for name in found}
 
     def record(self) -> Record:
         """Return what the run is; read once. DamageError if neither that nor a driver's copy is what was written."""
         if self._record is None:
             self._record = record.read(self.root)
         return self._record
+
+    def restore_record(self) -> bool:
+        """Write fingerprint.json again where it is damaged, or another than was sealed; return whether it was."""
+        sealed = Sealed.load_if_whole(self.sealed_path)
+        restored, self._record = record.restore(self.root, sealed.sum_of_other(RECORD) if sealed else None), None
+        return restored
 
     def first_attempt(self) -> int:
         """Return the first attempt since the last `--fresh`."""
@@ -274,10 +285,7 @@ class RunFolder:
         """Return by key the names of the run's models, pinned if a stage uses them."""
         if self.record().sums:
             return self.record().models
-        data = yaml.safe_load(self.read_record("recipe.yaml"))  # of an earlier version, whose keys may be others
-        keys = {key: key.split(".") for key in keys_that(Decides.MODEL)}
-        named = {key: (data.get(stage) or {}).get(name) for key, (stage, name) in keys.items()}
-        return {key: name for key, name in named.items() if isinstance(name, str)}
+        return record.models_of(self.read_record("recipe.yaml"))
 
     def _last_attempt(self) -> int:
         kinds = "attempts", "parts", "retried"
@@ -292,8 +300,11 @@ class RunFolder:
         return attempt
 
     def recipe(self) -> Recipe:
-        """Return the resolved recipe that the run was made with."""
-        return Recipe.model_validate(yaml.safe_load(self.read_record("recipe.yaml")))
+        """Return the resolved recipe that the run was made with.
+
+        DamageError; RunFolderError if this version does not know it.
+        """
+        return record.recipe_of(self.path("_run", "recipe.yaml"), self.read_record("recipe.yaml"))
 
     def refuse_other_files(self) -> None:
         """Raise RunFolderError if the folder holds files and no run; `--fresh` must not delete those either."""
@@ -327,6 +338,7 @@ class RunFolder:
         begun = storage.exists(self.path(RECORD))
         first = self.first_attempt() if begun else self._last_attempt() + 1
         summed = not begun or self.record().summed
+        identity = self.record().identity if begun else Record.identity_of(keys, first)
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         files = {
             "recipe.yaml": text.encode(),
@@ -334,9 +346,8 @@ class RunFolder:
             "units.parquet": units,
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        new = Record(
-            dict(keys), recipe.languages, first, unit_rows, sums, models=dict(recipe.models()), summed=summed, **further
-        )
+        new = replace(Record(dict(keys), recipe.languages, first, unit_rows, sums), **further)
+        new = replace(new, models=dict(recipe.models()), summed=summed, identity=identity)
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])
@@ -348,10 +359,11 @@ class RunFolder:
     def claim(self) -> Iterator[None]:
         """Keep other drivers out while this one lives; RunFolderError if one does. See `lease.claim`.
 
-        Correctness does not depend on it: a second writer of a unit writes the same rows.
+        Rows do not depend on it: a second writer of a unit writes the same ones.
         """
         with claim(self.root, self.path("_run")) as self.lease:
             self._ours = True
+            self._record = self._finished = None  # another driver may have worked here since they were read
             try:
                 yield
             finally:

@@ -22,10 +22,11 @@ import yaml
 
 from xner_ray.errors import RecipeError, RunFolderError
 from xner_ray.recipe.decides import Section
-from xner_ray.storage import cache
+from xner_ray.storage import cache, sums
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import LOCK, claim
 
+_CARD = "README.md"
 _SUMS, _WORK, _FINGERPRINT, _RECIPE, _ASKED = "SHA256SUMS", "_train", "fingerprint.json", "recipe.yaml", "asked.json"
 
 
@@ -105,6 +106,7 @@ class ModelFolder:
                 + "\nName another folder, or give --fresh to discard what is there."
             )
         if report is not None:
+            self._refuse_altered()
             storage.delete(self.work)  # there if a process was killed after it wrote SHA256SUMS
         return report
 
@@ -155,11 +157,11 @@ class ModelFolder:
         report |= {"fingerprint": dict(keys), "asked": dict(self.asked)}
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         (folder / self.report).write_text(text, encoding="utf-8")
-        sums = cache.sums(folder)
+        listed = cache.sums(folder)
         files = sorted(folder.iterdir(), key=lambda path: path.name == "config.json")
         for path in files:
             storage.copy({path.name: str(path)}, self.root)
-        storage.publish(self.path(_SUMS), sums.encode())
+        storage.publish(self.path(_SUMS), listed.encode())
 
     @property
     def _fingerprint(self) -> str:
@@ -178,10 +180,25 @@ class ModelFolder:
         names = [str(info.path)[len(inner) :] for info in storage.files_below(self.root)]
         return [name for name in names if not name.startswith((LOCK, "LOCK"))]
 
+    def _refuse_altered(self) -> None:
+        """Raise RunFolderError if a file of the complete model is not what was trained, other than its card."""
+        there = set(self._names())
+        wanted = {name: digest for name, digest in self._wanted().items() if name != _CARD and ".." not in name}
+        paths = [self.path(name) for name in wanted if name in there]
+        own = dict(zip(paths, sums.sums(paths), strict=True))
+        for name, digest in wanted.items():
+            if (found := own.get(self.path(name))) != digest:
+                what = "is missing" if found is None else f"was altered, its SHA-256 is not that of {_SUMS}"
+                raise RunFolderError(f"{self.path(name)}: {what}; put the file back, or give --fresh to train again")
+
     def _listed(self) -> list[str]:
         """Return the files that SHA256SUMS lists; none while the model is not complete."""
+        return list(self._wanted())
+
+    def _wanted(self) -> dict[str, str]:
         data = storage.read_if_there(self.path(_SUMS)) or b""
-        return [line.partition("  ")[2] for line in data.decode(errors="replace").splitlines()]
+        lines = [line.partition("  ") for line in data.decode(errors="replace").splitlines()]
+        return {name: digest for digest, _, name in lines}
 
     def _is_ours(self, names: Iterable[str]) -> bool:
         return f"{_WORK}/{_FINGERPRINT}" in names or self.report in self._listed()

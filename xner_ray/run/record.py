@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,9 +12,14 @@ from datetime import UTC
 from importlib import metadata
 from typing import Any
 
+import yaml
+from pydantic import ValidationError
+
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.errors import DamageError, RunFolderError
+from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.fingerprint import GIVEN
+from xner_ray.recipe.model import Recipe, keys_that
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
@@ -41,8 +48,15 @@ class Record:
     models: dict[str, str] = field(default_factory=dict)  # the same, pinned
     given: str = ""  # digest of the user's recipe
     summed: bool = False  # no file of the run is of an earlier version, which made none with a sum
+    identity: str = ""  # what its files are known by; "": a run that an earlier version began
     tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
     commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub, as `storage.hub.commits`
+
+    @staticmethod
+    def identity_of(keys: Mapping[str, Any], first_attempt: int) -> str:
+        """Return the identity of a run that begins; it keeps that when languages are added."""
+        text = json.dumps([keys, first_attempt], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @classmethod
     def load(cls, path: str) -> Record:
@@ -110,6 +124,32 @@ def _changed(path: str) -> str:
     return f"is another file than the run began with ({time}{info.size:,} bytes)"
 
 
+def recipe_of(path: str, data: bytes) -> Recipe:
+    """Return the resolved recipe that a run was made with, from its recipe.yaml.
+
+    DamageError; RunFolderError where it has a key or a value that this version does not know.
+    """
+    try:
+        return Recipe.model_validate(yaml.safe_load(data))
+    except yaml.YAMLError:
+        raise DamageError(path, "is no YAML document") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise RunFolderError(
+            f"{path}: another version of xner_ray wrote it ({key}: {first['msg']}); use that version, or make the run "
+            "again in another folder"
+        ) from None
+
+
+def models_of(data: bytes) -> dict[str, str]:
+    """Return by key the models of a run's recipe.yaml of an earlier version, whose keys may be others."""
+    found = yaml.safe_load(data)
+    keys = {key: key.split(".") for key in keys_that(Decides.MODEL)}
+    named = {key: (found.get(stage) or {}).get(name) for key, (stage, name) in keys.items()}
+    return {key: name for key, name in named.items() if isinstance(name, str)}
+
+
 def as_recorded(
     keys: Mapping[str, Any], record: Record | None, stamps: Callable[[], Mapping[str, str]]
 ) -> dict[str, Any]:
@@ -139,16 +179,28 @@ def _copies(root: str) -> list[str]:
     return [storage.join(folder, info.base_name) for info in reversed(storage.files_below(folder)) if info.size]
 
 
-def restore(root: str) -> bool:
-    """Write fingerprint.json and its last copy again where damaged; return whether the first was. DamageError."""
-    found, damaged = read(root), []
-    for path in [storage.join(root, RECORD), *_copies(root)[:1]]:
+def restore(root: str, wanted: str | None = None) -> bool:
+    """Write fingerprint.json and its last copy again where damaged; return whether the first was. DamageError.
+
+    wanted: the SHA-256 of the right one, where that is known; then another one is replaced by the copy that has it.
+    """
+    place, damaged = storage.join(root, RECORD), []
+    if wanted and _sum(place) != wanted and (right := next((c for c in _copies(root) if _sum(c) == wanted), None)):
+        storage.publish(place, storage.read_bytes(right))
+        damaged.append(place)
+    found = read(root)
+    for path in [place, *_copies(root)[:1]]:
         try:
             Record.load(path)
         except DamageError:
             storage.publish(path, found.dump())
             damaged.append(path)
-    return storage.join(root, RECORD) in damaged
+    return place in damaged
+
+
+def _sum(path: str) -> str | None:
+    data = storage.read_if_there(path)
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def versions() -> dict[str, str]:

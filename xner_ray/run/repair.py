@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from xner_ray.errors import DamageError
-from xner_ray.run import whole
 from xner_ray.run.folder import BACKGROUND, RunFolder
-from xner_ray.run.sealed import Sealed, damage
+from xner_ray.run.sealed import SEALED, Sealed, damage, unit_of
 from xner_ray.storage import files as storage
+from xner_ray.storage import hub
 
-_SEALED = "_run/SEALED"
-_MADE_AGAIN = (*(f"_run/{kind}/" for kind in ("parts", "retried", "priors", "refined")), BACKGROUND)
+MADE_AGAIN = (*(f"_run/{kind}/" for kind in ("parts", "retried", "priors", "refined")), BACKGROUND)
 
 
 def find(folder: RunFolder) -> dict[str, str]:
@@ -25,19 +24,24 @@ def find(folder: RunFolder) -> dict[str, str]:
     try:
         sealed = folder.sealed()
     except DamageError as error:
-        found[_SEALED] = error.what
+        found[SEALED] = error.what
     if sealed is not None:
         found |= damage(folder.root, [*sealed.files, *sealed.others])
     names = dict(folder.files_made())
-    return found | {
-        names[path]: what for path, what in whole.damaged(list(names), summed=folder.record().summed).items()
-    }
+    return found | {names[path]: what for path, what in folder.damaged_files(list(names)).items()}
 
 
 def missing(folder: RunFolder, units: Sequence[str], *, two_passes: bool) -> dict[str, str]:
-    """Return the parts that a sealed run lacks, as `find` does. units: their names."""
+    """Return the parts that a sealed run lacks, or has beyond those that it was made of, as `find` does.
+
+    units: their names.
+    """
     parts, refined, lost = folder.parts(), folder.refined(), folder.lost_retries()
     found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in lost}
+    sealed = folder.sealed()
+    if sealed is not None and sealed.incarnation is not None:
+        new = {unit_of(file) for file in set(folder.retried()) - set(sealed.retried)}
+        found |= {f"_run/retried/*/{unit}.parquet": "is newer than what was published" for unit in sorted(new)}
     for unit in units:
         if unit not in parts:
             found[f"_run/parts/*/{unit}.parquet"] = "is missing"
@@ -61,7 +65,7 @@ def whole_parts(folder: RunFolder, units: Sequence[str], *, two_passes: bool, fi
             raise DamageError(folder.path(name), what)
     listed, found = set(units), folder.parts() if first else folder.final_parts()
     parts = {unit: path for unit, path in found.items() if unit in listed}
-    for path, what in whole.damaged(list(parts.values()), summed=folder.record().summed).items():
+    for path, what in folder.damaged_files(list(parts.values())).items():
         raise DamageError(path, what)
     return parts
 
@@ -78,10 +82,12 @@ def require_whole_files(paths: Iterable[str]) -> None:
     """Raise RunFolderError or DamageError unless Parquet files of runs are those of finished ones, and none is missing.
 
     paths: of files below `RUN/data/<language>` or `RUN/rejects/<language>`. One that was copied out of its run, so that
-    there is no `_run` beside it, is taken as it is.
+    there is no `_run` beside it, is taken as it is, and so is any other file.
     """
     runs: dict[str, set[str]] = {}
     for path in paths:
+        if path.startswith(hub.SCHEME):  # what is pushed there has no `_run`
+            continue
         parts = storage.locate(path)[1].split("/")
         runs.setdefault(storage.within(path, "/".join(parts[:-3])), set()).add("/".join(parts[-3:]))
     for root, wanted in runs.items():
@@ -96,8 +102,29 @@ def require_whole_files(paths: Iterable[str]) -> None:
 
 def clear(folder: RunFolder, found: Mapping[str, str]) -> None:
     """Delete what is damaged and will be made again because it is missing; the rest will be written over."""
-    for name in found:
-        if name.startswith(_MADE_AGAIN) and "*" not in name:
-            storage.delete(folder.path(name))
-    if _SEALED in found:
+    if found:
+        folder.keep_retried()
+    if SEALED in found:
         folder.unseal()
+    for name in found:
+        if name.startswith(MADE_AGAIN) and "*" not in name:
+            storage.delete(folder.path(name))
+
+
+def of_units(found: Mapping[str, str]) -> list[str]:
+    """Return the damaged files, by their name, that only the input and the models can make again."""
+    return [
+        name for name in found if name.startswith(("_run/parts/", "_run/retried/")) and "is newer" not in found[name]
+    ]
+
+
+def odd_files(folder: RunFolder) -> list[str]:
+    """Return the files beside those that a finished run has published: what loads the folder would read them too."""
+    if (sealed := folder.sealed()) is None:
+        return []
+    known, found = {entry["file"] for entry in sealed.files}, []
+    for kind in ("data", "rejects"):
+        inner = storage.locate(folder.path(kind))[1].rstrip("/")
+        below = [info for info in storage.files_below(folder.path(kind)) if info.extension == "parquet"]
+        found += [f"{kind}{info.path[len(inner) :]}" for info in below]
+    return sorted(set(found) - known)

@@ -9,12 +9,14 @@ from typing import Any
 
 from pyarrow import fs
 
+from xner_ray.errors import DamageError
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
 
 Entry = Mapping[str, Any]  # file (relative to the run folder), bytes, sha256, and rows of a published file
-_SEALED, _OLD = "_run/SEALED", ("files",)
+SEALED, _OLD = "_run/SEALED", ("files",)
+NO_FILE = "is no file"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,22 @@ class Sealed:
     @classmethod
     def load(cls, path: str) -> Sealed:
         """Read what `dump` wrote. DamageError."""
-        return whole.load(cls, path, _SEALED, _OLD)
+        found = whole.load(cls, path, SEALED, _OLD)
+        if not isinstance(found.files, list):
+            raise DamageError(path, "lists no files")
+        return found
+
+    @classmethod
+    def load_if_whole(cls, path: str) -> Sealed | None:
+        """Read what `dump` wrote; None if it is missing or damaged."""
+        try:
+            return cls.load(path)
+        except DamageError:
+            return None
+
+    def sum_of_other(self, name: str) -> str | None:
+        """Return the SHA-256 of a document; None if it is not listed."""
+        return next((str(entry["sha256"]) for entry in self.others if entry["file"] == name), None)
 
     def with_other(self, name: str, data: bytes) -> Sealed:
         """Return the same with another document under a name."""
@@ -37,7 +54,7 @@ class Sealed:
         return replace(self, others=[*kept, {"file": name, **sum_of(data)}])
 
     def dump(self) -> bytes:
-        return whole.dump(vars(self), _SEALED)
+        return whole.dump(vars(self), SEALED)
 
 
 def split_of(file: str) -> tuple[str, bool]:
@@ -78,6 +95,8 @@ def damage(root: str, entries: Iterable[Entry], *, sizes_alone: bool = False) ->
         info = storage.info_of(storage.join(root, entry["file"]))
         if info.type == fs.FileType.NotFound:
             found[entry["file"]] = "is missing"
+        elif info.type != fs.FileType.File:
+            found[entry["file"]] = NO_FILE
         elif info.size != entry["bytes"]:
             how = "is cut off" if info.size < entry["bytes"] else "has grown"
             found[entry["file"]] = f"{how} ({info.size:,} bytes, not {entry['bytes']:,})"

@@ -1,9 +1,10 @@
 """Files that know their own sum: parts and the counts of priors, which also know their place, and JSON documents.
 
 The footer of a Parquet file holds the place (`parts/0001/swh_Latn-000000000000.parquet`), the SHA-256 of the whole file
-with these 64 digits as zeros, and that of the counters alone, which are read without the rest. So a file that was cut,
-altered, exchanged with another or put back from elsewhere is told from a whole one by itself; nothing beside it is
-needed, and a file is still published in one step. Of files of earlier versions, without a sum, the form is checked.
+with these 64 digits as zeros, that of the counters alone, which are read without the rest, and the identity of the run
+(`record.Record`). So a file that was cut, altered, exchanged with another or put back from another run is told from a
+whole one by itself, and a file is still published in one step. Of files of earlier versions, without a sum, the form is
+checked.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ T = TypeVar("T", bound="DataclassInstance")
 LEAST_BYTES = 12  # of any Parquet file: twice its magic, and the length of its footer
 PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
 _COUNTERS, _COUNTERS_SUM, _PLACE, _SUM = b"xner_ray", b"xner_ray.counters", b"xner_ray.place", b"xner_ray.sum"
+_RUN = b"xner_ray.run"
 _MARK = b"sha256:"
 _ZEROS = b"0" * 64
 
@@ -49,12 +51,13 @@ def parquet(tables: Iterable[pa.Table], schema: pa.Schema, footer: Mapping[bytes
 
 
 def publish(path: str, table: pa.Table, counters: Mapping[str, Any] | None = None) -> None:
-    """Write a file of a run in one step, with its place, its counters and its sum in the footer."""
+    """Write a file of a run in one step, with its place, its run, its counters and its sum in the footer."""
     counted, place = json.dumps(counters or {}, sort_keys=True), place_of(path)
     footer: dict[bytes, bytes | str] = {
         _COUNTERS: counted,
         _COUNTERS_SUM: _counters_sum(place, counted.encode()),
         _PLACE: place,
+        _RUN: run_of(path),
         _SUM: _MARK + _ZEROS,
     }
     data = parquet([table], table.schema.with_metadata(None), footer)
@@ -69,6 +72,18 @@ def place_of(path: str) -> str:
     'parts/0001/swh_Latn-000000000000.parquet'
     """
     return "/".join(storage.bare(path).split("/")[-3:])
+
+
+def run_of(path: str) -> str:
+    """Return the identity of the run that a file below `RUN/_run` is of; "" without one, and elsewhere. DamageError."""
+    root, found, _ = storage.locate(path)[1].partition("/_run/")
+    record = storage.within(path, f"{root}/_run/fingerprint.json")
+    if not found or (data := storage.read_if_there(record)) is None:
+        return ""
+    try:
+        return str(json.loads(data).get("identity", ""))
+    except (ValueError, AttributeError):
+        raise DamageError(record, "is no JSON document") from None
 
 
 def _counters_sum(place: str, counted: bytes) -> str:
@@ -104,8 +119,11 @@ def read_any(path: str) -> bytes:
     return data
 
 
-def _damage(data: bytes, place: str, summed: bool = False) -> str | None:
-    """Return what is wrong with the file that stands at a place. summed: it is no file of an earlier version."""
+def _damage(data: bytes, place: str, summed: bool = False, run: str = "") -> str | None:
+    """Return what is wrong with the file that stands at a place. summed: it is no file of an earlier version.
+
+    run: the identity of its run, if that is to be compared.
+    """
     try:
         footer = pq.ParquetFile(pa.BufferReader(data)).metadata.metadata or {}
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -116,28 +134,31 @@ def _damage(data: bytes, place: str, summed: bool = False) -> str | None:
     if _sum(data, at) != data[at : at + 64]:
         return "was altered: its sum is another"
     own = footer.get(_PLACE, b"").decode()
+    if own == place and run and footer.get(_RUN, b"").decode() != run:
+        return "is a file of another run"
     return None if own == place else f"is the file {own}"
 
 
-def damaged(paths: Sequence[str], *, summed: bool = False) -> dict[str, str]:
+def damaged(paths: Sequence[str], *, summed: bool = False, run: str = "") -> dict[str, str]:
     """Return what is wrong with the files that are not whole, by path; a missing one is "is missing". StorageError.
 
-    summed: none of them is of an earlier version.
+    summed: none of them is of an earlier version. run: the identity of the run that all are of, if it has one.
     Files are read whole, several at a time, unless the same bytes were found whole before (`storage.sums`).
     """
-    found = sums.said(paths, partial(_checked, summed=summed), holds=lambda path, text: text == _verdict(path))
-    return {path: text for path in paths if (text := found[path]) not in ("", _verdict(path))}
+    read = partial(_checked, summed=summed, run=run)
+    found = sums.said(paths, read, holds=lambda path, text: text == _verdict(path, run))
+    return {path: text for path in paths if (text := found[path]) not in ("", _verdict(path, run))}
 
 
-def _verdict(path: str) -> str:
-    return f"whole {place_of(path)}"
+def _verdict(path: str, run: str) -> str:
+    return f"whole {place_of(path)}" + (f" of {run}" if run else "")
 
 
-def _checked(path: str, summed: bool) -> str:
+def _checked(path: str, summed: bool, run: str) -> str:
     """Return what is wrong with a file, else its verdict; "" where it may be of an earlier version, without a sum."""
     data = storage.read_if_there(path)
-    what = "is missing" if data is None else _damage(data, place_of(path), summed)
-    return what or (_verdict(path) if summed else "")
+    what = "is missing" if data is None else _damage(data, place_of(path), summed, run)
+    return what or (_verdict(path, run) if summed else "")
 
 
 @contextmanager
@@ -184,7 +205,10 @@ def load(made: type[T], path: str, name: str, old: Sequence[str]) -> T:
         raise RunFolderError(
             f"{path}: a newer version of xner_ray wrote it ({unknown[0]!r} is not known here); use that version"
         )
-    return made(**found)
+    try:
+        return made(**found)
+    except TypeError:  # of an earlier version it has no sum, so it may lack what it must have
+        raise DamageError(path, "is not whole") from None
 
 
 def _document(path: str, name: str, old: Sequence[str]) -> dict[str, Any]:

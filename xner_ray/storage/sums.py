@@ -5,8 +5,8 @@ A local file is not read again if its device, inode, size, time of change (mtime
 rights, copy and restore, and offers no call to set it back: another file in the place of this one has another stamp,
 old times or not. A change within two seconds before the reading is not trusted, as clocks tick coarsely, and neither
 is a file system that may invent ctime (FUSE, FAT, CIFS). An object is known by its address, its size and the store's
-own tag (ETag, generation), which change with its content; a file of a data set on the hub by its SHA-256, which the hub
-states of files of git LFS, and by the id of git's blob.
+own tags (ETag, generation, version), which change with its content; a file of a data set on the hub by its SHA-256,
+which the hub states of files of git LFS, and by the id of git's blob.
 
 What is remembered stands in `sums.sqlite` of the cache folder, outside all that is summed, so that it is not copied or
 restored together with a run. It sees no bits that rot on the disk under an unchanged inode; a copy elsewhere does.
@@ -103,9 +103,11 @@ def _tag(path: str, filesystem: fs.FileSystem, inner: str) -> str | None:
             size = stream.size() if stream.seekable() else stated.get("content-length", b"")
     except OSError as error:
         raise storage.failure(path, "read", error) from None
-    tag = stated.get("generation") or stated.get("versionid") or stated.get("etag")
-    text = tag.decode() if isinstance(tag, bytes) else tag
-    return f"{path} {int(size)} {text}" if text else None
+    found = [stated.get("generation"), stated.get("versionid"), stated.get("etag")]
+    texts = [tag.decode() if isinstance(tag, bytes) else tag for tag in found if tag]
+    # "null" is the version of every object of a bucket that keeps none; a weak ETag may stay when the bytes change
+    texts = [text for text in texts if text != "null" and not text.startswith("W/")]
+    return f"{path} {int(size)} {' '.join(texts)}" if texts else None
 
 
 @lru_cache
@@ -129,7 +131,9 @@ def _mounts() -> list[tuple[str, str]]:
             fields = [line.split() for line in file]
     except OSError:
         return []
-    return sorted(((each[1].rstrip("/") + "/", each[2]) for each in fields), key=lambda pair: -len(pair[0]))
+    # Spaces and the like are octal numbers there
+    points = [(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), each[1]), each[2]) for each in fields]
+    return sorted(((point.rstrip("/") + "/", kind) for point, kind in points), key=lambda pair: -len(pair[0]))
 
 
 def _invents_times(path: str) -> bool:

@@ -163,6 +163,11 @@ def _worker(config: dict[str, Any]) -> dict[str, Any] | XnerError:
         raise
     except XnerError as error:
         return error
+    except torch.OutOfMemoryError as error:
+        return FatalError(
+            f"memory of the device is full ({str(error).splitlines()[0]}); halve fit.micro_batch_tokens, and the same "
+            "command resumes from the last checkpoint"
+        )
 
 
 def _trained(config: dict[str, Any]) -> dict[str, Any]:

@@ -222,6 +222,8 @@ class Labels(LabelMap):
 
     @model_validator(mode="after")
     def _masked(self) -> Labels:
+        if self.names is not None:
+            raise ValueError("names: labelled files have names of their own; give them under data[].input.labels")
         if both := [label for label in self.mask if label in (self.keep or ())]:
             raise ValueError(f"mask: {both[0]} is one of keep; leave it out of one of them")
         return self

@@ -19,6 +19,7 @@ from xner_ray.read.inputs import stated_of
 from xner_ray.read.record import TABLES, File, Record, record_id, without_surrogates
 from xner_ray.read.records import read_records
 from xner_ray.read.side import side
+from xner_ray.run.repair import require_whole_files
 from xner_ray.train.recipe import Source, Training
 from xner_ray.train.runs import run_rows
 from xner_ray.train.sentences import SENTENCES, Tally, documents, fold_of, in_share, select
@@ -108,6 +109,7 @@ def file_rows(source: Source, tally: Tally, context: str | None = None) -> Itera
         carry=None if context is None else [context],
         stated=stated_of(given),
     )
+    require_whole_files(file.path for file in found if file.format == "run")
     for file in found if context is not None else ():
         if file.format not in (*TABLES, "jsonl", "json", "table"):
             raise InputError(

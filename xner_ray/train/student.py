@@ -102,6 +102,10 @@ def read(training: Training, say: Say = lambda line: None) -> Data:
         found["validation"], roles["validation"] = load(training, "validation")
     if training.evaluate:
         found["evaluate"], roles["evaluate"] = load(training, "evaluate")
+    known = {*labels, *(label for tally in tallies for label in (*tally.labels_dropped, *tally.labels_masked))}
+    for key in ("keep", "mask"):
+        if absent := sorted(set(getattr(training.labels, key) or ()) - known):
+            say(f"labels.{key}: {', '.join(absent)} does not occur; the data have {', '.join(sorted(known)) or 'none'}")
     n_doubtful = sum(tally.doubtful for tally in tallies)
     if not labels or (n_doubtful and n_doubtful == n_spans):
         doubtful = f"; {n_doubtful} have a score below filters.mask_below" if n_doubtful else ""

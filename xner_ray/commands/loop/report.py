@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from xner_ray.commands.loop.decision import gained
 from xner_ray.evaluate.bootstrap import Difference, Interval
 from xner_ray.evaluate.scores import Evaluation, Evaluations
 from xner_ray.report.tables import Table, interval_text
@@ -38,11 +39,18 @@ class Round:
     held_out: Difference | None = None
     kept: bool = False
 
+    @property
+    def vetoed(self) -> bool:
+        """Whether the round gained by its scores, but not by what its students label on held-out sentences."""
+        return not self.kept and gained(self.change)
+
     def verdict(self) -> str:
         """Return what came of the round, in a line."""
         assert self.change is not None
         interval = interval_text(self.change.interval, signed=True)
         what = "a gain: it is kept" if self.kept else f"no gain: round {self.against} stays"
+        if self.vetoed:
+            what = f"a gain, but the judge labels held-out sentences worse: round {self.against} stays"
         return f"round {self.number}: expected F1 {100 * self.change.difference:+.2f} ({interval}); {what}"
 
 
@@ -155,7 +163,7 @@ def _decisions(looped: Looped) -> Table:
             found = [
                 (f"{100 * each.difference:+.2f}", interval_text(each.interval, signed=True, digits=2)) for each in both
             ]
-            decision = "kept" if one.kept else "no gain"
+            decision = "kept" if one.kept else "worse held out" if one.vetoed else "no gain"
             table.add_row(one.number, decision, one.against, *found[0], f"{one.change.p_value:.4f}", *found[1])
     return table
 

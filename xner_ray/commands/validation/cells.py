@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -88,11 +88,17 @@ def publish(root: str, found: Iterable[Cell]) -> None:
             storage.publish(path, text)
 
 
-def forget(root: str, place: Place, languages: Sequence[str]) -> None:
-    """Delete the files of cells whose student is to be trained again, in whatever fold."""
-    student, lang, seed = place
-    for one in languages if lang is None else [lang]:
-        storage.delete(_file(root, student, one, seed))
+def tidy(root: str, made: Mapping[Place, Sequence[Cell]]) -> None:
+    """Leave the files of these cells alone below `root`: the others are of no training, or of one to be made again."""
+    found = [cell for own in made.values() for cell in own]
+    wanted = {_file(root, cell.student, cell.lang, cell.seed) for cell in found}
+    folder = storage.join(root, "cells")
+    inner = storage.locate(folder)[1].rstrip("/")
+    for info in storage.files_below(folder):
+        path = storage.join(folder, info.path[len(inner) + 1 :])
+        if path not in wanted:
+            storage.delete(path)
+    publish(root, found)
 
 
 def _file(root: str, student: str, lang: str, seed: int) -> str:

@@ -30,10 +30,10 @@ from xner_ray.commands.validation import cells as cell_files
 from xner_ray.commands.validation.cells import Cell, cells, grouped, micro_f1, predictions
 from xner_ray.commands.validation.item import Item
 from xner_ray.commands.validation.recipe import Experiment, load_experiment
-from xner_ray.commands.validation.trainings import is_made, mirrored, train_all, trainings
+from xner_ray.commands.validation.trainings import is_made, mirrored, train, trainings
 from xner_ray.data.arrow import with_column
 from xner_ray.engine import ray_cluster
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, XnerError
 from xner_ray.evaluate import comparison
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.evaluate.bootstrap import Difference
@@ -50,17 +50,24 @@ from xner_ray.report.tables import Table, interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
 
+_NOTE = """\
+Intervals and p-values are over documents, for the trainings that were made: how far those of other seeds would lie from
+them, they do not know; the spread of F1 by seed tells. Sentences are counted once for each seed.
+"""
+
 
 @dataclass(frozen=True)
 class Validated:
     """The students compared as runs.
 
-    pooled: differences to the reference in the F1 of all languages together. scores: this F1 by student and seed.
+    pooled: differences to the reference in the F1 of all languages together. holm: their p-values, corrected for the
+    number of students; none without resamples. scores: this F1 by student and seed.
     cells: one per student, language and seed. verdicts: on students with controls.
     """
 
     comparison: Comparison
     pooled: dict[str, Difference]
+    holm: dict[str, float]
     scores: dict[str, dict[int, float]]
     cells: list[Cell]
     verdicts: list[Verdict]
@@ -84,7 +91,7 @@ def cross_validate(
     console = console or Console(quiet=True)
     experiment = load_experiment(path, overrides)
     base, root = Path(path).resolve().parent, RunFolder(os.fspath(out)).root
-    tasks = trainings(experiment, base, root, lambda line: console.print(Text(line)))
+    items = trainings(experiment, base, root, lambda line: console.print(Text(line)))
     with ray_cluster.cluster(experiment.address):
         for name, data in experiment.runs.items():
             console.print(Text(f"run {name}", "bold"))
@@ -95,10 +102,11 @@ def cross_validate(
                 overrides=anchored(Recipe, overrides_of(data.settings), home(file)),
                 console=console,
             )
-        _train_missing(tasks, experiment.languages, root, console)
-    validated = _compared(experiment, [item for own in tasks for item in own], samples, seed)
+        _train_missing(items, root, console)
+    validated = _compared(experiment, items, samples, seed)
     cell_files.publish(root, validated.cells)
     plain = {**validated.comparison.to_dict(), "pooled": {k: asdict(v) for k, v in validated.pooled.items()}}
+    plain["p_holm"] = validated.holm
     plain["seeds"] = validated.scores
     plain["cells"] = [asdict(cell) for cell in validated.cells]
     if validated.verdicts:
@@ -109,26 +117,42 @@ def cross_validate(
     return validated
 
 
-def _train_missing(tasks: Sequence[Sequence[Item]], languages: Sequence[str], root: str, console: Console) -> None:
-    """Train what has no predictions, and say and write the scores of each cell that this completes."""
-    todo = [left for own in tasks if (left := [item for item in own if not is_made(item)])]
-    behind = grouped(item for own in tasks for item in own)
-    missing = Counter(item.place for own in todo for item in own)
-    for place in missing:
-        cell_files.forget(root, place, languages)
-    n, done, since = missing.total(), 0, time.monotonic()
-    console.print(Text(f"{n} of {sum(map(len, tasks))} students to train", "bold"))
-    for number, _ in ray_cluster.each_task(train_all, mirrored(todo, storage.join(root, "models"))):
-        for item in todo[number]:
-            missing[item.place] -= 1
-            if not missing[item.place]:
-                found = cells(behind[item.place])
-                cell_files.publish(root, found)
-                f1 = ", ".join(f"{cell.lang} {100 * cell.f1:.1f}" for cell in found)
-                console.print(Text(f"{item.student}, seed {item.training.fit.seed}: F1 {f1}"))
-        done += len(todo[number])
-        wait = (time.monotonic() - since) / done * (n - done)
-        console.print(Text(f"{done} of {n} students trained" + (f", {duration(wait)} left" if done < n else "")))
+def _train_missing(items: Sequence[Item], root: str, console: Console) -> None:
+    """Train what has no predictions, and say and write the scores of each cell that this completes.
+
+    XnerError names all that could not be trained, when the others are done.
+    """
+    todo, behind = [item for item in items if not is_made(item)], grouped(items)
+    missing = Counter(item.place for item in todo)
+    cell_files.tidy(root, {place: cells(own) for place, own in behind.items() if not missing[place]})
+    for name in ("compare.md", "compare.json") if todo else ():
+        storage.delete(storage.join(root, name))
+    n, done, since = sum(not item.tagged for item in todo), 0, time.monotonic()
+    console.print(Text(f"{n} of {sum(not item.tagged for item in items)} students to train", "bold"))
+    failed: list[str] = []
+    for number, error in ray_cluster.each_task(train, mirrored(todo, storage.join(root, "models"))):
+        item = todo[number]
+        done += not item.tagged
+        if error is not None:
+            failed.append(f"{item.name}: {error}")
+            console.print(Text(failed[-1], "bold red"))
+            continue
+        missing[item.place] -= 1
+        found = cells(behind[item.place]) if not missing[item.place] else []
+        cell_files.publish(root, found)
+        f1 = ", ".join(f"{cell.lang} {100 * cell.f1:.1f}" for cell in found)
+        left = (time.monotonic() - since) / max(1, done) * (n - done)
+        console.print(
+            Text(
+                item.name
+                + (f": F1 {f1}" if found else "")
+                + f"; {done} of {n} trained"
+                + (f", {duration(left)} left" if 0 < done < n else "")
+            )
+        )
+    if failed:
+        more = f"\nand {len(failed) - 5} more" if len(failed) > 5 else ""
+        raise XnerError(f"{len(failed)} of {n} students could not be trained:\n" + "\n".join(failed[:5]) + more)
 
 
 def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed: int) -> Validated:
@@ -157,7 +181,9 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
         of_seed[behind[0].student, behind[0].training.fit.seed] += cells(behind)
     scores = {name: {one: micro_f1(of_seed[name, one]) for one in experiment.seeds} for name in names}
     every = [cell for own in of_seed.values() for cell in own]
-    return Validated(found, pooled, scores, every, verdicts(found, pairs))
+    tested = {name: one.p_value for name, one in pooled.items() if one.p_value is not None and samples}
+    holm = dict(zip(tested, comparison.holm(list(tested.values())), strict=True))
+    return Validated(found, pooled, holm, scores, every, verdicts(found, pairs))
 
 
 def _what(student: Mapping[str, Any]) -> str:
@@ -187,13 +213,14 @@ def _by_section(table: pa.Table, domains: Mapping[str, str]) -> list[pa.Table]:
 
 def tables_of(validated: Validated) -> str:
     """Return compare.md."""
-    table = Table("All languages together", ["student", "F1 by seed"], ["change", "interval", "p"])
+    table = Table("All languages together", ["student", "F1 by seed"], ["change", "interval", "p", "p (Holm)"])
     for name, f1_of in validated.scores.items():
-        cells = ["-", "-", "-"]
+        cells = ["-", "-", "-", "-"]
         if (found := validated.pooled.get(name)) is not None:
             p_value = "-" if found.p_value is None else f"{found.p_value:.4f}"
+            holm = f"{validated.holm[name]:.4f}" if name in validated.holm else "-"
             change = interval_text(found.interval, signed=True, digits=2)
-            cells = [f"{100 * found.difference:+.2f}", change, p_value]
+            cells = [f"{100 * found.difference:+.2f}", change, p_value, holm]
         table.add_row(name, ", ".join(f"{100 * f1:.2f}" for f1 in f1_of.values()), *cells)
     by_seed = Table("By language and seed", ["student", "language"], ["P", "R", "F1 by seed", "mean"])
     for (name, lang), own in _grouped(validated.cells).items():
@@ -203,7 +230,7 @@ def tables_of(validated: Validated) -> str:
     parts = [table, by_seed]
     if validated.verdicts:
         parts.append(verdict_table(validated.verdicts, validated.comparison.runs[validated.comparison.reference].name))
-    return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts)])
+    return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts), _NOTE])
 
 
 def _grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:

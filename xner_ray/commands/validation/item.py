@@ -24,6 +24,12 @@ class Item:
     tagged: bool = False
 
     @property
+    def name(self) -> str:
+        """Return what messages call it."""
+        folds, lang = self.training.folds, f", {self.lang}" if self.lang else ""
+        return f"{self.student}{lang}, seed {self.training.fit.seed}" + (f", fold {folds.held_out}" if folds else "")
+
+    @property
     def place(self) -> Place:
         """Return what its predictions are counted under, with those of the other folds."""
         return self.student, self.lang, self.training.fit.seed

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,12 +34,12 @@ _DTYPE = "fit.dtype: bfloat16"  # in encoders.json: the number format that stand
 _cache = cache(FrozenStateCache)
 
 
-def trainings(experiment: Experiment, base: Path, root: str, say: Callable[[str], None]) -> list[list[Item]]:
-    """Return the trainings of each task: those of a seed and fold; without folds, each by itself.
+def trainings(experiment: Experiment, base: Path, root: str, say: Callable[[str], None]) -> list[Item]:
+    """Return all trainings; students of a seed and fold, which share most of what they read, one after the other.
 
     Encoders are those that the experiment began with, which is written down.
     """
-    found: dict[Any, list[Item]] = {}
+    found: list[tuple[tuple[int, int], Item]] = []
     parts = [None] if experiment.folds is None else range(experiment.folds)
     record = storage.join(root, "encoders.json")
     known: dict[str, str] = json.loads(storage.read_if_there(record) or "{}")
@@ -76,13 +77,13 @@ def trainings(experiment: Experiment, base: Path, root: str, say: Callable[[str]
                 path = storage.join(root, "predictions", student, *([lang] if lang else []), name)
                 training = training.with_encoder(name_now).with_dtype(formats[training.fit.dtype])
                 item = Item(student, lang, training, path, identity, tagged)
-                found.setdefault(path if fold is None else (seed, fold), []).append(item)
+                found.append(((0, 0) if fold is None else (seed, fold), item))
     new = {asked: name for asked, (name, _) in pins.items() if asked != name and asked not in known}
     if "bfloat16" in formats:
         new |= {_DTYPE: formats["bfloat16"]}
     if new.items() - known.items():
         storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
-    return list(found.values())
+    return [item for _, item in sorted(found, key=itemgetter(0))]
 
 
 def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str | None) -> Any:
@@ -102,22 +103,21 @@ def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str
     return value.replace(_LANG, lang) if isinstance(value, str) and lang is not None else value
 
 
-def mirrored(items: Sequence[Sequence[Item]], models: str) -> list[list[Item]]:
+def mirrored(items: Sequence[Item], models: str) -> list[Item]:
     """Return the items with encoders of the hub replaced by copies that every machine can read."""
-    names = {each.training.model.encoder for own in items for each in own}
-    places = {name: hub.mirror(name, models) for name in names}
-
-    def at_place(item: Item) -> Item:
-        return replace(item, training=item.training.with_encoder(places[item.training.model.encoder]))
-
-    return [[at_place(each) for each in own] for own in items]
+    places = {name: hub.mirror(name, models) for name in {item.training.model.encoder for item in items}}
+    return [replace(item, training=item.training.with_encoder(places[item.training.model.encoder])) for item in items]
 
 
 def is_made(item: Item) -> bool:
     """Tell whether the predictions of this very training are there."""
     if (data := storage.read_if_there(item.path)) is None:
         return False
-    return (pq.read_schema(pa.BufferReader(data)).metadata or {}).get(_KEY) == _identity(item)
+    try:
+        found = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError):  # damaged, so it is made again
+        return False
+    return (found.schema.metadata or {}).get(_KEY) == _identity(item)
 
 
 def _identity(item: Item) -> bytes:
@@ -125,29 +125,28 @@ def _identity(item: Item) -> bytes:
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest().encode()
 
 
-def train_all(items: Sequence[Item]) -> None:
-    """Train one item after the other in this process."""
+def train(item: Item) -> XnerError | None:
+    """Train one item in this process and publish its predictions; return why it cannot be trained."""
     import torch
 
     from xner_ray.train.student import tagged
 
     torch.set_num_threads(1)
-    for item in items:
-        try:
-            made = tagged(item.training) if item.tagged else _trained(item.training)
-        except XnerError as error:
-            error.args = (f"{item.student}: {error}",)
-            raise
-        made = made.replace_schema_metadata({_KEY: _identity(item)})
-        sink = io.BytesIO()
-        pq.write_table(made, sink)
-        storage.publish(item.path, sink.getvalue())
+    try:
+        made = tagged(item.training) if item.tagged else _trained(item.training)
+    except XnerError as error:
+        return error
+    made = made.replace_schema_metadata({_KEY: _identity(item)})
+    sink = io.BytesIO()
+    pq.write_table(made, sink)
+    storage.publish(item.path, sink.getvalue())
+    return None
 
 
 def _trained(training: Training) -> pa.Table:
-    from xner_ray.train.student import train
+    from xner_ray.train import student
 
     settings = training.fit
-    trained = train(training, cache=_cache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9), samples=0)
+    trained = student.train(training, cache=_cache(settings.cache_gb * 1e9, settings.cache_disk_gb * 1e9), samples=0)
     assert trained.tables is not None
     return trained.tables
