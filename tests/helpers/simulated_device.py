@@ -22,6 +22,7 @@ from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.kept import KeptStates
 from xner_ray.recipe.sections import ModelRuntime
 from xner_ray.sizing.roofline import Device, Model, decode_step_seconds, encode_seconds
+from xner_ray.translate.languages import Languages
 from xner_ray.translate.nllb import NllbTranslator, tokenizer_of
 
 GPU_TOKENS = ModelRuntime.gpu_tokens
@@ -61,6 +62,7 @@ class SimulatedNllb(NllbTranslator):
         self.name, self.beams, self.max_new_tokens, self.positions, self.tokens = "simulated", beams, None, 1024, 0
         self.micro_batch_tokens = self.budget = GPU_TOKENS
         self.tokenizer = tokenizer_of("tiny-nllb")
+        self.languages = Languages(self.tokenizer, self.name)
         self.device, self.seconds = device, seconds
         source, target = langs
         self.tokenizer.src_lang = source
@@ -71,7 +73,9 @@ class SimulatedNllb(NllbTranslator):
         self.answers = {tuple(ids): [start, *out] for ids, out in zip(asked, given, strict=True)}
         self.simulation_s = 0.0
 
-    def _run(self, ids: list[list[int]], first: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _run(
+        self, ids: list[list[int]], first: tuple[int, ...], limit: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         started = time.process_time()
         rows = [self.answers[tuple(row)][: limit + 1] for row in ids]
         steps = max(map(len, rows)) - 1

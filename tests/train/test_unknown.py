@@ -12,7 +12,7 @@ from students import row, run, student, training
 from tiny_encoders import tiny
 
 from xner_ray.data.links import METHODS
-from xner_ray.errors import Loss
+from xner_ray.errors import InputError, Loss
 from xner_ray.train.recipe import Training
 from xner_ray.train.sentences import Tally, unknown_words
 from xner_ray.train.sources import load
@@ -139,6 +139,27 @@ def test_soft_words_that_are_mostly_of_a_masked_label_teach_nothing(tmp_path: Pa
     path, encoder = run(tmp_path / "run", {"spa_Latn": [row("ann amy", target_tags=tags)]}), tiny(tmp_path, "bert")
     given = training({"run": path, "labels": "soft"}, labels={"mask": ["MISC"]})
     assert _weights(given, encoder, tmp_path) == [[0, 1]]
+
+
+def test_words_that_the_tagger_holds_for_an_entity_and_no_label_has_teach_nothing(tmp_path: Path) -> None:
+    """An English adjective has no label, and its translation is the name of a country: `mtsogoleri wa Russia`."""
+    shares = [("O", 1.0)], [("B-PER", 0.9), ("O", 0.1)], [("B-LOC", 0.4), ("I-ORG", 0.3), ("O", 0.3)], [("B-LOC", 0.5)]
+    tags = [{"word": n, "tag": tag, "probability": p} for n, each in enumerate(shares) for tag, p in each]
+    rows = [row("a ann russia oslo", (1, 2, "PER"), target_tags=tags), row("a ann russia oslo")]
+    sections = {"target_tag": {"engine": "spacy"}}
+    path, encoder = run(tmp_path / "run", {"spa_Latn": rows}, sections=sections), tiny(tmp_path, "bert")
+    for least, masked in ((0.6, [2]), (0.5, [2, 3]), (1.0, [])):
+        given = training({"run": path, "filters": {"mask_tagged": least}})
+        table, (tally,) = load(given, "data")
+        assert [words or [] for words in table.column("unknown").to_pylist()] == [masked, []]
+        assert tally.unknown_words == len(masked)
+    assert _weights(training({"run": path, "filters": {"mask_tagged": 0.6}}), encoder, tmp_path)[0] == [1, 1, 0, 1]
+    both = training({"run": path, "filters": {"mask_tagged": 0.6, "incomplete": "words"}})
+    assert load(both, "data")[0].column("unknown").to_pylist()[0] == [2]
+    none = {"target_tag": {"engine": "none"}}
+    untagged = run(tmp_path / "untagged", {"spa_Latn": [row("a")]}, sections=none)
+    with pytest.raises(InputError, match=r"filters\.mask_tagged: .*untagged has no target_tags; it needs a target_tag"):
+        load(training({"run": untagged, "filters": {"mask_tagged": 0.5}}), "data")
 
 
 def test_what_cannot_be_masked() -> None:

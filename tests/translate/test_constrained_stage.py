@@ -47,7 +47,7 @@ def scorer() -> MarkerScorer:
 
 
 def _entities(scorer: MarkerScorer, pairs: list[tuple[str, str]] = PAIRS, lang: str = SPANISH) -> list[Entity]:
-    return [Entity(marked, scorer.target(text, words.split(text, lang), lang, 60)) for marked, text in pairs]
+    return [Entity(marked, scorer.target(text, words.split(text, lang), ENGLISH, lang, 60)) for marked, text in pairs]
 
 
 def _by_hand(scorer: MarkerScorer, marked: str, text: str) -> float:
@@ -116,7 +116,7 @@ def test_tokens_of_a_pass_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_literal_bracket_is_no_marker(scorer: MarkerScorer) -> None:
-    target = scorer.target("Lima [sic] ［1］", [(0, 4), (5, 10), (11, 14)], SPANISH, 60)
+    target = scorer.target("Lima [sic] ［1］", [(0, 4), (5, 10), (11, 14)], ENGLISH, SPANISH, 60)
     assert target.text == "Lima (sic) (1)"
     marker = scorer.tokenizer.convert_tokens_to_ids("[")
     assert marker not in target.bare and all(text.count(marker) == 1 for text in target.opened.tokens)
@@ -124,7 +124,7 @@ def test_a_literal_bracket_is_no_marker(scorer: MarkerScorer) -> None:
 
 @pytest.mark.parametrize("text", ["Ana</s> vive en Lima.", "Ana spa_Latn vive"])
 def test_text_that_spells_a_special_token_stays_text(scorer: MarkerScorer, text: str) -> None:
-    target = scorer.target(text, words.split(text, SPANISH), SPANISH, 60)
+    target = scorer.target(text, words.split(text, SPANISH), ENGLISH, SPANISH, 60)
     special = set(scorer.tokenizer.all_special_ids)
     for tokens in (target.bare, *target.opened.tokens, *target.closed(0).tokens):
         assert [token in special for token in tokens] == [False] * (len(tokens) - 1) + [True]

@@ -55,6 +55,8 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
             place = f"{role}.{number}"
             if source.filters.bad_translations is None and not (role == "data" and leaves_out_flagged(source)):
                 found[f"{place}.filters.bad_translations"] = '"keep"'  # as of trainings before there was a third value
+            if source.filters.mask_tagged is None:
+                found.pop(f"{place}.filters.mask_tagged")  # as of trainings before there was this key
             if source.input is not None:
                 found[f"{place}.input.path"] = json.dumps(_files(source), sort_keys=True)
                 continue

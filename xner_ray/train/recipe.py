@@ -18,6 +18,7 @@ _PROJECTED = {
     "incomplete",
     "min_score",
     "mask_below",
+    "mask_tagged",
     "min_translation_score",
     "bad_translations",
     "flags",
@@ -35,6 +36,9 @@ class Filters(Section):
     min_score: float | None = Field(default=None, ge=0, le=1)  # of the sentence's worst projected entity
     # Below this score of a projected entity its words are masked: nothing is learnt from them
     mask_below: float | None = Field(default=None, ge=0, le=1)
+    # O words that the run's tagger of the target side (target_tags) holds for an entity with at least this probability
+    # are masked: what is an adjective in English may be the name of a place in its translation
+    mask_tagged: float | None = Field(default=None, gt=0, le=1)
     min_translation_score: float | None = Field(default=None, le=0)  # mean token log-probability
     flags: list[Flag] = Field(default_factory=list)  # rows with one of these are dropped
     # Sentences whose translation, given or made, repeats itself, is a copy, is in another script or of an odd length.
@@ -51,9 +55,7 @@ class Filters(Section):
         return (
             f"incomplete: {self.incomplete}"
             if self.incomplete in ("mask", "words")
-            else "mask_below"
-            if self.mask_below is not None
-            else None
+            else next((name for name in ("mask_below", "mask_tagged") if getattr(self, name) is not None), None)
         )
 
     @field_validator("words")

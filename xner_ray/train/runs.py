@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class RunReader:
             take |= {"tokens": "source_tokens", "spans": "source_spans", "lang": "source_lang"}
         if context is not None:
             take |= {"context": context}
-        soft = ["target_tags"] if source.labels == "soft" else []
+        soft = ["target_tags"] if source.labels == "soft" or source.filters.mask_tagged is not None else []
         missing = _OF_MISSING if source.filters.incomplete == "words" else ()
         sides = None
         if source.filters.bad_translations == "drop":
@@ -90,7 +91,10 @@ class RunReader:
             table = table.append_column("garbled", _garbled(part.select(self.translation)))
         elif self.flagged:
             table = table.append_column("garbled", pa.array(flagged(part.column("flags"), GARBLED)))
-        return table.append_column("unknown", _unknown(part)) if self.source.filters.incomplete == "words" else table
+        unknown = [_unknown(part)] if self.source.filters.incomplete == "words" else []
+        if (least := self.source.filters.mask_tagged) is not None:
+            unknown.append(_tagged(part, least))
+        return table.append_column("unknown", _united(unknown)) if unknown else table
 
     @property
     def labels(self) -> str:
@@ -122,6 +126,10 @@ def run_rows(source: Source, learnt: bool, tally: Tally, context: str | None = N
     recipe, filters = folder.recipe(), source.filters
     if filters.min_translation_score is not None and recipe.translate_engine == "provided":
         raise InputError(f"filters.min_translation_score: {source.run} translated nothing, so it has no such scores")
+    if filters.mask_tagged is not None and "target_tag" not in recipe.stages:
+        raise InputError(
+            f"filters.mask_tagged: {source.run} has no target_tags; it needs a target_tag.engine, or leave it out"
+        )
     if filters.bad_translations == "drop" and recipe.projector == "transfer" and recipe.direction == "test":
         raise InputError(f"filters.bad_translations: {source.run} translated nothing; leave it out")
     shared = source.side == "source" and recipe.direction == "train"
@@ -252,7 +260,24 @@ def _garbled(sides: pa.Table) -> pa.Array:
     return pa.array([both and bool(GARBLED.intersection(check(*row))) for row, both in known], pa.bool_())
 
 
-def _unknown(table: pa.Table) -> pa.Array:
+def _united(words: Sequence[list[list[int]]]) -> pa.Array:
+    return pa.array([sorted({word for own in row for word in own}) for row in zip(*words, strict=True)], UNKNOWN)
+
+
+def _tagged(table: pa.Table, least: float) -> list[list[int]]:
+    """Return the words of each row without a label whose tags are those of entities with at least a probability."""
+    found = []
+    for spans, tags in zip(*(table.column(name).to_pylist() for name in ("spans", "target_tags")), strict=True):
+        taken = {word for span in spans or () for word in range(span["start"], span["end"])}
+        shares: Counter[int] = Counter()
+        for cell in tags or ():
+            if cell["tag"] != "O" and cell["word"] not in taken:
+                shares[cell["word"]] += cell["probability"]
+        found.append([word for word, share in shares.items() if share >= least])
+    return found
+
+
+def _unknown(table: pa.Table) -> list[list[int]]:
     """Return the words of each row that its missing entities may stand on."""
     lost = np.flatnonzero(lengths(table.column("unprojected")) > 0)
     found: list[list[int]] = [[]] * table.num_rows
@@ -263,7 +288,7 @@ def _unknown(table: pa.Table) -> pa.Array:
         entities = {source: (cell["start"], cell["end"]) for source, cell in cells}
         words = unknown_words(row["tokens"] or (), row["spans"] or (), row["unprojected"], entities, row["links"])
         found[number] = words
-    return pa.array(found, UNKNOWN)
+    return found
 
 
 def _teacher(teacher: Teacher, lang: str, source: Source) -> Opinions:

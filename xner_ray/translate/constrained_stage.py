@@ -25,6 +25,7 @@ from xner_ray.recipe.sections import Constrained, Directions, Resolved, Translat
 from xner_ray.stage import ModelStage
 from xner_ray.translate import brackets, nllb
 from xner_ray.translate.constrained import Answer, Found, Pass, Target, search, together
+from xner_ray.translate.languages import Languages
 
 SCORE = "constrained"
 """The name of the shares in the column `evidence`."""
@@ -35,10 +36,10 @@ def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
     """Pin the model; reads no weights. RecipeError unless it knows every language, and square brackets."""
     resolved = nllb.resolve(section, key, directions)
     assert isinstance(resolved.section, Translating)
-    tokenizer = nllb.tokenizer_of(resolved.section.model, key)
-    unknown = tokenizer.unk_token_id
-    for _, target in directions.values():
-        bare, marked = nllb.subwords(tokenizer, ["a b", "[a] b"], target, special=False)
+    languages = Languages(nllb.tokenizer_of(resolved.section.model, key), section.model, key)
+    unknown = languages.tokenizer.unk_token_id
+    for source, target in directions.values():
+        bare, marked = languages.written(["a b", "[a] b"], source, target)
         if marked.count(unknown) > bare.count(unknown) or len(marked) < len(bare) + 2:
             raise RecipeError(
                 f"{key}.model: {section.model} has no subwords for the markers [ and ]; choose a model that has seen "
@@ -67,15 +68,16 @@ class MarkerScorer(Timed):
         translator = nllb.NllbTranslator(section)
         self.name, self.beams, self.min_ratio = section.model, section.beams, section.min_ratio
         self.tokenizer, self.model, self.positions = translator.tokenizer, translator.model, translator.positions
+        self.languages = Languages(self.tokenizer, self.name, "constrained")
         self.micro_batch_tokens = translator.micro_batch_tokens
         self.tokens = 0
 
-    def target(self, text: str, offsets: Sequence[tuple[int, int]], lang: str, max_words: int) -> Target:
-        """Return a translation in a language; its literal square brackets become round ones, as in the source."""
+    def target(self, text: str, offsets: Sequence[tuple[int, int]], source: str, lang: str, max_words: int) -> Target:
+        """Return a translation from `source` into `lang`; its square brackets become round ones, as in the source."""
         end = self.tokenizer.eos_token_id
 
         def tokenise(texts: list[str]) -> list[list[int]]:
-            return [[*ids, end] for ids in nllb.subwords(self.tokenizer, texts, lang, special=False)]
+            return [[*ids, end] for ids in self.languages.written(texts, source, lang)]
 
         return Target(brackets.escape(text), offsets, tokenise, max_words)
 
@@ -84,9 +86,8 @@ class MarkerScorer(Timed):
 
         ValueError if a probability is not a number; RecipeError if the model lacks a language.
         """
-        first = nllb.language_id(self.tokenizer, target, self.name, "constrained")
-        nllb.language_id(self.tokenizer, source, self.name, "constrained")
-        ids = nllb.subwords(self.tokenizer, [entity.marked for entity in entities], source)
+        first = self.languages.told(source, target).first
+        ids = self.languages.read([entity.marked for entity in entities], source, target)
         results = [Found(too_long=True)] * len(entities)
         fitting = [index for index in range(len(entities)) if len(ids[index]) <= self.positions]
         # Sorted by length: a wave's passes are then alike
@@ -97,7 +98,9 @@ class MarkerScorer(Timed):
             states = [each for batch in wave for each in self._encode([ids[index] for index in batch])]
             searches = [
                 # Before the subwords of a text stands the token of its language
-                search(entities[index].target, beams=self.beams, room=self.positions - 1, min_ratio=self.min_ratio)
+                search(
+                    entities[index].target, beams=self.beams, room=self.positions - len(first), min_ratio=self.min_ratio
+                )
                 for index in kept
             ]
             for index, found in zip(kept, together(searches, partial(self._read, states, first)), strict=True):
@@ -115,10 +118,10 @@ class MarkerScorer(Timed):
         self.tokens += sum(map(len, ids))
         return found
 
-    def _read(self, states: list[torch.Tensor], first: int, passes: list[tuple[int, Pass]]) -> list[Answer]:
+    def _read(self, states: list[torch.Tensor], first: tuple[int, ...], passes: list[tuple[int, Pass]]) -> list[Answer]:
         """Return the answers to passes, each with the index of its source among the states."""
         answers: list[Answer | None] = [None] * len(passes)
-        lengths = [len(states[index]) + len(each.tokens) + 1 for index, each in passes]
+        lengths = [len(states[index]) + len(each.tokens) + len(first) for index, each in passes]
         for batch in micro_batches(lengths, self.micro_batch_tokens):
             found = self._read_batch(
                 [passes[place][1] for place in batch], [states[passes[p][0]] for p in batch], first
@@ -128,16 +131,12 @@ class MarkerScorer(Timed):
         return [answer for answer in answers if answer is not None]
 
     @torch.inference_mode()
-    def _read_batch(self, passes: list[Pass], states: list[torch.Tensor], first: int) -> list[Answer]:
-        start, padding, device = (
-            self.model.config.decoder_start_token_id,
-            self.tokenizer.pad_token_id,
-            self.model.device,
-        )
-        given = padded([[start, first, *each.tokens[:-1]] for each in passes], padding, device)["input_ids"]
+    def _read_batch(self, passes: list[Pass], states: list[torch.Tensor], first: tuple[int, ...]) -> list[Answer]:
+        start, padding, device = nllb.start_of(self.model), self.tokenizer.pad_token_id, self.model.device
+        given = padded([[start, *first, *each.tokens[:-1]] for each in passes], padding, device)["input_ids"]
         # By row and place: the text's own subword, then the others that are asked there
         asked = [
-            (row, place + 1, token, number)
+            (row, place + len(first), token, number)
             for row, each in enumerate(passes)
             for number, (place, token) in enumerate([*enumerate(each.tokens), *each.others])
         ]
@@ -161,7 +160,7 @@ class MarkerScorer(Timed):
             )
         if not np.isfinite(values).all():
             raise ValueError(f"{self.name} gives a probability that is not a number; set dtype: float32, or bfloat16")
-        self.tokens += sum(len(each.tokens) + 1 for each in passes)
+        self.tokens += sum(len(each.tokens) + len(first) for each in passes)
         own = [np.empty(len(each.tokens) + len(each.others)) for each in passes]
         for row, number, value in zip(rows.tolist(), numbers.tolist(), values.tolist(), strict=True):
             own[row][number] = value
@@ -199,7 +198,7 @@ class ConstrainedStage(ModelStage):
             own = [source for source in range(len(spans)) if source not in aside]
             if own:
                 offsets = [(each["start"], each["end"]) for each in row["offsets"]]
-                target = self.scorer.target(row["text"], offsets, row["lang"], self.max_words)
+                target = self.scorer.target(row["text"], offsets, row["source_lang"], row["lang"], self.max_words)
                 entities += [Entity(_marked(row, spans[source]), target) for source in own]
                 asked += [(index, source) for source in own]
         if not asked:

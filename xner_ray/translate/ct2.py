@@ -28,6 +28,7 @@ from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
 from xner_ray.translate.base import Result
+from xner_ray.translate.languages import Languages
 from xner_ray.translate.nllb import NllbTranslator, result_of
 
 # Beam search ends when this many times `beams` translations are complete. At CTranslate2's default of 1 it ends too
@@ -62,7 +63,8 @@ def computes_in(section: Translating) -> bool:
 
 def reads(model: str, key: str = "translate") -> bool:
     """Return whether CTranslate2 takes a model; RecipeError, with the section's `key`, if there is no such model."""
-    return bool(pretrained(AutoConfig, model, f"{key}.model").model_type == _KIND)
+    kind = pretrained(AutoConfig, model, f"{key}.model").model_type
+    return bool(kind == _KIND and nllb.tokenizer_of(model, key).is_fast)
 
 
 def compute_type(section: Translating, key: str = "translate") -> str:
@@ -117,6 +119,7 @@ class Ct2Translator(NllbTranslator):
         kind = compute_type(section)
         self.positions: int = _refuse_other_kinds(section.model, "translate").max_position_embeddings
         self.tokenizer = nllb.tokenizer_of(section.model)
+        self.languages = Languages(self.tokenizer, self.name)
         folder = converted_folder(section.model, kind)
         try:
             self.model: Any = ctranslate2.Translator(
@@ -131,14 +134,14 @@ class Ct2Translator(NllbTranslator):
         except RuntimeError as error:
             raise _known(error) from error
 
-    def _generate(self, ids: list[list[int]], first: int, limit: int) -> list[Result]:
-        forced = self.tokenizer.convert_ids_to_tokens(first)
+    def _generate(self, ids: list[list[int]], first: tuple[int, ...], limit: int) -> list[Result]:
+        forced = self.tokenizer.convert_ids_to_tokens(list(first))
         pieces = [self.tokenizer.convert_ids_to_tokens(row) for row in ids]
         try:
             with self.in_model():
                 decoded = self.model.translate_batch(
                     pieces,
-                    [[forced]] * len(ids),
+                    [forced] * len(ids),
                     beam_size=self.beams,
                     patience=PATIENCE,
                     return_scores=True,
@@ -196,6 +199,11 @@ def _refuse_other_kinds(model: str, key: str) -> Any:
         raise RecipeError(
             f"{key}.model {model!r} is of type {config.model_type}, but engine ctranslate2 takes m2m_100 alone, "
             "as NLLB-200 is; choose engine nllb"
+        )
+    if not nllb.tokenizer_of(model, key).is_fast:
+        raise RecipeError(
+            f"{key}.model {model!r}: its tokenizer does not list the tokens of its languages, as that of M2M-100, so "
+            "ctranslate2 cannot convert it; choose engine nllb"
         )
     return config
 

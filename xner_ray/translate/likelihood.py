@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from xner_ray.models.device import Timed
 from xner_ray.models.windows import padded
 from xner_ray.recipe.sections import Translating
-from xner_ray.translate.nllb import NllbTranslator, language_id, log_probabilities
+from xner_ray.translate.nllb import NllbTranslator, log_probabilities, start_of
 
 _Phrase = tuple[str, str]  # language, text
 _Job = tuple[_Phrase, _Phrase]  # condition, output
@@ -47,6 +47,7 @@ class LikelihoodScorer(Timed):
         translator = NllbTranslator(section)
         self.name = translator.name
         self.tokenizer, self.model, self.positions = translator.tokenizer, translator.model, translator.positions
+        self.languages = translator.languages
         self.micro_batch_tokens = translator.micro_batch_tokens
         self.tokens = 0
 
@@ -80,8 +81,8 @@ class LikelihoodScorer(Timed):
         end = self.tokenizer.eos_token_id
         result = {}
         for language in sorted(languages):
-            first = language_id(self.tokenizer, language, self.name)
-            self.tokenizer.src_lang = language
+            told = self.languages.told(language, language)
+            self.tokenizer.src_lang = told.source
             texts = [text for code, text in phrases if code == language and text.strip()]
             if not texts:
                 continue
@@ -90,7 +91,7 @@ class LikelihoodScorer(Timed):
             bare = self.tokenizer(texts, split_special_tokens=True, add_special_tokens=False)["input_ids"]
             for text, condition, pieces in zip(texts, read, bare, strict=True):
                 if pieces and max(len(condition), len(pieces) + 2) <= self.positions:
-                    result[language, text] = (condition, [first, *pieces, end])
+                    result[language, text] = (condition, [*told.first, *pieces, end])
         return result
 
     def _micro_batches(self, jobs: set[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]]) -> Iterator[list[_Job]]:
@@ -110,7 +111,7 @@ class LikelihoodScorer(Timed):
 
     def _log_likelihoods(self, batch: list[_Job], ids: dict[_Phrase, tuple[list[int], list[int]]]) -> list[float]:
         """Return log P(output | condition) of each job."""
-        padding, start = self.tokenizer.pad_token_id, self.model.config.decoder_start_token_id
+        padding, start = self.tokenizer.pad_token_id, start_of(self.model)
         conditions, outputs = [ids[condition][0] for condition, _ in batch], [ids[output][1] for _, output in batch]
         inputs, given = (
             padded(rows, padding, self.model.device) for rows in (conditions, [[start, *row] for row in outputs])

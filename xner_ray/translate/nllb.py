@@ -1,7 +1,8 @@
-"""NLLB-200 and other M2M100 models through transformers.
+"""Translation models with encoder and decoder through transformers: NLLB-200, M2M-100, mBART-50, MADLAD-400, OPUS-MT.
 
 Sentences are sorted by length and decoded in micro-batches under a token budget that counts the source and as many
-target positions; order is restored. The target's language token is forced as the first one. A translation that does
+target positions; order is restored. A token of the target language, where the model has one, is forced as the first one
+(`translate.languages`). A translation that does
 not end within half of its limit is made again beside others of its kind: most of these are loops, and a micro-batch
 takes as many steps as its longest row. The score is the mean log-probability of the generated tokens without the forced
 one. Greedy search notes each token's as it takes it; for beams it comes from one teacher-forced pass over the finished
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
-from xner_ray.errors import Reason, RecipeError, did_you_mean
+from xner_ray.errors import Reason, RecipeError
 from xner_ray.models.device import Timed, budget_of, device_of, pick_dtype
 from xner_ray.models.hub import pinned, pretrained, with_weights
 from xner_ray.models.windows import micro_batches, padded
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.translate.base import Result, Translation
+from xner_ray.translate.languages import Languages, Told
 
 # Logits that are held at a time in scoring, in elements: 2 ** 27 float32 are half a gibibyte, 523 places of NLLB's
 # 256,206 words.
@@ -34,6 +36,7 @@ SCORING_ELEMENTS = 1 << 27
 # Probabilities of the next word of all beams of a micro-batch, in elements: beam search takes some 14 bytes of memory
 # for each, so that 2 ** 28 are 4 GB, 1,047 beams of NLLB.
 STEP_ELEMENTS = 1 << 28
+_RELATIVE_POSITIONS = 512  # as T5 and MADLAD-400 have them: no table ends, but longer texts were not trained on
 # Keys of a generation_config.json that leave the probabilities of tokens as they are.
 _PLAIN = {
     *("_from_model_config", "transformers_version", "max_length", "num_beams", "early_stopping"),
@@ -45,9 +48,14 @@ _PLAIN = {
 def resolve(section: Translating, key: str, directions: Directions) -> Resolved:
     """Pin the model; reads no weights. RecipeError, with the section's `key`, unless it knows every language."""
     section, identity = pinned(section)
-    tokenizer = tokenizer_of(section.model, key)
-    for code in dict.fromkeys(code for direction in directions.values() for code in direction):
-        language_id(tokenizer, code, section.model, key)
+    languages = Languages(tokenizer_of(section.model, key), section.model, key)
+    for source, target in directions.values():
+        told = languages.told(source, target)
+        if key == "likelihood" and told.source is None:
+            raise RecipeError(
+                f"likelihood.model: {section.model} is not told the language that it reads, so it cannot compare a "
+                "phrase with a copy of it; choose a model with a token for each language, as NLLB-200 has"
+            )
     return Resolved(section, {"model": identity})
 
 
@@ -66,18 +74,20 @@ class NllbTranslator(Timed):
         dtype = pick_dtype(section.dtype, place)
         self.model: Any = with_weights(AutoModelForSeq2SeqLM, section.model, "translate.model", dtype=dtype)
         self.model.to(place).eval()
-        config = self.model.config
-        self.positions: int = config.max_position_embeddings
-        # The model's own limit would cut long sentences at 200 tokens; ours is given with every call.
+        self.languages = Languages(self.tokenizer, self.name)
+        self.positions = positions_of(self.model.config)
+        _refuse_other_heads(self.model, self.name)
+        # The model's own limit would cut long sentences at 200 tokens; ours is given with every call. OPUS-MT forces an
+        # end at it, so that a loop would look like a translation.
         self.model.generation_config.max_length = None
+        self.model.generation_config.forced_eos_token_id = None
         # Whether tokens have the probabilities that the model gives them: no penalties, nothing forced or forbidden
         self.plain = self.model.generation_config.to_diff_dict().keys() <= _PLAIN
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Result]:
         """Return one result a text, in order; too long sources and cut or empty translations are rejects."""
-        first = language_id(self.tokenizer, target, self.name)
-        language_id(self.tokenizer, source, self.name)
-        ids = subwords(self.tokenizer, texts, source)
+        told = self.languages.told(source, target)
+        ids = self.languages.read(texts, source, target)
         results: list[Result] = [(Reason.SOURCE_TOO_LONG, "")] * len(texts)
         fitting = []
         for index, sentence in enumerate(ids):
@@ -91,19 +101,19 @@ class NllbTranslator(Timed):
         unended: list[int] = []
         for limit, rows in self._alike(fitting, ids):
             first_limit = limit // 2 + 16 if self.again else limit
-            cut = self._translate(rows, ids, first, min(first_limit, limit), results)
+            cut = self._translate(rows, ids, told, min(first_limit, limit), results)
             unended += cut if first_limit < limit else []
         for limit, rows in self._alike(unended, ids):
-            self._translate(rows, ids, first, limit, results)
+            self._translate(rows, ids, told, limit, results)
         return results
 
     def _translate(
-        self, rows: list[int], ids: list[list[int]], first: int, limit: int, results: list[Result]
+        self, rows: list[int], ids: list[list[int]], told: Told, limit: int, results: list[Result]
     ) -> list[int]:
         """Translate rows into at most `limit` subwords each; return those that did not end."""
         cut: list[int] = []
         for batch in self._micro_batches(rows, ids):
-            for index, result in zip(batch, self._generate([ids[i] for i in batch], first, limit), strict=True):
+            for index, result in zip(batch, self._generate([ids[i] for i in batch], told.first, limit), strict=True):
                 results[index] = result
                 if isinstance(result, tuple) and result[0] == Reason.TRANSLATION_TRUNCATED:
                     cut.append(index)
@@ -132,11 +142,11 @@ class NllbTranslator(Timed):
             for start in range(0, len(batch), most):
                 yield [rows[place] for place in batch[start : start + most]]
 
-    def _generate(self, ids: list[list[int]], first: int, limit: int) -> list[Result]:
-        """Translate the rows of one micro-batch."""
+    def _generate(self, ids: list[list[int]], first: tuple[int, ...], limit: int) -> list[Result]:
+        """Translate the rows of one micro-batch. first: tokens that every translation begins with."""
         with self.in_model():
             sequences, found = self._run(ids, first, limit)
-        if not np.isfinite(found[:, 1:]).all():
+        if not np.isfinite(found[:, len(first) :]).all():
             kind = str(self.model.dtype).removeprefix("torch.")
             raise ValueError(
                 f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
@@ -144,8 +154,9 @@ class NllbTranslator(Timed):
         end = self.tokenizer.eos_token_id
         lengths = [row.index(end) + 1 if end in row else None for row in sequences[:, 1:].tolist()]
         self.tokens += sum(map(len, ids)) + sum(length or limit for length in lengths)
-        texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
-        own = [row[1 : length or len(row)] for row, length in zip(found, lengths, strict=True)]
+        # Without what every translation begins with: not every tokenizer knows that its language's token is special
+        texts = self.tokenizer.batch_decode(sequences[:, 1 + len(first) :], skip_special_tokens=True)
+        own = [row[len(first) : length or len(row)] for row, length in zip(found, lengths, strict=True)]
         scores = [float(each.mean()) if len(each) else 0.0 for each in own]
         results: list[Result] = []
         for text, length, score in zip(texts, lengths, scores, strict=True):
@@ -153,7 +164,9 @@ class NllbTranslator(Timed):
         return results
 
     @torch.inference_mode()
-    def _run(self, ids: list[list[int]], first: int, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _run(
+        self, ids: list[list[int]], first: tuple[int, ...], limit: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the rows' generated tokens, (rows, length), and the log-probability of each after the first one."""
         inputs = padded(ids, self.tokenizer.pad_token_id, self.model.device)
         with warnings.catch_warnings():
@@ -164,7 +177,7 @@ class NllbTranslator(Timed):
             sequences = self.model.generate(
                 encoder_outputs=BaseModelOutput(states),
                 attention_mask=mask,
-                forced_bos_token_id=first,
+                forced_bos_token_id=first[0] if first else None,
                 num_beams=self.beams,
                 do_sample=False,
                 max_new_tokens=limit,
@@ -232,40 +245,55 @@ def log_probabilities_of(
     found = torch.zeros(len(token), device=given.device)
     step = max(1, SCORING_ELEMENTS // model.config.vocab_size)
     for start in range(0, len(at), step):
-        logits = model.lm_head(flat[at[start : start + step]]).float()
+        logits = logits_of(model, flat[at[start : start + step]]).float()
         first, end = torch.searchsorted(which, torch.tensor([start, start + len(logits)], device=which.device)).tolist()
         own = which[first:end] - start
         found[first:end] = logits[own, token[first:end]] - logits.logsumexp(1)[own]
     return found
 
 
+def logits_of(model: Any, states: torch.Tensor) -> torch.Tensor:
+    """Return the logits of the decoder's states, (places, d) -> (places, vocabulary), as the model's own pass does."""
+    if getattr(model.config, "scale_decoder_outputs", False):  # T5 with tied embeddings
+        states = states * model.config.d_model**-0.5
+    logits: torch.Tensor = model.lm_head(states)
+    bias = getattr(model, "final_logits_bias", None)
+    return logits if bias is None else logits + bias
+
+
+@torch.inference_mode()
+def _refuse_other_heads(model: Any, name: str) -> None:
+    """Raise RecipeError where `logits_of` is not what an unknown architecture computes."""
+    if model.config.model_type == "m2m_100":
+        return
+    start, end = (torch.tensor([[number]], device=model.device) for number in (start_of(model), end_of(model)))
+    states = model.get_encoder()(input_ids=end).last_hidden_state
+    decoded = model.get_decoder()(input_ids=start, encoder_hidden_states=states, use_cache=False).last_hidden_state
+    wanted = model(input_ids=end, decoder_input_ids=start, use_cache=False).logits
+    if not torch.allclose(logits_of(model, decoded[0]).float(), wanted[0].float(), atol=1e-2, rtol=1e-2):
+        raise RecipeError(
+            f"translate.model: {name} is of type {model.config.model_type}, whose probabilities cannot be read here; "
+            "choose another model, or give the text under input.parallel"
+        )
+
+
+def start_of(model: Any) -> int:
+    """Return the token that the decoder starts with."""
+    found = model.generation_config.decoder_start_token_id
+    return int(model.config.decoder_start_token_id if found is None else found)
+
+
+def end_of(model: Any) -> int:
+    found = model.config.eos_token_id
+    return int(found[0] if isinstance(found, list) else found)
+
+
+def positions_of(config: Any) -> int:
+    """Return the most subwords that a model reads or writes; of one with relative positions, what it has seen."""
+    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return int(found or _RELATIVE_POSITIONS)
+
+
 def tokenizer_of(name: str, key: str = "translate") -> Any:
     """Return the model's tokenizer. RecipeError, with the section's `key`, if it cannot be used."""
     return pretrained(AutoTokenizer, name, f"{key}.model")
-
-
-def subwords(tokenizer: Any, texts: Sequence[str], lang: str, *, special: bool = True) -> list[list[int]]:
-    """Return the subwords of texts in a language; text that spells a special one stays text.
-
-    special: with those of language and end, where the tokenizer puts them in what the encoder reads.
-    """
-    tokenizer.src_lang = lang
-    if not tokenizer.is_fast:
-        options = {"split_special_tokens": True, "add_special_tokens": special}
-        found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"] if texts else []
-        return found
-    tokenizer("", split_special_tokens=True, truncation=False, padding=False)  # tells its backend, which is faster
-    encode = tokenizer.backend_tokenizer.encode_batch_fast
-    return [encoding.ids for encoding in encode(list(texts), add_special_tokens=special)]
-
-
-def language_id(tokenizer: Any, code: str, model: str, key: str = "translate") -> int:
-    """Return the token of a language. RecipeError, with the section's `key`, if the model has none."""
-    identifier = tokenizer.convert_tokens_to_ids(code)
-    if identifier is None or identifier == tokenizer.unk_token_id:
-        known = [t for t in tokenizer.all_special_tokens if len(t) == 8 and t[3] == "_"]
-        raise RecipeError(
-            f"{key}.model: {model} has no language token {code!r}{did_you_mean(code, known)} "
-            "Choose another model, or give the text under input.parallel"
-        )
-    return int(identifier)
