@@ -176,4 +176,4 @@ def test_a_run_that_is_not_whole_is_not_pushed(hub: UploadHub, run: Path, tmp_pa
     (tmp_path / "run/_run/SEALED").unlink()
     with pytest.raises(RunFolderError, match="not sealed yet"):
         push(tmp_path / "run", NAME)
-    assert "README.md" not in _files(hub)
+    assert f"datasets/{NAME}" not in hub.files, "not even the repository is made"

@@ -24,6 +24,7 @@ STUDENTS = {
     "taught": "(c) and (d)",
     "silver": "(s) the other project's labels",
     "masked": "(b), O words of incomplete sentences masked",
+    "disputed": "(b), O words that the tagger holds for an entity masked",
     "weighted": "(b), weighted by score",
     "everyone": "(e) English and ours, one student of all languages",
 }

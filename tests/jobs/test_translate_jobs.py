@@ -48,8 +48,8 @@ def _house(folder: Path) -> Path:
 
 def test_the_experiment_has_the_arms_that_its_page_compares() -> None:
     experiment = load_experiment(JOBS / "students_translate.yaml")
-    arms = ["english", "tagged", "projected", "soft", "both", "taught", "silver", "masked", "weighted", "everyone"]
-    assert list(experiment.students) == arms
+    arms = ["english", "tagged", "projected", "soft", "both", "taught", "silver", "masked", "disputed", "weighted"]
+    assert list(experiment.students) == [*arms, "everyone"]
     assert (experiment.folds, experiment.seeds, experiment.against) == (None, [0, 1, 2], "english")
 
 
