@@ -112,10 +112,8 @@ def clear(folder: RunFolder, found: Mapping[str, str]) -> None:
 
 
 def of_units(found: Mapping[str, str]) -> list[str]:
-    """Return the damaged files, by their name, that only the input and the models can make again."""
-    return [
-        name for name in found if name.startswith(("_run/parts/", "_run/retried/")) and "is newer" not in found[name]
-    ]
+    """Return the damaged files, by their name, that are there and that only input and models can make again."""
+    return [name for name in found if name.startswith(("_run/parts/", "_run/retried/")) and "*" not in name]
 
 
 def odd_files(folder: RunFolder) -> list[str]:
