@@ -126,8 +126,8 @@ class RunFolder:
             self.recipe()
             if (sealed := self.sealed()) is None:
                 raise RunFolderError(f"{self.root}: not sealed yet; finish the run first")
-            self._refuse(damage(self.root, sealed.files, sizes_alone=True))
-            self._refuse(damage(self.root, [entry for entry in sealed.others if entry["file"] == RECORD]))
+            mine = [entry for entry in sealed.others if entry["file"] == RECORD]
+            self._refuse(damage(self.root, sealed.files, sizes_alone=True) | damage(self.root, mine))
             self._finished = sealed
         return self._finished
 
@@ -300,10 +300,7 @@ class RunFolder:
         return attempt
 
     def recipe(self) -> Recipe:
-        """Return the resolved recipe that the run was made with.
-
-        DamageError; RunFolderError if this version does not know it.
-        """
+        """Return the resolved recipe that the run was made with. RunFolderError if this version does not know it."""
         return record.recipe_of(self.path("_run", "recipe.yaml"), self.read_record("recipe.yaml"))
 
     def refuse_other_files(self) -> None:
@@ -346,8 +343,8 @@ class RunFolder:
             "units.parquet": units,
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        new = replace(Record(dict(keys), recipe.languages, first, unit_rows, sums), **further)
-        new = replace(new, models=dict(recipe.models()), summed=summed, identity=identity)
+        own = Record(dict(keys), recipe.languages, first, unit_rows, sums, summed=summed, identity=identity)
+        new = replace(own, models=dict(recipe.models()), **further)
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])
