@@ -94,9 +94,9 @@ class RunFolder:
     def unseal(self) -> None:
         """Say that the run is not finished. What SEALED knows of parts stays, for as long as it is right."""
         if self.is_sealed():
-            try:
-                storage.publish(self._unsealed_path, Sealed.load(self.sealed_path).dump())
-            except DamageError:
+            if (sealed := Sealed.load_if_whole(self.sealed_path)) is not None:
+                storage.publish(self._unsealed_path, sealed.dump())
+            else:
                 self.keep_retried()
             storage.delete(self.sealed_path)
 

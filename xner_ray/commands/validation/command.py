@@ -1,6 +1,6 @@
 """The command `cross-validate`: students trained without each fold in turn, and compared.
 
-    runs, projected -> for each (seed, fold) a task: every student trained without the fold, predictions for the fold
+    runs, projected -> for each student, seed and fold a task: trained without the fold, predictions for the fold
     -> OUT/predictions -> the predictions of all folds as if they were one run -> `comparison`; OUT/cells
 
 A document is in the same fold in every language and for every student, so that the tests are paired. Seeds are counted
@@ -152,7 +152,7 @@ def _train_missing(items: Sequence[Item], root: str, console: Console) -> None:
         )
     if failed:
         more = f"\nand {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise XnerError(f"{len(failed)} of {n} students could not be trained:\n" + "\n".join(failed[:5]) + more)
+        raise XnerError(f"{len(failed)} of {len(todo)} students could not be trained:\n" + "\n".join(failed[:5]) + more)
 
 
 def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed: int) -> Validated:
