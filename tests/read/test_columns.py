@@ -182,7 +182,7 @@ def test_a_file_that_has_changed_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"tokens": [["Ana"]], "ner_tags": [["O"]]}), tmp_path / "a.parquet")
     recipe, index = _one(tmp_path / "a.parquet")
     pq.write_table(pa.table({"tokens": [["Ana", "va"]], "ner_tags": [["O", "O"]]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="has changed"):
+    with pytest.raises(InputError, match="has another size or time"):
         read_plain(index.units[0], recipe, index.extra, source_of)
 
 
