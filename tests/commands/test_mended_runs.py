@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from faults import in_stage
+from faults import in_stage, rejecting
 from given_files import write_recipe, write_sentences
 from published import digests
 from rich.console import Console
@@ -18,8 +18,9 @@ import xner_ray
 from xner_ray.commands import inspect
 from xner_ray.commands.combine import combine
 from xner_ray.commands.rematch import rematch
-from xner_ray.errors import DamageError, FatalError, RunFolderError
+from xner_ray.errors import DamageError, FatalError, Reason, RunFolderError
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.sealed import Sealed
 from xner_ray.storage import files as storage
 from xner_ray.train.load import load_training
 from xner_ray.train.sentences import Tally
@@ -86,6 +87,29 @@ def test_a_retry_is_not_forgotten_with_seal_and_part(home: Path, monkeypatch: py
     _project(home)
     assert digests(run) == published
     assert len(RunFolder(str(run)).retried()) == 1
+
+
+@pytest.mark.parametrize("lost", ["SEALED", "UNSEALED"])
+def test_a_lost_retry_is_made_for_its_own_reasons(home: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """A row that was rejected for another reason stays so, however it would fare today."""
+    with monkeypatch.context() as patch:
+        rejecting(patch, "match", {12: Reason.STAGE_ERROR, 15: Reason.TOO_LONG})
+        _project(home, fresh=True, overrides=["output.max_reject_rate=0.5"])
+    _project(home, retry_rejects=["stage_error"])
+    published, run = digests(home / "run"), home / "run"
+    assert Sealed.load(str(run / "_run/SEALED")).reasons == ["stage_error"]
+    next((run / "_run/retried").rglob("*.parquet")).unlink()
+    if lost == "SEALED":
+        (run / "_run/SEALED").unlink()
+    _project(home)
+    assert digests(run) == published
+    _project(home, retry_rejects=["too_long"])
+    assert Sealed.load(str(run / "_run/SEALED")).reasons == ["stage_error", "too_long"]
+    assert not list((run / "rejects").rglob("*.parquet"))
+    published = digests(run)
+    max((run / "_run/retried").rglob("*.parquet")).unlink()  # the first retry of this unit is still there
+    _project(home)
+    assert digests(run) == published
 
 
 def test_a_retried_part_that_was_not_published_is_damage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

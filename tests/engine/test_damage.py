@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import in_stage
+from faults import rejecting
 from given_files import LINKS, write_recipe, write_sentences
 from rich.console import Console
 from s3_server import S3Server
@@ -29,7 +29,7 @@ import xner_ray
 from xner_ray.commands import inspect
 from xner_ray.commands.compare import compare
 from xner_ray.commands.export import export
-from xner_ray.errors import XnerError
+from xner_ray.errors import Reason, XnerError
 from xner_ray.read.inputs import find_texts
 from xner_ray.recipe.load import load_recipe
 from xner_ray.run import repair
@@ -130,7 +130,7 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def kind_of(
     name: str, recipes: Callable[..., Path], folder: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> Kind:
-    """Make a run with one target, then with two; `retried` has a fault before."""
+    """Make a run with one target, then with two; `retried` has faults before, and one of its units is tried twice."""
     place = Place(folder / name.replace(" ", "-"), s3 if name == "object store" else None)
     prior = "none" if name == "plain" else "auto"
     small, large = recipes(prior, "deu_Latn"), recipes(prior, "deu_Latn", "spa_Latn")
@@ -141,13 +141,10 @@ def kind_of(
     if retry:
         place.restore({})
         with monkeypatch.context() as patch:
-
-            def check(row: Mapping[str, Any]) -> None:
-                if row["id"] in {"3", "45"}:
-                    raise OSError("no word list")
-
-            in_stage(patch, "match", check)
+            rejecting(patch, "match", {3: Reason.STAGE_ERROR, 45: Reason.STAGE_ERROR, 50: Reason.TOO_LONG})
             xner_ray.project(large, place.run)
+        old.append(place.files())
+        xner_ray.project(large, place.run, retry_rejects=["too_long"])
         old.append(place.files())
     begun = place.files()
     with _dying(monkeypatch, at=-1) as changes:

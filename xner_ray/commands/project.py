@@ -121,15 +121,18 @@ def project(
         if lost:
             parts = folder.parts()
             again = [unit for unit in index.units if unit.name in lost]
-            retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, frozenset(Reason))
+            retry = part_files.Retry(
+                {unit.name: parts[unit.name] for unit in again}, frozenset(folder.last_known().all_reasons)
+            )
             make_units(session, again, groups, workers, retry)
         if retry_rejects:
             retry = _to_retry(folder, index, retry_rejects)
             units = [unit for unit in index.units if unit.name in retry.parts]
             session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
             if units:
-                folder.unseal()
+                folder.unseal(retry_rejects)
                 make_units(session, units, groups, workers, retry)
+                folder.keep_retried()
         return session.seal()
 
 

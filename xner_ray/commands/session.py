@@ -294,6 +294,7 @@ class Session:
             documents,
             self.executor.map,
             retried=folder.retried(),
+            reasons=folder.last_known().all_reasons,
             incarnation=folder.incarnation(),
             standing=[record.RECORD, *([BACKGROUND] if storage.exists(folder.background_path) else [])],
         )

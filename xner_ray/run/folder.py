@@ -91,13 +91,13 @@ class RunFolder:
     def _unsealed_path(self) -> str:
         return self.path("_run", "UNSEALED")
 
-    def unseal(self) -> None:
-        """Say that the run is not finished. What SEALED knows of parts stays, for as long as it is right."""
-        if self.is_sealed():
-            if (sealed := Sealed.load_if_whole(self.sealed_path)) is not None:
-                storage.publish(self._unsealed_path, sealed.dump())
-            else:
-                self.keep_retried()
+    def unseal(self, reasons: Collection[str] = ()) -> None:
+        """Say that the run is not finished. What SEALED knows of parts stays, for as long as it is right.
+
+        reasons: of the rejected rows that are tried again from now on.
+        """
+        if self.is_sealed() or reasons:
+            storage.publish(self._unsealed_path, self.last_known().with_reasons(reasons).dump())
             storage.delete(self.sealed_path)
 
     def keep_retried(self) -> None:
@@ -106,9 +106,13 @@ class RunFolder:
         Without that, nothing would tell of a damaged one once it is deleted.
         """
         if Sealed.load_if_whole(self.sealed_path) is None:
-            old = Sealed.load_if_whole(self._unsealed_path) or Sealed([])
-            now = {unit_of(file): file for file in (*old.retried, *self.retried())}
-            storage.publish(self._unsealed_path, replace(old, retried=sorted(now.values())).dump())
+            storage.publish(self._unsealed_path, self.last_known().dump())
+
+    def last_known(self) -> Sealed:
+        """Return what the run was when it was last sealed, with what was tried again since."""
+        if (sealed := Sealed.load_if_whole(self.sealed_path)) is not None:
+            return sealed
+        return (Sealed.load_if_whole(self._unsealed_path) or Sealed([])).with_retried(self.retried())
 
     def is_sealed(self) -> bool:
         return storage.exists(self.sealed_path)
@@ -188,9 +192,8 @@ class RunFolder:
 
     def lost_retries(self) -> list[str]:
         """Return the units whose rejects were tried again, by SEALED or UNSEALED, and the result is gone."""
-        retried = {unit for _, unit, _ in self._parts_of("retried")}
-        found = Sealed.load_if_whole(self.sealed_path) or Sealed.load_if_whole(self._unsealed_path)
-        return sorted({unit_of(file) for file in found.retried} - retried) if found else []
+        now = {unit_of(file): file for file in self.retried()}
+        return sorted(unit_of(file) for file in self.last_known().retried if now.get(unit_of(file), "") < file)
 
     def retried(self) -> list[str]:
         """Return the parts below `_run/retried` that count, as SEALED lists them."""
@@ -322,14 +325,7 @@ class RunFolder:
         if self.is_run():
             self.record().check(self.root, keys, targets, self.models(), files or {})
 
-    def begin(
-        self,
-        recipe: Recipe,
-        keys: Mapping[str, Any],
-        units: bytes,
-        unit_rows: int,
-        **further: Any,
-    ) -> None:
+    def begin(self, recipe: Recipe, keys: Mapping[str, Any], units: bytes, unit_rows: int, **further: Any) -> None:
         """Write what the run is and its units, before the first of them is made. further: fields of `Record`."""
         self.unseal()
         begun = storage.exists(self.path(RECORD))
