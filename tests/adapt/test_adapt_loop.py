@@ -110,15 +110,24 @@ def test_a_run_that_is_not_finished_or_lacks_a_language_is_refused(tmp_path: Pat
     run = finished(tmp_path / "run", {"spa_Latn": []})
     with pytest.raises(InputError, match="has no language swh_Latn; it has spa_Latn"):
         load(_recipe([{"run": str(run), "langs": ["swh_Latn"]}]))
-    both = students.run(
-        tmp_path / "both",
-        {lang: [students.row(words) for words in ("a b", "c", "d")] for lang in ("spa_Latn", "swh_Latn")},
-    )
-    pairs, _, (tally,) = load(_recipe([{"run": both, "limit": 2}]))
-    assert pairs == [(["x", "y", "z"], ["a", "b"]), (["x", "y", "z"], ["c"])] * 2 and tally.read == 4
     (run / "_run" / "SEALED").unlink()
     with pytest.raises(RunFolderError, match="not sealed yet"):
         load(_recipe([{"run": str(run)}]))
+
+
+def test_pairs_of_a_run_are_its_rows_but_for_bad_translations(tmp_path: Path) -> None:
+    rows = [
+        students.row("a b", flags=["bisected"]),
+        students.row("c"),
+        students.row("c c c", flags=["translation_repeats"]),
+    ]
+    both = students.run(tmp_path / "both", {lang: [*rows, students.row("d")] for lang in ("spa_Latn", "swh_Latn")})
+    kept = [(["x", "y", "z"], words) for words in (["a", "b"], ["c"], ["d"])]
+    pairs, _, (tally,) = load(_recipe([{"run": both}]))
+    assert pairs == kept * 2
+    assert tally.to_dict()["dropped"] == {"bad translation": 2} and tally.read == 8
+    pairs, _, (tally,) = load(_recipe([{"run": both, "limit": 2}]))
+    assert pairs == kept[:2] * 2 and tally.read == 4
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from xner_ray.recipe.input import Input, Labels
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.repair import require_whole_files
 from xner_ray.storage import files as storage
+from xner_ray.translate.health import GARBLED
 
 Pair = tuple[list[str], list[str]]  # source words, target words
 _BATCH = 16_384
@@ -73,19 +74,22 @@ def _of_run(origin: Pairs, tally: Tally) -> Iterator[Pair]:
     langs = origin.langs or recipe.languages
     tally.langs = list(dict.fromkeys([recipe.source_side, *langs]))
     for lang in langs:
-        for source, target in islice(_words(folder.published(lang)), origin.limit):
+        for source, target, flags in islice(_rows(folder.published(lang)), origin.limit):
             tally.read += 1
-            if source and target:
-                yield source, target
-            else:
+            if not source or not target:
                 tally.dropped["empty"] += 1
+            elif GARBLED.intersection(flags or ()):
+                tally.dropped["bad translation"] += 1
+            else:
+                yield source, target
 
 
-def _words(files: Iterable[str]) -> Iterator[Pair]:
+def _rows(files: Iterable[str]) -> Iterator[tuple[list[str], list[str], list[str] | None]]:
+    """Yield the words of both sides, and the flags, of each row."""
     for file in files:
         filesystem, inner = storage.locate(file)
         with filesystem.open_input_file(inner) as stream, pq.ParquetFile(stream) as parquet:
-            for batch in parquet.iter_batches(batch_size=_BATCH, columns=["source_tokens", "tokens"]):
+            for batch in parquet.iter_batches(batch_size=_BATCH, columns=["source_tokens", "tokens", "flags"]):
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
