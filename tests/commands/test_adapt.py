@@ -58,6 +58,9 @@ def test_the_command_makes_a_folder_for_align_encoder(recipe: Path, tmp_path: Pa
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert xner_ray.adapt(recipe, folder) == report  # finished: nothing is done again
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    (folder / "adaptation.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"adaptation\.json: is damaged; .* give --fresh"):
+        xner_ray.adapt(recipe, folder)
 
 
 def test_an_ended_adaptation_goes_on(recipe: Path, tmp_path: Path) -> None:
@@ -86,9 +89,20 @@ def test_an_ended_adaptation_goes_on(recipe: Path, tmp_path: Path) -> None:
     lines.clear()
     with pytest.raises(StopError):
         xner_ray.adapt(recipe, tmp_path / "next", say=say)
-    (tmp_path / "next" / "_train" / "state.pt").write_bytes(b"half")
-    with pytest.raises(RunFolderError, match="no complete checkpoint; --fresh discards it"):
-        xner_ray.adapt(recipe, tmp_path / "next")
+    state = tmp_path / "next" / "_train" / "state.pt"
+    data = state.read_bytes()
+    half = len(data) // 2
+    for damaged in (b"half", data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :], data[:half]):
+        state.write_bytes(damaged)
+        with pytest.raises(RunFolderError, match="no complete checkpoint; --fresh discards it"):
+            xner_ray.adapt(recipe, tmp_path / "next")
+    state.write_bytes(data)
+    for name in ("fingerprint.json", "asked.json", "recipe.yaml"):
+        whole = (state.parent / name).read_bytes()
+        (state.parent / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(RunFolderError, match=f"{name}: is damaged; .* give --fresh"):
+            xner_ray.adapt(recipe, tmp_path / "next")
+        (state.parent / name).write_bytes(whole)
     xner_ray.adapt(recipe, tmp_path / "next", fresh=True)
     assert (tmp_path / "next" / "SHA256SUMS").read_bytes() == (tmp_path / "whole" / "SHA256SUMS").read_bytes()
 

@@ -3,7 +3,8 @@
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from faults import in_stage, rejecting
 from given_files import write_recipe, write_sentences
 from published import digests
 from rich.console import Console
+from synthetic_runs import Killed
 
 import xner_ray
-from xner_ray.commands import inspect
+from xner_ray.commands import inspect, session
 from xner_ray.commands.combine import combine
 from xner_ray.commands.rematch import rematch
-from xner_ray.errors import DamageError, FatalError, Reason, RunFolderError
+from xner_ray.errors import DamageError, FatalError, Reason, RunFolderError, XnerError
 from xner_ray.run.folder import RunFolder
-from xner_ray.run.sealed import Sealed
 from xner_ray.storage import files as storage
 from xner_ray.train.load import load_training
 from xner_ray.train.sentences import Tally
@@ -73,9 +74,10 @@ def test_a_part_of_another_run_is_no_part_of_this_one(home: Path) -> None:
     assert f"{PART} is a file of another run; it is made again" in _project(home)
     assert digests(home / "run") == published
     assert "nothing to do" in _project(home)
-    _project(home, "same")  # of the same recipe, so its parts are the same
+    _project(home, "same")  # of the same recipe; yet its rejects might be others
     shutil.copy(home / "same" / PART, home / "run" / PART)
-    assert "nothing to do" in _project(home)
+    assert f"{PART} is a file of another run; it is made again" in _project(home)
+    assert digests(home / "run") == published
 
 
 def test_a_retry_is_not_forgotten_with_seal_and_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,37 +91,140 @@ def test_a_retry_is_not_forgotten_with_seal_and_part(home: Path, monkeypatch: py
     assert len(RunFolder(str(run)).retried()) == 1
 
 
-@pytest.mark.parametrize("lost", ["SEALED", "UNSEALED"])
-def test_a_lost_retry_is_made_for_its_own_reasons(home: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
-    """A row that was rejected for another reason stays so, however it would fare today."""
+Damage = Callable[[Path, dict[str, bytes]], None]  # of a run folder, with its documents before the retry
+
+
+def _no_seal(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/SEALED").unlink()
+
+
+def _cut_seal(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/SEALED").write_bytes((run / "_run/SEALED").read_bytes()[:-9])
+
+
+def _old_seal(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/SEALED").write_bytes(old["SEALED"])
+
+
+def _old_record(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/fingerprint.json").write_bytes(old["fingerprint.json"])
+
+
+def _old_record_and_no_seal(run: Path, old: dict[str, bytes]) -> None:
+    _old_record(run, old)
+    _no_seal(run, old)
+
+
+def _no_record(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/fingerprint.json").unlink()
+
+
+def _foreign_seal(run: Path, old: dict[str, bytes]) -> None:
+    """Of a run by another recipe in which another unit was tried again."""
+    (run / "_run/SEALED").write_bytes(old["other"])
+
+
+def _nothing(run: Path, old: dict[str, bytes]) -> None:
+    pass
+
+
+DAMAGES = _nothing, _no_seal, _cut_seal, _old_seal, _foreign_seal, _old_record, _old_record_and_no_seal, _no_record
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_lost_retry_is_made_again_for_its_own_reasons(
+    home: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    """The first retry of the unit still stands, and a row that was rejected for another reason stays so."""
     with monkeypatch.context() as patch:
-        rejecting(patch, "match", {12: Reason.STAGE_ERROR, 15: Reason.TOO_LONG})
+        lost = {12: Reason.STAGE_ERROR, 13: Reason.TOO_LONG, 15: Reason.TRANSLATION_EMPTY, 22: Reason.TRANSLATION_EMPTY}
+        rejecting(patch, "match", lost)
         _project(home, fresh=True, overrides=["output.max_reject_rate=0.5"])
+        _project(home, "other", overrides=["output.max_reject_rate=0.5", "match.solver=greedy"])
+    run = home / "run"
+    _project(home, "other", overrides=["match.solver=greedy"], retry_rejects=["translation_empty"])
     _project(home, retry_rejects=["stage_error"])
-    published, run = digests(home / "run"), home / "run"
-    assert Sealed.load(str(run / "_run/SEALED")).reasons == ["stage_error"]
-    next((run / "_run/retried").rglob("*.parquet")).unlink()
-    if lost == "SEALED":
-        (run / "_run/SEALED").unlink()
-    _project(home)
-    assert digests(run) == published
+    old = {name: (run / "_run" / name).read_bytes() for name in ("SEALED", "fingerprint.json")}
+    old["other"] = (home / "other/_run/SEALED").read_bytes()
     _project(home, retry_rejects=["too_long"])
-    assert Sealed.load(str(run / "_run/SEALED")).reasons == ["stage_error", "too_long"]
-    assert not list((run / "rejects").rglob("*.parquet"))
     published = digests(run)
-    max((run / "_run/retried").rglob("*.parquet")).unlink()  # the first retry of this unit is still there
+    assert _rejected(run) == [15, 22]
+    last = max((run / "_run/retried").rglob("*.parquet"))
+    last.unlink()
+    damage(run, old)
+    with pytest.raises(XnerError):
+        xner_ray.evaluate(run)
+    with pytest.raises(XnerError):
+        rematch(run, home / "new")
     _project(home)
     assert digests(run) == published
+    assert "nothing to do" in _project(home)
+    _project(home, retry_rejects=["translation_empty"])
+    assert _rejected(run) == []
 
 
-def test_a_retried_part_that_was_not_published_is_damage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _retried(home, monkeypatch)
-    run, published = home / "run", digests(home / "run")
-    shutil.copy(run / "_run/UNSEALED", run / "_run/SEALED")
-    with pytest.raises(DamageError):
+def _rejected(run: Path) -> list[int]:
+    files = sorted((run / "rejects").rglob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).column("row").to_pylist()]
+
+
+def test_a_retry_that_was_begun_is_finished(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        rejecting(patch, "match", {2: Reason.STAGE_ERROR, 12: Reason.STAGE_ERROR, 22: Reason.TOO_LONG})
+        _project(home, fresh=True, overrides=["output.max_reject_rate=0.5"])
+    run = home / "run"
+    with monkeypatch.context() as patch, suppress(Killed):
+        publish = storage.publish
+
+        def dying(path: str, data: bytes) -> None:
+            if "/retried/" in path and path.endswith("010.parquet"):
+                raise Killed
+            publish(path, data)
+
+        patch.setattr(storage, "publish", dying)
+        _project(home, retry_rejects=["stage_error"])
+    assert len(RunFolder(str(run)).retried()) == 1
+    with pytest.raises(RunFolderError, match="not sealed yet"):
         xner_ray.evaluate(run)
     _project(home)
-    assert digests(run) == published and len(RunFolder(str(run)).retried()) == 1
+    assert _rejected(run) == [22] and len(RunFolder(str(run)).retried()) == 2
+
+
+def test_a_mend_that_is_cut_short_leaves_no_finished_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published, run = digests(home / "run"), home / "run"
+    (run / PART).unlink()
+    with monkeypatch.context() as patch, suppress(Killed):
+
+        def dying(*given: Any, **options: Any) -> None:
+            raise Killed
+
+        rejecting(patch, "match", {12: Reason.STAGE_ERROR})  # for once
+        patch.setattr(session.publish, "seal", dying)
+        _project(home, overrides=["output.max_reject_rate=0.5"])
+    with pytest.raises(RunFolderError, match="not sealed yet"):
+        xner_ray.evaluate(run)
+    _project(home, retry_rejects=["stage_error"])
+    assert digests(run) == published
+
+
+def test_status_counts_no_part_of_another_run(home: Path) -> None:
+    _project(home, "other", overrides=["match.solver=greedy"])
+    shutil.copy(home / "other" / PART, home / "run" / PART)
+    with pytest.raises(DamageError, match=r"000000000010\.parquet: is a file of another run"):
+        inspect.run_progress(home / "run")
+
+
+def test_what_a_retry_replaced_is_not_missed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _retried(home, monkeypatch)
+    published = digests(home / "run")
+    (home / "in.conll").rename(home / "gone.conll")
+    next((home / "run/_run/parts").rglob("*010.parquet")).write_bytes(b"PAR1 no part any more PAR1")
+    (home / "run/README.md").write_text("another card")
+    _project(home)
+    assert digests(home / "run") == published
+    next((home / "run/_run/retried").rglob("*.parquet")).unlink()
+    with pytest.raises(FatalError, match="the first is deu_Latn-000000000010, and that cannot be"):
+        _project(home)
 
 
 def test_what_another_run_of_these_rows_was_made_from_is_in_its_fingerprint(

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from xner_ray.adapt import loop
 from xner_ray.adapt.card import model_card
 from xner_ray.adapt.pairs import Pair, Tally, load
 from xner_ray.adapt.recipe import Adaptation
-from xner_ray.errors import InputError, RecipeError, RetryableError, RunFolderError
+from xner_ray.errors import InputError, RecipeError, RetryableError
 from xner_ray.models import cpu_dtype, hub
 from xner_ray.models.e5 import BUILTIN
-from xner_ray.models.trainer import Progress, State
+from xner_ray.models.trainer import Progress, State, read_state
 from xner_ray.models.windows import Windows
 from xner_ray.recipe.load import load_checked, placed
 from xner_ray.run.model_folder import ModelFolder, flat
@@ -107,9 +106,7 @@ def _fitted(learner: loop.Learner, sides: Windows, adaptation: Adaptation, path:
     """Train from the checkpoint at `path`, if there is one, and write the next ones there."""
     resume: State | None = None
     if (data := storage.read_if_there(path)) is not None:
-        if not zipfile.is_zipfile(io.BytesIO(data)):  # torch's format; weights_only keeps any other from running code
-            raise RunFolderError(f"{path}: no complete checkpoint; --fresh discards it")
-        resume = torch.load(io.BytesIO(data), weights_only=True)
+        resume = read_state(data, path)
         say(f"resumes after part {resume['progress']['checkpoint']}")
 
     def write(progress: Progress, state: Callable[[], State]) -> None:

@@ -98,6 +98,8 @@ def combine(
                 ([run_parts[name] for run_parts in parts], storage.join(attempt, f"{name}.parquet")) for name in names
             ]
             console.print(f"{len(names):,} of {len(index.units):,} units to combine")
+            if names:
+                folder.unseal()
             options = (weights, method, labels, recipe.output.incomplete == "reject")
             second_pass.in_tasks(combining.combine_parts, jobs, options, executor.map)
             return session.seal()

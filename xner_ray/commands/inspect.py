@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from xner_ray import defaults
 from xner_ray.data.row import row_schema
-from xner_ray.errors import InputError, RunFolderError, XnerError
+from xner_ray.errors import DamageError, InputError, RunFolderError, XnerError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.read.index.index import Index
@@ -53,10 +53,12 @@ def read_report(folder: RunFolder) -> Report:
         return Report.from_dict(json.loads(folder.read_document("report.json")))
 
 
-def run_report(index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe) -> Report:
+def run_report(
+    index: Index, parts: Mapping[str, str], labels: Sequence[str], seconds: float, recipe: Recipe, folder: RunFolder
+) -> Report:
     """Return the report of the units that have a part, from their footers."""
     done = [unit for unit in index.units if unit.name in parts]
-    counters = part_files.counters_of([parts[unit.name] for unit in done])
+    counters = part_files.counters_of([parts[unit.name] for unit in done], folder.record().identity)
     return summarize(
         ((unit.lang, counted) for unit, counted in zip(done, counters, strict=True)),
         labels=labels,
@@ -103,6 +105,7 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
     if recipe.two_passes:
         began = max([second.started, *second.parts.values()])
         passes["second"] = _figures(sizes, refined, second.refined, partial(busy, again=True), began)
+    labels = model.run_labels(recipe, index.labels_found)
     sealed = folder.is_sealed() and {unit.lang for unit in index.units} >= set(recipe.languages)
     if sealed:
         repair.require_whole(folder, list(sizes), two_passes=recipe.two_passes)
@@ -130,7 +133,7 @@ def run_progress(run: str | os.PathLike[str], *, now: float | None = None) -> di
         "seconds": round(seconds, 1),
         "seconds_since_last_file": round(now - last, 1) if drivers else None,
         "cost": price,
-        "report": run_report(index, made, model.run_labels(recipe, index.labels_found), seconds, recipe).to_dict(),
+        "report": run_report(index, made, labels, seconds, recipe, folder).to_dict(),
     }
 
 
@@ -268,7 +271,7 @@ def write_page(run: str | os.PathLike[str], *, rows: int = defaults.PAGE_ROWS) -
     if sealed is not None:
         report = read_report(folder)
     else:
-        report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe)
+        report = run_report(index, parts, model.run_labels(recipe, index.labels_found), 0.0, recipe, folder)
         rate = pace_of(folder, {unit.name: unit.n_rows for unit in index.units}).rows_per_second
         report.rows_per_second = None if rate is None else round(rate, 1)
         report.began = next((moment(driver.started) for driver in attempts(folder)), None)
@@ -323,7 +326,9 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
             if final_parts[unit.name] != first[unit.name]:
                 final = part_files.read_part(final_parts[unit.name], names, checked=True)
                 counts = storage.join(folder.priors_folder, f"{unit.lang}.parquet")
-                prior = Prior.from_parquet(whole.read(counts, summed=folder.record().summed))
+                for path, what in folder.damaged_files([counts]).items():
+                    raise DamageError(path, what)
+                prior = Prior.from_parquet(storage.read_bytes(counts))
             row = final.slice(at, 1).to_pylist()[0]
             shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))
     if not shown:

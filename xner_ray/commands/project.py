@@ -106,33 +106,27 @@ def project(
         session = Session(folder, checked, index, executor, console, started)
         groups = group(checked, executor.capacity, len(index.units))
         _describe(session, groups, missing, choice)
-        lost = set(folder.lost_retries())
-        works = missing or retry_rejects or lost
-        if works and begun.gone:
-            n_units = len({unit.name for unit in missing} | lost)
-            raise FatalError(f"{folder.root}: {n_units:,} units are to be made, and that cannot be: {begun.gone}")
-        lacks = session.lacks_background()
+        due = {unit.name for unit in missing} | folder.due_retries().keys()
+        works, lacks = due or retry_rejects, session.lacks_background()
+        if (works or lacks) and begun.gone:
+            what = f"{len(due):,} units are to be made, the first is {min(due)}" if due else "pictures are to be read"
+            raise FatalError(f"{folder.root}: {what}, and that cannot be: {begun.gone}")
         workers = _placed(checked, folder, session) if works or lacks else checked
         workers = session.with_background(workers) if "image" in checked.stages else workers
         if missing:
             make_units(session, missing, groups, workers)
         else:
             folder.next_attempt()  # as every driver, so that the times of its files are known as its own
-        if lost:
-            parts = folder.parts()
-            again = [unit for unit in index.units if unit.name in lost]
-            retry = part_files.Retry(
-                {unit.name: parts[unit.name] for unit in again}, frozenset(folder.last_known().all_reasons)
-            )
-            make_units(session, again, groups, workers, retry)
         if retry_rejects:
-            retry = _to_retry(folder, index, retry_rejects)
-            units = [unit for unit in index.units if unit.name in retry.parts]
+            units = _to_retry(folder, index, retry_rejects)
             session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
             if units:
-                folder.unseal(retry_rejects)
-                make_units(session, units, groups, workers, retry)
-                folder.keep_retried()
+                folder.plan_retry(units, retry_rejects)
+        if reasons := folder.due_retries():
+            parts = folder.parts()
+            again = [unit for unit in index.units if unit.name in reasons]
+            retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, reasons)
+            make_units(session, again, groups, workers, retry)
         return session.seal()
 
 
@@ -195,11 +189,10 @@ def _has_rejects(reasons: Collection[str]) -> Callable[[Report | Mapping[str, An
     return lambda report: any(report["rejects"].get(reason) for reason in reasons)
 
 
-def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> part_files.Retry:
-    parts = folder.parts()
-    wanted = _has_rejects(reasons)
-    found = {unit.name: parts[unit.name] for unit in index.units if wanted(whole.counters(parts[unit.name]))}
-    return part_files.Retry(found, frozenset(reasons))
+def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> list[str]:
+    """Return the names of the units with rows that were rejected for one of `reasons`."""
+    parts, wanted = folder.parts(), _has_rejects(reasons)
+    return [unit.name for unit in index.units if wanted(whole.counters(parts[unit.name]))]
 
 
 def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice:
@@ -290,6 +283,7 @@ def make_units(
 ) -> None:
     """Make the parts of units. recipe: as workers get it, with models where their machines find them."""
     folder, sizes = session.folder, {unit.name: unit.n_rows for unit in units}
+    folder.unseal()  # else, if this is cut short, the run would pass for whole with parts that were never published
     progress = Progress(
         ["read", *(name for pool in groups for name in pool.stages)],
         sizes,

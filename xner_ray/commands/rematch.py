@@ -65,7 +65,8 @@ def rematch(
     resolve.check_tags(changed, model.run_labels(changed, index.labels_found))
     if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
         raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
-    if missing := [unit.name for unit in index.units if unit.name not in parts]:
+    due = old.due_retries()
+    if missing := [unit.name for unit in index.units if unit.name not in parts or unit.name in due]:
         raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
     begun = Begun(changed, keys, old.record().asked)
     with opened(folder, begun, console, fresh=fresh) as report:
@@ -82,6 +83,8 @@ def rematch(
                 if unit.name not in done
             ]
             console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
+            if jobs:
+                folder.unseal()
             second_pass.match_units(jobs, changed, session.labels, executor.map)
             return session.seal()
 

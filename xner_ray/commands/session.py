@@ -120,7 +120,7 @@ def _mended(folder: RunFolder, console: Console, gone: str) -> bool:
         found = repair.missing(folder, names, two_passes=folder.recipe().two_passes)
     if blocked := [name for name, what in found.items() if what == NO_FILE]:
         raise RunFolderError(f"{folder.path(blocked[0])}: is no file, and one of the run belongs there; move it away")
-    if gone and (lost := repair.of_units(found)):
+    if gone and (lost := repair.of_units(folder, found)):
         which = f"{folder.path(lost[0])} {found[lost[0]]}"
         raise FatalError(f"{which}; {len(lost):,} such files are to be made again, and that cannot be: {gone}")
     for name in repair.odd_files(folder) if SEALED not in found else ():
@@ -211,7 +211,7 @@ class Session:
         return ReadPlan(self.recipe, self.index.extra, shared)
 
     def lacks_background(self) -> bool:
-        """Return whether the background of pictures is to be made; a damaged one is deleted."""
+        """Return whether the background of pictures is to be made."""
         if "image" not in self.recipe.stages:
             return False
         from xner_ray.vision import background  # numpy and safetensors alone
@@ -219,14 +219,13 @@ class Session:
         try:
             background.read(self.folder.background_path)
         except DamageError:
-            storage.delete(self.folder.background_path)
             return True
         return False
 
     def with_background(self, recipe: Recipe) -> Recipe:
         """Return the recipe for the workers of a run with pictures; make the background if there is none yet."""
         path = self.folder.background_path
-        if not storage.exists(path):
+        if self.lacks_background():
             from xner_ray.vision.draw import draw_background
             from xner_ray.vision.formula import LEAST_BACKGROUND
 
@@ -257,7 +256,7 @@ class Session:
                     )
             second_pass.refine_units(folder, index.units, parts, recipe, labels, self.executor.map)
             parts = folder.refined()
-        report = run_report(index, parts, labels, time.perf_counter() - self.started, recipe)
+        report = run_report(index, parts, labels, time.perf_counter() - self.started, recipe, folder)
         report.priors = priors
         return report, parts
 
@@ -294,7 +293,6 @@ class Session:
             documents,
             self.executor.map,
             retried=folder.retried(),
-            reasons=folder.last_known().all_reasons,
             incarnation=folder.incarnation(),
             standing=[record.RECORD, *([BACKGROUND] if storage.exists(folder.background_path) else [])],
         )

@@ -95,7 +95,7 @@ class PartWriter:
         """Write the part; return its counters, those of stages included."""
         table = part_files.finish(table, self.labels, reject_incomplete=self.reject_incomplete, doubtful=self.doubtful)
         if self.retry is not None:
-            table = part_files.retried(part_files.read_part(self.retry.parts[unit]), table, self.retry.reasons)
+            table = part_files.retried(part_files.read_part(self.retry.parts[unit]), table, self.retry.reasons[unit])
         counters = {**part_files.count(table), "stages": counted}
         part_files.write_part(storage.join(self.folder, f"{unit}.parquet"), table, counters)
         return counters

@@ -11,7 +11,9 @@ processes then take the steps of one, but for rounding and dropout.
 from __future__ import annotations
 
 import copy
+import io
 import math
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,10 +22,27 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from xner_ray.errors import FatalError
+from xner_ray.errors import FatalError, RunFolderError
 
 State = dict[str, Any]
 Batch = TypeVar("Batch")
+
+
+def read_state(data: bytes, place: str) -> State:
+    """Return the state of a checkpoint. RunFolderError if it is damaged.
+
+    Only tensors and plain containers are unpickled. Its sums are compared first, those of torch's file format: a
+    flipped bit would train another model.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as parts:
+            damaged = parts.testzip() is not None
+    except zipfile.BadZipFile:
+        damaged = True
+    if damaged:
+        raise RunFolderError(f"{place}: no complete checkpoint; --fresh discards it")
+    state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return state
 
 
 class Group(Protocol):

@@ -13,7 +13,6 @@ RUN/_run/priors/<incarnation>/<language>.parquet   counts of the first matching
 RUN/_run/refined/<incarnation>/<unit>.parquet      parts after the second
 RUN/_run/image_background.safetensors   vectors of pictures of the run, whose mean says nothing
 RUN/_run/SEALED            published files with rows and SHA-256, written last
-RUN/_run/UNSEALED          the same of the finished run before it was changed
 """
 
 from __future__ import annotations
@@ -25,14 +24,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import yaml
 from pyarrow import fs
 
-from xner_ray.errors import DamageError, RunFolderError
+from xner_ray.errors import DamageError, Reason, RunFolderError
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import record, whole
-from xner_ray.run.record import RECORD, Record, versions
+from xner_ray.run.record import RECORD, Record, Retried, merged, retries, versions
 from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease, claim, is_claimed
@@ -87,32 +87,36 @@ class RunFolder:
     def sealed_path(self) -> str:
         return self.path("_run", "SEALED")
 
-    @property
-    def _unsealed_path(self) -> str:
-        return self.path("_run", "UNSEALED")
-
-    def unseal(self, reasons: Collection[str] = ()) -> None:
-        """Say that the run is not finished. What SEALED knows of parts stays, for as long as it is right.
-
-        reasons: of the rejected rows that are tried again from now on.
-        """
-        if self.is_sealed() or reasons:
-            storage.publish(self._unsealed_path, self.last_known().with_reasons(reasons).dump())
+    def unseal(self) -> None:
+        """Say that the run is not finished; what it knows of retries stays."""
+        if self.is_sealed():
+            self._keep(self.retries())
             storage.delete(self.sealed_path)
 
-    def keep_retried(self) -> None:
-        """Write down which units were tried again by the files that are there, where SEALED does not say it.
+    def retries(self) -> dict[str, Retried]:
+        """Return which units with rejected rows are tried again, whether that is done or not."""
+        if (record := self.record()).identity:
+            return retries(self.root, record)
+        # All that an earlier version says of it
+        sealed = Sealed.load_if_whole(self.sealed_path) or Sealed.load_if_whole(self.path("_run", "UNSEALED"))
+        old: dict[str, Retried] = {
+            unit_of(file): {"attempt": int(file.partition("/")[0]), "reasons": list(map(str, Reason))}
+            for file in (sealed.retried if sealed else ())
+        }
+        return old | retries(self.root, record)
 
-        Without that, nothing would tell of a damaged one once it is deleted.
-        """
-        if Sealed.load_if_whole(self.sealed_path) is None:
-            storage.publish(self._unsealed_path, self.last_known().dump())
+    def plan_retry(self, units: Collection[str], reasons: Collection[str]) -> None:
+        """Write down that the next attempt tries again what was rejected in units; the run is finished no more."""
+        self.unseal()
+        now, attempt = self.retries(), self._last_attempt() + 1
+        wanted: Retried = {"attempt": attempt, "reasons": sorted(reasons)}
+        self._keep(now | {unit: merged(now.get(unit), wanted) for unit in units})
 
-    def last_known(self) -> Sealed:
-        """Return what the run was when it was last sealed, with what was tried again since."""
-        if (sealed := Sealed.load_if_whole(self.sealed_path)) is not None:
-            return sealed
-        return (Sealed.load_if_whole(self._unsealed_path) or Sealed([])).with_retried(self.retried())
+    def _keep(self, found: Mapping[str, Retried]) -> None:
+        """Write the retries of the run into its record, if it has others."""
+        if found != (record := self.record()).retries:
+            self._record = replace(record, retries=dict(found))
+            storage.publish(self.path(RECORD), self._record.dump())
 
     def is_sealed(self) -> bool:
         return storage.exists(self.sealed_path)
@@ -190,10 +194,11 @@ class RunFolder:
                 name = f"_run/{kind}/{incarnation}/{info.base_name}"
                 yield self.path(name), name
 
-    def lost_retries(self) -> list[str]:
-        """Return the units whose rejects were tried again, by SEALED or UNSEALED, and the result is gone."""
-        now = {unit_of(file): file for file in self.retried()}
-        return sorted(unit_of(file) for file in self.last_known().retried if now.get(unit_of(file), "") < file)
+    def due_retries(self) -> dict[str, list[str]]:
+        """Return the units whose rejects wait to be tried again, or whose result is gone, with the reasons."""
+        last = {unit: attempt for attempt, unit, _ in self._parts_of("retried")}
+        found = sorted(self.retries().items())
+        return {unit: retry["reasons"] for unit, retry in found if last.get(unit, 0) < retry["attempt"]}
 
     def retried(self) -> list[str]:
         """Return the parts below `_run/retried` that count, as SEALED lists them."""
@@ -331,7 +336,7 @@ class RunFolder:
         begun = storage.exists(self.path(RECORD))
         first = self.first_attempt() if begun else self._last_attempt() + 1
         summed = not begun or self.record().summed
-        identity = self.record().identity if begun else Record.identity_of(keys, first)
+        identity = self.record().identity if begun else uuid4().hex
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         files = {
             "recipe.yaml": text.encode(),
@@ -340,7 +345,7 @@ class RunFolder:
         }
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         own = Record(dict(keys), recipe.languages, first, unit_rows, sums, summed=summed, identity=identity)
-        new = replace(own, models=dict(recipe.models()), **further)
+        new = replace(own, retries=self.retries() if begun else {}, models=dict(recipe.models()), **further)
         # Units last: what was recorded before they were listed binds nobody.
         for name in ("recipe.yaml", "versions.json"):
             storage.publish(self.path("_run", name), files[name])
@@ -375,7 +380,7 @@ class RunFolder:
         """Delete what a run made, and nothing else."""
         if self.is_run():
             self._record = None
-            self.unseal()
+            storage.delete(self.sealed_path)
             # What was made of a file goes before it: if this is cut short, the rest can still be resumed.
             for name in (
                 "report.json",

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,15 +117,19 @@ class ModelFolder:
         Empty where the folder holds no model, and where an older one did not record it.
         """
         names = self._names()
+        recipe: Any
         if f"{_WORK}/{_RECIPE}" in names:
-            recipe = yaml.safe_load(storage.read_bytes(storage.join(self.work, _RECIPE)))
+            recipe = self._read(storage.join(self.work, _RECIPE), yaml.safe_load)
             asked = self._read(self._asked) if f"{_WORK}/{_ASKED}" in names else {}
         elif self.report in self._listed():
             report = self._read(self.path(self.report))
             recipe, asked = report.get("recipe"), report.get("asked", {})
         else:
             return {}, {}
-        found = {"model.encoder": recipe["model"]["encoder"], "fit.dtype": recipe["fit"]["dtype"]} if recipe else {}
+        try:
+            found = {"model.encoder": recipe["model"]["encoder"], "fit.dtype": recipe["fit"]["dtype"]} if recipe else {}
+        except (KeyError, TypeError):  # a recipe.yaml that is cut off is YAML all the same
+            raise self._damaged(storage.join(self.work, _RECIPE)) from None
         return found, asked
 
     def format_kept(self) -> str | None:
@@ -171,9 +175,16 @@ class ModelFolder:
     def _asked(self) -> str:
         return storage.join(self.work, _ASKED)
 
-    def _read(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(storage.read_bytes(path))
-        return found
+    def _read(self, path: str, parse: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
+        """Return a document of the folder. RunFolderError if it is not whole."""
+        with suppress(ValueError, yaml.YAMLError):
+            if isinstance(found := parse(storage.read_bytes(path)), dict):
+                return found
+        raise self._damaged(path)
+
+    @staticmethod
+    def _damaged(path: str) -> RunFolderError:
+        return RunFolderError(f"{path}: is damaged; put the file back, or give --fresh to train again")
 
     def _names(self) -> list[str]:
         inner = storage.locate(self.root)[1].rstrip("/") + "/"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -140,11 +141,14 @@ def write_part(path: str, table: pa.Table, counters: Mapping[str, Any]) -> None:
     whole.publish(path, table, counters)
 
 
-def counters_of(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Return the counters of many parts in order, read several at a time: object stores answer slowly."""
+def counters_of(paths: Sequence[str], run: str = "") -> Iterator[dict[str, Any]]:
+    """Return the counters of many parts in order, read several at a time: object stores answer slowly.
+
+    run: as of `whole.counters`.
+    """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for first in range(0, len(paths), 1000):  # not all: what is read waits in memory for its turn
-            yield from pool.map(whole.counters, paths[first : first + 1000])
+            yield from pool.map(partial(whole.counters, run=run), paths[first : first + 1000])
 
 
 def read_part(path: str, columns: Sequence[str] | None = None, *, checked: bool = False) -> pa.Table:
@@ -186,7 +190,7 @@ def retried(old: pa.Table, new: pa.Table, reasons: Collection[str]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Retry:
-    """Finished units to make again for the sake of rows that were rejected."""
+    """Finished units to make again for the sake of rows that were rejected, by their names."""
 
-    parts: Mapping[str, str]  # unit name -> path of its part
-    reasons: frozenset[str]
+    parts: Mapping[str, str]  # the paths of their parts
+    reasons: Mapping[str, Collection[str]]  # for which rows were rejected

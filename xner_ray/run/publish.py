@@ -91,21 +91,19 @@ def seal(
     map_files: Callable[..., Iterable[dict[str, Any] | None]] = map,
     *,
     retried: Sequence[str] = (),
-    reasons: Sequence[str] = (),
     incarnation: str | None = None,
     standing: Sequence[str] = (),
 ) -> Sealed:
     """Publish the data set, then README and report, and last `_run/SEALED`, which lists them; return what it says.
 
-    retried, reasons, incarnation: see `Sealed`. standing: further files of the run that are there already, listed with
-    the rest.
+    retried, incarnation: see `Sealed`. standing: further files of the run that are there already, listed with the rest.
     """
     written = [entry for entry in map_files(seal_file, [root] * len(files), files) if entry is not None]
     for name, data in documents.items():
         storage.publish(storage.join(root, name), data)
     others = dict(documents) | {name: storage.read_bytes(storage.join(root, name)) for name in standing}
     listed = [{"file": name, **sum_of(data)} for name, data in others.items()]
-    sealed = Sealed(written, listed, list(retried), incarnation, list(reasons))
+    sealed = Sealed(written, listed, list(retried), incarnation)
     storage.publish(storage.join(root, "_run", "SEALED"), sealed.dump())
     return sealed
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 from pydantic import ValidationError
@@ -33,6 +32,13 @@ _FILES = ("input file ", "parallel ")
 _OLD = ("keys", "targets", "first_attempt")
 
 
+class Retried(TypedDict):
+    """Which rejected rows of a unit are tried again."""
+
+    attempt: int  # of the last retry: its part, or a later one, is the unit's
+    reasons: list[str]  # for which rows were rejected, of all retries of the unit
+
+
 @dataclass(frozen=True)
 class Record:
     """What decides the rows of a run, and the sums of the other files that say what it is."""
@@ -51,12 +57,7 @@ class Record:
     identity: str = ""  # what its files are known by; "": a run that an earlier version began
     tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
     commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub, as `storage.hub.commits`
-
-    @staticmethod
-    def identity_of(keys: Mapping[str, Any], first_attempt: int) -> str:
-        """Return the identity of a run that begins; it keeps that when languages are added."""
-        text = json.dumps([keys, first_attempt], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+    retries: Mapping[str, Retried] = field(default_factory=dict)  # units with rejected rows that are tried again
 
     @classmethod
     def load(cls, path: str) -> Record:
@@ -162,6 +163,35 @@ def as_recorded(
     return {**keys, **{key: value for key, value in old.items() if now.get(key) == value}}
 
 
+def retries(root: str, own: Record) -> dict[str, Retried]:
+    """Return what is tried again by the record of a run and by the last driver's copy of it, which may be newer.
+
+    So an older fingerprint.json that is put back makes no retry forgotten.
+    """
+    records = [own]
+    for copy in _copies(root)[:1]:
+        with suppress(DamageError):
+            records.append(Record.load(copy))
+    found: dict[str, Retried] = {}
+    for record in records:
+        if (record.identity, record.first_attempt) == (own.identity, own.first_attempt):
+            for unit, retry in record.retries.items():
+                found[unit] = merged(found.get(unit), retry)
+    return found
+
+
+def merged(old: Retried | None, new: Retried) -> Retried:
+    """Return the retries of a unit as one.
+
+    >>> merged({"attempt": 2, "reasons": ["too_long"]}, {"attempt": 3, "reasons": ["stage_error"]})
+    {'attempt': 3, 'reasons': ['stage_error', 'too_long']}
+    """
+    if old is None:
+        return new
+    attempt = max(old["attempt"], new["attempt"])
+    return {"attempt": attempt, "reasons": sorted({*old["reasons"], *new["reasons"]})}
+
+
 def read(root: str) -> Record:
     """Return what the run in a folder is, from a driver's copy if need be. DamageError if none is what was written."""
     try:
@@ -180,7 +210,7 @@ def _copies(root: str) -> list[str]:
 
 
 def restore(root: str, wanted: str | None = None) -> bool:
-    """Write fingerprint.json and its last copy again where damaged; return whether the first was. DamageError.
+    """Write fingerprint.json and its last copy again where damaged or older; return whether the first was. DamageError.
 
     wanted: the SHA-256 of the right one, where that is known; then another one is replaced by the copy that has it.
     """
@@ -189,6 +219,10 @@ def restore(root: str, wanted: str | None = None) -> bool:
         storage.publish(place, storage.read_bytes(right))
         damaged.append(place)
     found = read(root)
+    if (known := retries(root, found)) != found.retries:
+        found = replace(found, retries=known)
+        storage.publish(place, found.dump())
+        damaged.append(place)
     for path in [place, *_copies(root)[:1]]:
         try:
             Record.load(path)

@@ -36,8 +36,8 @@ def missing(folder: RunFolder, units: Sequence[str], *, two_passes: bool) -> dic
 
     units: their names.
     """
-    parts, refined, lost = folder.parts(), folder.refined(), folder.lost_retries()
-    found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in lost}
+    parts, refined = folder.parts(), folder.refined()
+    found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in folder.due_retries()}
     sealed = folder.sealed()
     if sealed is not None and sealed.incarnation is not None:
         new = {unit_of(file) for file in set(folder.retried()) - set(sealed.retried)}
@@ -102,8 +102,6 @@ def require_whole_files(paths: Iterable[str]) -> None:
 
 def clear(folder: RunFolder, found: Mapping[str, str]) -> None:
     """Delete what is damaged and will be made again because it is missing; the rest will be written over."""
-    if found:
-        folder.keep_retried()
     if SEALED in found:
         folder.unseal()
     for name in found:
@@ -111,9 +109,13 @@ def clear(folder: RunFolder, found: Mapping[str, str]) -> None:
             storage.delete(folder.path(name))
 
 
-def of_units(found: Mapping[str, str]) -> list[str]:
-    """Return the damaged files, by their name, that are there and that only input and models can make again."""
-    return [name for name in found if name.startswith(("_run/parts/", "_run/retried/")) and "*" not in name]
+def of_units(folder: RunFolder, found: Mapping[str, str]) -> list[str]:
+    """Return the damaged files, by their name, that are there and that only input and models can make again.
+
+    A part that a retry has replaced is not missed.
+    """
+    needed = {*folder.parts().values(), folder.background_path}
+    return [name for name in found if "*" not in name and folder.path(name) in needed]
 
 
 def odd_files(folder: RunFolder) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from xner_ray.errors import DamageError, Reason
+from xner_ray.errors import DamageError
 from xner_ray.run import whole
 from xner_ray.storage import files as storage
 from xner_ray.storage import sums
@@ -27,7 +27,6 @@ class Sealed:
     others: list[dict[str, Any]] = field(default_factory=list)  # card, reports, and what says which run it is
     retried: list[str] = field(default_factory=list)  # parts below `_run/retried` that count
     incarnation: str | None = None  # of the refined parts; None: of an earlier version
-    reasons: list[str] = field(default_factory=list)  # of the rejected rows that were tried again
 
     @classmethod
     def load(cls, path: str) -> Sealed:
@@ -44,19 +43,6 @@ class Sealed:
             return cls.load(path)
         except DamageError:
             return None
-
-    @property
-    def all_reasons(self) -> list[str]:
-        """The reasons; all that there are, if rows were tried again by an earlier version, which did not say why."""
-        return self.reasons or (list(Reason) if self.retried else [])
-
-    def with_reasons(self, reasons: Iterable[str]) -> Sealed:
-        """Return the same after rows that were rejected for these reasons are tried again."""
-        return replace(self, reasons=sorted({*self.all_reasons, *reasons}))
-
-    def with_retried(self, files: Iterable[str]) -> Sealed:
-        """Return the same with further parts of units that were tried again; one takes the place of its unit's."""
-        return replace(self, retried=sorted({unit_of(file): file for file in (*self.retried, *files)}.values()))
 
     def sum_of_other(self, name: str) -> str | None:
         """Return the SHA-256 of a document; None if it is not listed."""

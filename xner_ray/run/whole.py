@@ -175,8 +175,11 @@ def reading(path: str) -> Iterator[None]:
         raise DamageError(path, f"cannot be read ({str(error).strip()})") from None
 
 
-def counters(path: str) -> dict[str, Any]:
-    """Return the counters in a file's footer; nothing else is read. DamageError."""
+def counters(path: str, run: str = "") -> dict[str, Any]:
+    """Return the counters in a file's footer; nothing else is read. DamageError.
+
+    run: the identity of the run that the file is to be of.
+    """
     filesystem, inner = storage.locate(path)
     with reading(path), filesystem.open_input_file(inner) as stream:
         footer = pq.ParquetFile(stream, pre_buffer=True).metadata.metadata or {}
@@ -185,6 +188,8 @@ def counters(path: str) -> dict[str, Any]:
     stated = footer.get(_COUNTERS_SUM)
     if stated is not None and stated != _counters_sum(place_of(path), counted).encode():
         raise DamageError(path, "was altered, or is another file: its counters have another sum")
+    if run and footer.get(_RUN, b"").decode() != run:
+        raise DamageError(path, "is a file of another run")
     return found
 
 

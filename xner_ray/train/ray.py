@@ -24,7 +24,7 @@ from torch import Tensor, distributed
 from xner_ray.engine.ray_cluster import cluster
 from xner_ray.errors import FatalError, NodeError, RetryableError, StorageError, XnerError
 from xner_ray.models.device import FAKE_GPU
-from xner_ray.models.trainer import Alone, Group, Progress, State
+from xner_ray.models.trainer import Alone, Group, Progress, State, read_state
 from xner_ray.storage import files as storage
 from xner_ray.train import student
 from xner_ray.train.recipe import Training
@@ -197,8 +197,8 @@ def _last() -> State | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        state: State = torch.load(Path(folder) / _STATE, map_location="cpu", weights_only=True)
-    return state
+        path = Path(folder) / _STATE
+        return read_state(path.read_bytes(), str(path))
 
 
 def _checkpoint(group: Group) -> Callable[[Progress, Callable[[], State]], None]:
