@@ -188,6 +188,10 @@ def test_a_retry_that_was_begun_is_finished(home: Path, monkeypatch: pytest.Monk
         xner_ray.evaluate(run)
     _project(home)
     assert _rejected(run) == [22] and len(RunFolder(str(run)).retried()) == 2
+    (home / "in.conll").rename(home / "gone.conll")
+    with pytest.raises(FatalError, match=r"rejected rows are to be tried again, and that cannot be: .*in\.conll"):
+        _project(home, retry_rejects=["too_long"])
+    xner_ray.evaluate(run)
 
 
 def test_a_mend_that_is_cut_short_leaves_no_finished_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

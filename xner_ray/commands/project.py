@@ -109,7 +109,8 @@ def project(
         due = {unit.name for unit in missing} | folder.due_retries().keys()
         works, lacks = due or retry_rejects, session.lacks_background()
         if (works or lacks) and begun.gone:
-            what = f"{len(due):,} units are to be made, the first is {min(due)}" if due else "pictures are to be read"
+            other = "rejected rows are to be tried again" if retry_rejects else "pictures are to be read again"
+            what = f"{len(due):,} units are to be made, the first is {min(due)}" if due else other
             raise FatalError(f"{folder.root}: {what}, and that cannot be: {begun.gone}")
         workers = _placed(checked, folder, session) if works or lacks else checked
         workers = session.with_background(workers) if "image" in checked.stages else workers
