@@ -210,7 +210,7 @@ def answers(run: str, undisturbed: str) -> dict[str, Any]:
     source = Source(run=run, langs=["deu_Latn"])
     read("train", lambda: [table.to_pylist() for table in run_rows(source, True, Tally(run))])
     read("compare", lambda: json.dumps(compare([run, undisturbed], samples=0).to_dict(), default=str))
-    read("format: run", lambda: repair.require_whole_files([file.path for file in find_texts(recipe).files]) or "whole")
+    read("format: run", lambda: repair.require_whole_files(find_texts(recipe).files) or "whole")
     return found
 
 

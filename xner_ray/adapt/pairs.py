@@ -100,10 +100,10 @@ def _of_files(given: Input, tally: Tally) -> Iterator[Pair]:
     options: dict[str, Any] = {"columns": given.columns, "carried": False, "stated": stated_of(given)}
     most: dict[str, Any] = {"limit": given.limit, "max_words": given.max_words}
     files = settled(find_files(path, format=given.format, lang=lang, side="source", **options), **most)
-    require_whole_files(file.path for file in files if file.format == "run")
+    require_whole_files(files)
     for other, other_path in given.parallel.items():
         found = find_files(other_path, format=given.parallel_format, lang=other, side="target", **options)
-        require_whole_files(file.path for file in found if file.format == "run")
+        require_whole_files(found)
         beside = settled(found, **most)
         both = zip_longest(_records(files), _records(beside))
         for number, (own, its) in enumerate(islice(both, given.limit)):

@@ -60,7 +60,7 @@ def check_cheap(recipe: Recipe, lacks: Callable[[str], None] | None = None) -> T
     if recipe.input.labels.keep is not None and recipe.target_tag.engine in ("spacy", "llm"):
         check_tags(recipe, recipe.input.labels.keep)
     texts = find_texts(recipe)
-    repair.require_whole_files(file.path for file in texts.files if file.format == "run")
+    repair.require_whole_files(texts.files)
     return texts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from xner_ray.errors import DamageError
 from xner_ray.run.folder import BACKGROUND, RunFolder
@@ -78,14 +79,23 @@ def require_whole(folder: RunFolder, units: Sequence[str], *, two_passes: bool) 
         raise DamageError(folder.path(name), what)
 
 
-def require_whole_files(paths: Iterable[str]) -> None:
-    """Raise RunFolderError or DamageError unless Parquet files of runs are those of finished ones, and none is missing.
+class InputFile(Protocol):
+    """What is asked of a file of an input."""
 
-    paths: of files below `RUN/data/<language>` or `RUN/rejects/<language>`. One that was copied out of its run, so that
-    there is no `_run` beside it, is taken as it is, and so is any other file.
+    @property
+    def path(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+
+
+def require_whole_files(files: Iterable[InputFile]) -> None:
+    """Raise RunFolderError or DamageError unless the files of runs are those of finished ones, and none is missing.
+
+    files: of an input; those of other formats are as they are. One below `RUN/data/<language>` or
+    `RUN/rejects/<language>` that was copied out of its run, so that there is no `_run` beside it, is taken as it is.
     """
     runs: dict[str, set[str]] = {}
-    for path in paths:
+    for path in (file.path for file in files if file.format == "run"):
         if path.startswith(hub.SCHEME):  # what is pushed there has no `_run`
             continue
         parts = storage.locate(path)[1].split("/")

@@ -109,7 +109,7 @@ def file_rows(source: Source, tally: Tally, context: str | None = None) -> Itera
         carry=None if context is None else [context],
         stated=stated_of(given),
     )
-    require_whole_files(file.path for file in found if file.format == "run")
+    require_whole_files(found)
     for file in found if context is not None else ():
         if file.format not in (*TABLES, "jsonl", "json", "table"):
             raise InputError(
