@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from xner_ray.commands.combine import combine
 from xner_ray.commands.rematch import rematch
 from xner_ray.errors import DamageError, FatalError, Reason, RunFolderError, XnerError
 from xner_ray.run.folder import RunFolder
+from xner_ray.run.record import Record
+from xner_ray.run.sealed import Sealed
 from xner_ray.storage import files as storage
 from xner_ray.train.load import load_training
 from xner_ray.train.sentences import Tally
@@ -124,27 +127,39 @@ def _foreign_seal(run: Path, old: dict[str, bytes]) -> None:
     (run / "_run/SEALED").write_bytes(old["other"])
 
 
+def _first_seal(run: Path, old: dict[str, bytes]) -> None:
+    """Of the run that stood here before `--fresh`."""
+    (run / "_run/SEALED").write_bytes(old["first SEALED"])
+
+
+def _first_record_and_no_seal(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/fingerprint.json").write_bytes(old["first fingerprint.json"])
+    _no_seal(run, old)
+
+
 def _nothing(run: Path, old: dict[str, bytes]) -> None:
     pass
 
 
-DAMAGES = _nothing, _no_seal, _cut_seal, _old_seal, _foreign_seal, _old_record, _old_record_and_no_seal, _no_record
+SEALS = _no_seal, _cut_seal, _old_seal, _first_seal, _foreign_seal
+RECORDS = _old_record, _old_record_and_no_seal, _first_record_and_no_seal, _no_record
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [_nothing, *SEALS, *RECORDS])
 def test_a_lost_retry_is_made_again_for_its_own_reasons(
     home: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
     """The first retry of the unit still stands, and a row that was rejected for another reason stays so."""
+    run, documents = home / "run", ("SEALED", "fingerprint.json")
+    old = {f"first {name}": (run / "_run" / name).read_bytes() for name in documents}
     with monkeypatch.context() as patch:
         lost = {12: Reason.STAGE_ERROR, 13: Reason.TOO_LONG, 15: Reason.TRANSLATION_EMPTY, 22: Reason.TRANSLATION_EMPTY}
         rejecting(patch, "match", lost)
         _project(home, fresh=True, overrides=["output.max_reject_rate=0.5"])
         _project(home, "other", overrides=["output.max_reject_rate=0.5", "match.solver=greedy"])
-    run = home / "run"
     _project(home, "other", overrides=["match.solver=greedy"], retry_rejects=["translation_empty"])
     _project(home, retry_rejects=["stage_error"])
-    old = {name: (run / "_run" / name).read_bytes() for name in ("SEALED", "fingerprint.json")}
+    old |= {name: (run / "_run" / name).read_bytes() for name in documents}
     old["other"] = (home / "other/_run/SEALED").read_bytes()
     _project(home, retry_rejects=["too_long"])
     published = digests(run)
@@ -192,6 +207,41 @@ def test_a_retry_that_was_begun_is_finished(home: Path, monkeypatch: pytest.Monk
     with pytest.raises(FatalError, match=r"rejected rows are to be tried again, and that cannot be: .*in\.conll"):
         _project(home, retry_rejects=["too_long"])
     xner_ray.evaluate(run)
+
+
+def test_a_row_whose_retry_failed_is_not_tried_for_another_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, lost = home / "run", {12: Reason.STAGE_ERROR, 13: Reason.TOO_LONG}
+    for options in ({"fresh": True}, {"retry_rejects": ["stage_error"]}):
+        with monkeypatch.context() as patch:
+            rejecting(patch, "match", lost)
+            _project(home, overrides=["output.max_reject_rate=0.5"], **options)
+    _project(home, retry_rejects=["too_long"])
+    assert _rejected(run) == [12]
+
+
+def test_a_retry_of_an_earlier_version_is_known_by_its_seal(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a run has no identity, and its record says nothing of retries."""
+    _retried(home, monkeypatch)
+    run, published = RunFolder(str(home / "run")), digests(home / "run")
+    _as_earlier(run)
+    next((home / "run/_run/retried").rglob("*.parquet")).unlink()
+    assert run.due_retries().keys() == {"deu_Latn-000000000010"}
+    _project(home)
+    assert digests(home / "run") == published
+    assert "nothing to do" in _project(home)
+    _as_earlier(run)
+    sealed = Sealed.load(run.sealed_path)
+    storage.publish(run.sealed_path, replace(sealed, others=[], retried=["0002/deu_Latn-000000000000"]).dump())
+    assert run.due_retries() == {}, "a SEALED that is not this record's is not believed"
+
+
+def _as_earlier(run: RunFolder) -> None:
+    for path in [run.path("_run", "fingerprint.json"), *map(str, Path(run.path("_run", "attempts")).iterdir())]:
+        storage.publish(path, replace(Record.load(path), identity="", retries={}).dump())
+    sealed = Sealed.load(run.sealed_path)
+    data = storage.read_bytes(run.path("_run", "fingerprint.json"))
+    storage.publish(run.sealed_path, sealed.with_other("_run/fingerprint.json", data).dump())
+    run.restore_record()  # reads it anew
 
 
 def test_a_mend_that_is_cut_short_leaves_no_finished_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ def answers(run: str, undisturbed: str) -> dict[str, Any]:
     read("explain", lambda: text(inspect.explain(run, "40")))
     counted = ("rows", "rejects", "entities")
     read("status", lambda: [inspect.run_progress(run)["report"][name] for name in counted])
-    read("rejects", lambda: text(rejects(run)))
+    read("rejects", lambda: text(rejects(run)).partition("Rejected rows")[2])  # before it: whether the run is finished
     given = {"input": {"path": f"{run}", "format": "run", "lang": "deu_Latn"}, "direction": "test"}
     recipe = load_recipe({**given, "source_lang": "eng_Latn", "tag": {"engine": "spacy"}})
     source = Source(run=run, langs=["deu_Latn"])

@@ -106,7 +106,7 @@ def project(
         session = Session(folder, checked, index, executor, console, started)
         groups = group(checked, executor.capacity, len(index.units))
         _describe(session, groups, missing, choice)
-        due = {unit.name for unit in missing} | folder.due_retries().keys()
+        due = {unit.name for unit in missing} | (folder.due_retries().keys() & session.sizes.keys())
         works, lacks = due or retry_rejects, session.lacks_background()
         if (works or lacks) and begun.gone:
             other = "rejected rows are to be tried again" if retry_rejects else "pictures are to be read again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -132,8 +133,9 @@ def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
 
 def retried_key(old: RunFolder, which: str) -> dict[str, str]:
     """Return the key of a fingerprint for the rows of another run that were tried again; none without such."""
-    retried = old.retried()
-    return {f"retried parts of {which}": hashlib.sha256(" ".join(retried).encode()).hexdigest()} if retried else {}
+    retries = old.retries()
+    text = json.dumps(retries, sort_keys=True)
+    return {f"retried parts of {which}": hashlib.sha256(text.encode()).hexdigest()} if retries else {}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

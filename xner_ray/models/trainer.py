@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from xner_ray.errors import FatalError, RunFolderError
+from xner_ray.errors import FatalError, RunFolderError, one_line
 
 State = dict[str, Any]
 Batch = TypeVar("Batch")
@@ -36,12 +36,12 @@ def read_state(data: bytes, place: str) -> State:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as parts:
-            damaged = parts.testzip() is not None
-    except zipfile.BadZipFile:
-        damaged = True
-    if damaged:
-        raise RunFolderError(f"{place}: no complete checkpoint; --fresh discards it")
-    state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            if (name := parts.testzip()) is not None:
+                raise ValueError(f"{name} has another sum")
+        state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged bytes make zipfile and the unpickler raise
+        why = one_line(f"{type(error).__name__}: {error}", 200)
+        raise RunFolderError(f"{place}: no complete checkpoint ({why}); --fresh discards it") from None
     return state
 
 

@@ -29,10 +29,10 @@ from uuid import uuid4
 import yaml
 from pyarrow import fs
 
-from xner_ray.errors import DamageError, Reason, RunFolderError
+from xner_ray.errors import DamageError, RunFolderError
 from xner_ray.recipe.model import Recipe
 from xner_ray.run import record, whole
-from xner_ray.run.record import RECORD, Record, Retried, merged, retries, versions
+from xner_ray.run.record import RECORD, Record, Retries, versions
 from xner_ray.run.sealed import Sealed, damage, is_part, split_of, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage.lease import Lease, claim, is_claimed
@@ -93,29 +93,22 @@ class RunFolder:
             self._keep(self.retries())
             storage.delete(self.sealed_path)
 
-    def retries(self) -> dict[str, Retried]:
+    def retries(self) -> dict[str, Retries]:
         """Return which units with rejected rows are tried again, whether that is done or not."""
-        if (record := self.record()).identity:
-            return retries(self.root, record)
-        # All that an earlier version says of it
-        sealed = Sealed.load_if_whole(self.sealed_path) or Sealed.load_if_whole(self.path("_run", "UNSEALED"))
-        old: dict[str, Retried] = {
-            unit_of(file): {"attempt": int(file.partition("/")[0]), "reasons": list(map(str, Reason))}
-            for file in (sealed.retried if sealed else ())
-        }
-        return old | retries(self.root, record)
+        own = self.record()
+        old = {} if own.identity else record.earlier_retries(self.root, Sealed.load_if_whole(self.sealed_path))
+        return record.retries(self.root, own) or old
 
     def plan_retry(self, units: Collection[str], reasons: Collection[str]) -> None:
         """Write down that the next attempt tries again what was rejected in units; the run is finished no more."""
         self.unseal()
-        now, attempt = self.retries(), self._last_attempt() + 1
-        wanted: Retried = {"attempt": attempt, "reasons": sorted(reasons)}
-        self._keep(now | {unit: merged(now.get(unit), wanted) for unit in units})
+        self._keep(record.with_retry(self.retries(), self._next_number(), units, reasons))
 
-    def _keep(self, found: Mapping[str, Retried]) -> None:
+    def _keep(self, found: Mapping[str, Retries]) -> None:
         """Write the retries of the run into its record, if it has others."""
-        if found != (record := self.record()).retries:
-            self._record = replace(record, retries=dict(found))
+        if found != (own := self.record()).retries:
+            self.still_ours()
+            self._record = replace(own, retries=dict(found))
             storage.publish(self.path(RECORD), self._record.dump())
 
     def is_sealed(self) -> bool:
@@ -194,11 +187,9 @@ class RunFolder:
                 name = f"_run/{kind}/{incarnation}/{info.base_name}"
                 yield self.path(name), name
 
-    def due_retries(self) -> dict[str, list[str]]:
+    def due_retries(self) -> dict[str, set[str]]:
         """Return the units whose rejects wait to be tried again, or whose result is gone, with the reasons."""
-        last = {unit: attempt for attempt, unit, _ in self._parts_of("retried")}
-        found = sorted(self.retries().items())
-        return {unit: retry["reasons"] for unit, retry in found if last.get(unit, 0) < retry["attempt"]}
+        return record.due(self.retries(), {unit: attempt for attempt, unit, _ in self._parts_of("retried")})
 
     def retried(self) -> list[str]:
         """Return the parts below `_run/retried` that count, as SEALED lists them."""
@@ -301,9 +292,13 @@ class RunFolder:
         names = [path.split("/")[-1 if "/attempts/" in path else -2] for path in found]
         return max((int(name) for name in names if name.isdigit()), default=0)
 
+    def _next_number(self) -> int:
+        planned = (int(attempt) for tried in self.retries().values() for attempt in tried)
+        return max(self._last_attempt() + 1, self.first_attempt(), *planned)
+
     def next_attempt(self) -> str:
         """Begin an attempt: return a folder name that no other driver has, dead ones included."""
-        attempt = f"{self._last_attempt() + 1:04d}"
+        attempt = f"{self._next_number():04d}"
         storage.publish(self.path("_run", "attempts", attempt), storage.read_bytes(self.path(RECORD)))
         return attempt
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from importlib import metadata
-from typing import Any, TypedDict
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from xner_ray.data.languages import LANGUAGES
-from xner_ray.errors import DamageError, RunFolderError
+from xner_ray.errors import DamageError, Reason, RunFolderError
 from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.fingerprint import GIVEN
 from xner_ray.recipe.model import Recipe, keys_that
 from xner_ray.run import whole
+from xner_ray.run.sealed import Sealed, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 
@@ -30,13 +31,7 @@ PACKAGES = (
 RECORD = "_run/fingerprint.json"
 _FILES = ("input file ", "parallel ")
 _OLD = ("keys", "targets", "first_attempt")
-
-
-class Retried(TypedDict):
-    """Which rejected rows of a unit are tried again."""
-
-    attempt: int  # of the last retry: its part, or a later one, is the unit's
-    reasons: list[str]  # for which rows were rejected, of all retries of the unit
+Retries = Mapping[str, list[str]]  # attempt that makes a unit again, or one after it -> why the rows were rejected
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,12 @@ class Record:
     identity: str = ""  # what its files are known by; "": a run that an earlier version began
     tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
     commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub, as `storage.hub.commits`
-    retries: Mapping[str, Retried] = field(default_factory=dict)  # units with rejected rows that are tried again
+    retries: Mapping[str, Retries] = field(default_factory=dict)  # of rejected rows, by unit
+
+    @property
+    def of_run(self) -> tuple[str, int]:
+        """What no other run has, nor this one before a `--fresh`."""
+        return self.identity, self.first_attempt
 
     @classmethod
     def load(cls, path: str) -> Record:
@@ -163,33 +163,16 @@ def as_recorded(
     return {**keys, **{key: value for key, value in old.items() if now.get(key) == value}}
 
 
-def retries(root: str, own: Record) -> dict[str, Retried]:
+def retries(root: str, own: Record) -> dict[str, Retries]:
     """Return what is tried again by the record of a run and by the last driver's copy of it, which may be newer.
 
     So an older fingerprint.json that is put back makes no retry forgotten.
     """
-    records = [own]
-    for copy in _copies(root)[:1]:
-        with suppress(DamageError):
-            records.append(Record.load(copy))
-    found: dict[str, Retried] = {}
-    for record in records:
-        if (record.identity, record.first_attempt) == (own.identity, own.first_attempt):
-            for unit, retry in record.retries.items():
-                found[unit] = merged(found.get(unit), retry)
+    found = dict(own.retries)
+    if (copy := _last_copy(root)) is not None and copy[1].of_run == own.of_run:
+        for unit, tried in copy[1].retries.items():
+            found[unit] = {**tried, **found.get(unit, {})}
     return found
-
-
-def merged(old: Retried | None, new: Retried) -> Retried:
-    """Return the retries of a unit as one.
-
-    >>> merged({"attempt": 2, "reasons": ["too_long"]}, {"attempt": 3, "reasons": ["stage_error"]})
-    {'attempt': 3, 'reasons': ['stage_error', 'too_long']}
-    """
-    if old is None:
-        return new
-    attempt = max(old["attempt"], new["attempt"])
-    return {"attempt": attempt, "reasons": sorted({*old["reasons"], *new["reasons"]})}
 
 
 def read(root: str) -> Record:
@@ -209,16 +192,68 @@ def _copies(root: str) -> list[str]:
     return [storage.join(folder, info.base_name) for info in reversed(storage.files_below(folder)) if info.size]
 
 
+def earlier_retries(root: str, sealed: Sealed | None) -> dict[str, Retries]:
+    """Return what SEALED of an earlier version says of retries, for whatever reasons, if it is that of the record."""
+    if sealed is None or sealed.sum_of_other(RECORD) != _sum(storage.join(root, RECORD)):
+        return {}
+    files = (file.split("/") for file in sealed.retried)
+    return {unit_of(name): {str(int(attempt)): sorted(map(str, Reason))} for attempt, name in files}
+
+
+def with_retry(
+    found: Mapping[str, Retries], attempt: int, units: Iterable[str], reasons: Collection[str]
+) -> dict[str, Retries]:
+    """Return the retries with another one of some units.
+
+    >>> with_retry({"a": {"2": ["too_long"]}}, 3, ["a"], ["stage_error"])
+    {'a': {'2': ['too_long'], '3': ['stage_error']}}
+    """
+    new = dict(found)
+    for unit in units:
+        tried = new.get(unit, {})
+        new[unit] = {**tried, str(attempt): sorted({*tried.get(str(attempt), ()), *reasons})}
+    return new
+
+
+def due(found: Mapping[str, Retries], made: Mapping[str, int]) -> dict[str, set[str]]:
+    """Return the units with a retry whose result is not there, and the reasons of these retries.
+
+    made: the last attempt that made a unit again.
+
+    >>> due({"a": {"2": ["too_long"], "3": ["stage_error"]}, "b": {"2": ["too_long"]}}, {"a": 2, "b": 5})
+    {'a': {'stage_error'}}
+    """
+    lost = {
+        unit: {reason for attempt, reasons in tried.items() if int(attempt) > made.get(unit, 0) for reason in reasons}
+        for unit, tried in sorted(found.items())
+    }
+    return {unit: reasons for unit, reasons in lost.items() if reasons}
+
+
+def _last_copy(root: str) -> tuple[str, Record] | None:
+    """Return the path and the content of the last whole copy of fingerprint.json that a driver made."""
+    for copy in _copies(root):
+        with suppress(DamageError):
+            return copy, Record.load(copy)
+    return None
+
+
 def restore(root: str, wanted: str | None = None) -> bool:
     """Write fingerprint.json and its last copy again where damaged or older; return whether the first was. DamageError.
 
-    wanted: the SHA-256 of the right one, where that is known; then another one is replaced by the copy that has it.
+    wanted: the SHA-256 of the right one by SEALED. If it is neither that nor the last copy, the copy that has this sum
+    takes its place: SEALED may be old itself.
     """
-    place, damaged = storage.join(root, RECORD), []
-    if wanted and _sum(place) != wanted and (right := next((c for c in _copies(root) if _sum(c) == wanted), None)):
+    place, damaged, last = storage.join(root, RECORD), [], _last_copy(root)
+    odd = wanted and _sum(place) not in (wanted, last and _sum(last[0]))
+    if odd and (right := next((copy for copy in _copies(root) if _sum(copy) == wanted), None)) is not None:
         storage.publish(place, storage.read_bytes(right))
         damaged.append(place)
     found = read(root)
+    if last is not None and found.of_run != last[1].of_run and found.first_attempt != _number(last[0]) + 1:
+        found = last[1]  # that of another run, or of before a `--fresh`: just after one, no driver has made a copy
+        storage.publish(place, found.dump())
+        damaged.append(place)
     if (known := retries(root, found)) != found.retries:
         found = replace(found, retries=known)
         storage.publish(place, found.dump())
@@ -230,6 +265,11 @@ def restore(root: str, wanted: str | None = None) -> bool:
             storage.publish(path, found.dump())
             damaged.append(path)
     return place in damaged
+
+
+def _number(copy: str) -> int:
+    name = copy.rpartition("/")[2]
+    return int(name) if name.isdigit() else 0
 
 
 def _sum(path: str) -> str | None:

@@ -38,7 +38,8 @@ def missing(folder: RunFolder, units: Sequence[str], *, two_passes: bool) -> dic
     units: their names.
     """
     parts, refined = folder.parts(), folder.refined()
-    found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in folder.due_retries()}
+    due = folder.due_retries().keys() & set(units)
+    found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in sorted(due)}
     sealed = folder.sealed()
     if sealed is not None and sealed.incarnation is not None:
         new = {unit_of(file) for file in set(folder.retried()) - set(sealed.retried)}

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,10 +78,15 @@ def run_of(path: str) -> str:
     """Return the identity of the run that a file below `RUN/_run` is of; "" without one, and elsewhere. DamageError."""
     root, found, _ = storage.locate(path)[1].partition("/_run/")
     record = storage.within(path, f"{root}/_run/fingerprint.json")
-    if not found or (data := storage.read_if_there(record)) is None:
-        return ""
+    info = storage.info_of(record) if found else None
+    return _identity(record, info.mtime_ns, info.size) if info is not None and info.is_file else ""
+
+
+@lru_cache(maxsize=16)
+def _identity(record: str, mtime_ns: int | None, size: int) -> str:
+    """Return the identity in a record; read once a process, since that of a run with many retries is long."""
     try:
-        return str(json.loads(data).get("identity", ""))
+        return str(json.loads(storage.read_bytes(record)).get("identity", ""))
     except (ValueError, AttributeError):
         raise DamageError(record, "is no JSON document") from None
 
@@ -188,7 +193,7 @@ def counters(path: str, run: str = "") -> dict[str, Any]:
     stated = footer.get(_COUNTERS_SUM)
     if stated is not None and stated != _counters_sum(place_of(path), counted).encode():
         raise DamageError(path, "was altered, or is another file: its counters have another sum")
-    if run and footer.get(_RUN, b"").decode() != run:
+    if run and footer.get(_RUN) != run.encode():
         raise DamageError(path, "is a file of another run")
     return found
 
