@@ -96,8 +96,11 @@ class RunFolder:
     def retries(self) -> dict[str, Retries]:
         """Return which units with rejected rows are tried again, whether that is done or not."""
         own = self.record()
-        old = {} if own.identity else record.earlier_retries(self.root, Sealed.load_if_whole(self.sealed_path))
-        return record.retries(self.root, own) or old
+        if (found := record.retries(self.root, own)) or own.identity:
+            return found
+        sealed = Sealed.load_if_whole(self.sealed_path)
+        mine = [entry for entry in (sealed.others if sealed else ()) if entry["file"] == RECORD]
+        return record.earlier_retries(sealed.retried if sealed and mine and not damage(self.root, mine) else ())
 
     def plan_retry(self, units: Collection[str], reasons: Collection[str]) -> None:
         """Write down that the next attempt tries again what was rejected in units; the run is finished no more."""

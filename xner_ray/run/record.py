@@ -20,7 +20,6 @@ from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.fingerprint import GIVEN
 from xner_ray.recipe.model import Recipe, keys_that
 from xner_ray.run import whole
-from xner_ray.run.sealed import Sealed, unit_of
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 
@@ -192,12 +191,13 @@ def _copies(root: str) -> list[str]:
     return [storage.join(folder, info.base_name) for info in reversed(storage.files_below(folder)) if info.size]
 
 
-def earlier_retries(root: str, sealed: Sealed | None) -> dict[str, Retries]:
-    """Return what SEALED of an earlier version says of retries, for whatever reasons, if it is that of the record."""
-    if sealed is None or sealed.sum_of_other(RECORD) != _sum(storage.join(root, RECORD)):
-        return {}
-    files = (file.split("/") for file in sealed.retried)
-    return {unit_of(name): {str(int(attempt)): sorted(map(str, Reason))} for attempt, name in files}
+def earlier_retries(files: Iterable[str]) -> dict[str, Retries]:
+    """Return the retries behind retried parts of an earlier version, which did not say why.
+
+    files: as `Sealed.retried` lists them.
+    """
+    found = (file.removesuffix(".parquet").split("/") for file in files)
+    return {unit: {str(int(attempt)): sorted(map(str, Reason))} for attempt, unit in found}
 
 
 def with_retry(
