@@ -83,7 +83,7 @@ def project(
         typer.Option(
             "--retry-rejects",
             metavar="REASON",
-            help="try rows rejected for REASON again, as for stage_error",
+            help="try rows rejected for REASON again, as for stage_error; none: give up a retry that was begun",
         ),
     ] = None,
     allow_rejects: Annotated[

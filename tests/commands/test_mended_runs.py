@@ -21,7 +21,8 @@ import xner_ray
 from xner_ray.commands import inspect, session
 from xner_ray.commands.combine import combine
 from xner_ray.commands.rematch import rematch
-from xner_ray.errors import DamageError, FatalError, Reason, RunFolderError, XnerError
+from xner_ray.errors import DamageError, FatalError, Reason, RecipeError, RunFolderError, XnerError
+from xner_ray.run import retries
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.record import Record
 from xner_ray.run.sealed import Sealed
@@ -201,6 +202,16 @@ def test_a_retry_that_was_begun_is_finished(home: Path, monkeypatch: pytest.Monk
     assert len(RunFolder(str(run)).retried()) == 1
     with pytest.raises(RunFolderError, match="not sealed yet"):
         xner_ray.evaluate(run)
+    shutil.copytree(run, home / "copy")
+    (home / "in.conll").rename(home / "gone.conll")
+    with pytest.raises(FatalError, match=r"1 units are to be made, .*in\.conll.* \(--retry-rejects none finishes"):
+        _project(home, "copy")
+    with pytest.raises(RecipeError, match="none gives up a retry, so it stands alone"):
+        _project(home, "copy", retry_rejects=["none", "too_long"])
+    assert "1 units keep the rows that were rejected" in _project(home, "copy", retry_rejects=["none"])
+    assert _rejected(home / "copy") == [12, 22]
+    assert "nothing to do" in _project(home, "copy")
+    (home / "gone.conll").rename(home / "in.conll")
     _project(home)
     assert _rejected(run) == [22] and len(RunFolder(str(run)).retried()) == 2
     (home / "in.conll").rename(home / "gone.conll")
@@ -225,14 +236,14 @@ def test_a_retry_of_an_earlier_version_is_known_by_its_seal(home: Path, monkeypa
     run, published = RunFolder(str(home / "run")), digests(home / "run")
     _as_earlier(run)
     next((home / "run/_run/retried").rglob("*.parquet")).unlink()
-    assert run.due_retries().keys() == {"deu_Latn-000000000010"}
+    assert retries.due(run).keys() == {"deu_Latn-000000000010"}
     _project(home)
     assert digests(home / "run") == published
     assert "nothing to do" in _project(home)
     _as_earlier(run)
     sealed = Sealed.load(run.sealed_path)
     storage.publish(run.sealed_path, replace(sealed, others=[], retried=["0002/deu_Latn-000000000000"]).dump())
-    assert run.due_retries() == {}, "a SEALED that is not this record's is not believed"
+    assert retries.due(run) == {}, "a SEALED that is not this record's is not believed"
 
 
 def _as_earlier(run: RunFolder) -> None:

@@ -163,7 +163,8 @@ def project(
 
     The same call again does only what is missing. `fresh` discards what the folder holds. `retry_rejects`: units with
     rows that were rejected for one of these reasons (`errors.Reason`) are made again, for these rows alone: all other
-    rows stay as they are. `allow_rejects` begins even where the input has more bad rows than the recipe allows.
+    rows stay as they are; with `["none"]` the run is finished without a retry that was begun. `allow_rejects` begins
+    even where the input has more bad rows than the recipe allows.
     progress: whether to show what is loaded and done; None: in a notebook and on a terminal. console: where to show it.
 
     Ray, where a run needs it, is started once and then kept for the runs that follow, until the process ends.

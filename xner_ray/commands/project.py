@@ -44,7 +44,7 @@ from xner_ray.report.shown import Shown
 from xner_ray.report.sizing import estimate_table
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
-from xner_ray.run import whole
+from xner_ray.run import retries, whole
 from xner_ray.run.attempts import attempts
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
@@ -53,6 +53,7 @@ from xner_ray.sizing.estimate import estimate, split
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 
+_NONE = "none"  # in the place of reasons to try rows again
 _EARLY_BYTES = 1 << 26  # an input of this size is read within a minute
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -71,12 +72,14 @@ def project(
 
     The same call again does only what is missing. `fresh` discards what the folder holds. `retry_rejects`: units with
     rows that were rejected for one of these reasons (`errors.Reason`) are made again, for these rows alone: all other
-    rows stay as they are. `allow_rejects` begins even where the input has more bad rows than the recipe allows.
+    rows stay as they are; with `["none"]` the run is finished without a retry that was begun. `allow_rejects` begins
+    even where the input has more bad rows than the recipe allows.
     RecipeError, InputError and RunFolderError come before any work is done.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
     _check_reasons(retry_rejects)
+    gives_up, retry_rejects = list(retry_rejects) == [_NONE], [name for name in retry_rejects if name != _NONE]
     folder = RunFolder(os.fspath(run))
     refuse_passing(folder.root)
     given = load_recipe(recipe, overrides)
@@ -106,12 +109,15 @@ def project(
         session = Session(folder, checked, index, executor, console, started)
         groups = group(checked, executor.capacity, len(index.units))
         _describe(session, groups, missing, choice)
-        due = {unit.name for unit in missing} | (folder.due_retries().keys() & session.sizes.keys())
+        if gives_up and (dropped := retries.give_up(folder)):
+            session.say(f"{len(dropped):,} units keep the rows that were rejected: their retry is given up")
+        due = {unit.name for unit in missing} | (retries.due(folder).keys() & session.sizes.keys())
         works, lacks = due or retry_rejects, session.lacks_background()
         if (works or lacks) and begun.gone:
             other = "rejected rows are to be tried again" if retry_rejects else "pictures are to be read again"
             what = f"{len(due):,} units are to be made, the first is {min(due)}" if due else other
-            raise FatalError(f"{folder.root}: {what}, and that cannot be: {begun.gone}")
+            way_out = "" if missing or lacks else f" (--retry-rejects {_NONE} finishes the run without a retry)"
+            raise FatalError(f"{folder.root}: {what}, and that cannot be: {begun.gone}{way_out}")
         workers = _placed(checked, folder, session) if works or lacks else checked
         workers = session.with_background(workers) if "image" in checked.stages else workers
         if missing:
@@ -122,8 +128,8 @@ def project(
             units = _to_retry(folder, index, retry_rejects)
             session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
             if units:
-                folder.plan_retry(units, retry_rejects)
-        if reasons := folder.due_retries():
+                retries.plan(folder, units, retry_rejects)
+        if reasons := retries.due(folder):
             parts = folder.parts()
             again = [unit for unit in index.units if unit.name in reasons]
             retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, reasons)
@@ -177,8 +183,10 @@ def mirrored(recipe: Recipe, folder: RunFolder, say: Callable[[str], None] = lam
 
 
 def _check_reasons(names: Collection[str]) -> None:
-    """Raise RecipeError for a name that is no reason to reject a row."""
-    for name in names:
+    """Raise RecipeError for a name that is no reason to reject a row, or for `none` beside reasons."""
+    if _NONE in names and len(names) > 1:
+        raise RecipeError(f"retry_rejects: {_NONE} gives up a retry, so it stands alone; leave out the reasons, or it")
+    for name in set(names) - {_NONE}:
         if name not in set(Reason):
             raise RecipeError(
                 f"retry_rejects: {name!r} is no reason to reject a row{did_you_mean(name, map(str, Reason))}"

@@ -22,6 +22,7 @@ from xner_ray.recipe.decides import Decides
 from xner_ray.recipe.fingerprint import TAGGER_CANDIDATES, VERSION, fingerprint, versions
 from xner_ray.recipe.load import load_recipe
 from xner_ray.recipe.model import Recipe
+from xner_ray.run import retries
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -66,7 +67,7 @@ def rematch(
     resolve.check_tags(changed, model.run_labels(changed, index.labels_found))
     if unlisted := sorted(set(recipe.languages) - {unit.lang for unit in index.units}):
         raise RunFolderError(f"{old.root}: the units of {unlisted[0]} are not listed yet; finish the run first")
-    due = old.due_retries()
+    due = retries.due(old)
     if missing := [unit.name for unit in index.units if unit.name not in parts or unit.name in due]:
         raise RunFolderError(f"{old.root}: {len(missing)} units are not done; finish the run first")
     begun = Begun(changed, keys, old.record().asked)
@@ -133,9 +134,9 @@ def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
 
 def retried_key(old: RunFolder, which: str) -> dict[str, str]:
     """Return the key of a fingerprint for the rows of another run that were tried again; none without such."""
-    retries = old.retries()
-    text = json.dumps(retries, sort_keys=True)
-    return {f"retried parts of {which}": hashlib.sha256(text.encode()).hexdigest()} if retries else {}
+    found = old.retries()
+    text = json.dumps(found, sort_keys=True)
+    return {f"retried parts of {which}": hashlib.sha256(text.encode()).hexdigest()} if found else {}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -90,7 +90,7 @@ class RunFolder:
     def unseal(self) -> None:
         """Say that the run is not finished; what it knows of retries stays."""
         if self.is_sealed():
-            self._keep(self.retries())
+            self.keep_retries(self.retries())
             storage.delete(self.sealed_path)
 
     def retries(self) -> dict[str, Retries]:
@@ -102,12 +102,7 @@ class RunFolder:
         mine = [entry for entry in (sealed.others if sealed else ()) if entry["file"] == RECORD]
         return record.earlier_retries(sealed.retried if sealed and mine and not damage(self.root, mine) else ())
 
-    def plan_retry(self, units: Collection[str], reasons: Collection[str]) -> None:
-        """Write down that the next attempt tries again what was rejected in units; the run is finished no more."""
-        self.unseal()
-        self._keep(record.with_retry(self.retries(), self._next_number(), units, reasons))
-
-    def _keep(self, found: Mapping[str, Retries]) -> None:
+    def keep_retries(self, found: Mapping[str, Retries]) -> None:
         """Write the retries of the run into its record, if it has others."""
         if found != (own := self.record()).retries:
             self.still_ours()
@@ -190,9 +185,9 @@ class RunFolder:
                 name = f"_run/{kind}/{incarnation}/{info.base_name}"
                 yield self.path(name), name
 
-    def due_retries(self) -> dict[str, set[str]]:
-        """Return the units whose rejects wait to be tried again, or whose result is gone, with the reasons."""
-        return record.due(self.retries(), {unit: attempt for attempt, unit, _ in self._parts_of("retried")})
+    def made_again(self) -> dict[str, int]:
+        """Return the last attempt that made a unit again, by unit."""
+        return {unit: attempt for attempt, unit, _ in self._parts_of("retried")}
 
     def retried(self) -> list[str]:
         """Return the parts below `_run/retried` that count, as SEALED lists them."""
@@ -295,13 +290,14 @@ class RunFolder:
         names = [path.split("/")[-1 if "/attempts/" in path else -2] for path in found]
         return max((int(name) for name in names if name.isdigit()), default=0)
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
+        """Return the number of the next attempt, which no other driver has had or planned."""
         planned = (int(attempt) for tried in self.retries().values() for attempt in tried)
         return max(self._last_attempt() + 1, self.first_attempt(), *planned)
 
     def next_attempt(self) -> str:
         """Begin an attempt: return a folder name that no other driver has, dead ones included."""
-        attempt = f"{self._next_number():04d}"
+        attempt = f"{self.next_number():04d}"
         storage.publish(self.path("_run", "attempts", attempt), storage.read_bytes(self.path(RECORD)))
         return attempt
 

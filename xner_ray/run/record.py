@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -198,36 +198,6 @@ def earlier_retries(files: Iterable[str]) -> dict[str, Retries]:
     """
     found = (file.removesuffix(".parquet").split("/") for file in files)
     return {unit: {str(int(attempt)): sorted(map(str, Reason))} for attempt, unit in found}
-
-
-def with_retry(
-    found: Mapping[str, Retries], attempt: int, units: Iterable[str], reasons: Collection[str]
-) -> dict[str, Retries]:
-    """Return the retries with another one of some units.
-
-    >>> with_retry({"a": {"2": ["too_long"]}}, 3, ["a"], ["stage_error"])
-    {'a': {'2': ['too_long'], '3': ['stage_error']}}
-    """
-    new = dict(found)
-    for unit in units:
-        tried = new.get(unit, {})
-        new[unit] = {**tried, str(attempt): sorted({*tried.get(str(attempt), ()), *reasons})}
-    return new
-
-
-def due(found: Mapping[str, Retries], made: Mapping[str, int]) -> dict[str, set[str]]:
-    """Return the units with a retry whose result is not there, and the reasons of these retries.
-
-    made: the last attempt that made a unit again.
-
-    >>> due({"a": {"2": ["too_long"], "3": ["stage_error"]}, "b": {"2": ["too_long"]}}, {"a": 2, "b": 5})
-    {'a': {'stage_error'}}
-    """
-    lost = {
-        unit: {reason for attempt, reasons in tried.items() if int(attempt) > made.get(unit, 0) for reason in reasons}
-        for unit, tried in sorted(found.items())
-    }
-    return {unit: reasons for unit, reasons in lost.items() if reasons}
 
 
 def _last_copy(root: str) -> tuple[str, Record] | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from xner_ray.errors import DamageError
+from xner_ray.run import retries
 from xner_ray.run.folder import BACKGROUND, RunFolder
 from xner_ray.run.sealed import SEALED, Sealed, damage, unit_of
 from xner_ray.storage import files as storage
@@ -38,7 +39,7 @@ def missing(folder: RunFolder, units: Sequence[str], *, two_passes: bool) -> dic
     units: their names.
     """
     parts, refined = folder.parts(), folder.refined()
-    due = folder.due_retries().keys() & set(units)
+    due = retries.due(folder).keys() & set(units)
     found = {f"_run/retried/*/{unit}.parquet": "is missing" for unit in sorted(due)}
     sealed = folder.sealed()
     if sealed is not None and sealed.incarnation is not None:
