@@ -133,6 +133,15 @@ def _first_seal(run: Path, old: dict[str, bytes]) -> None:
     (run / "_run/SEALED").write_bytes(old["first SEALED"])
 
 
+def _first_copy(run: Path, old: dict[str, bytes]) -> None:
+    """The last driver's copy of the record, of the run that stood here before `--fresh`."""
+    max((run / "_run/attempts").iterdir()).write_bytes(old["first fingerprint.json"])
+
+
+def _other_files_in_attempts(run: Path, old: dict[str, bytes]) -> None:
+    (run / "_run/attempts/notes.txt").write_bytes(old["first fingerprint.json"])
+
+
 def _first_record_and_no_seal(run: Path, old: dict[str, bytes]) -> None:
     (run / "_run/fingerprint.json").write_bytes(old["first fingerprint.json"])
     _no_seal(run, old)
@@ -143,10 +152,17 @@ def _nothing(run: Path, old: dict[str, bytes]) -> None:
 
 
 SEALS = _no_seal, _cut_seal, _old_seal, _first_seal, _foreign_seal
-RECORDS = _old_record, _old_record_and_no_seal, _first_record_and_no_seal, _no_record
+RECORDS = (
+    _old_record,
+    _old_record_and_no_seal,
+    _first_record_and_no_seal,
+    _no_record,
+    _first_copy,
+    _other_files_in_attempts,
+)
 
 
-@pytest.mark.parametrize("damage", [_nothing, *SEALS, *RECORDS])
+@pytest.mark.parametrize("damage", [_nothing, *SEALS, *RECORDS, *COPIES])
 def test_a_lost_retry_is_made_again_for_its_own_reasons(
     home: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
@@ -210,7 +226,7 @@ def test_a_retry_that_was_begun_is_finished(home: Path, monkeypatch: pytest.Monk
         _project(home, "copy", retry_rejects=["none", "too_long"])
     assert "1 units keep the rows that were rejected" in _project(home, "copy", retry_rejects=["none"])
     assert _rejected(home / "copy") == [12, 22]
-    assert "nothing to do" in _project(home, "copy")
+    assert "nothing to do" in _project(home, "copy", retry_rejects="none")
     (home / "gone.conll").rename(home / "in.conll")
     _project(home)
     assert _rejected(run) == [22] and len(RunFolder(str(run)).retried()) == 2

@@ -26,11 +26,9 @@ from xner_ray.errors import (
     FatalError,
     InputError,
     MissingExtraError,
-    Reason,
     RecipeError,
     RetryableError,
     StorageError,
-    did_you_mean,
 )
 from xner_ray.read.find import contents, paths, stamps
 from xner_ray.read.index.build import build_index
@@ -44,7 +42,7 @@ from xner_ray.report.shown import Shown
 from xner_ray.report.sizing import estimate_table
 from xner_ray.report.tables import Table
 from xner_ray.run import parts as part_files
-from xner_ray.run import retries, whole
+from xner_ray.run import retries
 from xner_ray.run.attempts import attempts
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
@@ -53,7 +51,6 @@ from xner_ray.sizing.estimate import estimate, split
 from xner_ray.storage import files as storage
 from xner_ray.storage import hub
 
-_NONE = "none"  # in the place of reasons to try rows again
 _EARLY_BYTES = 1 << 26  # an input of this size is read within a minute
 RecipeSource = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -78,8 +75,7 @@ def project(
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
-    _check_reasons(retry_rejects)
-    gives_up, retry_rejects = list(retry_rejects) == [_NONE], [name for name in retry_rejects if name != _NONE]
+    retry_rejects, gives_up = retries.asked(retry_rejects)
     folder = RunFolder(os.fspath(run))
     refuse_passing(folder.root)
     given = load_recipe(recipe, overrides)
@@ -92,7 +88,7 @@ def project(
     checked = begun.recipe
     with (
         own_damage(folder),
-        opened(folder, begun, console, fresh=fresh, again=_has_rejects(retry_rejects)) as report,
+        opened(folder, begun, console, fresh=fresh, again=retries.has_rejects(retry_rejects)) as report,
         ExitStack() as stack,
     ):
         if report is not None:
@@ -109,15 +105,16 @@ def project(
         session = Session(folder, checked, index, executor, console, started)
         groups = group(checked, executor.capacity, len(index.units))
         _describe(session, groups, missing, choice)
-        if gives_up and (dropped := retries.give_up(folder)):
+        # What a sealed run lacks was there: it is made again.
+        begun_retry = not folder.is_sealed()
+        if gives_up and begun_retry and (dropped := retries.give_up(folder)):
             session.say(f"{len(dropped):,} units keep the rows that were rejected: their retry is given up")
         due = {unit.name for unit in missing} | (retries.due(folder).keys() & session.sizes.keys())
         works, lacks = due or retry_rejects, session.lacks_background()
         if (works or lacks) and begun.gone:
-            other = "rejected rows are to be tried again" if retry_rejects else "pictures are to be read again"
-            what = f"{len(due):,} units are to be made, the first is {min(due)}" if due else other
-            way_out = "" if missing or lacks else f" (--retry-rejects {_NONE} finishes the run without a retry)"
-            raise FatalError(f"{folder.root}: {what}, and that cannot be: {begun.gone}{way_out}")
+            raise _nothing_to_make_of(
+                begun, folder, due, retry_rejects, can_end=begun_retry and not missing and not lacks
+            )
         workers = _placed(checked, folder, session) if works or lacks else checked
         workers = session.with_background(workers) if "image" in checked.stages else workers
         if missing:
@@ -125,15 +122,15 @@ def project(
         else:
             folder.next_attempt()  # as every driver, so that the times of its files are known as its own
         if retry_rejects:
-            units = _to_retry(folder, index, retry_rejects)
+            units = retries.units_with(folder.parts(), index.units, retry_rejects)
             session.say(f"{len(units):,} units have rows that were rejected for {', '.join(retry_rejects)}")
             if units:
                 retries.plan(folder, units, retry_rejects)
         if reasons := retries.due(folder):
             parts = folder.parts()
-            again = [unit for unit in index.units if unit.name in reasons]
-            retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, reasons)
-            make_units(session, again, groups, workers, retry)
+            if again := [unit for unit in index.units if unit.name in reasons]:
+                retry = part_files.Retry({unit.name: parts[unit.name] for unit in again}, reasons)
+                make_units(session, again, groups, workers, retry)
         return session.seal()
 
 
@@ -182,26 +179,15 @@ def mirrored(recipe: Recipe, folder: RunFolder, say: Callable[[str], None] = lam
     return recipe.with_models(places)
 
 
-def _check_reasons(names: Collection[str]) -> None:
-    """Raise RecipeError for a name that is no reason to reject a row, or for `none` beside reasons."""
-    if _NONE in names and len(names) > 1:
-        raise RecipeError(f"retry_rejects: {_NONE} gives up a retry, so it stands alone; leave out the reasons, or it")
-    for name in set(names) - {_NONE}:
-        if name not in set(Reason):
-            raise RecipeError(
-                f"retry_rejects: {name!r} is no reason to reject a row{did_you_mean(name, map(str, Reason))}"
-            )
-
-
-def _has_rejects(reasons: Collection[str]) -> Callable[[Report | Mapping[str, Any]], bool]:
-    """Return a test of reports: rows were rejected for one of `reasons`."""
-    return lambda report: any(report["rejects"].get(reason) for reason in reasons)
-
-
-def _to_retry(folder: RunFolder, index: Index, reasons: Collection[str]) -> list[str]:
-    """Return the names of the units with rows that were rejected for one of `reasons`."""
-    parts, wanted = folder.parts(), _has_rejects(reasons)
-    return [unit.name for unit in index.units if wanted(whole.counters(parts[unit.name]))]
+def _nothing_to_make_of(
+    begun: Begun, folder: RunFolder, units: Collection[str], reasons: Collection[str], *, can_end: bool
+) -> FatalError:
+    """Return the error of a run whose input or models are gone. can_end: only retries that were begun are left."""
+    what = "rejected rows are to be tried again" if reasons else "pictures are to be read again"
+    if units:
+        what = f"{len(units):,} units are to be made, the first is {min(units)}"
+    way_out = f" (--retry-rejects {retries.NONE} finishes the run without a retry)" if can_end and units else ""
+    return FatalError(f"{folder.root}: {what}, and that cannot be: {begun.gone}{way_out}")
 
 
 def _by_rows(recipe: Recipe, folder: RunFolder, units: Sequence[Unit]) -> Choice:

@@ -134,7 +134,7 @@ def refuse_other_candidates(keys: Mapping[str, Any], new: Recipe) -> None:
 
 def retried_key(old: RunFolder, which: str) -> dict[str, str]:
     """Return the key of a fingerprint for the rows of another run that were tried again; none without such."""
-    found = old.retries()
+    found = {unit: sorted(tried) for unit, tried in old.retries().items()}
     text = json.dumps(found, sort_keys=True)
     return {f"retried parts of {which}": hashlib.sha256(text.encode()).hexdigest()} if found else {}
 

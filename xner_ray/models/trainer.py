@@ -39,6 +39,8 @@ def read_state(data: bytes, place: str) -> State:
             if (name := parts.testzip()) is not None:
                 raise ValueError(f"{name} has another sum")
         state: State = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever damaged bytes make zipfile and the unpickler raise
         why = one_line(f"{type(error).__name__}: {error}", 200)
         raise RunFolderError(f"{place}: no complete checkpoint ({why}); --fresh discards it") from None

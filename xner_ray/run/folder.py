@@ -90,6 +90,7 @@ class RunFolder:
     def unseal(self) -> None:
         """Say that the run is not finished; what it knows of retries stays."""
         if self.is_sealed():
+            self.still_ours()
             self.keep_retries(self.retries())
             storage.delete(self.sealed_path)
 
@@ -98,7 +99,7 @@ class RunFolder:
         own = self.record()
         if (found := record.retries(self.root, own)) or own.identity:
             return found
-        sealed = Sealed.load_if_whole(self.sealed_path)
+        sealed = Sealed.load_if_whole(self.sealed_path) or Sealed.load_if_whole(self.path("_run", "UNSEALED"))
         mine = [entry for entry in (sealed.others if sealed else ()) if entry["file"] == RECORD]
         return record.earlier_retries(sealed.retried if sealed and mine and not damage(self.root, mine) else ())
 

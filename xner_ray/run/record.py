@@ -165,12 +165,14 @@ def as_recorded(
 def retries(root: str, own: Record) -> dict[str, Retries]:
     """Return what is tried again by the record of a run and by the last driver's copy of it, which may be newer.
 
-    So an older fingerprint.json that is put back makes no retry forgotten.
+    So an older fingerprint.json that is put back makes no retry forgotten. Of one that was given up no reason is left.
     """
     found = dict(own.retries)
     if (copy := _last_copy(root)) is not None and copy[1].of_run == own.of_run:
         for unit, tried in copy[1].retries.items():
-            found[unit] = {**tried, **found.get(unit, {})}
+            own_tried = found.get(unit, {})
+            dropped = {attempt: reasons for attempt, reasons in tried.items() if not reasons}
+            found[unit] = {**tried, **own_tried, **dropped}
     return found
 
 
@@ -188,7 +190,8 @@ def read(root: str) -> Record:
 def _copies(root: str) -> list[str]:
     """Return the copies of fingerprint.json that drivers made, the last one first."""
     folder = storage.join(root, "_run", "attempts")
-    return [storage.join(folder, info.base_name) for info in reversed(storage.files_below(folder)) if info.size]
+    names = [info.base_name for info in storage.files_below(folder) if info.size and info.base_name.isdigit()]
+    return [storage.join(folder, name) for name in reversed(names)]
 
 
 def earlier_retries(files: Iterable[str]) -> dict[str, Retries]:
@@ -203,16 +206,25 @@ def earlier_retries(files: Iterable[str]) -> dict[str, Retries]:
 def _last_copy(root: str) -> tuple[str, Record] | None:
     """Return the path and the content of the last whole copy of fingerprint.json that a driver made."""
     for copy in _copies(root):
-        with suppress(DamageError):
+        with suppress(DamageError, RunFolderError):
             return copy, Record.load(copy)
     return None
+
+
+def _owners(root: str) -> set[str]:
+    """Return the identities of the runs that some of the parts in a folder are of."""
+    folder = storage.join(root, "_run", "parts")
+    inner = storage.locate(folder)[1].rstrip("/")
+    found = [info.path[len(inner) + 1 :] for info in storage.files_below(folder) if info.extension == "parquet"]
+    return whole.owners([storage.join(folder, name) for name in found[:: len(found) // 16 + 1]])
 
 
 def restore(root: str, wanted: str | None = None) -> bool:
     """Write fingerprint.json and its last copy again where damaged or older; return whether the first was. DamageError.
 
     wanted: the SHA-256 of the right one by SEALED. If it is neither that nor the last copy, the copy that has this sum
-    takes its place: SEALED may be old itself.
+    takes its place: SEALED may be old itself. Where record and copy are of two runs, or of this one before and after a
+    `--fresh`, its parts decide.
     """
     place, damaged, last = storage.join(root, RECORD), [], _last_copy(root)
     odd = wanted and _sum(place) not in (wanted, last and _sum(last[0]))
@@ -220,10 +232,14 @@ def restore(root: str, wanted: str | None = None) -> bool:
         storage.publish(place, storage.read_bytes(right))
         damaged.append(place)
     found = read(root)
-    if last is not None and found.of_run != last[1].of_run and found.first_attempt != _number(last[0]) + 1:
-        found = last[1]  # that of another run, or of before a `--fresh`: just after one, no driver has made a copy
-        storage.publish(place, found.dump())
-        damaged.append(place)
+    if last is not None and found.of_run != last[1].of_run:
+        there = _owners(root)
+        if last[1].identity in there and found.identity not in there:
+            found = last[1]
+            storage.publish(place, found.dump())
+            damaged.append(place)
+        elif int(last[0].rpartition("/")[2]) >= found.first_attempt:
+            storage.publish(last[0], found.dump())
     if (known := retries(root, found)) != found.retries:
         found = replace(found, retries=known)
         storage.publish(place, found.dump())
@@ -235,11 +251,6 @@ def restore(root: str, wanted: str | None = None) -> bool:
             storage.publish(path, found.dump())
             damaged.append(path)
     return place in damaged
-
-
-def _number(copy: str) -> int:
-    name = copy.rpartition("/")[2]
-    return int(name) if name.isdigit() else 0
 
 
 def _sum(path: str) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import lru_cache, partial
 from io import BytesIO
@@ -79,16 +79,33 @@ def run_of(path: str) -> str:
     root, found, _ = storage.locate(path)[1].partition("/_run/")
     record = storage.within(path, f"{root}/_run/fingerprint.json")
     info = storage.info_of(record) if found else None
-    return _identity(record, info.mtime_ns, info.size) if info is not None and info.is_file else ""
+    if info is None or not info.is_file:
+        return ""
+    return _identity(record, path.rpartition("/")[0], info.mtime_ns, info.size)
 
 
 @lru_cache(maxsize=16)
-def _identity(record: str, mtime_ns: int | None, size: int) -> str:
-    """Return the identity in a record; read once a process, since that of a run with many retries is long."""
+def _identity(record: str, folder: str, mtime_ns: int | None, size: int) -> str:
+    """Return the identity in a record, read once for a folder of parts: that of a run with many retries is long.
+
+    No folder below `_run` is used again after a `--fresh`.
+    """
     try:
         return str(json.loads(storage.read_bytes(record)).get("identity", ""))
     except (ValueError, AttributeError):
         raise DamageError(record, "is no JSON document") from None
+
+
+def owners(paths: Sequence[str]) -> set[str]:
+    """Return the identities in the footers of files of runs; those of whole ones alone."""
+    found = set()
+    for path in paths:
+        with suppress(DamageError):
+            filesystem, inner = storage.locate(path)
+            with reading(path), filesystem.open_input_file(inner) as stream:
+                footer = pq.ParquetFile(stream).metadata.metadata or {}
+            found.add(footer.get(_RUN, b"").decode(errors="replace"))
+    return found
 
 
 def _counters_sum(place: str, counted: bytes) -> str:

@@ -169,6 +169,8 @@ class _Driver:
                     if unit.name not in done
                 ]
                 self.say(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
+                if jobs:
+                    folder.unseal()
                 second_pass.match_labelled_units(jobs, recipe, session.labels, executor.map)
                 return session.seal()
 
