@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -24,12 +24,19 @@ from xner_ray.run.sealed import Sealed
 from xner_ray.storage import files as storage
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and a finished run of three units, not to be touched."""
+    folder = tmp_path_factory.mktemp("made")
+    write_sentences(folder, 30, ids=False)
+    project(folder)
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder with a recipe and a finished run of three units."""
-    write_sentences(tmp_path, 30, ids=False)
-    project(tmp_path)
-    return tmp_path
+def home(made: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    return Path(shutil.copytree(made, tmp_path / "home"))
 
 
 def test_a_retry_is_not_forgotten_with_seal_and_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +129,20 @@ RECORDS = (
 COPIES = _first_copy, _other_files_in_attempts
 
 
-@pytest.mark.parametrize("damage", [_nothing, *SEALS, *RECORDS, *COPIES])
-def test_a_lost_retry_is_made_again_for_its_own_reasons(
-    home: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
-) -> None:
-    """The first retry of the unit still stands, and a row that was rejected for another reason stays so."""
+@dataclass
+class Twice:
+    """A folder with a run of which a unit was tried twice, and what its documents were before."""
+
+    home: Path
+    old: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def twice(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Twice:
+    home = Path(shutil.copytree(made, tmp_path_factory.mktemp("twice") / "home"))
     run, documents = home / "run", ("SEALED", "fingerprint.json")
     old = {f"first {name}": (run / "_run" / name).read_bytes() for name in documents}
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         lost = {12: Reason.STAGE_ERROR, 13: Reason.TOO_LONG, 15: Reason.TRANSLATION_EMPTY, 22: Reason.TRANSLATION_EMPTY}
         rejecting(patch, "match", lost)
         project(home, fresh=True, overrides=["output.max_reject_rate=0.5"])
@@ -139,11 +152,17 @@ def test_a_lost_retry_is_made_again_for_its_own_reasons(
     old |= {name: (run / "_run" / name).read_bytes() for name in documents}
     old["other"] = (home / "other/_run/SEALED").read_bytes()
     project(home, retry_rejects=["too_long"])
-    published = digests(run)
     assert _rejected(run) == [15, 22]
-    last = max((run / "_run/retried").rglob("*.parquet"))
-    last.unlink()
-    damage(run, old)
+    return Twice(home, old)
+
+
+@pytest.mark.parametrize("damage", [_nothing, *SEALS, *RECORDS, *COPIES])
+def test_a_lost_retry_is_made_again_for_its_own_reasons(twice: Twice, tmp_path: Path, damage: Damage) -> None:
+    """The first retry of the unit still stands, and a row that was rejected for another reason stays so."""
+    home = Path(shutil.copytree(twice.home, tmp_path / "home"))
+    run, published = home / "run", digests(home / "run")
+    max((run / "_run/retried").rglob("*.parquet")).unlink()
+    damage(run, twice.old)
     with pytest.raises(XnerError):
         xner_ray.evaluate(run)
     with pytest.raises(XnerError):

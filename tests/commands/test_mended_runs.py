@@ -26,12 +26,19 @@ from xner_ray.train.sentences import Tally
 from xner_ray.train.sources import file_rows
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recipe and a finished run of three units, not to be touched."""
+    folder = tmp_path_factory.mktemp("made")
+    write_sentences(folder, 30, ids=False)
+    project(folder)
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder with a recipe and a finished run of three units."""
-    write_sentences(tmp_path, 30, ids=False)
-    project(tmp_path)
-    return tmp_path
+def home(made: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    return Path(shutil.copytree(made, tmp_path / "home"))
 
 
 PART = "_run/parts/0001/deu_Latn-000000000010.parquet"
