@@ -24,7 +24,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import yaml
 from pyarrow import fs
@@ -331,7 +330,7 @@ class RunFolder:
         begun = storage.exists(self.path(RECORD))
         first = self.first_attempt() if begun else self._last_attempt() + 1
         summed = not begun or self.record().summed
-        identity = self.record().identity if begun else uuid4().hex
+        identity = self.record().identity if begun else Record.identity_of(keys, first, self.place)
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         files = {
             "recipe.yaml": text.encode(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -52,6 +53,15 @@ class Record:
     tags: Mapping[str, str] = field(default_factory=dict)  # sums of inputs on object stores by their `sums.stamp`
     commits: Mapping[str, str] = field(default_factory=dict)  # of data sets on the hub, as `storage.hub.commits`
     retries: Mapping[str, Retries] = field(default_factory=dict)  # of rejected rows, by unit
+
+    @staticmethod
+    def identity_of(keys: Mapping[str, Any], first_attempt: int, place: str) -> str:
+        """Return the identity of a run that begins at a place; it keeps that when languages are added, or in a copy.
+
+        Two drivers that begin at once without knowing of one another find the same.
+        """
+        text = json.dumps([keys, first_attempt, place], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def of_run(self) -> tuple[str, int]:
