@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from faults import rejecting
-from given_files import write_sentences
-from mended_runs import failed, project, retried
+from mended_runs import failed, finished, project, retried
 from published import digests
 from synthetic_runs import Killed
 
@@ -26,16 +25,12 @@ from xner_ray.storage import files as storage
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a recipe and a finished run of three units, not to be touched."""
-    folder = tmp_path_factory.mktemp("made")
-    write_sentences(folder, 30, ids=False)
-    project(folder)
-    return folder
+    return finished(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def home(made: Path, tmp_path: Path) -> Path:
-    """The same, to be damaged."""
+    """A finished run in a folder of its own, to be damaged."""
     return Path(shutil.copytree(made, tmp_path / "home"))
 
 

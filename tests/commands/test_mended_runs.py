@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from faults import rejecting
-from given_files import write_sentences
-from mended_runs import failed, project
+from mended_runs import failed, finished, project
 from published import digests
 from synthetic_runs import Killed
 
@@ -25,24 +24,19 @@ from xner_ray.train.load import load_training
 from xner_ray.train.sentences import Tally
 from xner_ray.train.sources import file_rows
 
+PART = "_run/parts/0001/deu_Latn-000000000010.parquet"
+DATA = "data/deu_Latn/train-00000-of-00001.parquet"
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a recipe and a finished run of three units, not to be touched."""
-    folder = tmp_path_factory.mktemp("made")
-    write_sentences(folder, 30, ids=False)
-    project(folder)
-    return folder
+    return finished(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
 def home(made: Path, tmp_path: Path) -> Path:
-    """The same, to be damaged."""
+    """A finished run in a folder of its own, to be damaged."""
     return Path(shutil.copytree(made, tmp_path / "home"))
-
-
-PART = "_run/parts/0001/deu_Latn-000000000010.parquet"
-DATA = "data/deu_Latn/train-00000-of-00001.parquet"
 
 
 def test_a_part_of_another_run_is_no_part_of_this_one(home: Path) -> None:

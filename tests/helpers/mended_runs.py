@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 from faults import in_stage
-from given_files import write_recipe
+from given_files import write_recipe, write_sentences
 from rich.console import Console
 
 import xner_ray
 from xner_ray.run.folder import RunFolder
+
+
+def finished(folder: Path) -> Path:
+    """Make a recipe and a finished run of three units in a folder; return the folder."""
+    write_sentences(folder, 30, ids=False)
+    project(folder)
+    return folder
 
 
 def project(home: Path, run: str = "run", **options: Any) -> str:

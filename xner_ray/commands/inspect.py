@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from xner_ray import defaults
 from xner_ray.data.row import row_schema
-from xner_ray.errors import DamageError, InputError, RunFolderError, XnerError
+from xner_ray.errors import InputError, RunFolderError, XnerError
 from xner_ray.evaluate import counting
 from xner_ray.evaluate import scores as evaluation
 from xner_ray.read.index.index import Index
@@ -326,8 +326,7 @@ def explain(run: str | os.PathLike[str], row_id: str, lang: str | None = None) -
             if final_parts[unit.name] != first[unit.name]:
                 final = part_files.read_part(final_parts[unit.name], names, checked=True)
                 counts = storage.join(folder.priors_folder, f"{unit.lang}.parquet")
-                for path, what in folder.damaged_files([counts]).items():
-                    raise DamageError(path, what)
+                folder.require_files([counts])
                 prior = Prior.from_parquet(storage.read_bytes(counts))
             row = final.slice(at, 1).to_pylist()[0]
             shown.append(explanation.explain(row, table.slice(at, 1), recipe, prior, labels))

@@ -174,6 +174,11 @@ class RunFolder:
         record = self.record()
         return whole.damaged(paths, summed=record.summed, run=record.identity)
 
+    def require_files(self, paths: Sequence[str]) -> None:
+        """Raise DamageError unless parts, refined parts or priors are whole and of the run."""
+        for path, what in self.damaged_files(paths).items():
+            raise DamageError(path, what)
+
     def files_made(self) -> Iterator[tuple[str, str]]:
         """Yield path and name of each part, refined part and prior since the last `--fresh` or retry."""
         for kind in ("parts", "retried"):

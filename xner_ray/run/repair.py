@@ -68,8 +68,7 @@ def whole_parts(folder: RunFolder, units: Sequence[str], *, two_passes: bool, fi
             raise DamageError(folder.path(name), what)
     listed, found = set(units), folder.parts() if first else folder.final_parts()
     parts = {unit: path for unit, path in found.items() if unit in listed}
-    for path, what in folder.damaged_files(list(parts.values())).items():
-        raise DamageError(path, what)
+    folder.require_files(list(parts.values()))
     return parts
 
 
