@@ -1,5 +1,6 @@
 """What every test shares: no network, a Ray of its own, and the place of data that stays outside the repository."""
 
+import gc
 import importlib.util
 import os
 import secrets
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB of each engine
+os.environ.setdefault("RAY_worker_niceness", "0")  # nice ones starve beside the other tests of this machine
 for _name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[_name]  # tests ask no store but their own
 os.environ.update(AWS_ACCESS_KEY_ID="tests", AWS_SECRET_ACCESS_KEY="tests-secret", AWS_EC2_METADATA_DISABLED="true")
@@ -88,6 +90,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             test._hypothesis_internal_use_settings = fewer
 
 
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage the half million objects of torch, of its friends and of all tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Tiny products are not worth a second thread, which spins while others want the core: ten-fold on busy ones."""
@@ -99,15 +107,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(autouse=True)
-def _ray_is_declared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test that starts Ray in this process without the fixture `ray_here` or the mark `ray`.
+class _Asked:
+    """Whether the test at hand, with all its fixtures, asks for Ray."""
 
-    Nor does such a test see a Ray that an earlier one has left running, or its executor would depend on the order.
-    """
+    ray = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _Asked.ray = "ray" in item.keywords
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray_is_seen_by_who_asks() -> Iterator[None]:
+    """Hide a Ray that another test has left running, or the executor would depend on the order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xner_ray.engine.choice.ray_runs", lambda: _Asked.ray and _ray_runs())
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _ray_is_declared(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts Ray in this process without the fixture `ray_here` or the mark `ray`."""
     before = _ray_runs()
-    if "ray" not in request.keywords:
-        monkeypatch.setattr("xner_ray.engine.choice.ray_runs", lambda: False)
     yield
     if (cluster := sys.modules.get("xner_ray.engine.ray_cluster")) is not None:
         cluster.let_go()
@@ -144,9 +166,9 @@ def s3(s3_server: "S3Server") -> Iterator["S3Server"]:
     s3_server.reset()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    """One local Ray for tests that run in this process."""
+    """A local Ray for the tests of a file that run in this process. One that nobody uses takes 5 % of a core."""
     from xner_ray.engine import ray_cluster
 
     with ray_cluster.cluster("local"):

@@ -38,17 +38,21 @@ def _rows(run: Path) -> list[tuple[str, int, str]]:
 
 @pytest.fixture(scope="module")
 def many_units(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> tuple[Path, Path]:
-    """A recipe of 24 units (two languages, the last of each short, one reject), and its undisturbed run by 1 worker."""
+    """A recipe of 24 units (two languages, the last of each short, one reject), and its undisturbed run by 1 worker.
+
+    Its sentences are the shortest, since a translation takes as many steps as it has words.
+    """
     folder = tmp_path_factory.mktemp("many")
-    source = (ROOT / "jobs/data/templates.en.conll").read_text(encoding="utf-8").split("\n\n")[:57]
-    source[50] = "# id = broken\nBad\tX-TAG"
+    source = (ROOT / "jobs/data/templates.en.conll").read_text(encoding="utf-8").split("\n\n")
+    source = sorted(filter(str.strip, source), key=len)[:23]
+    source[20] = "# id = broken\nBad\tX-TAG"
     (folder / "in.conll").write_text("\n\n".join(source) + "\n", encoding="utf-8")
     recipe = {
         "input": {"path": "in.conll"},
         "targets": ["swh_Latn", "spa_Latn"],
         "translate": {"model": "tiny-nllb"},
-        "output": {"rows_per_file": 25, "max_reject_rate": 0.1},
-        "engine": {"unit_rows": 5},
+        "output": {"rows_per_file": 10, "max_reject_rate": 0.1},
+        "engine": {"unit_rows": 2},
     }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
@@ -62,13 +66,13 @@ def test_undisturbed_run_is_whole(many_units: tuple[Path, Path]) -> None:
     _, run = many_units
     report = json.loads((run / "report.json").read_text())
     assert report["units"] == 24
-    assert report["rows"] == {"read": 114, "emitted": 112, "rejected": 2}
+    assert report["rows"] == {"read": 46, "emitted": 44, "rejected": 2}
     assert report["rejects"] == {"illegal_tag": 2}
     assert sorted(_rows(run)) == sorted(
-        (lang, row, "rejected" if row == 50 else "ok") for lang in ("swh_Latn", "spa_Latn") for row in range(57)
+        (lang, row, "rejected" if row == 20 else "ok") for lang in ("swh_Latn", "spa_Latn") for row in range(23)
     )
     sealed = json.loads((run / "_run/SEALED").read_text())["files"]
-    assert sum(entry["rows"] for entry in sealed) == 114
+    assert sum(entry["rows"] for entry in sealed) == 46
     published = digests(run)
     assert all(published[entry["file"]] == entry["sha256"] for entry in sealed)
     assert [len(list((run / f"data/{lang}").iterdir())) for lang in ("swh_Latn", "spa_Latn")] == [3, 3]
@@ -139,7 +143,7 @@ def test_a_complete_run_is_left_alone(many_units: tuple[Path, Path]) -> None:
     recipe, run = many_units
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
     report = xner_ray.project(recipe, run)
-    assert report["rows"]["read"] == 114
+    assert report["rows"]["read"] == 46
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

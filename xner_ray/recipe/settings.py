@@ -27,7 +27,7 @@ class TrapError(Exception):
         self.line = line
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Refuses whole numbers that are octal (010) or in base 60 (1:30), as nobody means them in a recipe."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -10,8 +11,9 @@ from xner_ray.report.colours import EDGES, HUES
 from xner_ray.report.page import sentences
 
 
+@cache
 def environment() -> jinja2.Environment:
-    """Return what loads the templates.
+    """Return what loads the templates, and keeps those that it has compiled.
 
     Filters: `n` writes a number with commas, `short` cuts a text, `sentence` makes a clause a sentence. Globals: `hues`
     and `edges`, which the looks of labels name by their numbers.
