@@ -92,14 +92,8 @@ def combine(
         choice = for_tasks(recipe, len(olds) * sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, recipe, stages=False) as executor:
             session = Session(folder, recipe, index, executor, console, started)
-            done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
-            names = [unit.name for unit in index.units if unit.name not in done]
-            jobs = [
-                ([run_parts[name] for run_parts in parts], storage.join(attempt, f"{name}.parquet")) for name in names
-            ]
-            console.print(f"{len(names):,} of {len(index.units):,} units to combine")
-            if names:
-                folder.unseal()
+            jobs = [([of_run[name] for of_run in parts], path) for name, path in session.begin_parts().items()]
+            console.print(f"{len(jobs):,} of {len(index.units):,} units to combine")
             options = (weights, method, labels, recipe.output.incomplete == "reject")
             second_pass.in_tasks(combining.combine_parts, jobs, options, executor.map)
             return session.seal()

@@ -25,7 +25,6 @@ from xner_ray.recipe.model import Recipe
 from xner_ray.run import retries
 from xner_ray.run.counters import Report
 from xner_ray.run.folder import RunFolder
-from xner_ray.storage import files as storage
 
 _ELSEWHERE = ("align.method", "engine.address", "engine.executor")
 # Keys that decide which cells a plug-in scores (`projection.every_candidate`).
@@ -78,15 +77,8 @@ def rematch(
         choice = for_tasks(changed, sum(unit.n_rows for unit in index.units))
         with executors.opened(choice.name, changed, stages=False) as executor:
             session = Session(folder, changed, index, executor, console, started)
-            done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
-            jobs = [
-                (parts[unit.name], storage.join(attempt, f"{unit.name}.parquet"))
-                for unit in index.units
-                if unit.name not in done
-            ]
+            jobs = [(parts[name], path) for name, path in session.begin_parts().items()]
             console.print(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
-            if jobs:
-                folder.unseal()
             second_pass.match_units(jobs, changed, session.labels, executor.map)
             return session.seal()
 

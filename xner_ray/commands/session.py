@@ -234,6 +234,19 @@ class Session:
             self.say(f"image: the mean of {n_pictures:,} pictures says nothing of a label{few}")
         return recipe.with_models({"image.background_file": path})
 
+    def begin_parts(self) -> dict[str, str]:
+        """Begin an attempt; return the path that the part of each missing unit is to have.
+
+        A finished run that lacks one is unsealed: else, if its mend were cut short, it would pass for whole with parts
+        that were never published.
+        """
+        done = self.folder.parts()
+        missing = [unit.name for unit in self.index.units if unit.name not in done]
+        if missing:
+            self.folder.unseal()
+        attempt = self.folder.path("_run", "parts", self.folder.next_attempt())
+        return {name: storage.join(attempt, f"{name}.parquet") for name in missing}
+
     def finish(self) -> tuple[Report, dict[str, str]]:
         """Match a second time where the recipe says so; return the report, and the path of each unit's final part.
 

@@ -161,16 +161,9 @@ class _Driver:
             choice = executors.for_tasks(recipe, sum(unit.n_rows for unit in index.units))
             with executors.opened(choice.name, recipe, stages=False) as executor:
                 session = Session(folder, recipe, index, executor, self.console, started)
-                done, attempt = folder.parts(), folder.path("_run", "parts", folder.next_attempt())
                 labels_at = labels_of(self.place(number - 1), parts, identity)
-                jobs = [
-                    (parts[unit.name], labels_at[unit.name], storage.join(attempt, f"{unit.name}.parquet"))
-                    for unit in index.units
-                    if unit.name not in done
-                ]
+                jobs = [(parts[name], labels_at[name], path) for name, path in session.begin_parts().items()]
                 self.say(f"{len(jobs):,} of {len(index.units):,} units to match again; no model is loaded")
-                if jobs:
-                    folder.unseal()
                 second_pass.match_labelled_units(jobs, recipe, session.labels, executor.map)
                 return session.seal()
 
