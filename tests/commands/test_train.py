@@ -317,7 +317,7 @@ def _worker(driver: psutil.Process) -> psutil.Process | None:
     return None
 
 
-def _until(found: Callable[[], Any], seconds: float = 120.0) -> Any:
+def _until(found: Callable[[], Any], seconds: float = 400.0) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := found():

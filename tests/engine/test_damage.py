@@ -39,7 +39,7 @@ from xner_ray.train.recipe import Source
 from xner_ray.train.runs import run_rows
 from xner_ray.train.sentences import Tally
 
-N_DAMAGES = int(os.environ.get("XNER_DAMAGES", "60"))
+N_DAMAGES = int(os.environ.get("XNER_DAMAGES", "40"))
 SEED = int(os.environ.get("XNER_SEED", random.randrange(10**6)))
 N_ROWS = 60
 KINDS = ("plain", "two matchings", "retried", "object store")

@@ -95,26 +95,25 @@ def test_two_pools_give_the_same_bytes(many_units: tuple[Path, Path], tmp_path: 
 
 @pytest.mark.long
 def test_a_killed_driver_loses_and_doubles_nothing(many_units: tuple[Path, Path], tmp_path: Path) -> None:
-    """SIGKILL the driver twice, each time after some more units, then let the same command finish."""
+    """SIGKILL the driver after some units, then let the same command finish. `make chaos` kills thirty."""
     recipe, expected = many_units
     run = tmp_path / "killed"
     parts = run / "_run" / "parts"
     command = [sys.executable, "-m", "xner_ray", "project", str(recipe), str(run), "--set=engine.executor=ray"]
-    for at_least in (4, 9):
-        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 300
-        while len(list(parts.glob("*/*.parquet"))) < at_least and time.monotonic() < deadline:
-            assert driver.poll() is None, "the driver ended before it could be killed"
-            time.sleep(0.05)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-        assert not (run / "_run" / "SEALED").exists()
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
+    while len(list(parts.glob("*/*.parquet"))) < 6 and time.monotonic() < deadline:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not (run / "_run" / "SEALED").exists()
     console = Console(file=io.StringIO(), width=120)
     with console.capture() as capture:
         console.print(xner_ray.status(run))
     assert "not sealed" in capture.get()
     done = {path.stem: path.read_bytes() for path in parts.glob("*/*.parquet")}
-    assert 9 <= len(done) < 24
+    assert 6 <= len(done) < 24
     xner_ray.project(recipe, run)
     assert digests(run) == digests(expected)
     assert sorted(_rows(run)) == sorted(_rows(expected))

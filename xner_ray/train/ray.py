@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, distributed
 
 from xner_ray.engine.ray_cluster import cluster
+from xner_ray.engine.relay import relayed
 from xner_ray.errors import FatalError, NodeError, RetryableError, StorageError, XnerError
 from xner_ray.models.device import FAKE_GPU
 from xner_ray.models.trainer import Alone, Group, Progress, State, read_state
@@ -31,7 +30,6 @@ from xner_ray.train.recipe import Training
 from xner_ray.train.student import Say
 
 _STATE = "state.pt"
-_TOLD_SECONDS = 0.3  # between two looks for lines of progress
 _FAILURES = 5  # lost processes that a training survives; preempted nodes do not count
 
 
@@ -49,48 +47,6 @@ class Processes:
         found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, value)
         return found
-
-
-class Lines:
-    """Lines of progress on their way from the first process to the driver; an actor."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def add(self, line: str) -> None:
-        self._lines.append(line)
-
-    def take(self) -> list[str]:
-        """Return the lines that have come since the last call."""
-        found, self._lines = self._lines, []
-        return found
-
-
-@contextmanager
-def _relayed(say: Say) -> Iterator[Any]:
-    """Yield an actor, of `Lines`, whose lines are said in this process while the block runs."""
-    actor: Any = ray.remote(num_cpus=0)(Lines)
-    lines, ended = actor.remote(), threading.Event()
-
-    def relay() -> None:
-        last = False
-        while not last:
-            last = ended.wait(_TOLD_SECONDS)
-            try:
-                for line in ray.get(lines.take.remote(), timeout=60):
-                    say(line)
-            except ray.exceptions.RayError:  # its node is lost: the training goes on without a word
-                say("the lines of progress are lost with a node; the training goes on")
-                return
-
-    thread = threading.Thread(target=relay, daemon=True)
-    thread.start()
-    try:
-        yield lines
-    finally:
-        ended.set()
-        thread.join(timeout=5)
-        ray.kill(lines)
 
 
 def run(
@@ -113,7 +69,7 @@ def run(
     workers = resources.workers
     gpus = resources.gpus if os.environ.get(FAKE_GPU) != "1" else 0.0
     wanted = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
-    with cluster(resources.address), _relayed(say) as lines:
+    with cluster(resources.address), relayed(say) as lines:
         trainer = TorchTrainer(
             _worker,  # type: ignore[arg-type]  # the annotation forbids a value, Ray does not
             train_loop_config={
