@@ -249,7 +249,7 @@ def test_a_run_on_a_real_head_and_worker(submit: Callable[[bool], Job], tmp_path
     run = tmp_path / "run"
     recipe = str(ROOT / "jobs/quickstart.yaml")
     process = job.start("xner-ray", "project", recipe, str(run), "--set", "input.limit=10")
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=800)
     assert process.returncode == 0, output
     assert "Ray runtime started" in output
     rows = [row for path in run.glob("data/**/*.parquet") for row in pq.ParquetFile(path).read().to_pylist()]

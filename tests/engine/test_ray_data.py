@@ -242,7 +242,7 @@ def test_counters_and_queues_of_a_run_at_work(tmp_path: Path, ray_here: None, mo
             expected[("stage_seconds", stage, "")] = counters["seconds"]
     for name in ("tokens", "model_seconds"):
         expected[(name, "align", "")] = report["stages"]["align"][name]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while (found := _exported("nno_Latn")) != pytest.approx(expected, abs=0.02) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert found == pytest.approx(expected, abs=0.02)

@@ -108,7 +108,7 @@ class LocalCluster:
         os.kill(nodes[0].pid, signal.SIGKILL)
         return nodes[0].pid
 
-    def wait(self, what: str, reached: Any, seconds: float = 60) -> None:
+    def wait(self, what: str, reached: Any, seconds: float = 240) -> None:
         """Until `reached()`; TimeoutError, which says `what` was awaited."""
         deadline = time.monotonic() + seconds
         while not reached():
