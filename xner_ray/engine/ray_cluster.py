@@ -28,6 +28,7 @@ from xner_ray.errors import FatalError, RecipeError, RetryableError, XnerError
 from xner_ray.storage.hub_settings import HubSettings, with_settings
 
 _AUTOSCALER_ANSWERS_S = 60.0
+_TOLD_S = 0.3  # between two looks for lines of progress
 _HELD_S = 120.0  # longest wait for a GPU that is to be left out: a busy machine starts processes slowly
 _LOST = (
     "xner-ray: ended, since Ray has lost the cluster's head or this machine's node, or by a kill (host memory?); "
@@ -318,3 +319,48 @@ def own_errors() -> Iterator[None]:
             cause = getattr(cause, "cause", None) or cause.__cause__
         kind = FatalError if isinstance(error, ray.exceptions.RayTaskError) else RetryableError
         raise kind(f"a worker failed: {type(seen[-1]).__name__}: {str(seen[-1]).strip()}") from None
+
+
+class Lines:
+    """Lines of progress on their way from a process elsewhere to the driver; an actor.
+
+    It stands here, where no model code is loaded: that would take 10 s of its process.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        """Return the lines that have come since the last call."""
+        found, self._lines = self._lines, []
+        return found
+
+
+@contextmanager
+def relayed(say: Callable[[str], None]) -> Iterator[Any]:
+    """Yield an actor, of `Lines`, whose lines are said in this process while the block runs."""
+    actor: Any = ray.remote(num_cpus=0)(Lines)
+    lines, ended = actor.remote(), threading.Event()
+
+    def relay() -> None:
+        last = False
+        while not last:
+            last = ended.wait(_TOLD_S)
+            try:
+                for line in ray.get(lines.take.remote(), timeout=60):
+                    say(line)
+            except ray.exceptions.RayError:  # its node is lost: the training goes on without a word
+                say("the lines of progress are lost with a node; the training goes on")
+                return
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+        ray.kill(lines)

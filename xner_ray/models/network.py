@@ -9,7 +9,7 @@ encoder is loaded once for all stages of a process that read the same of its lay
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -131,7 +131,7 @@ class SharedNetwork:
         fast: fast_linear.Precision | None,
     ) -> None:
         """Load the model. fast: of `fast_linear`, where that works. Errors as of `load`."""
-        self.tokenizer, module = load(str(e5.builtin_folder()), dtype) if model == e5.BUILTIN else load(model, dtype)
+        self.tokenizer, module = load(str(e5.builtin_folder()) if model == e5.BUILTIN else model, dtype)
         self.positions = positions_of(module, self.tokenizer)
         self.network = Network(module, layers, self.tokenizer)
         module.to(device)
@@ -183,12 +183,6 @@ def load_whole(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
     from transformers import AutoModel
 
     return fast_tokenizer(model, "align.encoder"), complete(AutoModel, model, "align.encoder", dtype)
-
-
-@lru_cache(maxsize=1)
-def _builtin_tokenizer(folder: str) -> Any:
-    """Return the built-in encoder's tokenizer, which takes seconds to read, and is kept for other runs of a process."""
-    return fast_tokenizer(folder, "align.encoder")
 
 
 def encoder_of(network: Any) -> nn.Module:

@@ -19,8 +19,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, distributed
 
-from xner_ray.engine.ray_cluster import cluster
-from xner_ray.engine.relay import relayed
+from xner_ray.engine.ray_cluster import cluster, relayed
 from xner_ray.errors import FatalError, NodeError, RetryableError, StorageError, XnerError
 from xner_ray.models.device import FAKE_GPU
 from xner_ray.models.trainer import Alone, Group, Progress, State, read_state
