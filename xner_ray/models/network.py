@@ -9,7 +9,7 @@ encoder is loaded once for all stages of a process that read the same of its lay
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -131,7 +131,11 @@ class SharedNetwork:
         fast: fast_linear.Precision | None,
     ) -> None:
         """Load the model. fast: of `fast_linear`, where that works. Errors as of `load`."""
-        self.tokenizer, module = load(str(e5.builtin_folder()) if model == e5.BUILTIN else model, dtype)
+        if model == e5.BUILTIN:
+            model = str(e5.builtin_folder())
+            self.tokenizer, module = _builtin_tokenizer(model), _encoder(model, dtype)
+        else:
+            self.tokenizer, module = load(model, dtype)
         self.positions = positions_of(module, self.tokenizer)
         self.network = Network(module, layers, self.tokenizer)
         module.to(device)
@@ -174,8 +178,19 @@ def layers_of(model: str) -> tuple[int, list[int] | None]:
 
 def load(model: str, dtype: torch.dtype) -> tuple[Any, nn.Module]:
     """Return tokenizer and encoder; of an encoder-decoder model its encoder half."""
-    tokenizer, network = load_whole(model, dtype)
-    return tokenizer, encoder_of(network).eval()
+    return fast_tokenizer(model, "align.encoder"), _encoder(model, dtype)
+
+
+@cache
+def _builtin_tokenizer(folder: str) -> Any:
+    """Keep a tokenizer of 250,000 pieces for later runs of this process: it takes longer to read than the model."""
+    return fast_tokenizer(folder, "align.encoder")
+
+
+def _encoder(model: str, dtype: torch.dtype) -> nn.Module:
+    from transformers import AutoModel
+
+    return encoder_of(complete(AutoModel, model, "align.encoder", dtype)).eval()
 
 
 def load_whole(model: str, dtype: torch.dtype) -> tuple[Any, Any]:
