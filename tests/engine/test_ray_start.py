@@ -30,6 +30,22 @@ def test_whatever_ray_raises_is_one_error(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
+def test_a_ray_that_was_joined_before_is_this_machine(ray_here: None) -> None:
+    with ray_cluster.cluster("local") as capacity:
+        assert capacity.local and not capacity.autoscaled
+
+
+@pytest.mark.parametrize("autoscaled", [False, True])
+def test_a_cluster_that_was_joined_before_is_none(autoscaled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `ray.init()` in a notebook on a node of it: others fetch no model by themselves, and may have the GPUs."""
+    node = {"Alive": True, "Resources": {"CPU": 2.0, "memory": 1e9}}
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "nodes", lambda: [node] if autoscaled else [node, node])
+    monkeypatch.setattr(ray_cluster, "_is_autoscaled", lambda: autoscaled)
+    with ray_cluster.cluster("local") as capacity:
+        assert not capacity.local and capacity.autoscaled == autoscaled
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -1,6 +1,7 @@
 """A run on four fake GPUs, some of which fail as CUDA does. `python sick_devices.py KIND RECIPE RUN FOLDER`.
 
-KIND: `one` GPU fails on whatever it gets; `all` do; `once` a device fails for one call; `row` 7 breaks any.
+KIND: `one` GPU fails on whatever it gets; `all` do; `once` a device fails for one call; `row` 7 breaks any; `load`: one
+GPU fails when models are loaded.
 Prints what the driver notices; FOLDER gets the mark of what happened once.
 """
 
@@ -33,6 +34,8 @@ def main() -> int:
         deaths = 2
 
         def load(self, name: str) -> Stage:
+            if kind == "load" and visible_gpus() == ["1"]:
+                raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
             return faults.Faulty(super().load(name), check)  # type: ignore[return-value]
 
     def check(row: Mapping[str, Any]) -> None:
@@ -41,6 +44,7 @@ def main() -> int:
             "all": lambda: True,
             "once": lambda: row["row"] == 9 and first(),
             "row": lambda: row["row"] == 7 and row["id"] != "control",
+            "load": lambda: False,
         }
         if fails[kind]():
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from tiny_encoders import KINDS, N_LAYERS, POSITIONS, SENTENCES, WIDTH, tiny, word_means
 
 from xner_ray.align.encoder import Encoder
-from xner_ray.errors import RecipeError
+from xner_ray.errors import RecipeError, RetryableError, XnerError
 from xner_ray.models import fast_linear
 
 
@@ -127,6 +128,31 @@ def test_missing_weights_are_refused(bert: str, tmp_path: Path) -> None:
     save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(RecipeError, match=r"weights are missing, as encoder.layer.3"):
         Encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle"), RetryableError),
+        (OSError(errno.EIO, "Input/output error"), RetryableError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), RetryableError),
+        (MemoryError(), RetryableError),
+        (OSError("does not appear to have a file named model.safetensors"), RecipeError),
+        (RuntimeError("size mismatch for embeddings"), RecipeError),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_fault_of_the_model(
+    error: Exception, kind: type[XnerError], bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster has other machines."""
+
+    def fails(*_arguments: Any, **_options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", fails)
+    with pytest.raises(XnerError, match=type(error).__name__) as caught:
+        Encoder(bert)
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "split_then_byte_level", "gemma"])

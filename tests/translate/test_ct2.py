@@ -153,13 +153,15 @@ def test_rejects_have_the_reasons_and_words_of_transformers(beams: int) -> None:
 class _Fake:
     """A decoder that gives what it is told to."""
 
-    def __init__(self, outcome: Exception | list[str]) -> None:
-        self.outcome = outcome
+    compute_type = "float16"
+
+    def __init__(self, outcome: Exception | list[str], score: float = -1.0) -> None:
+        self.outcome, self.score = outcome, score
 
     def translate_batch(self, source: list[list[str]], prefix: list[list[str]], **_options: Any) -> list[Any]:
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        result = type("Result", (), {"hypotheses": [[*prefix[0], *self.outcome]], "scores": [-1.0]})
+        result = type("Result", (), {"hypotheses": [[*prefix[0], *self.outcome]], "scores": [self.score]})
         return [result] * len(source)
 
 
@@ -167,6 +169,14 @@ def test_a_translation_without_text_is_a_reject(translator: Ct2Translator, monke
     monkeypatch.setattr(translator, "model", _Fake(["</s>"]))
     (result,) = translator.translate(["a"], CODES["en"], CODES["es"])
     assert result == (Reason.TRANSLATION_EMPTY, "the translator gave no text")
+
+
+def test_probabilities_that_are_no_numbers_are_named(
+    translator: Ct2Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator, "model", _Fake(["a", "</s>"], float("nan")))
+    with pytest.raises(ValueError, match=r"no finite numbers in float16; set dtype: float32, or bfloat16"):
+        translator.translate(["a"], CODES["en"], CODES["es"])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """The NLLB engine on the tiny model of NLLB's own architecture: the production code, on the CPU."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tiny_nllb import FOLDER
 
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.recipe.sections import Translate
@@ -125,6 +128,16 @@ def test_tokens_are_counted(translator: NllbTranslator) -> None:
 def test_bf16_on_a_gpu_gives_the_same_templates() -> None:
     on_gpu = _translator(gpus=1).translate(TEXTS, "eng_Latn", "spa_Latn")
     assert _texts(on_gpu) == _texts(_translator().translate(TEXTS, "eng_Latn", "spa_Latn"))
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    """As of a training that saved its layers under other names: random ones would translate, and nobody would see."""
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    tensors = load_file(FOLDER / "model.safetensors")
+    renamed = {name.replace("model.decoder.layers.0", "module.decoder.layers.0"): one for name, one in tensors.items()}
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RecipeError, match=r"translate.model '.*weights are missing, as model.decoder.layers.0"):
+        _translator(model=str(tmp_path))
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -87,7 +87,7 @@ def _attempt(stage: Stage, table: pa.Table) -> pa.Table:
         if budget // 2 < _SMALLEST_BUDGET:
             raise FatalError(
                 f"stage {stage.name} runs out of memory on micro-batches of {budget} tokens: {said}; give it a device "
-                "with more memory, or a smaller model"
+                "with more memory, a smaller model, or smaller units (engine.unit_rows, with --fresh)"
             )
         stage.micro_batch_tokens = budget // 2
         _lowered.add(stage)

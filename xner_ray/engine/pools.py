@@ -125,8 +125,14 @@ def group(recipe: Recipe, capacity: Capacity, n_units: int) -> list[Group]:
     if not capacity.autoscaled:
         _refuse_gpus(groups, capacity)
         _refuse_memory(groups, capacity)
-    share = _cpu_share(groups, capacity)
-    sized = _fed([_size(tuple(names), runtime, capacity, share, n_units) for names, runtime in groups], groups)
+    share, on_gpus = _cpu_share(groups, capacity), _gpu_workers(groups, capacity, n_units)
+    sized = _fed(
+        [
+            _size(tuple(names), runtime, capacity, share, workers, n_units)
+            for (names, runtime), workers in zip(groups, on_gpus, strict=True)
+        ],
+        groups,
+    )
     _refuse_shares(recipe, sized, capacity)
     needed = sum(g.workers[0] * g.cpus for g in sized) + READ_CPUS
     if needed > capacity.cpus + 1e-6 and not capacity.autoscaled:
@@ -187,7 +193,7 @@ def _refuse_gpus(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity
         raise RecipeError(
             f"the recipe's stages need at least {needed:g} GPUs ({', '.join(wanting)}), but {capacity.who} has "
             f"{capacity.gpus:g}; set gpus: 0, a fraction, or fewer workers; neighbouring stages with equal settings "
-            "share an actor"
+            "share an actor, so give the stages between them the same"
         )
 
 
@@ -233,7 +239,36 @@ def _cpu_share(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity) 
     return max(0.0, capacity.cpus - READ_CPUS - stated) / max(1, open_pools)
 
 
-def _size(names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: float, n_units: int) -> Group:
+def _gpu_workers(groups: Sequence[tuple[list[str], Runtime]], capacity: Capacity, n_units: int) -> list[int]:
+    """Return the most workers of each pool on GPUs; 0 for others.
+
+    On this machine all workers of all pools start at once, so the pools without a stated size share its GPUs: one more
+    worker goes to the pool that has taken least, as long as there is room. Pools of a cluster grow when they need to,
+    each up to all GPUs.
+    """
+    workers = [_minimum(runtime) if runtime.gpus else 0 for _, runtime in groups]
+    growing = [i for i, (_, runtime) in enumerate(groups) if runtime.gpus and runtime.workers is None]
+
+    def taken(at: int, more: int = 0) -> float:
+        own, number = groups[at][1].gpus, workers[at] + more
+        if own >= 1:
+            return number * own
+        on_one = int(1 / own + 1e-6)  # workers that one GPU holds: of 0.6 each it is one
+        return number // on_one + number % on_one * own
+
+    while growing:
+        at = min(growing, key=taken)
+        others = [i for i in range(len(groups)) if workers[i] and i != at] if capacity.local else []
+        if workers[at] < n_units and taken(at, 1) + sum(map(taken, others)) <= capacity.gpus + 1e-6:
+            workers[at] += 1
+        else:
+            growing.remove(at)
+    return workers
+
+
+def _size(
+    names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: float, on_gpus: int, n_units: int
+) -> Group:
     shares = runtime.workers is None and not capacity.autoscaled and share > 0.1
     cpus = runtime.cpus or min(_ONE_CPU * runtime.threads, share if shares else 1e9)
     if runtime.workers is not None:
@@ -242,7 +277,7 @@ def _size(names: tuple[str, ...], runtime: Runtime, capacity: Capacity, share: f
     elif capacity.autoscaled:
         low, high = 1, max(1, min(_MOST_WORKERS, n_units))  # the autoscaler's maxima are the bound
     else:
-        high = int(capacity.gpus / runtime.gpus + 1e-6) if runtime.gpus else int(share / cpus + 1e-6)
+        high = on_gpus or int(share / cpus + 1e-6)
         high = max(1, min(high, n_units))
         low = high if capacity.local else 1
     return Group(names, (low, high), round(cpus, 3), runtime.gpus, runtime.threads, runtime.memory_gb)

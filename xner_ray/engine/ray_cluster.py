@@ -60,7 +60,7 @@ def cluster(address: str) -> Iterator[Capacity]:
                     _init(address)
                 _handle(handler)
                 core.print_to_stdstream = partial(_said_by_ray, ray.get_runtime_context().get_node_id())
-            yield _capacity(local=address == "local")
+            yield _capacity(local=address == "local" and (started or is_kept() or _is_one_machine()))
         finally:
             if started:
                 _shut_down(handler)
@@ -171,7 +171,7 @@ def _capacity(*, local: bool) -> Capacity:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = [sum(node.get(key, 0) for node in nodes) for key in ("CPU", "GPU", "memory")]
     largest = [max((node.get(key, 0) for node in nodes), default=0) for key in ("CPU", "GPU", "memory")]
-    autoscaled = not local and _cluster_status().autoscaling_state.autoscaler_state_version > 0
+    autoscaled = not local and _is_autoscaled()
     return Capacity(
         cpus=float(total[0]),
         gpus=float(total[1]),
@@ -180,6 +180,15 @@ def _capacity(*, local: bool) -> Capacity:
         node=(largest[0], largest[1], largest[2] / 1e9),
         autoscaled=autoscaled,
     )
+
+
+def _is_one_machine() -> bool:
+    """Return True if the Ray that this process has joined before is one node, and no autoscaler adds others."""
+    return sum(node["Alive"] for node in ray.nodes()) == 1 and not _is_autoscaled()
+
+
+def _is_autoscaled() -> bool:
+    return bool(_cluster_status().autoscaling_state.autoscaler_state_version > 0)
 
 
 def _cluster_status() -> GetClusterStatusReply:

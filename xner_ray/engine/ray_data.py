@@ -166,6 +166,8 @@ class Worker:
                 raise
             except RetryableError as failure:
                 raise NodeError(f"{where}: {failure}", self.node) from failure
+            except DeviceError as error:
+                raise self._left_out(error) from None
 
     @property
     def device(self) -> str:
@@ -179,8 +181,11 @@ class Worker:
             for stage in self.stages:
                 check(stage, control(self.recipe))
         except DeviceError as error:
-            where = f"GPU {self.gpu} of node {self.node[:12]}" if self.gpu else f"node {self.node[:12]}"
-            raise NodeError(f"{where} is left out: {error}", self.node, self.gpu or None) from None
+            raise self._left_out(error) from None
+
+    def _left_out(self, error: DeviceError) -> NodeError:
+        where = f"GPU {self.gpu} of node {self.node[:12]}" if self.gpu else f"node {self.node[:12]}"
+        return NodeError(f"{where} is left out: {error}", self.node, self.gpu or None)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         if self.failure is not None:

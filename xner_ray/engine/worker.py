@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from xner_ray.data.row import frequencies, rejected
 from xner_ray.engine.envelope import pack
-from xner_ray.errors import RetryableError, XnerError
+from xner_ray.errors import DeviceError, RetryableError, XnerError
+from xner_ray.models import faults
 from xner_ray.read.index.units import Unit
 from xner_ray.read.rows import ReadPlan, read_unit
 from xner_ray.recipe.model import Recipe
@@ -65,9 +66,10 @@ def set_threads(threads: int) -> None:
 def load_patiently(names: Sequence[str], load: Callable[[str], Stage], pauses_s: Sequence[float]) -> list[Stage]:
     """Load stages, again after each pause where that may help. RetryableError if it did not.
 
-    ServiceError where a store or the hub does not answer; what a library raises is a RetryableError.
+    ServiceError where a store or the hub does not answer. DeviceError at once if the device of this process fails, and
+    after the pauses if its memory is full. What else a library raises is a RetryableError.
     """
-    failure = RetryableError("")
+    failure: XnerError = RetryableError("")
     for pause in (*pauses_s, None):
         try:
             return [load(name) for name in names]
@@ -76,7 +78,10 @@ def load_patiently(names: Sequence[str], load: Callable[[str], Stage], pauses_s:
         except XnerError:
             raise
         except Exception as error:  # whatever a library raises for a broken disk, driver or download
-            failure = RetryableError(f"{type(error).__name__}: {error}")
+            fault, said = faults.fault_of(error), f"{type(error).__name__}: {error}"
+            failure = RetryableError(said) if fault is None else DeviceError(said)
+            if fault == "device":
+                raise failure from None
         if pause is not None:
             time.sleep(pause)
     raise failure

@@ -7,6 +7,7 @@ errors come late, at another call than the one that caused them.
 
 from __future__ import annotations
 
+import errno
 import gc
 import re
 import sys
@@ -18,6 +19,14 @@ _SICK = re.compile(
     r"(?:CUDA|HIP)(?: driver)? error|CUDA failed with error|CUBLAS_STATUS_|CUDNN_STATUS_|cuDNN error|NCCL error|"
     r"device-side assert|uncorrectable ECC|\bXid\b"
 )
+
+_OF_A_DISK = frozenset({errno.EIO, errno.ENOMEM, errno.ENXIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT})
+
+
+def of_this_machine(error: BaseException) -> bool:
+    """Return whether memory, a device or a disk has failed, which says nothing of what was to be read."""
+    of_a_disk = isinstance(error, OSError) and error.errno in _OF_A_DISK
+    return of_a_disk or isinstance(error, MemoryError) or fault_of(error) is not None
 
 
 def fault_of(error: BaseException) -> Literal["memory", "device"] | None:

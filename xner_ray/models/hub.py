@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 from pyarrow import fs
 from safetensors import SafetensorError, safe_open
 
-from xner_ray.errors import RecipeError, StorageError, one_line
-from xner_ray.models import published
+from xner_ray.errors import RecipeError, RetryableError, StorageError, one_line
+from xner_ray.models import faults, published
 from xner_ray.models.commits import HubModel, Say
 from xner_ray.models.published import SUMS
 from xner_ray.recipe.images import TINY_CLIP, TINY_OWL, Image
@@ -111,10 +111,11 @@ def _loaded(loader: Any, name: str, key: str, folder: Path, options: Mapping[str
     try:
         with quiet():
             return loader.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True, **options)
-    except MemoryError:
-        raise
     except Exception as error:  # whatever files of other types and shapes make of the library
-        raise RecipeError(f"{key} {name!r} cannot be used: {one_line(str(error).strip())}") from error
+        said = one_line(f"{type(error).__name__}: {error}".strip())
+        if faults.of_this_machine(error):
+            raise RetryableError(f"{key} {name!r} cannot be loaded on this machine: {said}") from error
+        raise RecipeError(f"{key} {name!r} cannot be used: {said}") from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ in 8 bits and computes the rest in float32 on a CPU, float16 on a GPU. A CPU com
 from __future__ import annotations
 
 import ctypes
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from xner_ray import extras
 from xner_ray.errors import FatalError, RecipeError
 from xner_ray.models.device import budget_of, device_of, kind_of_device
-from xner_ray.models.hub import pin, pretrained, with_weights
+from xner_ray.models.hub import complete, pin, pretrained
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.storage.cache import cached_folder
 from xner_ray.translate import nllb
@@ -161,6 +162,8 @@ class Ct2Translator(NllbTranslator):
         for text, row, result in zip(texts, tokens, decoded, strict=True):
             # CTranslate2's mean counts the language token, with a loss of 0.
             score = result.scores[0] * len(row) / (len(row) - 1) if len(row) > 1 else 0.0
+            if not math.isfinite(score):
+                raise ValueError(nllb.not_finite(self.model.compute_type))
             results.append(result_of(text, score, None if row[-1] == self.tokenizer.eos_token else limit))
         return results
 
@@ -214,7 +217,7 @@ def _convert(model: str, quantization: str, folder: Path, key: str) -> None:
 
     _refuse_other_kinds(model, key)
     tokenizer = nllb.tokenizer_of(model, key)
-    weights = with_weights(AutoModelForSeq2SeqLM, model, f"{key}.model", dtype="auto")
+    weights = complete(AutoModelForSeq2SeqLM, model, f"{key}.model", "auto")
     # CTranslate2 knows tokens by their spellings, in the order of their numbers.
     if sorted(tokenizer.get_vocab().values()) != list(range(len(tokenizer))):
         raise RecipeError(f"{key}.model {model!r}: its tokenizer's numbers have gaps; choose engine nllb")

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from xner_ray.errors import Reason, RecipeError
 from xner_ray.models.device import Timed, budget_of, device_of, pick_dtype
-from xner_ray.models.hub import pinned, pretrained, with_weights
+from xner_ray.models.hub import complete, pinned, pretrained
 from xner_ray.models.windows import micro_batches, padded
 from xner_ray.recipe.sections import Directions, Resolved, Translating
 from xner_ray.translate.base import Result, Translation
@@ -72,7 +72,7 @@ class NllbTranslator(Timed):
         self.tokens = 0
         self.tokenizer = tokenizer_of(section.model)
         dtype = pick_dtype(section.dtype, place)
-        self.model: Any = with_weights(AutoModelForSeq2SeqLM, section.model, "translate.model", dtype=dtype)
+        self.model: Any = complete(AutoModelForSeq2SeqLM, section.model, "translate.model", dtype)
         self.model.to(place).eval()
         self.languages = Languages(self.tokenizer, self.name)
         self.positions = positions_of(self.model.config)
@@ -148,9 +148,7 @@ class NllbTranslator(Timed):
             sequences, found = self._run(ids, first, limit)
         if not np.isfinite(found[:, len(first) :]).all():
             kind = str(self.model.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
-            )
+            raise ValueError(not_finite(kind))
         end = self.tokenizer.eos_token_id
         lengths = [row.index(end) + 1 if end in row else None for row in sequences[:, 1:].tolist()]
         self.tokens += sum(map(len, ids)) + sum(length or limit for length in lengths)
@@ -200,6 +198,11 @@ class _Noted(LogitsProcessor):
     def of(self, sequences: torch.Tensor, model: Any) -> torch.Tensor:
         """Return what `log_probabilities` returns."""
         return torch.stack(self.steps, dim=1).masked_fill(sequences[:, 1:] == model.config.pad_token_id, 0.0)
+
+
+def not_finite(kind: str) -> str:
+    """Return what is said of probabilities that overflowed in a number format."""
+    return f"the model's probabilities are no finite numbers in {kind}; set dtype: float32, or bfloat16"
 
 
 def result_of(text: str, score: float, limit: int | None) -> Result:
