@@ -19,6 +19,8 @@ PACKAGE = ROOT / "xner_ray"
 ORDER = (  # from the ground up
     *[
         "errors",
+        "extras",
+        "interrupts",
         "version",
         "defaults",
         "stage",
@@ -45,6 +47,7 @@ ORDER = (  # from the ground up
         "commands",
         "api",
         "cli_input",
+        "cli_output",
         "cli_opening",
         "cli",
         "__main__",

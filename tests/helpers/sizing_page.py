@@ -92,8 +92,8 @@ Text that is given is not translated. 3,000,000 pairs, the built-in encoder (`jo
 _LAST = """
 ## The whole estimate of one of them
 
-`xner-ray plan jobs/nllb.yaml --offline --assume cpus=192,gpus=8,gpu=H100,gpu_hour=2.5,rows=3000000`, with the five
-targets, greedy:
+`xner-ray plan jobs/nllb.yaml --offline --assume cpus=192,gpus=8,gpu=H100,gpu_hour=2.5,rows=3000000`
+with `--set 'targets=[swh_Latn, hau_Latn, yor_Latn, ibo_Latn, zul_Latn]' --set translate.beams=1`:
 
 """
 _MADE = """

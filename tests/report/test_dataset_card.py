@@ -43,6 +43,17 @@ def test_the_test_model_is_not_called_nllb_200() -> None:
     assert "the tagger hf (mine)" in card
 
 
+def test_other_translators_and_encoders_have_licences_of_their_own() -> None:
+    card = _card(
+        translate={"model": "google/madlad400-3b-mt"}, align={"encoder": "google-bert/bert-base-multilingual-cased"}
+    )
+    assert "NLLB-200 (translator)" not in card and "e5-small" not in card
+    assert (
+        "the translator named above: see its own card" in card and "the encoder named above: see its own card" in card
+    )
+    assert "NLLB-200 (translator)" in _card(translate={"model": "facebook/nllb-200-3.3B@abc"})
+
+
 def test_every_way_to_labels_says_what_it_was() -> None:
     converted = _card(translate={"engine": "ctranslate2"})
     assert "translated by ctranslate2 (facebook/nllb-200-distilled-600M)" in converted

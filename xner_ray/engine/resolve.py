@@ -327,8 +327,10 @@ def notices(recipe: Recipe) -> list[str]:
     models = [(key.partition(".")[0], model) for key, model in recipe.models()]
     chats = {model for stage, model in models if recipe.engine_of(stage) == "llm"}
     translators = {model for stage, model in models if stage in _TRANSLATING} - chats
-    if translators - {TINY_NLLB}:
+    own = translators - {TINY_NLLB}
+    if nllb := {model for model in own if "nllb" in model.lower()}:
         found.append("NLLB-200 weights are licensed CC BY-NC 4.0: no commercial use of the weights")
     return [*found, *test_models(recipe)] + [
-        f"{model} has its own licence, which may bind what is made with it: see its card" for model in sorted(chats)
+        f"{model} has its own licence, which may bind what is made with it: see its card"
+        for model in sorted(chats | own - nllb)
     ]

@@ -40,7 +40,8 @@ class Output(Section):
     incomplete: Annotated[Literal["keep", "reject", "split"], Decides.CHOICE] = "keep"  # sentences that lost an entity
     # an entity that scores less makes its sentence incomplete, as one without a place does
     doubtful: Annotated[float, Decides.CHOICE] = Field(default=0.0, ge=0, le=1)
-    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)  # above it no run begins
+    # above it no run begins, and one that is done ends with status 3; incomplete: reject counts, too
+    max_reject_rate: Annotated[float, Decides.RUN] = Field(default=0.01, ge=0, le=1)
     rows_per_file: Annotated[int, Decides.CHOICE] = Field(default=100_000, ge=1)  # of the data set
 
 

@@ -138,8 +138,8 @@ class Llm(Section):
 
 
 class Translate(Translating):
-    # None: provided where parallel text is given, else nllb
-    # None: nllb where text is missing; auto: ctranslate2 where it is installed and takes the model, else nllb
+    # None: provided where parallel text is given, else nllb; auto: ctranslate2 where it is installed and takes the
+    # model, else nllb
     engine: Annotated[Literal["provided", "auto", "nllb", "ctranslate2", "apertium", "llm"] | None, Decides.ROWS] = None
     llm: Llm = Llm()  # settings of vLLM
     health: Health = Health()
@@ -224,8 +224,8 @@ TargetTagEngine = Literal["auto", "none", "builtin", "spacy", "hf", "llm"]
 
 
 class Tag(ModelRuntime):
-    # provided: the labels of the parallel files, for direction test
-    # builtin: two layers upon the built-in encoder, for PER, LOC and ORG
+    # provided: the labels of the parallel files, for direction test; builtin: two layers upon the built-in encoder, for
+    # PER, LOC and ORG
     engine: Annotated[TagEngine, Decides.ROWS] = "none"
     # spacy: None is its small English model; hf, llm: hub id (name@revision) or folder
     model: Annotated[str | None, Decides.MODEL] = None

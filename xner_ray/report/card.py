@@ -23,6 +23,8 @@ from xner_ray.storage import files as storage
 
 _LICENCES = {
     "nllb": "NLLB-200 (translator): weights CC BY-NC 4.0, no commercial use.",
+    "translator": "the translator named above: see its own card; NLLB-200 and what is made from it are CC BY-NC 4.0, "
+    "no commercial use.",
     TINY_NLLB: "tiny-nllb (translator): a test model of xner_ray, Apache-2.0; its translations are no good outside "
     "its own templates.",
     "clip": "the model of pictures and texts named above: see its own card.",
@@ -30,6 +32,7 @@ _LICENCES = {
     TINY_OWL: "tiny-owl (pictures): a test model of xner_ray, Apache-2.0; it knows drawings of its own kinds alone.",
     "apertium": "Apertium (translator): a separate program; its dictionaries are GPL.",
     "builtin": "multilingual-e5-small (encoder): MIT.",
+    "encoder": "the encoder named above: see its own card.",
     "uner": "the built-in tagger: CC BY-SA 4.0, trained on Universal NER (Mayhew et al., NAACL 2024).",
     "spacy": "spaCy's en_core_web_sm (tagger): MIT.",
     "hf": "Hugging Face token classifiers: see their own cards.",
@@ -209,16 +212,22 @@ def models(recipe: Recipe) -> list[str]:
     if recipe.combined is not None:
         return recipe.combined.models
     loaded = [(recipe.engine_of(key.partition(".")[0]), model) for key, model in recipe.models()]
-    used = [
-        TINY_NLLB if model == TINY_NLLB else "nllb" for engine, model in loaded if engine in ("nllb", "ctranslate2")
-    ]
+    used = [_translator(model) for engine, model in loaded if engine in ("nllb", "ctranslate2")]
     engines = {recipe.engine_of(stage) for stage in recipe.stages}
     engines = {"uner" if engine == "builtin" else engine for engine in engines}
     engines |= {"builtin"} if any(model == "builtin" for _, model in recipe.models()) else set()
     if engines & {"clip", "owl"}:
         used.append(recipe.image.model if recipe.image.model in (TINY_CLIP, TINY_OWL) else "clip")
-    others = ("builtin", "uner", "spacy", "hf", "llm", "apertium")
+    if dict(recipe.models()).get("align.encoder", "builtin") != "builtin":
+        engines.add("encoder")
+    others = ("builtin", "encoder", "uner", "spacy", "hf", "llm", "apertium")
     return list(dict.fromkeys([*used, *(name for name in others if name in engines)]))
+
+
+def _translator(model: str) -> str:
+    if model == TINY_NLLB:
+        return model
+    return "nllb" if "nllb" in shown(model).lower() else "translator"
 
 
 def encoder_licence(encoder: str) -> str:
