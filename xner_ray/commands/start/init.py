@@ -54,8 +54,8 @@ def init(
         raise InputError(
             f"{found.path}: has no labels (read as {found.format}), and direction train moves labels to its targets"
             + (f"; {found.unlabelled}" if found.unlabelled else "")
-            + "; let a tagger label it first (a recipe with tag: {engine: builtin}, docs/documents.md), or, for text that"
-            " is to be tagged through its translation, leave --targets out (direction test)"
+            + "; let a tagger label it first (a recipe with tag: {engine: builtin}, docs/documents.md), or, for text"
+            " that is to be tagged through its translation, leave --targets out (direction test)"
         )
     if not codes and found.lang == "eng_Latn":
         raise RecipeError(
