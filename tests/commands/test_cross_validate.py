@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -15,9 +16,10 @@ from tiny_encoders import tiny
 from typer.testing import CliRunner
 
 from xner_ray import cli
-from xner_ray.commands.validation.command import cross_validate
+from xner_ray.commands.validation.command import _resampled, cross_validate
 from xner_ray.commands.validation.recipe import load_experiment
 from xner_ray.commands.validation.trainings import trainings
+from xner_ray.data.row import ROW
 from xner_ray.errors import RecipeError, XnerError
 from xner_ray.models import hub
 
@@ -152,6 +154,30 @@ def test_a_student_of_one_language_is_scored_on_it_alone(tmp_path: Path) -> None
             0.01,
         )  # what is its own is added to what all have
         assert (model.layers, model.frozen, model.encoder) == (2 if short else None, 1, str(tmp_path / "encoder"))
+
+
+def test_the_entities_of_a_run_are_read_of_the_language_alone(tmp_path: Path) -> None:
+    path = _written(
+        tmp_path,
+        runs={"toy": "toy.yaml", "direct_spa_Latn": "toy.yaml", "direct_por_Latn": "toy.yaml"},
+        languages=["spa_Latn", "por_Latn"],
+        students={**STUDENTS, "direct": {"tagged": "direct_{lang}"}},
+    )
+    tiny(tmp_path / "encoder", "bert")
+    items = [item for item in trainings(load_experiment(path), tmp_path, "/out", print) if item.student == "direct"]
+    found = {(item.lang, source.run, *source.langs) for item in items for source in item.training.data}
+    assert found == {(lang, f"/out/runs/direct_{lang}", lang) for lang in ("spa_Latn", "por_Latn")}
+
+
+def test_sentences_are_drawn_where_all_are_of_one_document() -> None:
+    def table(lang: str, docs: list[str]) -> pa.Table:
+        rows = [{"lang": lang, "doc_id": doc, "id": f"{n}", "gold_spans": []} for n, doc in enumerate(docs)]
+        return pa.Table.from_pylist(rows, schema=pa.schema([ROW.field(name) for name in rows[0]]))
+
+    alone = set[str]()
+    first, second = _resampled([table("spa_Latn", ["a", "a"]), table("swh_Latn", ["a", "b"])], alone)
+    assert first.column("doc_id").to_pylist() == ["0", "1"] and second.column("doc_id").to_pylist() == ["a", "b"]
+    assert alone == {"spa_Latn"}
 
 
 @pytest.mark.long

@@ -240,7 +240,7 @@ def test_files_of_evaluate_are_scored_and_decide_nothing(toy: Path, students: di
     loop = yaml.safe_load((toy / "loop.yaml").read_text())
     loop["evaluate"] = [{"input": {"path": "xx.conll", "lang": "spa_Latn"}}]
     (toy / "loop.yaml").write_text(yaml.safe_dump(loop))
-    found, _ = looped(toy, Teacher(students, "poor", "good"), overrides=["rounds=1"])
+    found, _ = looped(toy, Teacher(students, "poor", "good"), rounds=1)
     assert [round(one.files[0].overall.f1, 2) for one in found.rounds] == [0.67, 1.0]
     assert "The judge on the files of evaluate" in (toy / "out" / "loop.md").read_text()
 
@@ -250,6 +250,12 @@ def test_a_recipe_of_a_run_is_a_loop_with_the_defaults(toy: Path) -> None:
     assert planned.loop == Loop(recipe="run.yaml", settled=0, rounds=3)
     assert planned.recipe_file == str(toy / "run.yaml")
     assert planned.overrides == ["input.limit=5"]
+
+
+def test_more_rounds_are_asked_for_by_the_flag_or_refused_by_its_name(toy: Path) -> None:
+    assert load_loop(toy / "loop.yaml", ["rounds=5"], rounds=3).loop.rounds == 3
+    with pytest.raises(RecipeError, match=r"rounds.*-1.*greater than or equal to 1"):
+        load_loop(toy / "loop.yaml", rounds=-1)
 
 
 @pytest.mark.parametrize("name", ["loop_lug", "loop_nya"])
@@ -299,6 +305,7 @@ def test_students_see_the_sentences_that_were_set_aside(toy: Path, students: dic
     found, _ = looped(toy, Teacher(students, "good"), overrides=["rounds=1"])
     emitted = [one.languages["spa_Latn"]["rows"]["emitted"] for one in found.rounds]
     assert emitted == [SENTENCES * 4 // 5, SENTENCES]
+    assert [one.student[0].overall.recall for one in found.rounds] == [1.0, 1.0], "rejected rows are labelled too"
 
 
 def test_a_loop_in_which_another_driver_works_is_not_discarded(toy: Path, students: dict[str, Path]) -> None:

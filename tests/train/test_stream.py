@@ -19,6 +19,7 @@ from tiny_encoders import tiny
 from xner_ray.errors import InputError
 from xner_ray.models.trainer import state_of
 from xner_ray.train import stream
+from xner_ray.train.load import fingerprint
 from xner_ray.train.loop import Pool, Streamed, fit, predict, steps_of
 from xner_ray.train.recipe import Fit, Training
 from xner_ray.train.sentences import Tally
@@ -115,6 +116,9 @@ def test_what_is_streamed_and_what_is_wrong(finished: str) -> None:
 
     assert is_large(asked(110)) and not is_large(asked(111))
     assert is_large(asked(40, langs=["swh_Latn"])) and not is_large(asked(41, langs=["swh_Latn"]))
+    four = {"resources": {"workers": 4}}
+    keys = [fingerprint(training({"run": finished}, fit={"shuffle_sentences": n}, **four)) for n in (110, 111)]
+    assert ["resources.workers" in each for each in keys] == [True, False], "which blocks are whose"
     assert isinstance(read(asked(50)).data, Survey) and isinstance(read(asked(500)).data, pa.Table)
     with pytest.raises(InputError, match=r"data: no sentence is left \(.*111 read, 111 length\)"):
         read(asked(50, filters={"words": [90, 99]}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pyarrow as pa
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from rich.console import Console
 from students import CPU, TOY, row, run, sentences, training
 from tiny_encoders import tiny
 
 from xner_ray.errors import RecipeError
 from xner_ray.models.windows import Windows
+from xner_ray.report.comparison import training_tables
 from xner_ray.train.card import model_card
 from xner_ray.train.recipe import Training
 from xner_ray.train.student import Trained, counts_of, device_here, micro_f1, read, scored, train, write_model
@@ -52,6 +55,9 @@ def test_classes_become_spans_and_unknown_labels_of_gold_are_missed(pieces_of_wo
     table = scored(gold, pieces, np.array([1, 2, 2, 1, 1, 1]), NAMES)
     assert [len(each) for each in table.column("spans").to_pylist()] == [1, 0, 0]
     assert micro_f1(counts_of(scored(gold.slice(1, 1), pieces_of_words(gold.slice(1, 1)), np.array([1]), NAMES))) == 0
+    # A head that was kept may predict what is left out, of which the gold has nothing either
+    table = scored(gold, pieces, np.array([0, 2, 1, 1, 0, 0]), NAMES, lambda label: label != "PER")
+    assert [len(each) for each in table.column("spans").to_pylist()] == [0, 0, 0]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +105,7 @@ def test_report_card_and_folder(trained: tuple[Training, Trained, Path], tmp_pat
     assert str(folder) not in card and "{" not in card
     assert "| spa_Latn, projected labels, weight 2 | 9 | 8 | 1 score |" in card
     assert "the lowest 3 layers, the lowest 1 of them frozen; the head was new" in card
-    assert "| spa_Latn | 9 | " in card
+    assert "| spa_Latn | 9 | gold labels | " in card and "agrees" not in card and "own head" not in card
     assert "CC BY-NC" in card  # what the runs were translated with
 
 
@@ -121,6 +127,35 @@ def test_the_card_names_the_models_of_teachers(trained: tuple[Training, Trained,
     begun = recipe.with_encoder("builtin-tagger")
     assert "pass it on under the same terms" not in model_card(recipe, report)
     assert "CC BY-SA 4.0" in (card := model_card(begun, report)) and "pass it on under the same terms" in card
+
+
+def test_scores_against_what_a_machine_made_are_called_so(
+    trained: tuple[Training, Trained, Path], tmp_path: Path
+) -> None:
+    recipe, found, _ = trained
+    source = recipe.evaluate[0]
+
+    def asked(*sources: dict[str, Any]) -> Training:
+        return recipe.model_copy(update={"evaluate": [source.model_copy(update=each) for each in sources]})
+
+    projected = found.report(asked({"labels": "projected"}))
+    assert projected["against"] == {"spa_Latn": "projected labels"}
+    card = ModelCard(model_card(asked({"labels": "projected"}), projected))
+    assert card.data.eval_results is None and "| spa_Latn | 9 | projected labels | " in str(card)
+    assert "Labels that a machine made are no gold" in str(card)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(training_tables(projected))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "spa_Latn: against projected labels" in shown and "against gold" not in shown
+    both = found.report(asked({}, {"labels": "projected"}))
+    assert both["against"] == {"spa_Latn": "gold labels and projected labels"}
+    assert ModelCard(model_card(asked({}, {"labels": "projected"}), both)).data.eval_results is None
+    side = found.report(asked({"side": "source"}))
+    assert side["against"] == {"eng_Latn": "gold labels"}
+    other = run(tmp_path / "spacy", {"swh_Latn": [row("a")]}, direction="test")
+    assert found.report(asked({"side": "source", "run": other}))["against"] == {"eng_Latn": "a tagger's tags"}
+    kept = model_card(recipe, {**found.report(recipe), "other_labels": ["MISC"]})
+    assert "still gives the labels MISC of the encoder's own head" in kept
 
 
 @pytest.mark.slow

@@ -149,6 +149,7 @@ def test_a_classifier_of_the_labels_goes_on_with_its_head(tmp_path: Path) -> Non
     model = random_model(tmp_path / "a")  # its class 0 is B-PER
     found = Student(Model(encoder=model), ["PER"], seed=0, device=CPU)
     assert found.keeps_head and found.names == IOB2
+    assert found.other_labels(["PER"]) == sorted({name[2:] for name in IOB2} - {"", "PER"})
     table = toy()
     pieces = encode(table, found.tokenizer, found.positions)
     classes = loop.predict(found, pieces, fitting())

@@ -16,8 +16,8 @@ from xner_ray.report.card import cell, encoder_licence, hub_languages, licences_
 from xner_ray.report.tables import interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.train.recipe import Source, Training
+from xner_ray.train.runs import GOLD, label_kind, source_languages
 
-_LABELS = {None: "projected labels", "projected": "projected labels", "gold": "gold labels", "soft": "a tagger's tags"}
 _TEMPLATE = """---
 {{ card_data }}
 ---
@@ -58,15 +58,20 @@ The words of {{ doubtful }} entities with a low score were not learnt.
 
 ## Evaluation
 {% if scores %}
-Exact entities against gold, in percent (seqeval strict, IOB2; 95 % bootstrap intervals):
+Exact entities, in percent (seqeval strict, IOB2; 95 % bootstrap intervals):
 
-| language | sentences | precision | recall | F1 | interval |
-|---|---|---|---|---|---|
+| language | sentences | against | precision | recall | F1 | interval |
+|---|---|---|---|---|---|---|
 {%- for row in scores %}
 {{ row }}
 {%- endfor %}
-{% else %}
+{% if machine %}
+Labels that a machine made are no gold: such a score tells how far the tagger agrees with them, not how good it is.
+{% endif %}{% else %}
 The tagger was not scored against gold.
+{% endif %}{% if others %}
+It still gives the labels {{ others }} of the encoder's own head, which were not taught here; those that `labels` leaves
+out are not scored.
 {% endif %}
 The recipe, the losses and all figures are in `training.json`.
 
@@ -87,13 +92,14 @@ def model_card(training: Training, report: Mapping[str, Any]) -> str:
     layers = "all layers" if model.n_layers is None else f"the lowest {model.n_layers} layers"
     frozen = f", the lowest {model.n_frozen} of them frozen" if model.n_frozen else ""
     found = (report["evaluation"] or {}).get("languages", ())
+    gold = [one for one in found if report["against"][one["lang"]] == GOLD]
     data = ModelCardData(
-        language=hub_languages(code for source in training.data for code in _languages(source)),
+        language=hub_languages(code for source in training.data for code in source_languages(source)),
         pipeline_tag="token-classification",
         library_name="transformers",
         tags=["named-entity-recognition", "xner_ray"],
-        model_name="xner_ray student" if found else None,
-        eval_results=[result for one in found for result in _results(training, one)] or None,
+        model_name="xner_ray student" if gold else None,
+        eval_results=[result for one in gold for result in _results(training, one)] or None,
     )
     card = ModelCard.from_template(
         data,
@@ -107,7 +113,9 @@ def model_card(training: Training, report: Mapping[str, Any]) -> str:
         context=None if model.context is None else f"`{cell(model.context)}`",
         fit=training.fit,
         report=report,
-        scores=[_scores(one) for one in found],
+        scores=[_scores(one, report["against"][one["lang"]]) for one in found],
+        machine=len(gold) < len(found),
+        others=", ".join(map(cell, report["other_labels"])),
         licences=dict.fromkeys(
             [encoder_licence(model.encoder), *(licence for recipe in recipes for licence in licences_of(recipe))]
         ),
@@ -115,33 +123,26 @@ def model_card(training: Training, report: Mapping[str, Any]) -> str:
     return f"{card}\n"
 
 
-def _languages(source: Source) -> list[str]:
-    if source.input is not None:
-        return [str(source.input.lang)]
-    recipe = RunFolder(str(source.run)).recipe()
-    return [recipe.source_side] if source.side == "source" else source.langs or recipe.languages
-
-
 def _row(source: Source, tally: Mapping[str, Any]) -> str:
-    kind = "gold labels" if source.input is not None else _LABELS[source.labels]
-    kind = "labels of the source side" if source.side == "source" else kind
+    kind = label_kind(source, learnt=True) + (" of the source side" if source.side == "source" else "")
     left = ", ".join(f"{n} {reason}" for reason, n in tally["dropped"].items()) or "none"
     weight = f", weight {source.weight:g}" if source.weight != 1 else ""
     weight += ", weighted by score" if source.weight_by == "score" else ""
-    return f"| {', '.join(_languages(source))}, {kind}{weight} | {tally['read']} | {tally['kept']} | {cell(left)} |"
+    langs = ", ".join(source_languages(source))
+    return f"| {langs}, {kind}{weight} | {tally['read']} | {tally['kept']} | {cell(left)} |"
 
 
-def _scores(one: Mapping[str, Any]) -> str:
+def _scores(one: Mapping[str, Any], against: str) -> str:
     overall = one["overall"]
     found = overall["f1_interval"]
     interval = interval_text(Interval(**found) if found else None)
     figures = " | ".join(f"{100 * overall[name]:.2f}" for name in ("precision", "recall", "f1"))
-    return f"| {one['lang']} | {one['rows']} | {figures} | {interval} |"
+    return f"| {one['lang']} | {one['rows']} | {against} | {figures} | {interval} |"
 
 
 def _results(training: Training, one: Mapping[str, Any]) -> Iterator[EvalResult]:
     """Yield a language's figures; the data set has the names of the files or runs with its gold."""
-    places = [source for source in training.evaluate if one["lang"] in _languages(source)]
+    places = [source for source in training.evaluate if one["lang"] in source_languages(source)]
     names = dict.fromkeys(shown(source.name.rpartition(" (")[0]) for source in places)
     for metric in ("precision", "recall", "f1"):
         yield EvalResult(

@@ -19,6 +19,7 @@ from xner_ray.run.folder import RunFolder
 from xner_ray.run.model_folder import flat
 from xner_ray.train.recipe import Source, Training
 from xner_ray.train.runs import leaves_out_flagged
+from xner_ray.train.stream import is_large
 
 _ROLES = ("data", "validation", "evaluate")
 _SPEED = ("resources", "fit.micro_batch_tokens", "fit.cache_")  # keys that change speed and memory alone
@@ -46,6 +47,8 @@ def fingerprint(training: Training, *, encoder: str | None = None) -> dict[str, 
     """
     settings = flat(training.model_dump(mode="json"))
     found = {key: value for key, value in settings.items() if not key.startswith(_SPEED)}
+    if training.resources.workers > 1 and is_large(training):
+        found["resources.workers"] = str(training.resources.workers)  # who reads which blocks, in which steps
     if training.model.context is None:
         found.pop("model.context")  # as of trainings before there was this key
     if training.validation or training.validation_share:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -75,6 +75,10 @@ class Student:
         self.frozen_digest = self._digest() if self.splits else b""
         self._readers: dict[bool, _Reader] = {}
         self._top = self.high[-1] if self.high and self._can_read_words() else None
+
+    def other_labels(self, labels: Collection[str]) -> list[str]:
+        """Return the labels of a kept head that are none of these."""
+        return sorted({name.partition("-")[2] or name for name in self.names} - {*labels, "O"})
 
     def _freeze(self) -> None:
         if not self.frozen:

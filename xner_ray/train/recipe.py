@@ -84,7 +84,7 @@ class Source(Section):
     labels: Literal["projected", "gold", "soft"] | None = None
     teachers: list[Teacher] = Field(default_factory=list)  # for labels soft: further runs, averaged with this one
     teacher_weight: float = Field(default=1.0, gt=0)  # of this run among them
-    splits: list[Split] = Field(default=["train"], min_length=1)  # of the run; null: all
+    splits: list[Split] = Field(default=["train"], min_length=1)  # of the run or of the files: those that are read
     input: Input | None = None  # labelled files, instead of run, langs, side and labels
     weight: float = Field(default=1.0, gt=0)  # of each sentence in the loss
     weight_by: Literal["none", "score"] = "none"  # score: times the mean score of its projected entities, at most 1
@@ -231,7 +231,7 @@ class Labels(LabelMap):
         return self
 
     def learns(self, label: str) -> bool:
-        """Return whether a label, by its new name, is learnt."""
+        """Return whether a label, by its new name, is learnt; gold and predictions of others are not scored."""
         return label not in self.mask and (self.keep is None or label in self.keep)
 
 

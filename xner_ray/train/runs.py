@@ -20,13 +20,14 @@ from xner_ray.errors import InputError
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
-from xner_ray.train.recipe import Source, Teacher
+from xner_ray.train.recipe import Source, Teacher, Training
 from xner_ray.train.sentences import SPANS, TAGS, UNKNOWN, Tally, flagged, unknown_words
 from xner_ray.translate.given import sides_of
 from xner_ray.translate.health import GARBLED, check
 
 Ints = NDArray[np.int64]
 Opinions = tuple[float, dict[int, tuple[list[str], Any]]]  # a teacher's weight; by row the words and their tags
+GOLD = "gold labels"
 _BATCH = 16_384
 _OF_MISSING = ("unprojected", "source_spans", "bridge_spans", "links")  # what tells the words of missing entities
 _RUN_COLUMNS = ("row", "id", "doc_id", "lang", "tokens", "translation_score", "flags", "complete")
@@ -100,6 +101,33 @@ class RunReader:
     def labels(self) -> str:
         """The column that is null in rows without labels."""
         return "tags" if self.source.labels == "soft" else "spans"
+
+
+def label_kind(source: Source, *, learnt: bool) -> str:
+    """Return what the labels of a source are, in words. learnt: as in `RunReader.of`."""
+    if source.run is None:
+        return GOLD
+    if source.side == "source":
+        return GOLD if RunFolder(source.run).recipe().labelled else "a tagger's tags"
+    kinds = {"projected": "projected labels", "gold": GOLD, "soft": "a tagger's tags"}
+    return kinds[source.labels or ("projected" if learnt else "gold")]
+
+
+def compared_with(training: Training) -> dict[str, str]:
+    """Return what the scores of each language of `evaluate` are scores against."""
+    found: dict[str, list[str]] = {}
+    for source in training.evaluate:
+        for lang in source_languages(source):
+            found.setdefault(lang, []).append(label_kind(source, learnt=False))
+    return {lang: " and ".join(dict.fromkeys(kinds)) for lang, kinds in sorted(found.items())}
+
+
+def source_languages(source: Source) -> list[str]:
+    """Return the languages of a source's sentences."""
+    if source.input is not None:
+        return [str(source.input.lang)]
+    recipe = RunFolder(str(source.run)).recipe()
+    return [recipe.source_side] if source.side == "source" else source.langs or recipe.languages
 
 
 def leaves_out_flagged(source: Source) -> bool:

@@ -43,20 +43,20 @@ def load(training: Training, role: Role, *, held_out: bool | None = None) -> tup
         table.select(SENTENCES.names).cast(SENTENCES) for table in kept(training, role, tallies, held_out=held_out)
     ]
     result = pa.concat_tables([SENTENCES.empty_table(), *tables])
-    refuse_nothing(role, result.num_rows, tallies)
+    refuse_nothing(training, role, result.num_rows, tallies)
     return result, tallies
 
 
-def refuse_nothing(role: Role, n_rows: int, tallies: Sequence[Tally]) -> None:
+def refuse_nothing(training: Training, role: Role, n_rows: int, tallies: Sequence[Tally]) -> None:
     """Raise InputError if no sentence is left."""
     if n_rows:
         return
     counts = "; ".join(
-        f"{tally.name}: {tally.read} read, "
+        f"{tally.name}, splits [{', '.join(source.splits)}]: {tally.read} read, "
         + (", ".join(f"{n} {reason}" for reason, n in tally.dropped.items()) or "none dropped")
-        for tally in tallies
+        for source, tally in zip(getattr(training, role), tallies, strict=True)
     )
-    raise InputError(f"{role}: no sentence is left ({counts}); loosen filters, labels.keep or folds")
+    raise InputError(f"{role}: no sentence is left ({counts}); loosen splits, filters, labels.keep or folds")
 
 
 def kept(training: Training, role: Role, tallies: list[Tally], *, held_out: bool | None = None) -> Iterator[pa.Table]:
@@ -121,9 +121,10 @@ def file_rows(source: Source, tally: Tally, context: str | None = None) -> Itera
     rows: list[dict[str, Any]] = []
     records = ((file, record) for file in files for _, record in read_records(file))
     for number, (file, record) in enumerate(islice(records, given.limit)):
-        if (record.split or file.split) not in source.splits:
-            continue
         tally.read += 1
+        if (record.split or file.split) not in source.splits:
+            tally.dropped["other split"] += 1
+            continue
         beside, named = _context(record, file, context)
         has_contexts |= named
         made = side(record, file, given.labels, given.max_words)

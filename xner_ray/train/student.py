@@ -30,6 +30,7 @@ from xner_ray.train.card import model_card
 from xner_ray.train.loop import Held, Plan, Pool, Streamed, cache_of, fit, parts_of, predict, steps_of
 from xner_ray.train.network import Student
 from xner_ray.train.recipe import Training
+from xner_ray.train.runs import compared_with
 from xner_ray.train.sentences import Tally, label_names
 from xner_ray.train.sources import kept, load, refuse_nothing
 from xner_ray.train.states import FrozenStateCache
@@ -74,10 +75,12 @@ class Trained:
             "labels": self.data.labels,
             "sentences": {role: [each.to_dict() for each in tallies] for role, tallies in self.data.tallies.items()},
             "head": "kept" if self.student.keeps_head else "new",
+            "other_labels": self.student.other_labels(self.data.labels),
             "best_checkpoint": self.progress.best,
             "stopped_early": self.progress.stopped,
             "history": self.progress.history,
             "evaluation": None if self.evaluations is None else self.evaluations.to_dict(),
+            "against": {} if self.evaluations is None else compared_with(training),
             "recipe": training.model_dump(mode="json"),
         }
 
@@ -89,7 +92,7 @@ def read(training: Training, say: Say = lambda line: None) -> Data:
     if is_large(training):
         tallies = list[Tally]()
         data = survey(training, kept(training, "data", tallies, held_out=held_out), tallies, say)
-        refuse_nothing("data", data.n_rows, tallies)
+        refuse_nothing(training, "data", data.n_rows, tallies)
         labels, n_spans = data.labels, data.n_entities
     else:
         data, tallies = load(training, "data", held_out=held_out)
@@ -206,7 +209,11 @@ def train(
     def predictions(gold: pa.Table) -> Callable[[], pa.Table]:
         windows = read_by(gold)
         return lambda: scored(
-            gold, windows, predict(student, windows, settings, group=group, cache=cache), student.names
+            gold,
+            windows,
+            predict(student, windows, settings, group=group, cache=cache),
+            student.names,
+            training.labels.learns,
         )
 
     validation = None if data.validation is None else predictions(data.validation)
@@ -267,15 +274,23 @@ def write_model(trained: Trained, training: Training, folder: Path) -> dict[str,
     return report
 
 
-def scored(sentences: pa.Table, pieces: Windows, classes: Ints, names: Sequence[str]) -> pa.Table:
+def scored(
+    sentences: pa.Table,
+    pieces: Windows,
+    classes: Ints,
+    names: Sequence[str],
+    learns: Callable[[str], bool] = lambda label: True,
+) -> pa.Table:
     """Return gold and predicted spans of each sentence, with the columns that `counting.Counter` reads.
 
-    Classes are read as IOB2 with the usual repair: an I-l that continues nothing begins a span.
+    Classes are read as IOB2 with the usual repair: an I-l that continues nothing begins a span. learns: which labels
+    count; the gold has no others, but a head that was kept may predict them.
     """
     found = []
     for sentence in range(len(pieces)):
         own = classes[pieces.first[sentence] : pieces.first[sentence + 1]].tolist()
-        found.append(tags_to_spans([names[number] for number in own])[0])
+        spans = tags_to_spans([names[number] for number in own])[0]
+        found.append([span for span in spans if learns(span.label)])
     return _beside_gold(sentences, found)
 
 

@@ -209,10 +209,11 @@ class _Driver:
         training, keys = self.tests()
         identity = self.identity(number)
         key = hashlib.sha256(json.dumps([keys, identity], sort_keys=True).encode()).hexdigest()[:16]
-        path = self.place(number, "labels", f"evaluate-{key}.parquet")
+        path = self.place(number, "labels", f"tests-{key}.parquet")
         if whole.damaged([path]):
             sentences, _ = load(training, "evaluate")
-            whole.publish(path, scored(sentences, self.place(number, "judge"), self.threads, identity))
+            judge, learns = self.place(number, "judge"), training.labels.learns
+            whole.publish(path, scored(sentences, judge, self.threads, identity, learns))
         return count([pq.read_table(pa.BufferReader(whole.read(path)))])
 
     def tests(self) -> tuple[Training, dict[str, str]]:

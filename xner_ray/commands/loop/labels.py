@@ -5,7 +5,7 @@ ROUND/labels/STUDENTS/UNIT.parquet  tags and spans of all rows of a unit, row fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -132,9 +132,13 @@ def against_gold(tables: Iterable[tuple[pa.Table, pa.Table]]) -> list[Counts]:
     return _counts(tables)
 
 
-def scored(sentences: pa.Table, student: str, threads: int, identity: str) -> pa.Table:
-    """Return labelled sentences (`sentences.SENTENCES`) with a student's spans, as evaluation reads them."""
-    spans = [found for _, found in labelled(student, sentences.column("tokens").to_pylist(), threads, identity)]
+def scored(sentences: pa.Table, student: str, threads: int, identity: str, learns: Callable[[str], bool]) -> pa.Table:
+    """Return labelled sentences (`sentences.SENTENCES`) with a student's spans, as evaluation reads them.
+
+    learns: which labels count, as in `student.scored`.
+    """
+    read = labelled(student, sentences.column("tokens").to_pylist(), threads, identity)
+    spans = [[cell for cell in found if learns(cell["label"])] for _, found in read]
     n = sentences.num_rows
     columns: dict[str, Any] = {name: pa.nulls(n, _SCORED.field(name).type) for name in COLUMNS}
     columns |= {name: sentences.column(name) for name in ("row", "doc_id", "lang", "tokens")}
@@ -147,6 +151,9 @@ def _counts(tables: Iterable[tuple[pa.Table, pa.Table]]) -> list[Counts]:
     for rows, labels in tables:
         if rows.num_rows:
             table = with_column(rows, "spans", labels.column("spans"))
+            # A row that was rejected because it lost an entity has none of its own, but a student has labelled it
+            read = pc.is_valid(labels.column("spans"))
+            table = with_column(table, "status", pc.if_else(read, OK, rows.column("status")))
             counter.add(table.select(list(COLUMNS)))
     return counter.counts()
 

@@ -116,9 +116,9 @@ def load_loop(source: str | os.PathLike[str], overrides: Sequence[str] = (), *, 
     own, others = _split(overrides, Loop.model_fields)
     if "input" in data:
         data = {"recipe": Path(path).name}
-    loop = checked(Loop, overridden(data, own), path, own)
     if rounds is not None:
-        loop = checked(Loop, {**loop.model_dump(), "rounds": rounds}, "--rounds")
+        own = [*own, f"rounds={rounds}"]
+    loop = checked(Loop, overridden(data, own), path, own)
     file = place(loop.recipe, base)
     settings = anchored(Recipe, overrides_of(loop.settings), home(file))
     return Planned(loop, file, [*settings, *others], base)

@@ -62,7 +62,8 @@ class Validated:
 
     pooled: differences to the reference in the F1 of all languages together. holm: their p-values, corrected for the
     number of students; none without resamples. scores: this F1 by student and seed.
-    cells: one per student, language and seed. verdicts: on students with controls.
+    cells: one per student, language and seed. verdicts: on students with controls. one_document: the languages, or
+    languages and domains, of which resamples draw sentences, since all are of one document.
     """
 
     comparison: Comparison
@@ -71,6 +72,7 @@ class Validated:
     scores: dict[str, dict[int, float]]
     cells: list[Cell]
     verdicts: list[Verdict]
+    one_document: list[str]
 
 
 def cross_validate(
@@ -109,6 +111,7 @@ def cross_validate(
     plain["p_holm"] = validated.holm
     plain["seeds"] = validated.scores
     plain["cells"] = [asdict(cell) for cell in validated.cells]
+    plain["one_document"] = validated.one_document
     if validated.verdicts:
         plain["teachers"] = [{**asdict(one), "better": one.better} for one in validated.verdicts]
     storage.publish(storage.join(root, "compare.md"), tables_of(validated).encode())
@@ -161,7 +164,8 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
     tables = {name: predictions(own[name], experiment.seeds) for name in names}
     reference = names.index(experiment.against) if experiment.against is not None else 0
     runs = [Run(name, name, _what(experiment.students[name]), {}) for name in names]
-    by_section = {name: _by_section(table, experiment.domains) for name, table in tables.items()}
+    alone = set[str]()
+    by_section = {name: _resampled(_by_section(table, experiment.domains), alone) for name, table in tables.items()}
 
     def compared(of: Sequence[Run], number: int) -> Comparison:
         return comparison.compare(
@@ -170,7 +174,7 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
 
     found = compared(runs, reference)
     pairs = {pair: compared([runs[names.index(name)] for name in pair], 1) for pair in experiment.controls.items()}
-    counts = {name: count([tables[name]]) for name in names}
+    counts = {name: count(_resampled(_by_section(tables[name], {}), alone)) for name in names}
     pooled = {
         name: evaluation.compare(counts[names[reference]], counts[name], samples=samples, seed=seed, by="doc")
         for name in names
@@ -183,7 +187,7 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
     every = [cell for own in of_seed.values() for cell in own]
     tested = {name: one.p_value for name, one in pooled.items() if one.p_value is not None and samples}
     holm = dict(zip(tested, comparison.holm(list(tested.values())), strict=True))
-    return Validated(found, pooled, holm, scores, every, verdicts(found, pairs))
+    return Validated(found, pooled, holm, scores, every, verdicts(found, pairs), sorted(alone))
 
 
 def _what(student: Mapping[str, Any]) -> str:
@@ -211,6 +215,21 @@ def _by_section(table: pa.Table, domains: Mapping[str, str]) -> list[pa.Table]:
     return [table.filter(pc.equal(table.column("lang"), lang)).combine_chunks() for lang in langs]
 
 
+def _resampled(tables: Sequence[pa.Table], alone: set[str]) -> list[pa.Table]:
+    """Return tables in which each sentence is a document where all of a table are of one, which nothing is drawn from.
+
+    alone: gets the names of their languages.
+    """
+    found = []
+    for table in tables:
+        scored = table.filter(pc.is_valid(table.column("gold_spans")))
+        if len(pc.unique(scored.column("doc_id"))) == 1:
+            alone.add(table.column("lang")[0].as_py())
+            table = with_column(table, "doc_id", table.column("id"))
+        found.append(table)
+    return found
+
+
 def tables_of(validated: Validated) -> str:
     """Return compare.md."""
     table = Table("All languages together", ["student", "F1 by seed"], ["change", "interval", "p", "p (Holm)"])
@@ -230,7 +249,9 @@ def tables_of(validated: Validated) -> str:
     parts = [table, by_seed]
     if validated.verdicts:
         parts.append(verdict_table(validated.verdicts, validated.comparison.runs[validated.comparison.reference].name))
-    return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts), _NOTE])
+    names = ", ".join(validated.one_document)
+    note = f"All sentences of {names} are of one document; there resamples draw sentences.\n" if names else ""
+    return "\n".join([markdown(validated.comparison), *(f"{part.markdown()}\n" for part in parts), _NOTE + note])
 
 
 def _grouped(cells: Sequence[Cell]) -> dict[tuple[str, str], list[Cell]]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from xner_ray.commands.validation.item import Item
 from xner_ray.commands.validation.recipe import TAGGED, Experiment, evaluated, merged, refuse_tests_in
 from xner_ray.errors import RecipeError, XnerError, did_you_mean
-from xner_ray.models import cpu_dtype, hub
+from xner_ray.models import cpu_dtype, e5, hub
 from xner_ray.recipe.settings import place
 from xner_ray.run.folder import RunFolder
 from xner_ray.storage import files as storage
@@ -50,10 +50,12 @@ def trainings(experiment: Experiment, base: Path, root: str, say: Callable[[str]
         if tagged:
             every_row = {"incomplete": "keep", "bad_translations": "keep"}
             whole = {"labels": "projected", "splits": list(get_args(Split)), "filters": every_row}
-            own = {"data": [{"run": own[TAGGED], "langs": experiment.languages, **whole}]}
+            own = {"data": [{"run": own[TAGGED], **whole}]}
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
+            if tagged:
+                own["data"][0]["langs"] = langs
             common = {**merged(experiment.student, own), "evaluate": evaluated(experiment, langs)}
             for seed, fold in product(experiment.seeds, parts):
                 folds = {} if fold is None else {"folds": {"n": experiment.folds, "held_out": fold}}
@@ -122,6 +124,9 @@ def is_made(item: Item) -> bool:
 
 def _identity(item: Item) -> bytes:
     keys = fingerprint(item.training, encoder=item.encoder) | ({TAGGED: True} if item.tagged else {})
+    labels = item.training.labels
+    if item.training.model.encoder != e5.BUILTIN and (labels.mask or labels.keep is not None):
+        keys["predictions"] = "of these labels"  # a head that is kept may know others
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest().encode()
 
 
