@@ -71,3 +71,13 @@ def test_import_leaves_out_what_is_slow(modules: list[str], absent: set[str]) ->
     code = f"import sys, {', '.join(names)}; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert absent.isdisjoint(ended.stdout.split())
+
+
+@pytest.mark.slow
+def test_every_benchmark_finds_what_it_imports() -> None:
+    """One that nobody runs is broken by a move, and nobody hears of it until its figures are asked for."""
+    scripts = sorted(str(path) for path in (ROOT / "tests" / "bench").glob("*.py"))
+    assert len(scripts) > 20
+    code = "import runpy, sys; paths = sys.argv[1:]; del sys.argv[1:]; [runpy.run_path(path) for path in paths]"
+    done = subprocess.run([sys.executable, "-c", code, *scripts], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -17,13 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/helpers"))
-sys.path.insert(0, str(ROOT / "tests/bench"))
 
 import pyarrow as pa  # noqa: E402
 import torch  # noqa: E402
-from bench_device import DATA, tables  # noqa: E402
+from made_rows import unit_tables  # noqa: E402
 from sample_text import conll  # noqa: E402
-from simulated_device import unlike  # noqa: E402
+from simulated_times import unlike  # noqa: E402
 
 from xner_ray.align.aligner import BatchAligner  # noqa: E402
 from xner_ray.align.encoder import Encoder  # noqa: E402
@@ -51,9 +50,14 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    source, target = ([" ".join(each) for each in conll(DATA / f"europarl.{name}.conll")] for name in ("en", "es"))
+    source, target = (
+        [" ".join(each) for each in conll(ROOT / "jobs/data" / f"europarl.{name}.conll")] for name in ("en", "es")
+    )
     source = source[: options.rows]
-    langs = [tables(source, unlike(target, len(source), seed), UNIT_ROWS) for seed in range(options.targets)]
+    langs = [
+        unit_tables(source, unlike(target, len(source), seed), UNIT_ROWS, ("eng_Latn", "spa_Latn"))
+        for seed in range(options.targets)
+    ]
     alone_s, alone = 0.0, []
     for units in langs:
         seconds, found = _timed(_stage(), units)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from sample_text import SAMPLES, conll
-from simulated_device import unlike
+from simulated_times import unlike
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,

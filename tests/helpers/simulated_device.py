@@ -1,51 +1,29 @@
 """A GPU that is not there: our host code around models whose steps take the time of a roofline.
 
-A device does one thing at a time, for all processes that share it, and the interpreter is free meanwhile, as in a wait
-for a real one. What is not simulated: launching kernels, which holds the interpreter (12 ms a step of decoding on one
-core, docs/sizing.md), the start of processes, memory, and noise.
+What is not simulated: launching kernels, which holds the interpreter (12 ms a step of decoding on one core,
+docs/sizing.md), the start of processes, memory, and noise.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from simulated_times import WIDTH, SimulatedDevice
 
 from xner_ray.align.encoder import Encoder
 from xner_ray.models import network, windows
 from xner_ray.models.e5 import builtin_folder
 from xner_ray.models.kept import KeptStates
 from xner_ray.recipe.sections import ModelRuntime
-from xner_ray.sizing.roofline import Device, Model, decode_step_seconds, encode_seconds
 from xner_ray.translate.languages import Languages
 from xner_ray.translate.nllb import NllbTranslator, tokenizer_of
 
 GPU_TOKENS = ModelRuntime.gpu_tokens
-_WIDTH = 16  # of a simulated vector: enough to be told apart
-
-
-class SimulatedDevice:
-    """A device, and how long it was busy: shared by the processes that this one forks."""
-
-    def __init__(self) -> None:
-        self._free = multiprocessing.Lock()
-        self._busy = multiprocessing.Value("d", 0.0)
-
-    def run(self, seconds: float) -> None:
-        """Take the device for some seconds."""
-        with self._free:
-            started = time.perf_counter()
-            time.sleep(seconds)
-            self._busy.value += time.perf_counter() - started
-
-    @property
-    def busy_s(self) -> float:
-        return float(self._busy.value)
 
 
 class SimulatedNllb(NllbTranslator):
@@ -93,9 +71,9 @@ class SimulatedEncoder(Encoder):
     def __init__(self, device: SimulatedDevice, seconds: Callable[[int, int], float]) -> None:
         tokenizer = network.fast_tokenizer(str(builtin_folder()), "align.encoder")
         windows.WindowReader.__init__(self, tokenizer, 512, torch.device("cpu"), GPU_TOKENS)
-        self.layers, self.dim, self.precision = [1], _WIDTH, "float16"
+        self.layers, self.dim, self.precision = [1], WIDTH, "float16"
         self.kept = KeptStates("cpu")
-        vectors = torch.randn(len(tokenizer), _WIDTH, generator=torch.Generator().manual_seed(0))
+        vectors = torch.randn(len(tokenizer), WIDTH, generator=torch.Generator().manual_seed(0))
         self.simulation_s = 0.0
 
         def states(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -106,34 +84,3 @@ class SimulatedEncoder(Encoder):
             return found
 
         self.network: Any = states
-
-
-def translate_seconds(model: Model, gpu: Device, beams: int) -> Callable[[int, int, int], float]:
-    """Return the time of a batch: one pass of the encoder, a step a token, one pass of the decoder for the score."""
-
-    def seconds(rows: int, width: int, steps: int) -> float:
-        decoding = sum(decode_step_seconds(model, gpu, rows, beams, n, source_tokens=width) for n in range(steps))
-        # Scoring reads every token at once: the weights of the decoder, and the logits in chunks
-        tokens = rows * steps
-        weights = model.decoder_weights + model.vocabulary * model.width
-        scoring = gpu.seconds(2 * weights + 12 * tokens * model.vocabulary, 2 * weights * tokens, 300)
-        return encode_seconds(model, gpu, rows, width) + decoding + scoring
-
-    return seconds
-
-
-def align_seconds(model: Model, gpu: Device, layers: int) -> Callable[[int, int], float]:
-    """Return the time of a pass of an encoder that is cut after some layers."""
-    return lambda rows, width: encode_seconds(model, gpu, rows, width, layers)
-
-
-def unlike(sentences: Sequence[str], number: int, seed: int = 0) -> list[str]:
-    """Return so many sentences with the words of these, of their lengths, no two alike: words of two are mixed."""
-    draw = np.random.default_rng(seed)
-    words = [sentence.split(" ") for sentence in sentences]
-    found = []
-    for index in range(number):
-        own, other = words[index % len(words)], words[draw.integers(len(words))]
-        cut = int(draw.integers(len(own) + 1))
-        found.append(" ".join([*own[:cut], *other[cut : len(own)], f"{index}"]))
-    return found

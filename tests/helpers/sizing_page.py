@@ -69,21 +69,23 @@ A source sentence is encoded once for its five languages, each translation once.
 
 `python tests/bench/bench_device.py` runs the real stages `translate` and `align` around a simulated H100, whose steps
 take the roofline's time and leave the interpreter free. Launching kernels is not simulated, so what a real device waits
-for beyond this is the 12.7 ms a step above. 2026-11-29, 4,096 rows in units of 2,048, 2 busy CPU cores:
+for beyond this is the 12.7 ms a step above. With `--before CHECKOUT` the stages of commit 852dcb8, with its own
+batches, run each case right before. 2026-12-01, 2,048 rows in units of 1,024, new words in nearly every sentence, 2 CPU
+cores that others use too; the host's CPU milliseconds are those of one worker, its share of before is without links:
 
-| a row takes the device | busy, one worker | two workers | rows/s, two workers |
-|---|---:|---:|---:|
-| 4 ms | 87 % | 92 % | 226 |
-| 1 ms | 60 % | 82 % | 811 |
-| NLLB 600M greedy, XLM-R-large | 79 % | 88 % | 377 |
-| NLLB 600M with 4 beams, XLM-R-large | 92 % | 89 % | 77 |
-| NLLB 3.3B greedy, XLM-R-large | 80 % | 89 % | 104 |
-| XLM-R-large alone, 0.1 ms | 28 % | 27 % | 2,396 |
+| a row takes the device | before: busy, rows/s | one worker | two | rows/s of two | host | of before |
+|---|---:|---:|---:|---:|---:|---:|
+| 4 ms | 74 %, 185 | 86 % | 94 % | 230 | 0.67 ms | 0.41 |
+| 1 ms | 47 %, 458 | 66 % | 76 % | 747 | 0.54 ms | 0.35 |
+| NLLB 600M greedy, XLM-R-large | 85 %, 105 | 84 % | 90 % | 345 | 0.52 ms | 0.29 |
+| NLLB 600M with 4 beams, XLM-R-large | 91 %, 60 | 95 % | 98 % | 83 | 0.56 ms | 0.28 |
+| NLLB 3.3B greedy, XLM-R-large | 95 %, 34 | 94 % | 97 % | 104 | 0.59 ms | 0.30 |
+| XLM-R-large alone, 0.1 ms | 12 %, 1,478 | 31 % | 50 % | 3,431 | 0.31 ms | 0.30 |
 
-A row costs its host 0.5 to 0.6 ms of CPU with new words in nearly every sentence, links (which are the device's on a
-GPU) included. By part, on the 799 sentences of Europarl, side by side with the code of commit 852dcb8: tokenising and
-decoding text 0.06 against 0.08 ms, words 0.01 to 0.02 against 0.06, health checks 0.09 against 0.29, the encoder's host
-part 0.05 (0.13 where all words are new) against 0.44, links 0.12 against 0.13, a tagger 0.08.
+The old code kept the device busy with small batches: 600M greedy is 3.3 times as fast as before. Host CPU by part,
+600M greedy: the encoder's host part 0.10 ms (0.48 before), tokenising, tensors and decoding 0.09 (0.40), health checks
+0.13 (0.38), words 0.05 (0.11), tables 0.06 (0.07), links, which are the device's on a GPU, 0.10 (0.11). Two workers on
+two busy cores cost a quarter more each.
 
 ## Alignment alone
 
