@@ -252,7 +252,7 @@ def test_validation_shares_are_disjoint_and_cover_all(many: str) -> None:
 
 
 def test_nothing_left_says_where_it_went(path: str) -> None:
-    with pytest.raises(InputError, match=r"data: no sentence is left \(.*: 6 read, 6 length\); loosen filters"):
+    with pytest.raises(InputError, match=r"data: no sentence is left \(.*: 6 read, 6 length\); loosen splits, filters"):
         load(training({"run": path, "filters": {"words": [90, 99]}}), "data")
 
 

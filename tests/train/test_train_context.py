@@ -223,7 +223,8 @@ def test_a_student_learns_from_captions_what_sentences_do_not_tell(learnt: dict[
 
 def _tags_in_a_run(found: Trained, folder: Path) -> None:
     """The student's folder tags in a run as it did after training, and the run gives its captions on to the next."""
-    given = training({"input": {"path": str(SET / "train.jsonl")}}, model={"context": "caption"})
+    sources = [{"input": {"path": str(SET / f"{name}.jsonl")}} for name in ("train", "test")]
+    given = training(sources[0], evaluate=[sources[1]], model={"context": "caption"})
     write_model(found, given, folder / "s")
     rows = [json.loads(line) for line in (SET / "test.jsonl").read_text().splitlines()]
     write(folder / "a.jsonl", [{"text": " ".join(each["tokens"]), "caption": each["caption"]} for each in rows])
