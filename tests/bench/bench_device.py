@@ -80,7 +80,7 @@ def _before(checkout: str, number: int, options: argparse.Namespace) -> bench.Me
     done = subprocess.run(
         [*command, options.gpu], env={**os.environ, "PYTHONPATH": ""}, check=True, stdout=subprocess.PIPE, text=True
     )
-    return bench.Measured(**json.loads(done.stdout.splitlines()[-1])[0])
+    return bench.Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:

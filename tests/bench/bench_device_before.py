@@ -9,7 +9,9 @@ Prints a line of JSON.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -153,7 +155,8 @@ def main() -> None:
     source, target = bench.texts(int(rows))
     units = _units(source, None if case.translate else target, int(unit_rows), bench.LANGS)
     answers = dict(zip(source, target, strict=True)) if case.translate else {}
-    print(bench.as_json([bench.measure(case, units, answers, int(rows), 1, _work)]))
+    found = bench.measure(case, units, answers, int(rows), 1, _work)
+    print(json.dumps(dataclasses.asdict(found)))
 
 
 if __name__ == "__main__":

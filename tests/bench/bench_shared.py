@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests/helpers"))
 import pyarrow as pa  # noqa: E402
 import torch  # noqa: E402
 from made_rows import unit_tables  # noqa: E402
-from sample_text import conll  # noqa: E402
+from sample_text import SAMPLES, conll  # noqa: E402
 from simulated_times import unlike  # noqa: E402
 
 from xner_ray.align.aligner import BatchAligner  # noqa: E402
@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    source, target = (
-        [" ".join(each) for each in conll(ROOT / "jobs/data" / f"europarl.{name}.conll")] for name in ("en", "es")
-    )
+    source, target = ([" ".join(each) for each in conll(SAMPLES / f"europarl.{name}.conll")] for name in ("en", "es"))
     source = source[: options.rows]
     langs = [
         unit_tables(source, unlike(target, len(source), seed), UNIT_ROWS, ("eng_Latn", "spa_Latn"))

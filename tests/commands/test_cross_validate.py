@@ -16,7 +16,7 @@ from tiny_encoders import tiny
 from typer.testing import CliRunner
 
 from xner_ray import cli
-from xner_ray.commands.validation.command import _resampled, cross_validate
+from xner_ray.commands.validation.command import _is_one_document, _resampled, cross_validate
 from xner_ray.commands.validation.recipe import load_experiment
 from xner_ray.commands.validation.trainings import trainings
 from xner_ray.data.row import ROW
@@ -174,10 +174,10 @@ def test_sentences_are_drawn_where_all_are_of_one_document() -> None:
         rows = [{"lang": lang, "doc_id": doc, "id": f"{n}", "gold_spans": []} for n, doc in enumerate(docs)]
         return pa.Table.from_pylist(rows, schema=pa.schema([ROW.field(name) for name in rows[0]]))
 
-    alone = set[str]()
-    first, second = _resampled([table("spa_Latn", ["a", "a"]), table("swh_Latn", ["a", "b"])], alone)
+    given = [table("spa_Latn", ["a", "a"]), table("swh_Latn", ["a", "b"])]
+    first, second = _resampled(given)
     assert first.column("doc_id").to_pylist() == ["0", "1"] and second.column("doc_id").to_pylist() == ["a", "b"]
-    assert alone == {"spa_Latn"}
+    assert [_is_one_document(each) for each in given] == [True, False]
 
 
 @pytest.mark.long

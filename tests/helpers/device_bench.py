@@ -5,22 +5,19 @@ Of xner_ray nothing is imported but the roofline, as in `simulated_times.py`.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from sample_text import conll
+from sample_text import SAMPLES, conll
 from simulated_times import SimulatedDevice, align_seconds, translate_seconds, unlike
 
 from xner_ray.sizing.roofline import DEVICES, MODELS
 
-DATA = Path(__file__).parents[2] / "jobs" / "data"
 LANGS = ("eng_Latn", "spa_Latn")
 TRANSLATE, HEALTH, WORDS = "tokenise, tensors, decode", "health", "words"
 ENCODE, LINKS = "encoder's host part", "links (on a GPU: the device's)"
@@ -86,7 +83,6 @@ class Measured:
 
     name: str
     workers: int
-    seconds: float
     busy: float
     rate: float
     cpu_ms: float
@@ -104,7 +100,7 @@ HEAD = f"{'case':<18} {'workers':>7} {'busy':>6} {'rows/s':>8} {'ratio':>6}  hos
 
 def texts(rows: int) -> tuple[list[str], list[str]]:
     """Return so many sentences and translations, no two alike."""
-    sides = [[" ".join(each) for each in conll(DATA / f"europarl.{name}.conll")] for name in ("en", "es")]
+    sides = [[" ".join(each) for each in conll(SAMPLES / f"europarl.{name}.conll")] for name in ("en", "es")]
     source, target = (unlike(side, rows, seed) for seed, side in enumerate(sides))
     return source, target
 
@@ -150,9 +146,4 @@ def measure(
     cpu = parts.pop("all")
     parts["tables"] = cpu - sum(parts.values())
     cells = {name: value * ms for name, value in parts.items()}
-    return Measured(case.name, workers, seconds, (device.busy_s - before) / seconds, n_rows / seconds, cpu * ms, cells)
-
-
-def as_json(found: Sequence[Measured]) -> str:
-    """Return measurements as another process prints them."""
-    return json.dumps([asdict(one) for one in found])
+    return Measured(case.name, workers, (device.busy_s - before) / seconds, n_rows / seconds, cpu * ms, cells)

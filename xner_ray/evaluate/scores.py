@@ -34,6 +34,7 @@ from xner_ray.evaluate.calibration import Calibration, calibration
 from xner_ray.evaluate.counting import Counts, Small, count
 
 SCHEME = "seqeval strict (IOB2)"
+GOLD = "gold labels"  # what scores are against, in words, unless a machine made it
 # Fewer clusters give too narrow intervals (Cameron, Gelbach and Miller 2008 warn below 30, and more below 10)
 FEWEST_DOCUMENTS = 20
 

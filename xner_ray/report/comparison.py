@@ -232,10 +232,6 @@ def training_tables(report: Mapping[str, Any]) -> Group:
         history.add_row(f"{entry['epoch']:g}", f"{entry['loss']:.4f}", f1)
     parts.append(history)
     if report["evaluation"] is not None:
-        scores = scores_table(TypeAdapter(Evaluations).validate_python(report["evaluation"]))
-        against = report.get("against", {})  # reports of earlier versions have none
-        if made := [f"{lang}: against {kind}" for lang, kind in against.items() if kind != "gold labels"]:
-            scores.title = scores.title.replace(" against gold", "")
-            scores.notes = [*scores.notes, f"{'; '.join(made)}: how far the student agrees with these, no quality"]
-        parts.append(scores)
+        found = TypeAdapter(Evaluations).validate_python(report["evaluation"])
+        parts.append(scores_table(found, against=report.get("against", {})))  # of earlier versions: none
     return Group(*parts)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from xner_ray.data.row import unmatchable
 from xner_ray.evaluate.bootstrap import Interval
-from xner_ray.evaluate.scores import ITEMS, Evaluations, Rates, Score
+from xner_ray.evaluate.scores import GOLD, ITEMS, Evaluations, Rates, Score
 from xner_ray.report.colours import look
 from xner_ray.report.shown import plain
 from xner_ray.run.counters import Report, Stage
@@ -150,8 +150,11 @@ def in_model(stage: Stage) -> str:
     return f"{stage['model_seconds'] / stage['seconds']:.0%}" if stage["model_seconds"] else "-"
 
 
-def scores_table(evaluations: Evaluations, *, wide: bool = False) -> Table:
-    """Return scores per language and label, in percent, F1 with its interval; `wide`: each score with its own."""
+def scores_table(evaluations: Evaluations, *, wide: bool = False, against: Mapping[str, str] | None = None) -> Table:
+    """Return scores per language and label, in percent, F1 with its interval; `wide`: each score with its own.
+
+    against: what the scores of a language are against; gold labels where it says nothing.
+    """
     confidence = f"{evaluations.confidence:.0%} interval"
     columns = ["precision", "recall", "F1"]
     columns = [cell for name in columns for cell in (name, confidence)] if wide else [*columns, confidence]
@@ -159,7 +162,10 @@ def scores_table(evaluations: Evaluations, *, wide: bool = False) -> Table:
     if evaluations.samples:
         items = ITEMS[evaluations.by]
         notes.append(f"interval: {evaluations.samples:,} bootstrap resamples of the {items}, seed {evaluations.seed}")
-    title = f"Exact entities against gold, in percent: {evaluations.scheme}"
+    made = [f"{lang}: against {kind}" for lang, kind in (against or {}).items() if kind != GOLD]
+    if made:
+        notes.append(f"{'; '.join(made)}: how far the student agrees with these, no quality")
+    title = f"Exact entities{'' if made else ' against gold'}, in percent: {evaluations.scheme}"
     table = Table(title, ["language", "label"], [*columns, "gold", "ratio"], notes)
     for name, lines in score_sections(evaluations):
         table.add_section(name, [(label, *_score(rates, wide)) for label, rates in lines], style="bold")

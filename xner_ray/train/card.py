@@ -12,11 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from xner_ray.data.languages import LANGUAGES
 from xner_ray.evaluate.bootstrap import Interval
+from xner_ray.evaluate.scores import GOLD
 from xner_ray.report.card import cell, encoder_licence, hub_languages, licences_of, shown
 from xner_ray.report.tables import interval_text
 from xner_ray.run.folder import RunFolder
 from xner_ray.train.recipe import Source, Training
-from xner_ray.train.runs import GOLD, label_kind, source_languages
+from xner_ray.train.runs import label_kind, source_languages
 
 _TEMPLATE = """---
 {{ card_data }}

@@ -119,6 +119,10 @@ class Source(Section):
             raise ValueError("weight_by: the source side has no projected entities; leave weight_by out")
         return self
 
+    def labels_read(self, *, learnt: bool) -> Literal["projected", "gold", "soft"]:
+        """Return which labels of the target side are read: unless stated, to learn the projected ones, else gold."""
+        return self.labels or ("projected" if learnt else "gold")
+
     @property
     def name(self) -> str:
         """The name of the source in reports."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xner_ray.data.arrow import is_text, lengths, nested
 from xner_ray.data.row import ROW, refuse_extension_types
 from xner_ray.errors import InputError
+from xner_ray.evaluate.scores import GOLD
 from xner_ray.run.folder import RunFolder
 from xner_ray.run.sealed import split_of
 from xner_ray.storage import files as storage
@@ -27,7 +28,6 @@ from xner_ray.translate.health import GARBLED, check
 
 Ints = NDArray[np.int64]
 Opinions = tuple[float, dict[int, tuple[list[str], Any]]]  # a teacher's weight; by row the words and their tags
-GOLD = "gold labels"
 _BATCH = 16_384
 _OF_MISSING = ("unprojected", "source_spans", "bridge_spans", "links")  # what tells the words of missing entities
 _RUN_COLUMNS = ("row", "id", "doc_id", "lang", "tokens", "translation_score", "flags", "complete")
@@ -54,7 +54,7 @@ class RunReader:
 
         context: the column of contexts, if they are read.
         """
-        labels = source.labels or ("projected" if learnt else "gold")
+        labels = source.labels_read(learnt=learnt)
         take = {name: name for name in _RUN_COLUMNS} | {"spans": "spans" if labels == "projected" else "gold_spans"}
         if source.side == "source":
             take |= {"tokens": "source_tokens", "spans": "source_spans", "lang": "source_lang"}
@@ -110,7 +110,7 @@ def label_kind(source: Source, *, learnt: bool) -> str:
     if source.side == "source":
         return GOLD if RunFolder(source.run).recipe().labelled else "a tagger's tags"
     kinds = {"projected": "projected labels", "gold": GOLD, "soft": "a tagger's tags"}
-    return kinds[source.labels or ("projected" if learnt else "gold")]
+    return kinds[source.labels_read(learnt=learnt)]
 
 
 def compared_with(training: Training) -> dict[str, str]:
@@ -126,8 +126,7 @@ def source_languages(source: Source) -> list[str]:
     """Return the languages of a source's sentences."""
     if source.input is not None:
         return [str(source.input.lang)]
-    recipe = RunFolder(str(source.run)).recipe()
-    return [recipe.source_side] if source.side == "source" else source.langs or recipe.languages
+    return [RunFolder(str(source.run)).recipe().source_side] if source.side == "source" else langs_of(source)
 
 
 def leaves_out_flagged(source: Source) -> bool:

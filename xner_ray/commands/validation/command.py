@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -164,17 +164,21 @@ def _compared(experiment: Experiment, items: Sequence[Item], samples: int, seed:
     tables = {name: predictions(own[name], experiment.seeds) for name in names}
     reference = names.index(experiment.against) if experiment.against is not None else 0
     runs = [Run(name, name, _what(experiment.students[name]), {}) for name in names]
-    alone = set[str]()
-    by_section = {name: _resampled(_by_section(table, experiment.domains), alone) for name, table in tables.items()}
+    by_lang = {name: _by_section(table, {}) for name, table in tables.items()}
+    by_section = by_lang
+    if experiment.domains:
+        by_section = {name: _by_section(table, experiment.domains) for name, table in tables.items()}
+    sections = [*by_lang[names[0]], *by_section[names[0]]]  # of all students: they are scored on the same rows
+    alone = {table.column("lang")[0].as_py() for table in sections if _is_one_document(table)}
 
     def compared(of: Sequence[Run], number: int) -> Comparison:
         return comparison.compare(
-            [by_section[run.name] for run in of], of, reference=number, samples=samples, seed=seed, by="doc"
+            [_resampled(by_section[run.name]) for run in of], of, reference=number, samples=samples, seed=seed, by="doc"
         )
 
     found = compared(runs, reference)
     pairs = {pair: compared([runs[names.index(name)] for name in pair], 1) for pair in experiment.controls.items()}
-    counts = {name: count(_resampled(_by_section(tables[name], {}), alone)) for name in names}
+    counts = {name: count(_resampled(by_lang[name])) for name in names}
     pooled = {
         name: evaluation.compare(counts[names[reference]], counts[name], samples=samples, seed=seed, by="doc")
         for name in names
@@ -215,19 +219,14 @@ def _by_section(table: pa.Table, domains: Mapping[str, str]) -> list[pa.Table]:
     return [table.filter(pc.equal(table.column("lang"), lang)).combine_chunks() for lang in langs]
 
 
-def _resampled(tables: Sequence[pa.Table], alone: set[str]) -> list[pa.Table]:
-    """Return tables in which each sentence is a document where all of a table are of one, which nothing is drawn from.
+def _is_one_document(table: pa.Table) -> bool:
+    scored = table.filter(pc.is_valid(table.column("gold_spans")))
+    return len(pc.unique(scored.column("doc_id"))) == 1
 
-    alone: gets the names of their languages.
-    """
-    found = []
-    for table in tables:
-        scored = table.filter(pc.is_valid(table.column("gold_spans")))
-        if len(pc.unique(scored.column("doc_id"))) == 1:
-            alone.add(table.column("lang")[0].as_py())
-            table = with_column(table, "doc_id", table.column("id"))
-        found.append(table)
-    return found
+
+def _resampled(tables: Iterable[pa.Table]) -> list[pa.Table]:
+    """Return tables in which each sentence is a document where all are of one, of which nothing can be drawn."""
+    return [with_column(each, "doc_id", each.column("id")) if _is_one_document(each) else each for each in tables]
 
 
 def tables_of(validated: Validated) -> str:

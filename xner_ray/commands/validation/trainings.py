@@ -47,16 +47,11 @@ def trainings(experiment: Experiment, base: Path, root: str, say: Callable[[str]
     pins: dict[str, tuple[str, str]] = {}
     for student, own in experiment.students.items():
         tagged = TAGGED in own
-        if tagged:
-            every_row = {"incomplete": "keep", "bad_translations": "keep"}
-            whole = {"labels": "projected", "splits": list(get_args(Split)), "filters": every_row}
-            own = {"data": [{"run": own[TAGGED], **whole}]}
         per_language = _LANG in json.dumps(own)
         for lang in experiment.languages if per_language else [None]:
             langs = [lang] if lang is not None else experiment.languages
-            if tagged:
-                own["data"][0]["langs"] = langs
-            common = {**merged(experiment.student, own), "evaluate": evaluated(experiment, langs)}
+            keys = _tagged(own[TAGGED], langs) if tagged else own
+            common = {**merged(experiment.student, keys), "evaluate": evaluated(experiment, langs)}
             for seed, fold in product(experiment.seeds, parts):
                 folds = {} if fold is None else {"folds": {"n": experiment.folds, "held_out": fold}}
                 data: Any = {**common, **folds, "fit": {**(common.get("fit") or {}), "seed": seed}}
@@ -86,6 +81,13 @@ def trainings(experiment: Experiment, base: Path, root: str, say: Callable[[str]
     if new.items() - known.items():
         storage.publish(record, json.dumps(known | new, indent=1, sort_keys=True).encode())
     return [item for _, item in sorted(found, key=itemgetter(0))]
+
+
+def _tagged(run: str, langs: Sequence[str]) -> dict[str, Any]:
+    """Return a student's keys for all entities of a run in some languages."""
+    every_row = {"incomplete": "keep", "bad_translations": "keep"}
+    whole = {"labels": "projected", "splits": list(get_args(Split)), "filters": every_row}
+    return {"data": [{"run": run, "langs": list(langs), **whole}]}
 
 
 def _placed(value: Any, experiment: Experiment, base: Path, root: str, lang: str | None) -> Any:
